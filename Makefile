@@ -1,0 +1,96 @@
+# Everything sets up .venv itself. PYTHON names the interpreter to make it with: make PYTHON=python3.12 repro
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+UNFINISHED := .venv/.unfinished
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+STRIP := $(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+USABLE := grep -qs "$(CURDIR)/$(BIN)/python" $(BIN)/pip \
+	&& $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))'
+
+# A copied or moved folder, or an interpreter that is gone, makes the environment stale.
+ifneq "$(shell { cat $(READY); $(BIN)/python -c 'print(1)'; } 2>/dev/null; true)" "$(CURDIR) 1"
+$(shell rm -f $(READY))
+endif
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help env repro study test lint typecheck pytest format lab constraints clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 20
+
+env: $(READY) ## make .venv from pyproject.toml with the exact versions of constraints.txt
+
+# The stamp goes first and comes last. What an interrupted set-up left is made anew; after a failed
+# one (no network) pip has taken its changes back, and the next make goes on from there.
+$(READY): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no interpreter $(PYTHON), name one: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than Python 3.11, name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "env: installing pinned versions into .venv (several GB and minutes the first time)"
+	@if [ -f $(UNFINISHED) ] || ! { $(USABLE); } 2>/dev/null; then "$(PYTHON)" -m venv --clear .venv; fi
+	@rm -f $(READY) && touch $(UNFINISHED)
+	@trap 'exit 130' INT TERM; $(INSTALL) --constraint constraints.txt --editable '.[dev]' \
+		|| { rm -f $(UNFINISHED); exit 1; }
+	@rm -f $(UNFINISHED) && echo "$(CURDIR)" > $(READY)
+
+repro: env ## run what is out of date of the studies in params.yaml (default: desk)
+	@echo "repro: dvc repro, about 4 minutes a paper on 2 cores for the desk study"
+	@$(IN_VENV) dvc repro
+
+# Not `dvc exp run -S studies=[...]`: it takes the other studies' results out of the workspace.
+define ONLY_STUDY
+import sys
+from ruamel.yaml import YAML
+yaml = YAML()
+params = yaml.load(sys.stdin)
+if "$(STUDY)" not in params:
+    blocks = ", ".join(name for name in params if name != "studies")
+    sys.exit("error: make study STUDY=...: params.yaml has no block '$(STUDY)', only " + blocks)
+params["studies"] = ["$(STUDY)"]
+yaml.dump(params, sys.stdout)
+endef
+export ONLY_STUDY
+
+study: env ## run another block of params.yaml: make study STUDY=cifar10
+	@mkdir -p .dvc/tmp && cp params.yaml .dvc/tmp/params.kept
+	@$(BIN)/python -c "$$ONLY_STUDY" < .dvc/tmp/params.kept > .dvc/tmp/params.study
+	@echo "study: dvc repro with studies: [$(STUDY)]; params.yaml keeps its own list"
+	@trap 'mv .dvc/tmp/params.kept params.yaml' EXIT; trap 'exit 130' INT TERM; \
+		cp .dvc/tmp/params.study params.yaml && $(IN_VENV) dvc repro
+
+test: lint typecheck pytest ## everything .ci/run asks for
+
+lint: env ## ruff on code and notebooks, stored notebooks without outputs
+	@echo "lint: ruff, nbstripout"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted, run: make format" >&2; exit 1; }
+	@$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
+
+typecheck: env ## mypy
+	@echo "typecheck: mypy"
+	@$(BIN)/mypy --no-error-summary
+
+pytest: env ## the test suite
+	@echo "pytest: the whole suite on 2 processes"
+	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -q -n 2
+
+format: env ## ruff's fixes and format, notebooks stripped
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+	@$(if $(NOTEBOOKS),$(STRIP) $(NOTEBOOKS))
+
+lab: env ## JupyterLab in notebooks/
+	@$(IN_VENV) jupyter lab notebooks
+
+constraints: ## renew constraints.txt: the newest of everything in a fresh .venv, then make test
+	@echo "constraints: installing the newest versions into a fresh .venv"
+	@"$(PYTHON)" -m venv --clear .venv && $(INSTALL) --editable '.[dev]'
+	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude-editable; } > .venv/constraints
+	@mv .venv/constraints constraints.txt && echo "$(CURDIR)" > $(READY)
+
+clean: ## remove caches and smoke results (never results, data or the environment)
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis results/smoke results/*/.[!.]* build dist
+	@find ticketlab tests -name __pycache__ -type d -prune -exec rm -rf {} +
