@@ -1,0 +1,1 @@
+"""ticketlab: four lottery-ticket papers on one bench."""

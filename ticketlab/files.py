@@ -1,0 +1,80 @@
+"""Reading and writing files: atomic, the same bytes for the same content, one-line errors."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ticketlab.spec import InputError
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, object]
+) -> None:
+    """Write tensors and a JSON header atomically, with the same bytes for the same content."""
+    # safetensors orders several metadata keys at random, so all goes into one.
+    text = json.dumps(header, sort_keys=True)
+    whole = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    write_atomically(path, save(whole, metadata={"ticketlab": text}))
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header; InputError in one line for a missing, damaged or foreign file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["ticketlab"])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a readable ticketlab file ({reason})") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write sorted, indented JSON atomically; NaN is refused, since JSON has none."""
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; InputError in one line for a missing or damaged file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not readable JSON ({error})") from error
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Put the folder `new` in the place of `old`; a kill on the way loses neither."""
+    try:
+        retired = old.with_name(f".{old.name}.retired")
+        shutil.rmtree(retired, ignore_errors=True)
+        if old.exists():
+            old.rename(retired)
+        new.rename(old)
+        shutil.rmtree(retired, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{old}: cannot be replaced ({error.strerror})") from error
