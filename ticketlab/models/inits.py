@@ -1,0 +1,65 @@
+"""How a network's weights are drawn."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ticketlab.gpu import derive_seed
+
+Layer = nn.Conv2d | nn.Linear
+
+
+def _zero_bias(layer: Layer) -> None:
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _default(layer: Layer) -> None:
+    """PyTorch's own (COLT): uniform in +-1/sqrt(fan_in), biases too."""
+
+
+def _kaiming_normal(layer: Layer) -> None:
+    """N(0, 2 / fan_in), biases PyTorch's own (PrAC's CIFAR ResNets, DLTH)."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+
+def _xavier_normal(layer: Layer) -> None:
+    """Gaussian Glorot, biases 0 (LTH, figure 2)."""
+    nn.init.xavier_normal_(layer.weight)
+    _zero_bias(layer)
+
+
+def _kaiming_fan_out(layer: Layer) -> None:
+    """Convs N(0, 2 / fan_out), biases 0; Linear PyTorch's own (torchvision's and PrAC's ResNet)."""
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        _zero_bias(layer)
+
+
+def _vgg(layer: Layer) -> None:
+    """`kaiming_fan_out`, and Linear N(0, 0.01^2) with biases 0 (torchvision's and PrAC's VGG)."""
+    _kaiming_fan_out(layer)
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=0.01)
+        _zero_bias(layer)
+
+
+INITS: dict[str, Callable[[Layer], None]] = {
+    "default": _default,
+    "kaiming_normal": _kaiming_normal,
+    "xavier_normal": _xavier_normal,
+    "kaiming_fan_out": _kaiming_fan_out,
+    "vgg": _vgg,
+}
+
+
+def draw(module: nn.Module, init: str, seed: int, part: str) -> None:
+    """Draw all of a CPU module's weights anew, the same for the same seed and part."""
+    # Only the CPU generator: torch.manual_seed would also touch the accelerator's.
+    torch.default_generator.manual_seed(derive_seed("model", part, seed))
+    for layer in module.modules():
+        if callable(reset := getattr(layer, "reset_parameters", None)):
+            reset()
+        if isinstance(layer, Layer):
+            INITS[init](layer)

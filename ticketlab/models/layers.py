@@ -1,0 +1,74 @@
+"""What is asked of any network: its output layer, its prunable weights, its cost."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ticketlab.models.inits import Layer
+from ticketlab.models.plain import Shape
+from ticketlab.spec import InputError
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[str, Layer]]:
+    for name, module in model.named_modules():
+        if isinstance(module, Layer):
+            yield name, module
+
+
+def head(model: nn.Module) -> str:
+    """The module path of the output layer: the last Linear in model order."""
+    names = [name for name, layer in _layers(model) if isinstance(layer, nn.Linear)]
+    if not names:
+        raise InputError(f"model = {type(model).__name__}: has no Linear layer to be its head")
+    return names[-1]
+
+
+RULES = ("conv", "conv_linear", "hidden", "inner")
+
+
+def prunable(model: nn.Module, rule: str) -> tuple[str, ...]:
+    """Names of the weights that may be pruned under a rule, in model order; never BN or biases.
+
+    conv: every Conv2d, 1x1 shortcuts and stem too (PrAC 2.0, COLT 2.2.4); conv_linear: every
+    Conv2d and Linear (LTH, Plant 'n' Seek); hidden: that without the output layer;
+    inner: hidden without the first layer (DLTH 2.2: stem and classifier stay dense).
+    """
+    if rule not in RULES:
+        raise InputError(f"prunable = {rule!r}: must be one of {', '.join(RULES)}")
+    layers = list(_layers(model))
+    if rule == "conv":
+        layers = [(name, layer) for name, layer in layers if isinstance(layer, nn.Conv2d)]
+    if rule in ("hidden", "inner"):
+        output = head(model)
+        layers = [(name, layer) for name, layer in layers if name != output]
+    if rule == "inner":
+        layers = layers[1:]
+    return tuple(f"{name}.weight" for name, _ in layers)
+
+
+def flops(model: nn.Module, shape: Shape, density: Mapping[str, float] | None = None) -> int:
+    """Floating-point operations of one image's forward pass: 2 a multiply-add, convs and Linear.
+
+    With densities (fraction kept, by weight name) only surviving weights count; weights that are
+    not named are dense. Biases, BN, pools and activations are not counted.
+    """
+    density = density or {}
+    net = copy.deepcopy(model).to("meta").eval()  # shapes only: nothing is computed
+    layers = dict(_layers(net))
+    if unknown := set(density) - {f"{name}.weight" for name in layers}:
+        raise InputError(f"density = {min(unknown)!r}: no conv or Linear weight has this name")
+    uses: dict[str, int] = {}
+
+    def count(name: str, layer: Layer, inputs: Any, output: Tensor) -> None:
+        uses[name] = uses.get(name, 0) + output.numel() // layer.weight.shape[0]
+
+    for name, layer in layers.items():
+        layer.register_forward_hook(partial(count, name))
+    with torch.no_grad():
+        net(torch.empty(1, *shape, device="meta"))
+    weights = {name: layers[name].weight.numel() * n for name, n in uses.items()}
+    return round(sum(2 * n * density.get(f"{name}.weight", 1.0) for name, n in weights.items()))

@@ -1,0 +1,139 @@
+"""Architectures by name, and how a network is built from one.
+
+Every network is a `body`, which turns images (B, C, H, W) into features (B, F), followed by
+a `head`, one Linear layer. Body and head are drawn from separate seeds, so that the same seed
+gives the same body whatever the number of classes (COLT swaps heads on one theta0).
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ticketlab.models.inits import draw
+from ticketlab.models.layers import head
+from ticketlab.models.plain import Body, Shape, conv3, conv3_strided, conv_fc, lenet, mlp, vgg16
+from ticketlab.models.residual import mobilenet_v2, resnet, resnet18
+from ticketlab.spec import InputError, Spec
+
+Init = Literal["default", "kaiming_normal", "xavier_normal", "kaiming_fan_out", "vgg"]
+
+
+class ModelSpec(Spec):
+    """An architecture by name. What is left at None is as in the paper that uses it.
+
+    width: base width, from which all others follow; depth: hidden layers of an `mlp`;
+    conv_bias: whether convolutions have biases; init: how weights are drawn (`INITS`).
+    An option that the architecture does not have is an error, not ignored.
+    """
+
+    name: str
+    width: int | None = Field(default=None, gt=0)
+    depth: int | None = Field(default=None, gt=0)
+    conv_bias: bool | None = None
+    init: Init | None = None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to make a body, how its weights are drawn, the smallest image, options and defaults."""
+
+    body: Callable[..., Body]
+    init: str
+    smallest: int = 1
+    options: Mapping[str, int | bool] = field(default_factory=dict)
+
+
+MODELS: dict[str, Architecture] = {
+    "lenet_300_100": Architecture(lenet, "xavier_normal"),
+    "mlp": Architecture(mlp, "kaiming_normal", options={"width": 100, "depth": 3}),
+    "conv2": Architecture(partial(conv_fc, stages=1), "xavier_normal", 2, {"width": 64}),
+    "conv4": Architecture(partial(conv_fc, stages=2), "xavier_normal", 4, {"width": 64}),
+    "conv6": Architecture(partial(conv_fc, stages=3), "xavier_normal", 8, {"width": 64}),
+    "conv3": Architecture(conv3, "default", 8, {"width": 64, "conv_bias": True}),
+    "conv3_strided": Architecture(
+        conv3_strided, "kaiming_normal", options={"width": 8, "conv_bias": False}
+    ),
+    "resnet8": Architecture(partial(resnet, blocks=1), "kaiming_normal", 1, {"width": 16}),
+    "resnet20": Architecture(partial(resnet, blocks=3), "kaiming_normal", 1, {"width": 16}),
+    "resnet56": Architecture(partial(resnet, blocks=9), "kaiming_normal", 1, {"width": 16}),
+    "resnet18": Architecture(partial(resnet18, imagenet=False), "default"),
+    "resnet18_imagenet": Architecture(partial(resnet18, imagenet=True), "kaiming_fan_out"),
+    "vgg16": Architecture(partial(vgg16, norm=False), "kaiming_normal", 16, {"width": 64}),
+    "vgg16_bn": Architecture(partial(vgg16, norm=True), "vgg", 16, {"width": 64}),
+    "mobilenet_v2": Architecture(mobilenet_v2, "default"),
+}
+
+
+def check(spec: ModelSpec, shape: Shape | None = None) -> None:
+    """Raise an InputError unless the name, its options and (where given) the image size fit."""
+    if spec.name not in MODELS:
+        raise InputError(f"model.name = {spec.name!r}: must be one of {', '.join(MODELS)}")
+    architecture = MODELS[spec.name]
+    for option in ("width", "depth", "conv_bias"):
+        value = getattr(spec, option)
+        if value is not None and option not in architecture.options:
+            allowed = ", ".join(name for name, a in MODELS.items() if option in a.options)
+            raise InputError(
+                f"model.{option} = {value!r}: {spec.name} does not have it; only {allowed} do"
+            )
+    if shape is not None and min(shape[1:]) < architecture.smallest:
+        size = architecture.smallest
+        raise InputError(
+            f"model.name = {spec.name!r}: images of {shape[1]}x{shape[2]} are too small for its "
+            f"pools; at least {size}x{size} pixels are needed"
+        )
+
+
+class Net(nn.Module):
+    """A body and a linear head; remembers its `init`, so that a new head is drawn alike."""
+
+    def __init__(self, body: nn.Module, head: nn.Linear, init: str) -> None:
+        super().__init__()
+        self.body, self.head, self.init = body, head, init
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(x))
+        return logits
+
+
+def build(spec: ModelSpec, shape: Shape, classes: int, seed: int) -> Net:
+    """A fresh network for images of `shape` (C, H, W): on the CPU, float32, in training mode.
+
+    The same seed gives the same weights, and the same body for any number of classes; torch's
+    global random state is left untouched. Raises InputError where name, options or size misfit.
+    """
+    check(spec, shape)
+    if classes < 1:
+        raise InputError(f"classes = {classes}: must be at least 1")
+    architecture = MODELS[spec.name]
+    given = {o: v for o in architecture.options if (v := getattr(spec, o)) is not None}
+    options: dict[str, Any] = {**architecture.options, **given}
+    init = spec.init or architecture.init
+    with torch.random.fork_rng(devices=[]):
+        body, features = architecture.body(shape, **options)
+        net = Net(body, nn.Linear(features, classes), init)
+        draw(net.body, init, seed, "body")
+        draw(net.head, init, seed, "head")
+    return net
+
+
+def with_head(model: nn.Module, classes: int, seed: int) -> nn.Module:
+    """A deep copy with a new output layer for `classes`; everything else is bitwise equal.
+
+    The new head is the one that `build` draws with this seed (COLT 2.2, step 10).
+    """
+    name = head(model)
+    copied = copy.deepcopy(model)
+    old = copied.get_submodule(name)
+    assert isinstance(old, nn.Linear)
+    with torch.random.fork_rng(devices=[]):
+        new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+        draw(new, getattr(model, "init", "default"), seed, "head")
+    copied.set_submodule(name, new.to(old.weight).train(model.training))
+    return copied
