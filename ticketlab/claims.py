@@ -1,0 +1,154 @@
+"""What the papers claim and whether our numbers bear it out: intervals, differences, verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+from pydantic import Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from scipy import stats
+
+from ticketlab.spec import ROOT, InputError, Spec
+
+Word = Literal["reproduced", "not reproduced", "inconclusive", "not run at this scale"]
+
+COLOURS: dict[str, str] = {
+    "reproduced": "#1a7f37",
+    "not reproduced": "#c4320a",
+    "inconclusive": "#8a6d00",
+    "not run at this scale": "#767676",
+}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `n` seeds with its 95 % Student t interval; no bounds when n is 1."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:.2f} (n = {self.n})"
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}] (n = {self.n})"
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean of `values` (n,); right for the 3 to 7 seeds we have."""
+    data = np.asarray(values, dtype=float)
+    if not len(data) or not np.isfinite(data).all():
+        raise InputError(f"interval: {list(values)} given, allowed are 1 or more finite numbers")
+    mean, n = float(data.mean()), len(data)
+    if n == 1:
+        return Interval(mean, None, None, 1)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * data.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
+    """Interval of a - b over the seeds that both have: the arms share initialisation and data."""
+    seeds = sorted(set(a) & set(b))
+    return interval([a[seed] - b[seed] for seed in seeds])
+
+
+def by_seed(frame: pd.DataFrame, column: str) -> dict[int, float]:
+    """The column of a table that has one row a seed, as {seed: value}."""
+    if frame.seed.duplicated().any():
+        raise InputError(f"{column}: several rows for one seed, allowed is one")
+    return dict(zip(frame.seed.tolist(), frame[column].tolist(), strict=True))
+
+
+# ---------------------------------------------------------------- claims and verdicts
+
+
+class Claim(Spec):
+    """One statement of a paper and the difference of ours that decides it (claims.yaml)."""
+
+    id: str
+    paper: str
+    statement: str
+    source: str
+    paper_value: str | None = None
+    metric: str
+    """Dotted path of an interval in the paper's metrics.json."""
+    at_least: float
+    """The claim holds if the metric is at least this (a non-inferiority margin is negative)."""
+    studies: Annotated[tuple[str, ...], Field(strict=False)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim's verdict with its evidence."""
+
+    claim: Claim
+    word: Word
+    evidence: Interval | None
+
+
+def load_claims(paper: str | None = None, path: Path = ROOT / "claims.yaml") -> list[Claim]:
+    """The claims of claims.yaml, all or one paper's; InputError names a bad entry."""
+    entries = YAML(typ="safe").load(path)
+    try:
+        claims = TypeAdapter(list[Claim]).validate_python(entries)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path.name}: {place}: {first['msg']}") from None
+    return [claim for claim in claims if paper in (None, claim.paper)]
+
+
+def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
+    """Reproduced if the whole interval clears the bound, not if none of it does.
+
+    A metric that is null was not measured in this study; one that does not exist is an InputError.
+    """
+    found: Any = metrics
+    for key in claim.metric.split("."):
+        if not isinstance(found, Mapping) or key not in found:
+            raise InputError(f"claim {claim.id}: metric {claim.metric!r} is not in the metrics")
+        found = found[key]
+    if found is None:
+        return Verdict(claim, "not run at this scale", None)
+    evidence = Interval(**found)
+    return Verdict(claim, decide(evidence, claim.at_least), evidence)
+
+
+def decide(evidence: Interval, at_least: float) -> Word:
+    """The verdict on 'mean >= at_least'; a single seed decides nothing."""
+    if evidence.low is None or evidence.high is None:
+        return "inconclusive"
+    if evidence.low >= at_least:
+        return "reproduced"
+    return "not reproduced" if evidence.high < at_least else "inconclusive"
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One row a claim: id, statement, bound, evidence, verdict."""
+    rows = [
+        (v.claim.id, v.claim.statement, v.claim.at_least, str(v.evidence or "-"), v.word)
+        for v in verdicts
+    ]
+    return pd.DataFrame(
+        rows, columns=["claim", "statement", "holds if at least", "ours", "verdict"]
+    )
+
+
+def styled(verdicts: Sequence[Verdict]) -> Styler:
+    """The verdict table for a page, verdicts in colour; the same bytes on each run."""
+    table = Styler(verdict_table(verdicts), uuid="verdicts").hide(axis="index").format(precision=1)
+    table = table.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
+    return table.map(lambda word: f"font-weight: bold; color: {COLOURS[word]}", subset=["verdict"])
+
+
+def as_metrics(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Verdicts by claim id, for metrics.json."""
+    return {
+        v.claim.id: {"verdict": v.word, "evidence": v.evidence and asdict(v.evidence)}
+        for v in verdicts
+    }

@@ -1,0 +1,219 @@
+"""The shared GPU helper: device, precision, seeds, determinism, speed and memory.
+
+The only file that knows which accelerator runs; every other room is device-agnostic.
+"""
+
+import hashlib
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ticketlab.spec import InputError, Spec
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+class Runtime(Spec):
+    """How a study runs. `float32` is the reference of published numbers, the rest buys speed."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    cuda_graphs: bool = False
+    deterministic: bool = True
+    workers: int = Field(default=0, ge=0, le=256)
+    """Parallel processes; 0 means one a core on CPU and one on a GPU."""
+
+
+# ---------------------------------------------------------------- device and processes
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to use; the environment variable TICKETLAB_DEVICE overrides `name`.
+
+    Raises InputError for an unknown name or a device that this machine lacks.
+    """
+    name = os.environ.get("TICKETLAB_DEVICE", name)
+    if name not in DEVICES:
+        raise InputError(f"runtime.device: {name!r} is not one of {', '.join(DEVICES)}")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        raise InputError(f"runtime.device: {name!r} is not available here; use auto or cpu")
+    return torch.device(name)
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def start(runtime: Runtime) -> torch.device:
+    """Prepare this process for `runtime` and return its device. Safe to repeat.
+
+    On CPU a process gets one thread: two one-thread processes are about twice as fast as one
+    with two threads, and results depend on the number of threads.
+    """
+    device = choose_device(runtime.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = runtime.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = runtime.precision == "tf32"
+    torch.backends.cudnn.benchmark = not runtime.deterministic
+    if runtime.deterministic:
+        # cuBLAS reads this when its handle is made; without it deterministic mode refuses to run.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(runtime.deterministic)
+    # Filling every new tensor guards against reading uninitialised memory only; it costs 5 %.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return device
+
+
+def worker_count(runtime: Runtime) -> int:
+    """Processes to run at once: as asked, else one a core on CPU and one on an accelerator."""
+    if runtime.workers:
+        return runtime.workers
+    if choose_device(runtime.device).type != "cpu":
+        return 1
+    usable = getattr(os, "sched_getaffinity", None)
+    return max(1, len(usable(0)) if usable else os.cpu_count() or 1)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, e.g. 'cpu' or the accelerator's product name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed that depends on every part, e.g. `derive_seed(0, "order", epoch)`."""
+    text = "\x1f".join(repr(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(device: torch.device | str, *parts: object) -> torch.Generator:
+    """A random generator of its own on `device`, seeded from `parts`."""
+    return torch.Generator(device).manual_seed(derive_seed(*parts))
+
+
+# ---------------------------------------------------------------- precision and layout
+
+
+def autocast(device: torch.device, runtime: Runtime) -> AbstractContextManager[Any]:
+    """bf16 where the runtime asks for it; weights, optimiser and loss stay float32."""
+    # The cast cache holds tensors across steps, which a captured graph must not.
+    return torch.autocast(
+        device.type,
+        dtype=torch.bfloat16,
+        enabled=runtime.precision == "bf16",
+        cache_enabled=not runtime.cuda_graphs,
+    )
+
+
+def layout(x: Tensor, runtime: Runtime) -> Tensor:
+    """Images in the memory order the runtime asks for (NHWC when channels_last)."""
+    if runtime.channels_last and x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
+def compiled(model: nn.Module, runtime: Runtime) -> nn.Module:
+    """The model through torch.compile where asked for (pays only on long runs)."""
+    return torch.compile(model) if runtime.compile else model  # type: ignore[return-value]
+
+
+Pass = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class GraphedPass:
+    """One forward and backward pass as a captured graph, replayed without launch overhead.
+
+    Only the shape it was captured with is replayed; any other (the last short batch) runs eagerly.
+    `run` must be free of host reads and write its gradients into fixed buffers.
+    """
+
+    def __init__(self, run: Pass, x: Tensor, y: Tensor) -> None:
+        self.run = run
+        self.x, self.y = x.clone(), y.clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # lets cuDNN and autograd allocate outside the graph
+                run(self.x, self.y)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.outputs = run(self.x, self.y)
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and logits of this batch; gradients are left in the caller's buffers."""
+        if x.shape != self.x.shape:
+            return self.run(x, y)
+        self.x.copy_(x)
+        self.y.copy_(y)
+        self.graph.replay()
+        return self.outputs
+
+
+def uses_graphs(device: torch.device, runtime: Runtime) -> bool:
+    """Whether steps are captured: only on CUDA, and only where asked for."""
+    return runtime.cuda_graphs and device.type == "cuda"
+
+
+def has_fused_optimizer(device: torch.device) -> bool:
+    """Whether torch's fused optimisers run on this device."""
+    return device.type in ("cpu", "cuda")
+
+
+# ---------------------------------------------------------------- time and memory
+
+
+class Stopwatch:
+    """Seconds of the work between enter and exit, by device events on CUDA."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = 0.0
+
+    def __enter__(self) -> "Stopwatch":
+        if self.device.type == "cuda":
+            self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            self._events[0].record()
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._started
+        if self.device.type == "cuda":
+            self._events[1].record()
+            self._events[1].synchronize()
+            self.seconds = self._events[0].elapsed_time(self._events[1]) / 1000
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the highest point so far: of the device on CUDA, of this process elsewhere."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def memory_advice(key: str, value: object) -> Iterator[None]:
+    """Turn out-of-memory into one line that names the parameter to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{key}: {value} does not fit into memory; lower it ({first})") from error

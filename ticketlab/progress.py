@@ -1,0 +1,111 @@
+"""Progress for the person who waits: workers append events to a file, the terminal shows them.
+
+Nothing of it reaches an executed notebook, which must not depend on the wall clock.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+_VARIABLE = "TICKETLAB_PROGRESS"
+_label: dict[str, object] = {}
+
+
+def listen_to(path: Path | None) -> None:
+    """Send this process's events to `path` (None: nowhere)."""
+    os.environ.pop(_VARIABLE, None)
+    if path is not None:
+        os.environ[_VARIABLE] = str(path)
+
+
+def listener() -> Path | None:
+    """Where this process's events go."""
+    path = os.environ.get(_VARIABLE)
+    return Path(path) if path else None
+
+
+def label(**fields: object) -> None:
+    """Name what this process works on (arm, seed, round); replaces the last label."""
+    _label.clear()
+    _label.update(fields)
+
+
+def tell(**event: object) -> None:
+    """Append one event, with the label, as a JSON line; does nothing if nobody listens."""
+    if path := os.environ.get(_VARIABLE):
+        # One short write in append mode: lines of several workers do not mix.
+        with open(path, "a") as file:
+            file.write(json.dumps(_label | event) + "\n")
+
+
+class Watch:
+    """Shows events on a terminal while its block runs: `with Watch(path, "colt@desk", total): ...`.
+
+    `expected` is the planned work in image passes; events count theirs in `passes`.
+    """
+
+    def __init__(
+        self, path: Path, title: str, expected: float, stream: TextIO = sys.stderr
+    ) -> None:
+        self.path, self.title, self.expected, self.stream = path, title, expected, stream
+        self.started = time.monotonic()
+        self.passes = 0.0
+        self.latest: dict[str, Any] = {}
+        self.interval = 0.3 if stream.isatty() else 15.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("")
+        listen_to(self.path)
+        self._file = self.path.open()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        listen_to(None)
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+        minutes = (time.monotonic() - self.started) / 60
+        ending = "done" if kind is None else "stopped"
+        self._show(f"{self.title}: {ending} after {minutes:.1f} min", end="\n")
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self.interval):
+            self._read()
+            if self.latest:
+                self._show(self.line(), end="" if self.stream.isatty() else "\n")
+
+    def _read(self) -> None:
+        for text in self._file.readlines():
+            if text.endswith("\n"):
+                self.latest = json.loads(text)
+                self.passes += self.latest.get("passes", 0)
+
+    def line(self) -> str:
+        """One line: share done, what the latest worker does, and the time left."""
+        share = min(0.99, self.passes / self.expected) if self.expected else 0.0
+        spent = time.monotonic() - self.started
+        left = f"about {_clock(spent * (1 - share) / share)} left" if share > 0.01 else "..."
+        words = [f"{k} {v}" for k, v in self.latest.items() if k not in ("passes", "accuracy")]
+        accuracy = f"accuracy {100 * self.latest.get('accuracy', 0):.1f} %"
+        return f"{self.title}: {share:4.0%} · {' · '.join([*words, accuracy, left])}"
+
+    def _show(self, text: str, end: str) -> None:
+        clear = "\r\x1b[2K" if self.stream.isatty() else ""
+        print(f"{clear}{text}", end=end, file=self.stream, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

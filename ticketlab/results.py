@@ -1,0 +1,156 @@
+"""What a study leaves behind: records and tickets of its units, tables, metrics, provenance."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ticketlab.files import read_json, write_atomically, write_json
+from ticketlab.masks import Mask
+from ticketlab.spec import ROOT, Spec
+from ticketlab.tickets import Ticket, load_ticket, save_ticket
+
+READERS = ("progress",)
+"""Rooms that units use but that cannot change a result."""
+
+
+# ---------------------------------------------------------------- units of a study
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one unit of work returns: a JSON record and named tickets."""
+
+    record: dict[str, Any]
+    tickets: Mapping[str, Ticket] = field(default_factory=dict)
+
+
+def save_result(folder: Path, name: str, key: str, result: Result) -> None:
+    """Store a finished unit: tickets first, then the record that declares it complete."""
+    for ticket_name, ticket in result.tickets.items():
+        save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
+    content = {"key": key, "record": result.record, "tickets": sorted(result.tickets)}
+    write_json(folder / f"{name}.json", content)
+
+
+def load_result(folder: Path, name: str, key: str | None = None) -> Result | None:
+    """A stored unit, or None if there is none that was made with this `key`."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if key is not None and content["key"] != key:
+        return None
+    paths = {ticket: folder / name / f"{ticket}.safetensors" for ticket in content["tickets"]}
+    return Result(content["record"], {ticket: load_ticket(p) for ticket, p in paths.items()})
+
+
+def forget_others(folder: Path, keep: Iterable[str]) -> None:
+    """Remove the stored units that are not in `keep`, such as those of other parameters."""
+    kept = set(keep)
+    for path in sorted(folder.rglob("*.json")):
+        name = str(path.relative_to(folder).with_suffix(""))
+        if name not in kept:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            path.unlink()
+
+
+def content_key(module: str, *parts: object) -> str:
+    """A hash that changes with the parameters or data of a unit, or the code behind `module`."""
+    text = json.dumps([code_hash(module), *parts], sort_keys=True, default=_jsonable)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _jsonable(value: object) -> Any:
+    if isinstance(value, Mask):
+        return value.digest()
+    if isinstance(value, Spec):  # the number of workers changes no result
+        return value.model_dump(mode="json", exclude={"runtime": {"workers"}})
+    raise TypeError(f"{type(value).__name__} cannot be part of a unit's key")
+
+
+@cache
+def code_hash(module: str) -> str:
+    """SHA-256 of the source files that decide the results of `module`, e.g. 'colt_study'."""
+    sha = hashlib.sha256()
+    for path in sources_behind(module):
+        sha.update(path.name.encode() + path.read_bytes())
+    return sha.hexdigest()
+
+
+def sources_behind(module: str) -> list[Path]:
+    """The files of this package that `module` imports, directly or not, but for the readers."""
+    package, found, waiting = Path(__file__).parent, set(), [module]
+    while waiting:
+        name = waiting.pop()
+        files = sorted((package / name).glob("*.py")) or [package / f"{name}.py"]
+        if name in READERS or files[0] in found or not files[0].exists():
+            continue
+        found.update(files)
+        for file in files:
+            waiting += _imported(ast.parse(file.read_text()))
+    return sorted(found)
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    """The rooms of this package that a module imports."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ticketlab"):
+            inner = (node.module or "").split(".")[1:2]
+            names += inner or [alias.name for alias in node.names]
+    return names
+
+
+# ---------------------------------------------------------------- folders and tables
+
+
+def runs_folder(study: str, paper: str) -> Path:
+    """Where the records and tickets of a study's units live (DVC cache)."""
+    return ROOT / "results" / study / "runs" / paper
+
+
+def pages_folder(study: str, paper: str) -> Path:
+    """Where a notebook writes metrics, tables and figures (git).
+
+    `ticketlab run` points TICKETLAB_PAGES at a staging folder, so that a failed run leaves the last
+    good pages alone.
+    """
+    staged = os.environ.get("TICKETLAB_PAGES")
+    return Path(staged) if staged else ROOT / "results" / study / paper
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """A long-format CSV with numbers to 6 digits, the same bytes for the same content."""
+    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_atomically(path, text.encode())
+
+
+def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
+    """Nested numbers as JSON, floats to 6 digits, for `dvc metrics show` and `diff`."""
+    write_json(path, _rounded(metrics))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def provenance(module: str, data_sha256: str, device: str) -> dict[str, str]:
+    """What a number depends on besides parameters and seeds: versions, code, data, device."""
+    packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    code = {"python": platform.python_version(), "code": code_hash(module)}
+    return packages | code | {"device": device, "data": data_sha256}

@@ -1,0 +1,411 @@
+"""One training loop for every paper, with observers for what a paper adds."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, cos, pi
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, Field, PlainSerializer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ticketlab import gpu, progress
+from ticketlab.data import Batches, DataSet, Images
+from ticketlab.gpu import Runtime
+from ticketlab.masks import Mask, check_fits
+from ticketlab.spec import InputError, Spec
+
+State = dict[str, Tensor]
+"""Weights, biases and batch-norm state by name, detached from any model."""
+
+
+# ---------------------------------------------------------------- recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """A point or length in training: '3ep' (epochs), '500it' (iterations) or '40%' (of the run)."""
+
+    value: float
+    unit: Literal["ep", "it", "%"]
+
+    @classmethod
+    def parse(cls, text: "str | Step") -> "Step":
+        """From its text; ValueError for anything else, a bare number included."""
+        if isinstance(text, Step):
+            return text
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ep|it|%)", text) if isinstance(text, str) else None
+        if not match or (match[2] == "it" and "." in match[1]):
+            raise ValueError("allowed is a step such as '3ep', '500it' or '40%'")
+        return cls(float(match[1]), match[2])  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"{self.value:g}{self.unit}"
+
+    def iterations(self, per_epoch: int, total: int | None = None) -> int:
+        """The number of optimiser steps, rounded; a share needs the `total` of the run."""
+        if self.unit == "%":
+            if total is None:
+                raise InputError(f"step: '{self}' is a share, allowed here are 'ep' and 'it'")
+            return round(self.value / 100 * total)
+        return round(self.value * per_epoch) if self.unit == "ep" else int(self.value)
+
+
+StepField = Annotated[Step, BeforeValidator(Step.parse), PlainSerializer(str)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Recipe(Spec):
+    """How a net is trained: optimiser, schedule, batch, length."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    nesterov: bool = False
+    batch: int = Field(default=128, ge=1)
+    length: StepField = Step(5, "ep")
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    milestones: Annotated[tuple[StepField, ...], Field(strict=False)] = ()
+    decay: float = Field(default=0.1, gt=0, le=1)
+    """Factor on the learning rate at each milestone."""
+    warmup: StepField = Step(0, "it")
+    """Linear ramp from exactly 0 at the first iteration to `lr`."""
+
+
+def learning_rate(recipe: Recipe, iteration: int, per_epoch: int, total: int) -> float:
+    """The learning rate of one iteration (counted from 0) in a run of `total` iterations."""
+    warmup = recipe.warmup.iterations(per_epoch, total)
+    if iteration < warmup:
+        return recipe.lr * iteration / warmup
+    if recipe.schedule == "cosine":
+        return recipe.lr * (1 + cos(pi * (iteration - warmup) / max(1, total - warmup))) / 2
+    if recipe.schedule == "constant":
+        return recipe.lr
+    passed = sum(iteration >= m.iterations(per_epoch, total) for m in recipe.milestones)
+    return recipe.lr * recipe.decay**passed
+
+
+# ---------------------------------------------------------------- a net ready to train
+
+
+class Net:
+    """A model on its device whose parameters and gradients are each one flat buffer.
+
+    Parameters become views into `weights` (n,) and their gradients views into `grads` (n,), so the
+    optimiser, the mask and rewinding are single operations. With channels_last the convolution
+    weights are stored OHWI and viewed OIHW.
+    """
+
+    def __init__(self, model: nn.Module, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.device = gpu.start(runtime)
+        self.model = model.to(self.device)
+        named = dict(model.named_parameters())
+        self.names = tuple(named)
+        self.weights = torch.cat([self._ordered(p.detach()).flatten() for p in named.values()])
+        self.grads = torch.zeros_like(self.weights)
+        for parameter, weight, grad in zip(
+            named.values(), self._views(self.weights, named), self._views(self.grads, named),
+            strict=True,
+        ):  # fmt: skip
+            parameter.data, parameter.grad = weight, grad
+        self.forward = gpu.compiled(self.model, runtime)
+
+    def _ordered(self, tensor: Tensor) -> Tensor:
+        """The tensor in storage order (OHWI for convolutions under channels_last)."""
+        if self.runtime.channels_last and tensor.dim() == 4:
+            return tensor.permute(0, 2, 3, 1)
+        return tensor
+
+    def _views(self, flat: Tensor, like: dict[str, nn.Parameter]) -> list[Tensor]:
+        views = []
+        parts = flat.split([p.numel() for p in like.values()])
+        for part, p in zip(parts, like.values(), strict=True):
+            view = part.view(self._ordered(p).shape)
+            views.append(view.permute(0, 3, 1, 2) if view.shape != p.shape else view)
+        return views
+
+    def state(self) -> State:
+        """A copy of all weights, biases and batch-norm state, in the models' own layout."""
+        return {n: t.detach().clone(memory_format=torch.contiguous_format)
+                for n, t in self.model.state_dict().items()}  # fmt: skip
+
+    def rewind(self, state: State, mask: Mask | None = None) -> None:
+        """Restore `state` bitwise, batch-norm state included; then remove what `mask` removes."""
+        with torch.no_grad():
+            for name, tensor in self.model.state_dict().items():
+                tensor.copy_(state[name])
+        if mask is not None:
+            self.weights.mul_(self.flatten(mask))
+
+    def flatten(self, mask: Mask) -> Tensor:
+        """The mask over `weights` as float32 (n,): 0 for removed weights, 1 for all others."""
+        check_fits(mask, self.model)
+        parts = [
+            (mask[name] if name in mask else torch.ones_like(p, dtype=torch.bool))
+            for name, p in self.model.named_parameters()
+        ]
+        return torch.cat([self._ordered(part.to(self.device)).flatten() for part in parts]).float()
+
+    def optimizer(self, recipe: Recipe) -> torch.optim.Optimizer:
+        """A fresh optimiser over the flat buffer."""
+        flat = nn.Parameter(self.weights)
+        flat.grad = self.grads
+        fused = gpu.has_fused_optimizer(self.device)
+        shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+        if recipe.optimizer == "adam":
+            return torch.optim.Adam([flat], fused=fused, **shared)
+        sgd = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        return torch.optim.SGD([flat], fused=fused, **sgd, **shared)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- observers
+
+
+@dataclass
+class Epoch:
+    """Averages over one epoch of training, taken from the passes before each update."""
+
+    epoch: int
+    iteration: int
+    loss: float
+    accuracy: float
+
+
+@dataclass
+class Run:
+    """What observers see. Per step: `index` (B,) into the images, `labels`, `logits`, `loss`."""
+
+    net: Net
+    recipe: Recipe
+    per_epoch: int
+    total: int
+    iteration: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    index: Tensor = field(default_factory=lambda: torch.empty(0))
+    labels: Tensor = field(default_factory=lambda: torch.empty(0))
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    loss: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the current iteration, counted from 0."""
+        return self.iteration // self.per_epoch
+
+
+class Observer:
+    """Looks into a run, and may edit gradients before a step or weights after it."""
+
+    def before_step(self, run: Run) -> None:
+        """After the backward pass: `run.logits` and gradients of the current batch are there."""
+
+    def after_step(self, run: Run) -> None:
+        """After the update and the mask; `run.iteration` still counts the step just made."""
+
+    def after_epoch(self, run: Run) -> bool:
+        """After `run.history` got the epoch's averages; True ends the training here."""
+        return False
+
+
+class Snapshot(Observer):
+    """Copies the state after the step `at` (the rewind point); `state` is None until then."""
+
+    def __init__(self, at: Step) -> None:
+        self.at = at
+        self.state: State | None = None
+
+    def after_step(self, run: Run) -> None:
+        """Take the copy once the given number of steps has been made."""
+        if run.iteration + 1 == self.at.iterations(run.per_epoch, run.total):
+            self.state = run.net.state()
+
+
+class KeepBest(Observer):
+    """Keeps the state with the highest accuracy on `images` (held-out, never test data)."""
+
+    def __init__(self, images: Images, data: DataSet) -> None:
+        self.batches = Batches(images, data)
+        self.images = images
+        self.state: State = {}
+        self.accuracy, self.epoch = -1.0, -1
+
+    def after_epoch(self, run: Run) -> bool:
+        """Score the net; the first of several equally good epochs is kept."""
+        score = evaluate(run.net, self.images, self.batches)
+        if score.accuracy > self.accuracy:
+            self.state, self.accuracy = run.net.state(), score.accuracy
+            self.epoch = run.history[-1].epoch
+        return False
+
+
+class Track(Observer):
+    """Scores the net on `images` after each epoch and selects nothing."""
+
+    def __init__(self, images: Images, data: DataSet) -> None:
+        self.batches = Batches(images, data)
+        self.images = images
+        self.scores: list[Score] = []
+
+    def after_epoch(self, run: Run) -> bool:
+        """Append this epoch's score."""
+        self.scores.append(evaluate(run.net, self.images, self.batches))
+        return False
+
+
+# ---------------------------------------------------------------- the loop
+
+
+def train(
+    net: Net,
+    images: Images,
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    seed: tuple[object, ...],
+    mask: Mask | None = None,
+    observers: Sequence[Observer] = (),
+    until: Step | None = None,
+) -> list[Epoch]:
+    """Train `net` in place on `images`; removed weights are exactly 0 before and after each step.
+
+    `seed` fixes the data order and the augmentation, so arms that share it see the same batches.
+    `until` ends the run early without changing its schedule. Returns the averages of every epoch.
+    Raises InputError for an empty set, a length of 0 steps, or an end beyond the run.
+    """
+    run = _begin(net, images, recipe)
+    keep = None if mask is None else net.flatten(mask)
+    if keep is not None:
+        net.weights.mul_(keep)
+    optimizer = net.optimizer(recipe)
+    batches, order = Batches(images, data, data.augment), torch.empty(0)
+    random = gpu.generator(net.device, "order", *seed)
+    meter, forward_backward = Meter(net.device), None
+    end = _end(run, until)
+    net.model.train()
+    while run.iteration < end:
+        place = run.iteration % run.per_epoch
+        if place == 0:
+            order = torch.randperm(len(images), generator=random, device=net.device)
+        run.index = order[place * recipe.batch : (place + 1) * recipe.batch]
+        x, run.labels = gpu.layout(batches(run.index, random), net.runtime), images.y[run.index]
+        forward_backward = forward_backward or _forward_backward(net, x, run.labels)
+        run.loss, run.logits = forward_backward(x, run.labels)
+        meter.add(run.loss, run.logits, run.labels)
+        for observer in observers:
+            observer.before_step(run)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, run.iteration, run.per_epoch, run.total)
+        optimizer.step()
+        if keep is not None:
+            net.weights.mul_(keep)
+        for observer in observers:
+            observer.after_step(run)
+        run.iteration += 1
+        last_of_epoch = run.iteration % run.per_epoch == 0 or run.iteration == end
+        if last_of_epoch and _end_epoch(run, meter, observers):
+            break
+    net.model.eval()
+    return run.history
+
+
+def _begin(net: Net, images: Images, recipe: Recipe) -> Run:
+    if not len(images):
+        raise InputError("train: 0 images given, at least 1 is needed")
+    per_epoch = ceil(len(images) / recipe.batch)
+    total = recipe.length.iterations(per_epoch)
+    if total < 1:
+        raise InputError(f"recipe.length: '{recipe.length}' is 0 iterations, at least 1 is needed")
+    return Run(net, recipe, per_epoch, total)
+
+
+def _end(run: Run, until: Step | None) -> int:
+    """The iteration to end at."""
+    end = run.total if until is None else until.iterations(run.per_epoch, run.total)
+    if not 1 <= end <= run.total:
+        raise InputError(f"step: '{until}' is outside the run of {run.total} iterations")
+    return end
+
+
+def _end_epoch(run: Run, meter: "Meter", observers: Sequence[Observer]) -> bool:
+    """Record the epoch and ask every observer; whether one wants to stop."""
+    loss, accuracy, passes = meter.read()
+    run.history.append(Epoch((run.iteration - 1) // run.per_epoch, run.iteration, loss, accuracy))
+    progress.tell(epoch=run.epoch, accuracy=accuracy, passes=passes)
+    run.net.model.eval()
+    stops = [observer.after_epoch(run) for observer in observers]
+    run.net.model.train()
+    return any(stops)
+
+
+def _forward_backward(net: Net, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], Any]:
+    """The pass that leaves gradients in `net.grads`; captured as a graph where asked for."""
+
+    def run(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        net.grads.zero_()
+        with gpu.autocast(net.device, net.runtime):
+            logits = net.forward(x)
+        loss = functional.cross_entropy(logits.float(), y)
+        loss.backward()
+        return loss.detach(), logits.detach()
+
+    if not gpu.uses_graphs(net.device, net.runtime):
+        return run
+    before = net.state()  # capturing runs the pass, which moves batch-norm statistics
+    graphed = gpu.GraphedPass(run, x, y)
+    net.rewind(before)
+    return graphed
+
+
+class Meter:
+    """Sums loss and hits on the device; the host reads them once an epoch."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(3, device=device)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add one batch: mean loss (), logits (B, C), labels (B,)."""
+        self.sums[0] += loss * len(labels)
+        self.sums[1] += (logits.argmax(1) == labels).sum()
+        self.sums[2] += len(labels)
+
+    def read(self) -> tuple[float, float, int]:
+        """Mean loss, accuracy and number of images since the last read."""
+        loss, hits, count = self.sums.tolist()
+        self.sums.zero_()
+        return loss / count, hits / count, int(count)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss and accuracy on `n` images, without augmentation, in eval mode."""
+
+    loss: float
+    accuracy: float
+    n: int
+
+
+def predict(net: Net, images: Images, batches: Batches, batch: int = 500) -> Tensor:
+    """Logits (N, C), float32, in eval mode and without augmentation."""
+    training = net.model.training
+    net.model.eval()
+    logits = []
+    with torch.no_grad(), gpu.autocast(net.device, net.runtime):
+        for index in torch.arange(len(images), device=net.device).split(batch):
+            logits.append(net.forward(gpu.layout(batches(index), net.runtime)).float())
+    net.model.train(training)
+    return torch.cat(logits)
+
+
+def evaluate(net: Net, images: Images, batches: Batches) -> Score:
+    """Loss and accuracy on `images`."""
+    logits = predict(net, images, batches)
+    loss = functional.cross_entropy(logits, images.y)
+    hits = (logits.argmax(1) == images.y).float().mean()
+    mean_loss, accuracy = torch.stack([loss, hits]).tolist()
+    return Score(mean_loss, accuracy, len(images))
