@@ -1,0 +1,252 @@
+"""Rules the whole project keeps: pinned environment, clean notebooks, parameters, layers, style."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
+
+from ticketlab.notebook import check_clean, normalise
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "ticketlab"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PARAMS = ROOT / "params.yaml"
+
+# The house, ground floor first: a room imports only rooms on lower floors (and parts of itself).
+FLOORS = [
+    {"spec"},
+    {"files", "progress"},
+    {"gpu"},
+    {"masks"},
+    {"sources"},
+    {"prepared"},
+    {"data"},
+    {"models"},
+    {"criteria"},
+    {"training"},
+    {"imp"},
+    {"prac", "colt", "planting", "rst"},
+    {"tickets"},
+    {"results"},
+    {"fleet"},
+    {"prac_study", "colt_study", "planting_study", "rst_study"},
+    {"studies"},
+    {"params"},
+    {"claims"},
+    {"figures"},
+    {"prac_report", "colt_report", "planting_report", "rst_report"},
+    {"prac_figures", "colt_figures", "planting_figures", "rst_figures"},
+    {"notebook"},
+    {"cli"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LONGEST_FUNCTION = 60
+
+
+def short(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def committed() -> list[Path]:
+    """What git has or would take; every file but the obviously foreign without git."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# The environment
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(text) for group in groups for text in group]
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def test_every_constraint_is_an_exact_version_without_an_address() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert [line for line in lines[1:] if not re.fullmatch(r"[\w.-]+==[\w.!+]+", line)] == []
+    assert len(constraints()) == len(lines) - 1 and "ticketlab" not in constraints()
+
+
+def test_constraints_pin_every_dependency_within_its_range() -> None:
+    pins = constraints()
+    assert [r.name for r in requirements() if canonicalize_name(r.name) not in pins] == []
+    outside = [r for r in requirements() if pins[canonicalize_name(r.name)] not in r.specifier]
+    assert outside == []
+
+
+def test_no_committed_file_names_a_package_index() -> None:
+    dot = r"\."
+    hosts = [f"pypi{dot}org", f"pythonhosted{dot}org", f"download{dot}pytorch", f"anaconda{dot}org"]
+    options = ["index-" + "url", "find-" + "links", "trusted-" + "host"]
+    pattern = re.compile("|".join([*hosts, *options]).encode())
+    assert [short(path) for path in committed() if pattern.search(path.read_bytes())] == []
+
+
+# Make, CI, DVC, citation
+
+
+def test_make_and_ci_offer_what_the_readme_promises() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    offered = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("make ")}
+    assert offered >= {"env", "repro", "study", "test", "lint", "typecheck", "format", "lab"}
+    ci = ROOT / ".ci" / "run"
+    assert os.access(ci, os.X_OK) and "make test" in ci.read_text()
+
+
+def test_an_interpreter_that_is_missing_or_old_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "old").chmod(0o755)
+    for name, message in [("nowhere", "no interpreter"), ("old", "older than Python 3.11")]:
+        make = ["make", "-f", str(ROOT / "Makefile"), "env", f"PYTHON={tmp_path / name}"]
+        for file in ("pyproject.toml", "constraints.txt"):
+            (tmp_path / file).touch()
+        done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=False)
+        errors = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+        assert done.returncode != 0 and len(errors) == 1 and message in errors[0]
+        assert not (tmp_path / ".venv").exists()
+
+
+def test_dvc_is_quiet_and_ignores_compiled_files() -> None:
+    config = ConfigParser()
+    config.read_string((ROOT / ".dvc" / "config").read_text().replace("\n    ", "\n"))
+    assert dict(config["core"]) == dict.fromkeys(
+        ("analytics", "autostage", "check_update"), "false"
+    )
+    assert {"__pycache__", "*.pyc"} <= set((ROOT / ".dvcignore").read_text().splitlines())
+
+
+def test_the_citation_names_us_and_the_four_papers() -> None:
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cff["title"].startswith("ticketlab") and cff["license"] == "MIT"
+    papers = cff["references"]
+    assert len(papers) == 4
+    assert all({"title", "authors", "year", "identifiers"} <= set(paper) for paper in papers)
+
+
+# Parameters
+
+
+@pytest.mark.skipif(not PARAMS.exists(), reason="params.yaml does not exist yet")
+def test_params_read_the_same_under_yaml_1_1_and_1_2() -> None:
+    text = PARAMS.read_text()
+    new = YAML(typ="safe", pure=True).load(text)
+    # As text, since 1 == 1.0 == True: a value that changes its type must not pass.
+    assert json.dumps(yaml.safe_load(text)) == json.dumps(new)
+
+
+@pytest.mark.skipif(not PARAMS.exists(), reason="params.yaml does not exist yet")
+def test_no_parameter_has_a_name_that_dvc_ignores() -> None:
+    # The run cache drops keys of these names, so a changed value would bring back stale results.
+    assert {"size", "nfiles"}.isdisjoint(_keys(yaml.safe_load(PARAMS.read_text())))
+
+
+def _keys(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        yield from map(str, tree)
+        tree = list(tree.values())
+    for branch in tree if isinstance(tree, list) else []:
+        yield from _keys(branch)
+
+
+# Notebooks
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=short)
+def test_a_stored_notebook_is_clean(path: Path) -> None:
+    assert check_clean(path) == []
+
+
+def test_committed_results_are_in_normal_form() -> None:
+    for path in (ROOT / "results").glob("*/*/*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        page = nbformat.reads(text, as_version=4)
+        assert nbformat.writes(normalise(page)) + "\n" == text, short(path)
+
+
+# The package
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_a_module_is_documented_typed_and_made_of_small_functions(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "the module has no docstring"
+    assert path.stem not in ("utils", "util", "helpers", "common", "misc")
+    assert [name for name, node in _public(tree) if not ast.get_docstring(node)] == []
+    functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTION)]
+    assert [node.name for node in functions if _length(node) > LONGEST_FUNCTION] == []
+    assert [node.name for node in functions if not _is_typed(node)] == []
+
+
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+PRIVATE = ("_", "forward")  # what a torch module's forward does is said by its class
+
+
+def _public(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Public functions, classes and methods with their dotted names."""
+    for node in tree.body:
+        if isinstance(node, (*FUNCTION, ast.ClassDef)) and not node.name.startswith(PRIVATE):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from _public(node, f"{node.name}.")
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def _is_typed(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    arguments = node.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    every += [extra for extra in (arguments.vararg, arguments.kwarg) if extra]
+    named = [argument for argument in every if argument.arg not in ("self", "cls")]
+    return node.returns is not None and all(argument.annotation for argument in named)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    assert room in FLOOR, f"give {room} its place in FLOORS"
+    imported = {name for name in _imported(ast.parse(path.read_text())) if name != room}
+    assert imported - set(FLOOR) == set()
+    assert [name for name in sorted(imported) if FLOOR[name] >= FLOOR[room]] == []
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Rooms that a module imports anywhere, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports inside the package are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        parts = [name.split(".") for name in names]
+        yield from (part[1] for part in parts if part[0] == "ticketlab" and len(part) > 1)

@@ -1,0 +1,112 @@
+"""`ticketlab prepare | train | run`: what the stages of dvc.yaml call."""
+
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ticketlab import data, gpu, params, progress, results
+from ticketlab.files import replace_folder, write_json
+from ticketlab.fleet import UnitFailed
+from ticketlab.notebook import NotebookFailed, execute
+from ticketlab.spec import ROOT, InputError
+from ticketlab.studies import STUDIES, Study
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+StudyName = Annotated[str, typer.Argument(help="a block of params.yaml, e.g. desk")]
+PaperName = Annotated[str, typer.Argument(help=f"one of {', '.join(params.PAPERS)}")]
+
+
+@app.command()
+def prepare(study: StudyName) -> None:
+    """Prepare the data sets of a study and record their hashes in results/STUDY/data.json."""
+    with one_line_errors():
+        specs = params.load_study(study).values()
+        names = sorted({name for spec in specs for name in params.data_names(spec)})
+        paths = {name: data.prepare(name) for name in names}
+        hashes = {name: data.read_prepared(path, name)[1].sha256 for name, path in paths.items()}
+        write_json(ROOT / "results" / study / "data.json", hashes)
+        print(f"data@{study}: prepared {', '.join(names)}")
+
+
+@app.command()
+def train(study: StudyName, paper: PaperName) -> None:
+    """Train every unit of a paper's study afresh; an interrupted run is taken up where it ended."""
+    with one_line_errors():
+        values = params.load_paper(study, paper)
+        final = results.runs_folder(study, paper)
+        partial = final.with_name(f".{paper}.partial")
+        watched_study(study, paper, values, partial)
+        replace_folder(partial, final)
+
+
+@app.command()
+def run(study: StudyName, paper: PaperName) -> None:
+    """Execute a paper's notebook with a study's parameters; trains only what is not stored yet."""
+    with one_line_errors():
+        values = params.load_paper(study, paper)
+        watched_study(study, paper, values, results.runs_folder(study, paper))
+        pages = results.pages_folder(study, paper)
+        with staged_pages(pages) as staging:
+            target = staging / f"{paper}.ipynb"
+            inputs = params.notebook_parameters(study, values)
+            execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs)
+        print(f"{paper}@{study}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
+
+
+def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> None:
+    """Run a paper's units into `folder`, showing progress; what `folder` holds is not run again."""
+    chosen: Study = STUDIES[paper]
+    events = folder.with_name(f".{paper}.events")
+    clock = gpu.Stopwatch(gpu.choose_device(values.runtime.device))  # type: ignore[attr-defined]
+    with clock, progress.Watch(events, f"{paper}@{study}", chosen.expected_passes(values)):
+        done = chosen.run(values, folder)
+    results.forget_others(folder, done)
+    write_json(folder.parent / f"{paper}.timings.json", {"seconds": clock.seconds})
+
+
+@contextmanager
+def staged_pages(pages: Path) -> Iterator[Path]:
+    """A folder to write pages into; they replace the last good ones only if all went well."""
+    staging = pages.with_name(f".{pages.name}.staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    os.environ["TICKETLAB_PAGES"] = str(staging)
+    try:
+        yield staging
+    except BaseException:
+        for failed in staging.glob("*.failed.ipynb"):
+            failed.replace(pages.parent / failed.name)
+        raise
+    else:
+        (pages.parent / f"{pages.name}.failed.ipynb").unlink(missing_ok=True)
+        replace_folder(staging, pages)
+    finally:
+        os.environ.pop("TICKETLAB_PAGES", None)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Bad input ends in one line and exit code 2; a failed unit or notebook in its traceback."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except NotebookFailed as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except UnitFailed as error:
+        traceback.print_exception(error)
+        raise typer.Exit(1) from None

@@ -1,0 +1,236 @@
+"""What the COLT study says: tables, differences paired by seed, metrics."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ticketlab import colt
+from ticketlab.claims import Interval, by_seed, interval, paired
+from ticketlab.colt_study import ColtParams
+from ticketlab.results import Result
+
+Results = Mapping[str, Result]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def rounds_table(results: Results) -> pd.DataFrame:
+    """One row a search round: arm, seed, round, sparsity, rate, agreement, passes, and more."""
+    return _long(results, "search/").drop(columns=["layers", "collapsed"])
+
+
+def scores_table(results: Results, params: ColtParams) -> pd.DataFrame:
+    """One row a retrained ticket: arm, seed, round, sparsity, accuracies in percent, passes.
+
+    `passes` counts the images seen to find the ticket; training it takes one training more.
+    """
+    frame = _long(results, "search/imp", "score/").drop(columns=["layers", "collapsed"])
+    cost = rounds_table(results).set_index(["arm", "seed", "round"]).passes
+    source = frame.arm.replace(dict.fromkeys(("shuffled", "reinit"), params.main[0].name))
+    frame["passes"] = [cost[key] for key in zip(source, frame.seed, frame["round"], strict=True)]
+    return frame[[c for c in frame if c not in ("rate", "agreement")]]
+
+
+def transfer_table(results: Results) -> pd.DataFrame:
+    """One row a transferred ticket: arm, carried, seed, round, sparsity, accuracies in percent."""
+    return _long(results, "transfer/").drop(columns=["layers", "collapsed"], errors="ignore")
+
+
+def layers_table(results: Results) -> pd.DataFrame:
+    """One row a layer and search round: arm, seed, round, sparsity, layer, density."""
+    frame = _long(results, "search/")[["arm", "seed", "round", "sparsity", "layers"]]
+    frame["layers"] = frame.layers.map(lambda layers: list(layers.items()))
+    pairs = frame.explode("layers").reset_index(drop=True)
+    named = pd.DataFrame(pairs.pop("layers").tolist(), columns=["layer", "density"])
+    return pairs.join(named)
+
+
+def _long(results: Results, *prefixes: str) -> pd.DataFrame:
+    """The rounds of all units whose name starts with one of the prefixes, a row each."""
+    rows = []
+    for name, result in results.items():
+        if name.startswith(prefixes):
+            head = {key: value for key, value in result.record.items() if key != "rounds"}
+            rows += [head | turn for turn in result.record["rounds"]]
+    return pd.DataFrame(rows)
+
+
+# ---------------------------------------------------------------- rounds
+
+
+def rounds_to_target(rounds: pd.DataFrame, arm: str, target: float) -> dict[int, float]:
+    """The first round at which each seed reached `target` sparsity; others are left out."""
+    reached = rounds[(rounds.arm == arm) & (rounds.sparsity >= target)]
+    first = reached.groupby("seed")["round"].min().reset_index()
+    return by_seed(first, "round")
+
+
+def prediction_table(rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
+    """Rounds foretold from the first round's u = 2r / (1 + J), and the rounds it really took."""
+    rows = []
+    for arm in [variant.name for variant in params.main]:
+        first = rounds[(rounds.arm == arm) & (rounds["round"] == 1)]
+        actual = rounds_to_target(rounds, arm, params.target)
+        for seed, agreement in by_seed(first, "agreement").items():
+            rate = colt.predicted_rate(params.rate, agreement)
+            foretold = colt.rounds_to(params.target, rate)
+            rows.append((arm, seed, agreement, rate, foretold, actual.get(seed)))
+    columns = ["arm", "seed", "J in round 1", "u foretold", "rounds foretold", "rounds taken"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# ---------------------------------------------------------------- paired differences
+
+
+def nearest(frame: pd.DataFrame, arm: str, level: float) -> pd.DataFrame:
+    """Each seed's row of `arm` whose remaining weights are nearest to the level's, as a ratio."""
+    rows = frame[frame.arm == arm]
+    distance = np.abs(np.log((1 - rows.sparsity) / (1 - level)))
+    return rows.loc[distance.groupby(rows.seed).idxmin()]
+
+
+def interpolated(
+    frame: pd.DataFrame, arm: str, at: Mapping[int, float], value: str
+) -> dict[int, float]:
+    """The arm's `value` at a sparsity for each seed, linear in log density between its rounds."""
+    found = {}
+    for seed, sparsity in at.items():
+        rows = frame[(frame.arm == arm) & (frame.seed == seed)].sort_values("sparsity")
+        places = -np.log(1 - rows.sparsity.to_numpy())
+        found[seed] = float(np.interp(-np.log(1 - sparsity), places, rows[value].to_numpy()))
+    return found
+
+
+def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict[int, float]:
+    """Test accuracy of `arm` minus `other` at the arm's ticket nearest to `level`, by seed.
+
+    `other` is read at the same sparsity: its own ticket where it has one there, else interpolated.
+    "dense" is the unpruned net.
+    """
+    rows = nearest(scores, arm, level)
+    own, at = by_seed(rows, "test_accuracy"), by_seed(rows, "sparsity")
+    if other == "dense":
+        at, other = dict.fromkeys(at, 0.0), "imp"
+    theirs = interpolated(scores, other, at, "test_accuracy")
+    return {seed: own[seed] - theirs[seed] for seed in own}
+
+
+def over_levels(
+    scores: pd.DataFrame, arm: str, other: str, levels: tuple[float, ...]
+) -> dict[str, Any]:
+    """Intervals of the paired difference at each level, and of its mean over the levels."""
+    each = {level: difference(scores, arm, other, level) for level in levels}
+    seeds = each[levels[0]]
+    mean = [float(np.mean([by[seed] for by in each.values()])) for seed in seeds]
+    found = {f"at_{100 * level:g}": interval(list(by.values())) for level, by in each.items()}
+    return {name: asdict(value) for name, value in (found | {"mean": interval(mean)}).items()}
+
+
+def transfer_differences(frame: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
+    """COLT's transferred tickets minus the others', mask and weights carried, mean over levels."""
+    if params.transfer is None:
+        return {"colt_minus_imp": None, "colt_minus_dense": None, "colt_minus_shuffled": None}
+    rows, main = frame[frame.carried == "mask and weights"], params.main[0].name
+    means = rows.groupby(["arm", "seed"]).test_accuracy.mean().reset_index()
+    by_arm = {arm: by_seed(group, "test_accuracy") for arm, group in means.groupby("arm")}
+    others = ("imp", "dense", "shuffled")
+    return {f"colt_minus_{o}": asdict(paired(by_arm[main], by_arm[o])) for o in others}
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
+    """All numbers of the study for metrics.json: intervals by arm, differences, rounds."""
+    rounds, scores = rounds_table(results), scores_table(results, params)
+    main, random = (variant.name for variant in params.main)
+    others = ("imp", "imp-matched", "shuffled", "reinit", "dense")
+    pairs = [*((main, other) for other in others), (random, "imp"), (random, main)]
+    differences = {
+        f"{_short(a, params)}_minus_{_short(b, params)}": over_levels(scores, a, b, params.levels)
+        for a, b in pairs
+    }
+    return {
+        "accuracy": accuracies(scores, params),
+        "differences": differences,
+        "rounds": round_metrics(rounds, params),
+        "transfer": transfer_differences(transfer_table(results), params),
+        "collapsed_layers": _collapsed(results),
+    }
+
+
+def accuracies(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
+    """Interval of each arm's test accuracy at each level (its nearest ticket)."""
+    dense = interval(scores[(scores.arm == "imp") & (scores["round"] == 0)].test_accuracy.tolist())
+    found: dict[str, Any] = {"dense": asdict(dense)}
+    for arm in sorted(set(scores.arm)):
+        rows = {f"at_{100 * level:g}": nearest(scores, arm, level) for level in params.levels}
+        found[arm] = {k: asdict(interval(r.test_accuracy.tolist())) for k, r in rows.items()}
+    return found
+
+
+def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
+    """Rounds to the target by arm, how many COLT saves, and how its rate compares with chance."""
+    main = params.main[0].name
+    counts = {arm: rounds_to_target(rounds, arm, params.target) for arm in sorted(set(rounds.arm))}
+    found: dict[str, Any] = {arm: _or_none(list(by.values())) for arm, by in counts.items()}
+    fewer = {"imp_minus_colt": (counts["imp"], counts[main])}
+    five = [v.name for v in params.ablations if v.partitions > params.partitions and not v.votes]
+    fewer["colt_minus_more_partitions"] = (counts[main], counts[five[0]] if five else {})
+    for name, (a, b) in fewer.items():
+        found[name] = asdict(paired(a, b)) if set(a) & set(b) else None
+    mine = rounds[rounds.arm == main]
+    found["rate"] = asdict(interval(mine.groupby("seed")["rate"].mean().tolist()))
+    found["agreement"] = asdict(interval(mine.groupby("seed").agreement.mean().tolist()))
+    return found
+
+
+def _or_none(values: list[float]) -> dict[str, Any] | None:
+    return asdict(interval(values)) if values else None
+
+
+def _short(arm: str, params: ColtParams) -> str:
+    names = {params.main[0].name: "colt", params.main[1].name: "colt_random"}
+    return names.get(arm, arm).replace("-", "_")
+
+
+def _collapsed(results: Results) -> dict[str, int]:
+    """Search rounds by arm in which some layer had no weight left."""
+    frame = _long(results, "search/")
+    hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
+    return {str(arm): int(count) for arm, count in hits.items()}
+
+
+def differences_table(numbers: Mapping[str, Any]) -> pd.DataFrame:
+    """Every paired difference in points at every level: mean, 95 % t interval, n."""
+    rows = {
+        name: {level: str(as_interval(found)) for level, found in by_level.items()}
+        for name, by_level in numbers["differences"].items()
+    }
+    return pd.DataFrame(rows).T.rename_axis("points, paired by seed")
+
+
+def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
+    """The `k of P` family: rounds, mean rate, final sparsity and accuracy of the last ticket."""
+    names = [variant.name for variant in (*params.main, *params.ablations)]
+    last = scores.sort_values("round").groupby(["arm", "seed"]).tail(1)
+    rows = {}
+    for name in names:
+        own, mine = last[last.arm == name], rounds[rounds.arm == name]
+        rows[name] = {
+            "rounds": mine.groupby("seed")["round"].max().mean(),
+            "mean u": mine.rate.mean(),
+            "final sparsity": own.sparsity.mean(),
+            "accuracy of the last ticket": own.test_accuracy.mean(),
+            "n": len(own),
+        }
+    return pd.DataFrame(rows).T
+
+
+def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
+    """An interval of metrics.json as an object."""
+    return None if found is None else Interval(**found)

@@ -1,0 +1,23 @@
+"""The papers by name: how each runs all its units."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ticketlab import colt_study
+from ticketlab.results import Result
+
+
+@dataclass(frozen=True)
+class Study:
+    """A paper's parameters, its units, and the image passes they are expected to take."""
+
+    params: type[Any]
+    run: Callable[[Any, Path], Mapping[str, Result]]
+    expected_passes: Callable[[Any], float]
+
+
+STUDIES = {
+    "colt": Study(colt_study.ColtParams, colt_study.study, colt_study.expected_passes),
+}
