@@ -43,6 +43,8 @@ FLOORS = [
     {"tickets"},
     {"results"},
     {"fleet"},
+    {"colt_params"},
+    {"colt_arms"},
     {"prac_study", "colt_study", "planting_study", "rst_study"},
     {"studies"},
     {"params"},
