@@ -40,6 +40,8 @@ FLOORS = [
     {"training"},
     {"imp"},
     {"prac", "colt", "planting", "rst"},
+    {"rst_controls"},
+    {"rst_arms"},
     {"tickets"},
     {"results"},
     {"fleet"},

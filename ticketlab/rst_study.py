@@ -1,0 +1,359 @@
+"""The DLTH study: its arms as units, paired by seed and by mask, and the order they run in."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ticketlab import fleet, gpu, rst, rst_controls
+from ticketlab.data import Batches
+from ticketlab.fleet import Unit
+from ticketlab.masks import Mask
+from ticketlab.results import Result
+from ticketlab.rst_arms import (
+    DAMAGED,
+    PLAIN,
+    PRESSED,
+    PRETRAINED,
+    Bench,
+    Case,
+    RstParams,
+    Work,
+    images_seen,
+    per_epoch,
+    with_length,
+)
+from ticketlab.rst_controls import EarlyBird
+from ticketlab.spec import InputError
+from ticketlab.tickets import Ticket, state_digest
+from ticketlab.training import State, Step, evaluate
+
+# ---------------------------------------------------------------- units
+
+
+def train_plain(params: RstParams, place: int, seed: int, arm: str, level: float) -> Result:
+    """A random mask on the initial weights: Scratch, its equal-budget form, masked warm-up."""
+    bench = Bench(params, place, seed)
+    work = Work.begin(bench, arm, level)
+    mask = bench.mask(work.net, level, arm)
+    if arm == "warm-up":
+        work.train(bench.case.transform, "transform", mask)
+    row = work.finish(mask, bench.longer() if arm == "scratch-long" else None)
+    return Result({"rows": [row]})
+
+
+def train_abruptly(params: RstParams, place: int, seed: int) -> Result:
+    """The transformation without a penalty, then removal: once for all levels of the case."""
+    bench = Bench(params, place, seed)
+    first = Work.begin(bench, "abrupt", bench.case.levels[0])
+    masks = {level: bench.mask(first.net, level) for level in bench.case.levels}
+    first.train(bench.case.transform, "transform")
+    state, rows = first.net.state(), []
+    for level, mask in masks.items():
+        work = first.at("abrupt", level)
+        work.net.rewind(state)
+        work.remove(mask)
+        rows.append(work.finish(mask))
+    return Result({"rows": rows})
+
+
+def train_pressed(
+    params: RstParams,
+    place: int,
+    seed: int,
+    arm: str,
+    level: float,
+    mask_seed: int,
+    mask: Mask | None = None,
+) -> Result:
+    """RST under the arm's mask (or a given one), and the damaged forms of its ticket."""
+    bench = Bench(params, place, seed)
+    work = Work.begin(bench, arm, level)
+    start = work.net.state()
+    mask = mask or bench.mask(work.net, level, arm, mask_seed)
+    watch = press(work, mask)
+    work.facts = {"mask_seed": mask_seed, "init_ratio": rst.weight_ratio(start, mask)}
+    work.remove(mask)
+    ticket = work.net.state()
+    wanted = [a for a in bench.case.arms_at(level) if a in DAMAGED]
+    damaged = wanted if arm == "rst" and mask_seed == seed else []
+    rows = [work.at(arm, level).finish(mask)]
+    for damage in damaged:
+        state, places = damage_ticket(bench, damage, ticket, mask)
+        work.net.rewind(state)
+        hurt = work.at(damage, level)
+        hurt.facts = {}
+        rows.append(hurt.finish(places))
+    here = {"case": bench.case.name, "arm": arm, "seed": seed, "mask_seed": mask_seed}
+    looks = [here | {"level": level} | look for look in watch.looks]
+    record = {"rows": rows, "looks": looks}
+    return Result(record, {"ticket": _ticket(mask, bench, arm, level, ticket)})
+
+
+def press(work: Work, mask: Mask) -> rst.Watch:
+    """The transformation of an RST arm, with its looks; the removed weights are still there."""
+    case, data = work.bench.case, work.bench.data
+    power = {"rst-square": 2, "rst-cube": 3}.get(work.arm, case.penalty.power)
+    penalty = case.penalty.model_copy(update={"power": power})
+    every = max(1, work.bench.iterations(case.transform) // case.looks)
+    watch = rst.Watch(mask, data.validation, data, every)
+    work.train(case.transform, "transform", penalty=(mask, penalty), observers=[watch])
+    return watch
+
+
+def damage_ticket(bench: Bench, damage: str, ticket: State, mask: Mask) -> tuple[State, Mask]:
+    """A transformed ticket shuffled within layers, drawn anew, or reduced to signs."""
+    if damage == "shuffled":
+        return rst_controls.shuffled(ticket, mask, gpu.generator("cpu", bench.seed, "shuffle"))
+    if damage == "reinit":
+        return rst_controls.reinitialised(ticket, bench.net("reinit").state(), mask), mask
+    return rst_controls.only_signs(ticket, mask), mask
+
+
+def train_iteratively(params: RstParams, place: int, seed: int, level: float) -> Result:
+    """RST-Iter: the mask grows over cycles, the penalty restarts in each, then finetuning."""
+    bench = Bench(params, place, seed)
+    work, how = Work.begin(bench, "rst-iter", level), bench.case.iterative
+    recipe = with_length(bench.case.transform, how.length)
+    penalty = bench.case.penalty.model_copy(update={"ramp": how.ramp, "every": how.every})
+
+    def press_cycle(cycle: int, mask: Mask) -> State:
+        work.train(recipe, f"cycle-{cycle}", penalty=(mask, penalty))
+        return work.net.state()
+
+    dense, random = bench.dense_mask(work.net), gpu.generator("cpu", "grow", level, seed)
+    masks = list(rst.transform_iteratively(press_cycle, dense, level, how.cycles, random, how.leak))
+    work.remove(masks[-1])
+    return Result({"rows": [work.finish(masks[-1])]})
+
+
+def train_pretrained(params: RstParams, place: int, seed: int) -> Result:
+    """The dense net, and at all levels the arms that start from training it."""
+    bench = Bench(params, place, seed)
+    work = Work.begin(bench, "dense", 0.0)
+    start, dense = work.net.state(), bench.dense_mask(work.net)
+    birds = early_birds(bench, dense) if "early-bird" in bench.case.arms else {}
+    work.train(bench.case.finetune, "finetune", observers=list(birds.values()))
+    trained = work.net.state()
+    rows, tickets = [_dense_row(work, dense)], {}
+    for level in bench.case.levels:
+        mask = rst.magnitude_mask(trained, dense, level)
+        tickets[f"lth-{100 * level:g}"] = _ticket(mask, bench, "lth", level, start)
+        for arm in bench.case.arms_at(level):
+            if arm in PRETRAINED:
+                rows.append(_pretrained_row(work.at(arm, level), mask, start, trained, birds))
+    return Result({"rows": rows}, tickets)
+
+
+def early_birds(bench: Bench, dense: Mask) -> dict[float, EarlyBird]:
+    """An observer for each level of the case."""
+    how, each = bench.case.early_bird, per_epoch(bench.data, bench.case.finetune)
+    every = how.every.iterations(each, bench.iterations(bench.case.finetune))
+    return {
+        level: EarlyBird(dense, level, every, how.threshold, how.queue)
+        for level in bench.case.levels
+    }
+
+
+def _dense_row(work: Work, dense: Mask) -> dict[str, Any]:
+    data = work.bench.data
+    test = evaluate(work.net, data.test, Batches(data.test, data))
+    return work.head(dense) | {
+        "images": work.images, "dense_flops": work.dense_flops, "sparse_flops": work.sparse_flops,
+        "test_accuracy": 100 * test.accuracy, "test_loss": test.loss,
+        "validation_accuracy": work.accuracy(), "mask_sha256": dense.digest(), "intact": True,
+    }  # fmt: skip
+
+
+def _pretrained_row(
+    work: Work, mask: Mask, start: State, trained: State, birds: Mapping[float, EarlyBird]
+) -> dict[str, Any]:
+    """One arm after dense training: `mask` is the layer-wise magnitude mask of `trained`."""
+    if work.arm == "l1":
+        work.net.rewind(trained)
+        work.remove(mask)
+        return work.finish(mask)
+    if work.arm == "early-bird":
+        bird = birds[work.level]
+        work.images, work.dense_flops, work.sparse_flops = 0, 0.0, 0.0
+        drawn = with_length(work.bench.case.finetune, Step(bird.iteration, "it"))
+        work.charge(images_seen(len(work.bench.data.train), drawn), None)
+        work.facts = {"settled": bird.settled, "drawn_at": bird.iteration}
+        work.net.rewind(bird.state)
+        return work.finish(bird.ticket)
+    if work.arm == "lth-iter":
+        mask = _iterated(work, start)
+    work.net.rewind(start)
+    return work.finish(mask)
+
+
+def _iterated(work: Work, start: State) -> Mask:
+    """The mask of LTH-Iter, its cost charged from zero: it does not use the dense run."""
+    how, bench = work.bench.case.lth_iter, work.bench
+    recipe = with_length(bench.case.finetune, how.length)
+    work.images, work.dense_flops, work.sparse_flops = 0, 0.0, 0.0
+
+    def train_masked(mask: Mask) -> State:
+        work.net.rewind(start)
+        work.train(recipe, "lth-iter", mask)
+        return work.net.state()
+
+    dense = bench.dense_mask(work.net)
+    return rst_controls.iterative_magnitude(train_masked, dense, work.level, how.cycles)
+
+
+def _ticket(mask: Mask, bench: Bench, arm: str, level: float, state: State) -> Ticket:
+    """The weights on the CPU with removed ones at 0, and where they come from."""
+    weights = {n: (w.cpu() * mask[n] if n in mask else w.cpu()) for n, w in state.items()}
+    facts = {"paper": "dlth", "case": bench.case.name, "arm": arm, "seed": bench.seed,
+             "level": level, "weights_sha256": state_digest(weights)}  # fmt: skip
+    return Ticket(mask, weights, facts)
+
+
+# ---------------------------------------------------------------- the whole study
+
+
+def check(params: RstParams) -> RstParams:
+    """Refuse what can only be seen across parameters and data, before anything runs."""
+    names = [case.name for case in params.cases]
+    if len(set(names)) < len(names):
+        raise InputError(f"others: the names {', '.join(names)} are not all different")
+    for place, case in enumerate(params.cases):
+        _check_case(Bench(params, place, params.seeds[0]), case)
+    return params
+
+
+def _check_case(bench: Bench, case: Case) -> None:
+    for milestone in case.finetune.milestones:
+        if milestone.unit != "%":
+            raise InputError(f"finetune.milestones: '{milestone}', allowed are shares as '50%'")
+    if strange := set(case.extra_levels) - set(case.levels):
+        raise InputError(f"extra_levels: {min(strange)} is not one of levels {case.levels}")
+    if (case.draws or case.extra_arms) and not case.extra_levels:
+        raise InputError("extra_levels: empty, extra_arms and draws need at least one")
+    rst.check_penalty(case.penalty, case.transform, bench.iterations(case.transform))
+    if "rst-iter" in (*case.arms, *case.extra_arms):
+        again = case.penalty.model_copy(
+            update={"ramp": case.iterative.ramp, "every": case.iterative.every}
+        )
+        recipe = with_length(case.transform, case.iterative.length)
+        rst.check_penalty(again, recipe, bench.iterations(recipe))
+    if not len(bench.dense_mask(bench.net())):
+        raise InputError(f"prunable: {case.prunable!r} leaves {case.model.name} nothing to mask")
+
+
+def study(params: RstParams, folder: Path) -> dict[str, Result]:
+    """Every arm of the study by unit name; finished units found in `folder` are not run again."""
+    check(params)
+    run = partial(fleet.run, folder=folder, workers=gpu.worker_count(params.runtime))
+    first = run(first_units(params))
+    return first | run(swap_units(params, first))
+
+
+def expected_passes(params: RstParams) -> float:
+    """Image passes the study will take; early-bird and masks to come counted in full."""
+    units = first_units(params)
+    swaps = sum(
+        _transformed(c) * len(params.seeds)
+        for c in params.cases for level in c.levels if "rst-lth-mask" in c.arms_at(level)
+    )  # fmt: skip
+    return fleet.expected_passes(units) + swaps
+
+
+def first_units(params: RstParams) -> list[Unit]:
+    """Everything but the swap test, the decisive arms first."""
+    units: list[Unit] = []
+    for place, case in enumerate(params.cases):
+        for seed in params.seeds:
+            units += _units_of(params, place, case, seed)
+        units += _draw_units(params, place, case)
+    return units
+
+
+def _units_of(params: RstParams, place: int, case: Case, seed: int) -> list[Unit]:
+    make = partial(_unit, params, place, case, seed=seed)
+    one, full = _finetuned(case), _transformed(case)
+    trainings = 1 + sum(
+        {"lth-iter": 1 + _lth_cost(case)}.get(arm, 1) for level in case.levels
+        for arm in case.arms_at(level) if arm in PRETRAINED
+    )  # fmt: skip
+    units = [make(train_pretrained, "pretrained", one * trainings)]
+    if "abrupt" in case.arms:
+        units.append(make(train_abruptly, "abrupt", full + one * (len(case.levels) - 1)))
+    for level in case.levels:
+        arms, tag = case.arms_at(level), f"{100 * level:g}"
+        damage = one * sum(arm in DAMAGED for arm in arms)
+        for arm in arms:
+            here: dict[str, Any] = {"level": level, "arm": arm}
+            if arm in PLAIN:
+                passes = one if arm.startswith("scratch") and arm != "scratch-long" else full
+                units.append(make(train_plain, f"{arm}-{tag}", passes, **here))
+            if arm in PRESSED:
+                extra = damage if arm == "rst" else 0.0
+                units.append(
+                    make(train_pressed, f"{arm}-{tag}", full + extra, mask_seed=seed, **here)
+                )
+            if arm == "rst-iter":
+                units.append(make(train_iteratively, f"{arm}-{tag}", full, level=level))
+    return units
+
+
+def _draw_units(params: RstParams, place: int, case: Case) -> list[Unit]:
+    """C11: more masks on the first seed's initialisation, more initialisations under its mask."""
+    first, units = params.seeds[0], []
+    for draw in range(1, case.draws):
+        other = max(params.seeds) + draw
+        for name, seed, mask_seed in (("mask", first, other), ("init", other, first)):
+            units.append(_unit(
+                params, place, case, train_pressed, f"draw-{name}-{draw}", _transformed(case),
+                seed=seed, mask_seed=mask_seed, level=case.extra_levels[0], arm="rst",
+            ))  # fmt: skip
+    return units
+
+
+def swap_units(params: RstParams, first: Mapping[str, Result]) -> list[Unit]:
+    """LTH's mask inside RST, once the dense nets have been trained."""
+    units = []
+    for place, case in enumerate(params.cases):
+        for seed in params.seeds:
+            dense = first[f"{case.name}/pretrained/seed-{seed}"]
+            for level in case.levels:
+                if "rst-lth-mask" not in case.arms_at(level):
+                    continue
+                tag = f"{100 * level:g}"
+                units.append(_unit(
+                    params, place, case, train_pressed, f"rst-lth-mask-{tag}", _transformed(case),
+                    seed=seed, mask_seed=seed, arm="rst-lth-mask", level=level,
+                    mask=dense.tickets[f"lth-{tag}"].mask,
+                ))  # fmt: skip
+    return units
+
+
+def _unit(
+    params: RstParams,
+    place: int,
+    case: Case,
+    work: Callable[..., Result],
+    name: str,
+    passes: float,
+    *,
+    seed: int,
+    **more: Any,
+) -> Unit:
+    arguments = {"params": params, "place": place, "seed": seed, **more}
+    return Unit(f"{case.name}/{name}/seed-{seed}", work, arguments, passes)
+
+
+def _finetuned(case: Case) -> float:
+    return images_seen(case.data.train or 10_000, case.finetune)
+
+
+def _transformed(case: Case) -> float:
+    return _finetuned(case) + images_seen(case.data.train or 10_000, case.transform)
+
+
+def _lth_cost(case: Case) -> float:
+    """LTH-Iter's search, in finetunings."""
+    recipe = with_length(case.finetune, case.lth_iter.length)
+    search = case.lth_iter.cycles * images_seen(case.data.train or 10_000, recipe)
+    return search / _finetuned(case)
