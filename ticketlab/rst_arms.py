@@ -13,7 +13,7 @@ from ticketlab.gpu import Runtime
 from ticketlab.masks import Mask, ones
 from ticketlab.rst import Penalty
 from ticketlab.spec import Spec
-from ticketlab.training import Net, Observer, Recipe, Step, StepField, evaluate, train
+from ticketlab.training import Net, Observer, Recipe, Seeds, Step, StepField, evaluate, train
 
 # ---------------------------------------------------------------- parameters
 
@@ -96,7 +96,7 @@ class Case(Spec):
 class RstParams(Case):
     """Everything that the DLTH study can be told: the main case, and others beside it."""
 
-    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
+    seeds: Seeds
     others: Annotated[tuple[Case, ...], Field(strict=False)] = ()
     runtime: Runtime = Runtime()
 
@@ -152,7 +152,7 @@ class Bench:
 
     def iterations(self, recipe: Recipe) -> int:
         """Optimiser steps of a recipe on the training images."""
-        return recipe.length.iterations(per_epoch(self.data, recipe))
+        return recipe.iterations(len(self.data.train))[1]
 
     def longer(self) -> Recipe:
         """The finetuning recipe, stretched by the images that the transformation sees."""
@@ -161,21 +161,9 @@ class Bench:
         return with_length(fine, Step(self.iterations(fine) + more, "it"))
 
 
-def per_epoch(data: DataSet, recipe: Recipe) -> int:
-    """Iterations of one epoch."""
-    return -(-len(data.train) // recipe.batch)
-
-
 def with_length(recipe: Recipe, length: Step) -> Recipe:
     """The same recipe over another length."""
     return recipe.model_copy(update={"length": length})
-
-
-def images_seen(images: int, recipe: Recipe) -> int:
-    """Image passes of one training on `images` images (the last batch of an epoch is short)."""
-    each = -(-images // recipe.batch)
-    epochs, rest = divmod(recipe.length.iterations(each), each)
-    return epochs * images + min(images, rest * recipe.batch)
 
 
 # ---------------------------------------------------------------- one net of one arm
@@ -218,7 +206,7 @@ class Work:
         growing = [rst.GrowingPenalty(*penalty)] if penalty else []
         train(self.net, b.data.train, b.data, recipe, seed=(b.seed, stage), mask=mask,
               observers=[*growing, *observers])  # fmt: skip
-        self.charge(images_seen(len(b.data.train), recipe), mask)
+        self.charge(recipe.passes(len(b.data.train)), mask)
 
     def charge(self, images: int, mask: Mask | None) -> None:
         """Add passes to the account; a training step counts as three forward passes."""

@@ -19,8 +19,6 @@ from ticketlab.rst_arms import (
     Case,
     RstParams,
     Work,
-    images_seen,
-    per_epoch,
     with_length,
 )
 from ticketlab.rst_controls import EarlyBird
@@ -147,8 +145,8 @@ def train_pretrained(params: RstParams, place: int, seed: int) -> Result:
 
 def early_birds(bench: Bench, dense: Mask) -> dict[float, EarlyBird]:
     """An observer for each level of the case."""
-    how, each = bench.case.early_bird, per_epoch(bench.data, bench.case.finetune)
-    every = how.every.iterations(each, bench.iterations(bench.case.finetune))
+    how = bench.case.early_bird
+    every = how.every.iterations(*bench.case.finetune.iterations(len(bench.data.train)))
     return {
         level: EarlyBird(dense, level, every, how.threshold, how.queue)
         for level in bench.case.levels
@@ -177,7 +175,7 @@ def _pretrained_row(
         bird = birds[work.level]
         work.images, work.dense_flops, work.sparse_flops = 0, 0.0, 0.0
         drawn = with_length(work.bench.case.finetune, Step(bird.iteration, "it"))
-        work.charge(images_seen(len(work.bench.data.train), drawn), None)
+        work.charge(drawn.passes(len(work.bench.data.train)), None)
         work.facts = {"settled": bird.settled, "drawn_at": bird.iteration}
         work.net.rewind(bird.state)
         return work.finish(bird.ticket)
@@ -345,15 +343,15 @@ def _unit(
 
 
 def _finetuned(case: Case) -> float:
-    return images_seen(case.data.train or 10_000, case.finetune)
+    return case.finetune.passes(case.data.train or 10_000)
 
 
 def _transformed(case: Case) -> float:
-    return _finetuned(case) + images_seen(case.data.train or 10_000, case.transform)
+    return _finetuned(case) + case.transform.passes(case.data.train or 10_000)
 
 
 def _lth_cost(case: Case) -> float:
     """LTH-Iter's search, in finetunings."""
     recipe = with_length(case.finetune, case.lth_iter.length)
-    search = case.lth_iter.cycles * images_seen(case.data.train or 10_000, recipe)
+    search = case.lth_iter.cycles * recipe.passes(case.data.train or 10_000)
     return search / _finetuned(case)
