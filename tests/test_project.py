@@ -41,6 +41,7 @@ FLOORS = [
     {"imp"},
     {"critical_sets"},
     {"prac", "colt", "planting", "rst"},
+    {"rst_controls"},
     {"tickets"},
     {"results"},
     {"fleet"},
