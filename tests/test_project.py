@@ -39,6 +39,7 @@ FLOORS = [
     {"criteria"},
     {"training"},
     {"imp"},
+    {"critical_sets"},
     {"prac", "colt", "planting", "rst"},
     {"rst_controls"},
     {"rst_arms"},
