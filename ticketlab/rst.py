@@ -93,7 +93,8 @@ class Penalty(Spec):
     ramp: int = Field(default=50_000, ge=1)
     """Iterations from the first increment to the last, about."""
     every: int = Field(default=5, ge=1)
-    power: int = Field(default=1, ge=1, le=3)
+    power: int = Field(default=1, ge=0, le=3)
+    """1, 2, 3: the schedules x, x^2, x^3; 0: no growth, the whole penalty from the first step."""
 
 
 def ramp_values(updates: int, dtype: type[np.floating] = np.float32) -> np.ndarray:
@@ -159,7 +160,7 @@ class GrowingPenalty(Observer):
     """
 
     def __init__(self, mask: Mask, penalty: Penalty) -> None:
-        self.mask, self.values = mask, strengths(penalty).tolist()
+        self.mask, self.penalty, self.values = mask, penalty, strengths(penalty).tolist()
         self.removed: Tensor | None = None
         self.trace: list[float] = []
 
@@ -170,6 +171,17 @@ class GrowingPenalty(Observer):
         now = self.values[min(run.iteration, len(self.values) - 1)]
         self.trace.append(now)
         run.net.grads.addcmul_(self.removed, run.net.weights, value=now)
+
+
+def trace_error(trace: Sequence[float], penalty: Penalty) -> float:
+    """How far applied lambdas ever are from ceiling x min(1, k / updates)^power, over the ceiling.
+
+    k counts the increments so far; what remains is the one increment too many of the strict >.
+    """
+    updates = max(1, penalty.ramp // penalty.every)
+    made = np.arange(len(trace)) // penalty.every + 1
+    planned = penalty.ceiling * np.minimum(1, made / updates) ** penalty.power
+    return float(np.abs(np.asarray(trace) - planned).max() / penalty.ceiling)
 
 
 # ---------------------------------------------------------------- transformation (steps 3-8)
@@ -252,7 +264,7 @@ class Watch(Observer):
     def before_step(self, run: Run) -> None:
         """The look before the first step."""
         if run.iteration == 0:
-            self.start = run.net.state()
+            self.start = self.start or run.net.state()
             self.look(run.net, 0)
 
     def after_step(self, run: Run) -> None:

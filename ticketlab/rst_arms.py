@@ -20,13 +20,18 @@ from ticketlab.training import Net, Observer, Recipe, Seeds, Step, StepField, ev
 Pretrained = Literal["lth", "lth-iter", "l1", "early-bird"]
 Plain = Literal["scratch", "scratch-long", "warm-up", "scratch-erk"]
 Pressed = Literal[
-    "rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", "rst-lth-mask", "rst-square", "rst-cube"
-]
+    "rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", "rst-lth-mask",
+    "rst-jump", "rst-square", "rst-cube",
+]  # fmt: skip
 Damaged = Literal["shuffled", "reinit", "signs"]
 Arm = Literal[Pretrained, Plain, Pressed, Damaged, "abrupt", "rst-iter"]
 
-PLAIN, PRESSED = ("scratch", "scratch-long", "warm-up", "scratch-erk"), (
-    "rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", "rst-square", "rst-cube")  # fmt: skip
+PLAIN = ("scratch", "scratch-long", "warm-up", "scratch-erk")
+POWERS = {"rst-jump": 0, "rst-square": 2, "rst-cube": 3}
+"""Arms whose penalty grows in another way than the case's."""
+PRESSED = ("rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", *POWERS)
+WATCHED = ("rst", *POWERS)
+"""Arms that are looked into on the way."""
 PRETRAINED = ("lth", "lth-iter", "l1", "early-bird")
 DAMAGED = ("shuffled", "reinit", "signs")
 
@@ -206,6 +211,8 @@ class Work:
         growing = [rst.GrowingPenalty(*penalty)] if penalty else []
         train(self.net, b.data.train, b.data, recipe, seed=(b.seed, stage), mask=mask,
               observers=[*growing, *observers])  # fmt: skip
+        for each in growing:
+            self.facts["lambda_error"] = rst.trace_error(each.trace, each.penalty)
         self.charge(recipe.passes(len(b.data.train)), mask)
 
     def charge(self, images: int, mask: Mask | None) -> None:
@@ -245,10 +252,15 @@ class Work:
         }  # fmt: skip
 
     def head(self, mask: Mask) -> dict[str, Any]:
-        """What tells the row apart: arm, seed, level, and the sparsities really reached."""
+        """What tells the row apart: arm, seed, level, and the sparsities really reached.
+
+        `exact` says whether every layer has lost exactly ceil(s n) weights (not so under ERK).
+        """
         named = self.net.model.named_parameters()
         every = sum(p.numel() for n, p in named if n.endswith("weight") and p.dim() > 1)
+        kept = {name: int(keep.sum()) for name, keep in mask.items()}
         return {"case": self.bench.case.name, "arm": self.arm, "seed": self.bench.seed,
                 "mask_seed": self.facts.get("mask_seed", self.bench.seed), "level": self.level,
                 "sparsity": mask.sparsity, "overall_sparsity": (mask.total - mask.alive) / every,
+                "exact": kept == rst.kept_counts(mask, self.level),
                 "layers": mask.densities()}  # fmt: skip

@@ -1,20 +1,22 @@
 """The DLTH study: its arms as units, paired by seed and by mask, and the order they run in."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from ticketlab import fleet, gpu, rst, rst_controls
-from ticketlab.data import Batches
+from ticketlab import fleet, gpu, models, rst, rst_controls
+from ticketlab.data import Batches, DataSpec, load
 from ticketlab.fleet import Unit
 from ticketlab.masks import Mask
 from ticketlab.results import Result
 from ticketlab.rst_arms import (
     DAMAGED,
     PLAIN,
+    POWERS,
     PRESSED,
     PRETRAINED,
+    WATCHED,
     Bench,
     Case,
     RstParams,
@@ -69,8 +71,8 @@ def train_pressed(
     work = Work.begin(bench, arm, level)
     start = work.net.state()
     mask = mask or bench.mask(work.net, level, arm, mask_seed)
-    watch = press(work, mask)
     work.facts = {"mask_seed": mask_seed, "init_ratio": rst.weight_ratio(start, mask)}
+    looks = press(work, mask)
     work.remove(mask)
     ticket = work.net.state()
     wanted = [a for a in bench.case.arms_at(level) if a in DAMAGED]
@@ -83,20 +85,25 @@ def train_pressed(
         hurt.facts = {}
         rows.append(hurt.finish(places))
     here = {"case": bench.case.name, "arm": arm, "seed": seed, "mask_seed": mask_seed}
-    looks = [here | {"level": level} | look for look in watch.looks]
-    record = {"rows": rows, "looks": looks}
+    record = {"rows": rows, "looks": [here | {"level": level} | look for look in looks]}
     return Result(record, {"ticket": _ticket(mask, bench, arm, level, ticket)})
 
 
-def press(work: Work, mask: Mask) -> rst.Watch:
-    """The transformation of an RST arm, with its looks; the removed weights are still there."""
-    case, data = work.bench.case, work.bench.data
-    power = {"rst-square": 2, "rst-cube": 3}.get(work.arm, case.penalty.power)
-    penalty = case.penalty.model_copy(update={"power": power})
+def press(work: Work, mask: Mask) -> list[dict[str, float]]:
+    """The transformation of an RST arm; its looks (if watched), with lambda of the step before."""
+    case, data, penalty = work.bench.case, work.bench.data, penalty_of(work.bench.case, work.arm)
     every = max(1, work.bench.iterations(case.transform) // case.looks)
     watch = rst.Watch(mask, data.validation, data, every)
-    work.train(case.transform, "transform", penalty=(mask, penalty), observers=[watch])
-    return watch
+    watched = [watch] if work.arm in WATCHED else []
+    work.train(case.transform, "transform", penalty=(mask, penalty), observers=watched)
+    trace = [0.0, *rst.strengths(penalty).tolist()]
+    return [look | {"lambda": trace[min(int(look["iteration"]), len(trace) - 1)]}
+            for look in watch.looks]  # fmt: skip
+
+
+def penalty_of(case: Case, arm: str) -> rst.Penalty:
+    """The case's penalty, under the arm's own schedule where it has one."""
+    return case.penalty.model_copy(update={"power": POWERS.get(arm, case.penalty.power)})
 
 
 def damage_ticket(bench: Bench, damage: str, ticket: State, mask: Mask) -> tuple[State, Mask]:
@@ -222,6 +229,12 @@ def check(params: RstParams) -> RstParams:
 
 
 def _check_case(bench: Bench, case: Case) -> None:
+    models.check(case.model)
+    models.check(case.model, bench.data.shape)
+    if not len(bench.data.validation):
+        raise InputError(f"{case.name}: data.validation is 0, allowed is 1 or more")
+    for recipe in (case.finetune, case.transform):
+        recipe.check(len(bench.data.train), Step(0, "it"))
     for milestone in case.finetune.milestones:
         if milestone.unit != "%":
             raise InputError(f"finetune.milestones: '{milestone}', allowed are shares as '50%'")
@@ -342,16 +355,21 @@ def _unit(
     return Unit(f"{case.name}/{name}/seed-{seed}", work, arguments, passes)
 
 
+@cache
+def _train_images(data: DataSpec) -> int:
+    return len(load(data).train)
+
+
 def _finetuned(case: Case) -> float:
-    return case.finetune.passes(case.data.train or 10_000)
+    return case.finetune.passes(_train_images(case.data))
 
 
 def _transformed(case: Case) -> float:
-    return _finetuned(case) + case.transform.passes(case.data.train or 10_000)
+    return _finetuned(case) + case.transform.passes(_train_images(case.data))
 
 
 def _lth_cost(case: Case) -> float:
     """LTH-Iter's search, in finetunings."""
     recipe = with_length(case.finetune, case.lth_iter.length)
-    search = case.lth_iter.cycles * recipe.passes(case.data.train or 10_000)
+    search = case.lth_iter.cycles * recipe.passes(_train_images(case.data))
     return search / _finetuned(case)
