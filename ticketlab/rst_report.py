@@ -1,0 +1,255 @@
+"""What the DLTH study says: tables, differences paired by seed and mask, metrics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ticketlab.claims import Interval, by_seed, interval
+from ticketlab.results import Result
+from ticketlab.rst_arms import DAMAGED, Case, RstParams
+
+Results = Mapping[str, Result]
+BySeed = dict[int, float]
+
+# The differences that metrics.json holds for every case, in points; null where an arm did not run.
+RIVALS = (
+    "dense", "scratch", "scratch-long", "warm-up", "abrupt", "lth", "lth-iter", "l1", "early-bird",
+    "reinit", "signs", "shuffled", "rst-jump", "rst-square", "rst-cube",
+)  # fmt: skip
+PAIRS = (
+    *(("rst", rival) for rival in RIVALS),
+    ("rst-iter", "rst"), ("rst-iter", "scratch-long"), ("scratch-long", "rst"), ("warm-up", "rst"),
+    ("lth", "scratch"), ("rst-magnitude", "rst"), ("rst-antimagnitude", "rst"),
+    ("rst-erk", "rst"), ("rst-erk", "scratch-erk"), ("rst-lth-mask", "rst"),
+    ("rst-lth-mask", "lth"),
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- tables
+
+
+def all_rows(results: Results) -> pd.DataFrame:
+    """One row a finetuned net, further draws included: what it is, costs, accuracies in percent."""
+    rows = [row for result in results.values() for row in result.record["rows"]]
+    return pd.DataFrame(rows).drop(columns="layers")
+
+
+def arms_table(results: Results) -> pd.DataFrame:
+    """One row an arm, seed and level; mask and weights belong to the same seed."""
+    frame = all_rows(results)
+    return frame[frame.mask_seed == frame.seed].reset_index(drop=True)
+
+
+def draws_table(results: Results, params: RstParams) -> pd.DataFrame:
+    """RST at the first extra level: masks on one initialisation, initialisations under one mask.
+
+    Columns varied ("mask" or "init"), draw, test_accuracy. The first draw belongs to both.
+    """
+    columns = ["varied", "draw", "test_accuracy"]
+    if params.draws < 2:
+        return pd.DataFrame(columns=columns)
+    frame, first = all_rows(results), params.seeds[0]
+    rst = (frame.arm == "rst") & (frame.case == params.name)
+    frame = frame[rst & (frame.level == params.extra_levels[0])]
+    others = [first, *(max(params.seeds) + draw for draw in range(1, params.draws))]
+    rows = []
+    for varied, fixed in (("mask_seed", "seed"), ("seed", "mask_seed")):
+        chosen = frame[(frame[fixed] == first) & frame[varied].isin(others)].sort_values(varied)
+        name = {"mask_seed": "mask", "seed": "init"}[varied]
+        rows += [(name, i, value) for i, value in enumerate(chosen.test_accuracy)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def looks_table(results: Results) -> pd.DataFrame:
+    """One row a look into a transformation: iteration, both modes' accuracy (%), ratio, lambda."""
+    rows = [look for result in results.values() for look in result.record.get("looks", ())]
+    frame = pd.DataFrame(rows)
+    return frame[frame.mask_seed == frame.seed].reset_index(drop=True)
+
+
+# ---------------------------------------------------------------- paired differences
+
+
+def values_of(rows: pd.DataFrame, arm: str, level: float, column: str = "test_accuracy") -> BySeed:
+    """One arm's values by seed at a level; the dense net stands at every level."""
+    found = rows[(rows.arm == arm) & ((rows.level == level) | (arm == "dense"))]
+    return by_seed(found, column)
+
+
+def difference(rows: pd.DataFrame, arm: str, other: str, level: float) -> BySeed:
+    """Test accuracy of `arm` minus `other` by seed, in points; empty if one did not run there."""
+    a, b = values_of(rows, arm, level), values_of(rows, other, level)
+    return {seed: a[seed] - b[seed] for seed in a if seed in b}
+
+
+def over_levels(by_level: Mapping[float, BySeed]) -> dict[str, Any]:
+    """Intervals at each level, and of each seed's mean over the levels; null where nothing ran."""
+    measured = [values for values in by_level.values() if values]
+    seeds = sorted(set.intersection(*map(set, measured))) if measured else []
+    mean = [float(np.mean([values[seed] for values in measured])) for seed in seeds]
+    found = {f"at_{100 * level:g}": list(values.values()) for level, values in by_level.items()}
+    return {name: or_null(values) for name, values in (found | {"mean": mean}).items()}
+
+
+def or_null(values: Sequence[float]) -> dict[str, Any] | None:
+    """The interval of some values as in metrics.json; null for none."""
+    return asdict(interval(values)) if len(values) else None
+
+
+def differences(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any]:
+    """All of PAIRS at all levels, for the rows of one case."""
+    return {
+        f"{arm}_minus_{other}".replace("-", "_"): over_levels(
+            {level: difference(rows, arm, other, level) for level in levels}
+        )
+        for arm, other in PAIRS
+    }
+
+
+def gap_growth(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any] | None:
+    """RST minus Scratch at the highest level, minus the same at the lowest."""
+    if len(levels) < 2:
+        return None
+    high, low = (difference(rows, "rst", "scratch", level) for level in (max(levels), min(levels)))
+    return or_null([high[seed] - low[seed] for seed in high if seed in low])
+
+
+# ---------------------------------------------------------------- checks of the method (C1-C5)
+
+
+def method_checks(rows: pd.DataFrame, looks: pd.DataFrame, case: Case) -> dict[str, Any]:
+    """C1 to C5 on the random masks of one case, each by seed, at the level that does worst."""
+    rst = rows[rows.arm == "rst"]
+    gone = rst.after_removal - rst.before_removal
+    abrupt = rows[rows.arm == "abrupt"]
+    worst = {
+        "mask_exact": masks_exact(rows),
+        "mask_random": (1 - (rst.init_ratio - 1).abs()).groupby(rst.seed).min(),
+        "lambda_as_planned": (1 - rst.lambda_error).groupby(rst.seed).min(),
+        "kept_over_removed": (1 / rst.ratio_at_removal).groupby(rst.seed).min(),
+        "removal_gain": gone.groupby(rst.seed).min(),
+        "gap_closed": gap_closed(looks[(looks.arm == "rst") & (looks.case == case.name)]),
+    }
+    found = {name: or_null(list(values)) for name, values in worst.items()}
+    loss = pd.Series(dtype=float)
+    if len(abrupt):
+        loss = (abrupt.before_removal - abrupt.after_removal).groupby(abrupt.seed).min()
+    return found | {"abrupt_removal_loss": or_null(list(loss))}
+
+
+def masks_exact(rows: pd.DataFrame) -> pd.Series:
+    """1 for each seed whose random masks are exact and unchanged, and one in all arms; else 0."""
+    arms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", *set(DAMAGED) - {"shuffled"})
+    own = rows[rows.arm.isin(arms)]
+    one = own.groupby(["seed", "level"]).mask_sha256.nunique().eq(1).groupby("seed").all()
+    kept = (own.exact & own.intact).groupby(own.seed).all()
+    return (one & kept).astype(float)
+
+
+def gap_closed(looks: pd.DataFrame) -> pd.Series:
+    """Points by which dense mode led masked mode at most, less its lead at the end, by seed."""
+    lead = looks.assign(lead=looks.dense_mode - looks.masked_mode).sort_values("iteration")
+    groups = lead.groupby(["seed", "level"]).lead
+    return (groups.max() - groups.last()).groupby("seed").mean()
+
+
+# ---------------------------------------------------------------- masks against initialisations
+
+
+def deviation_ratio(masks: Sequence[float], inits: Sequence[float]) -> Interval | None:
+    """Spread over initialisations against spread over masks, as ln(s_init / s_mask) (C11).
+
+    Above 0 the mask matters less than the initialisation. The 95 % bounds are those of the ratio of
+    two variances (F distribution); with few draws they are wide. None below 2 draws.
+    """
+    if min(len(masks), len(inits)) < 2:
+        return None
+    value = np.log(np.std(inits, ddof=1) / np.std(masks, ddof=1))
+    n, m = len(inits) - 1, len(masks) - 1
+    down, up = (np.log(stats.f.ppf(0.975, *pair)) / 2 for pair in ((n, m), (m, n)))
+    return Interval(float(value), float(value - down), float(value + up), len(masks))
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def metrics(results: Results, params: RstParams) -> dict[str, Any]:
+    """All numbers of the study for metrics.json; a case or arm that did not run is null."""
+    rows, looks, main = arms_table(results), looks_table(results), params.cases[0]
+    own, draws = rows[rows.case == main.name], draws_table(results, params)
+    spread = [draws[draws.varied == v].test_accuracy.tolist() for v in ("mask", "init")]
+    ratio = deviation_ratio(*spread)
+    return {
+        "accuracy": {case.name: accuracies(rows, case) for case in params.cases},
+        "differences": differences(own, main.levels),
+        "gap_growth": gap_growth(own, main.levels),
+        "method": method_checks(own, looks, main),
+        "draws": {
+            "inits_over_masks": ratio and asdict(ratio),
+            "over_masks": or_null(spread[0]),
+            "over_inits": or_null(spread[1]),
+        },
+        "budget": budget(own),
+        **{name: other_case(rows, params, name) for name in ("boundary", "tiny_imagenet")},
+    }
+
+
+def other_case(rows: pd.DataFrame, params: RstParams, name: str) -> dict[str, Any]:
+    """The differences of a case that only some studies have; all null in the others."""
+    levels = next((case.levels for case in params.cases if case.name == name), ())
+    return differences(rows[rows.case == name], levels)
+
+
+def accuracies(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
+    """Interval of each arm's test accuracy at each level where it ran."""
+    own, found = rows[rows.case == case.name], {}
+    for arm in own.arm.unique():
+        levels = own[own.arm == arm].level.unique()
+        found[str(arm)] = {
+            f"at_{100 * level:g}": or_null(list(values_of(own, arm, level).values()))
+            for level in sorted(levels)
+        }
+    return found
+
+
+def budget(rows: pd.DataFrame) -> dict[str, float]:
+    """Images that each arm saw in all, its search included, over those of Scratch."""
+    seen = rows.groupby("arm").images.mean()
+    return {str(arm): float(count / seen["scratch"]) for arm, count in seen.items()}
+
+
+# ---------------------------------------------------------------- tables for the page
+
+
+def accuracy_table(numbers: Mapping[str, Any], case: str) -> pd.DataFrame:
+    """Test accuracy of every arm at every level: mean, 95 % interval, n."""
+    arms = numbers["accuracy"][case]
+    rows = {arm: {at: str(Interval(**v)) for at, v in by.items()} for arm, by in arms.items()}
+    frame = pd.DataFrame(rows).T.rename_axis("test accuracy (%)").fillna("")
+    return frame[sorted(frame, key=lambda at: float(str(at).removeprefix("at_")))]
+
+
+def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFrame:
+    """Paired differences in points, arms that did not run left out."""
+    rows = {
+        name: {at: str(Interval(**v)) for at, v in by.items() if v}
+        for name, by in found.items()
+        if name.startswith(prefix) and by["mean"]
+    }
+    return pd.DataFrame(rows).T.fillna("").rename_axis("points, paired by seed and mask")
+
+
+def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
+    """What each arm cost in all, over Scratch: images, dense and sparse FLOPs; mean over rows."""
+    own = rows[rows.case == case]
+    mean = own.groupby("arm", sort=False)[["images", "dense_flops", "sparse_flops"]].mean()
+    scratch = mean.to_dict("index")["scratch"]
+    return pd.DataFrame({
+        "images / Scratch": mean["images"] / scratch["images"],
+        "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
+        "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"] / scratch["dense_flops"],
+    }).sort_values("images / Scratch")  # fmt: skip
