@@ -109,8 +109,9 @@ def data_names(params: Spec) -> list[str]:
     found: list[str] = []
     for name in type(params).model_fields:
         value = getattr(params, name)
-        if isinstance(value, DataSpec):
-            found.append(value.name)
-        elif isinstance(value, Spec):
-            found += data_names(value)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, DataSpec):
+                found.append(part.name)
+            elif isinstance(part, Spec):
+                found += data_names(part)
     return sorted(set(found))

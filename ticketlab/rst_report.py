@@ -233,6 +233,19 @@ def accuracy_table(numbers: Mapping[str, Any], case: str) -> pd.DataFrame:
     return frame[sorted(frame, key=lambda at: float(str(at).removeprefix("at_")))]
 
 
+def curve_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
+    """Accuracy (%) along finetuning, a column a run: at the start, its range early on, the end."""
+    columns = {}
+    for label, looks in runs.items():
+        curve = [look["masked_mode"] for look in looks]
+        early = curve[1 : 1 + max(1, len(curve) // 2)]
+        columns[label] = {
+            "before the first step": curve[0], "lowest in the first half": min(early),
+            "highest in the first half": max(early), "at the end": curve[-1],
+        }  # fmt: skip
+    return pd.DataFrame(columns).round(1)
+
+
 def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFrame:
     """Paired differences in points, arms that did not run left out."""
     rows = {
@@ -253,3 +266,8 @@ def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
         "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
         "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"] / scratch["dense_flops"],
     }).sort_values("images / Scratch")  # fmt: skip
+
+
+def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
+    """An interval of metrics.json as an object."""
+    return None if found is None else Interval(**found)

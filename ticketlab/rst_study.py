@@ -26,7 +26,7 @@ from ticketlab.rst_arms import (
 from ticketlab.rst_controls import EarlyBird
 from ticketlab.spec import InputError
 from ticketlab.tickets import Ticket, state_digest
-from ticketlab.training import State, Step, evaluate
+from ticketlab.training import Net, Recipe, State, Step, evaluate, train
 
 # ---------------------------------------------------------------- units
 
@@ -94,7 +94,8 @@ def press(work: Work, mask: Mask) -> list[dict[str, float]]:
     case, data, penalty = work.bench.case, work.bench.data, penalty_of(work.bench.case, work.arm)
     every = max(1, work.bench.iterations(case.transform) // case.looks)
     watch = rst.Watch(mask, data.validation, data, every)
-    watched = [watch] if work.arm in WATCHED else []
+    further = work.facts.get("mask_seed", work.bench.seed) != work.bench.seed  # a draw for C11
+    watched = [watch] if work.arm in WATCHED and not further else []
     work.train(case.transform, "transform", penalty=(mask, penalty), observers=watched)
     trace = [0.0, *rst.strengths(penalty).tolist()]
     return [look | {"lambda": trace[min(int(look["iteration"]), len(trace) - 1)]}
@@ -213,6 +214,17 @@ def _ticket(mask: Mask, bench: Bench, arm: str, level: float, state: State) -> T
     facts = {"paper": "dlth", "case": bench.case.name, "arm": arm, "seed": bench.seed,
              "level": level, "weights_sha256": state_digest(weights)}  # fmt: skip
     return Ticket(mask, weights, facts)
+
+
+def watch_finetuning(
+    bench: Bench, net: Net, mask: Mask, recipe: Recipe, looks: int
+) -> list[dict[str, float]]:
+    """Finetune the net in place from where it stands, with about `looks` looks on the way."""
+    data, every = bench.data, max(1, bench.iterations(recipe) // looks)
+    rst.remove(net, mask)
+    watch, order = rst.Watch(mask, data.validation, data, every), (bench.seed, "finetune")
+    train(net, data.train, data, recipe, seed=order, mask=mask, observers=[watch])
+    return watch.looks
 
 
 # ---------------------------------------------------------------- the whole study
