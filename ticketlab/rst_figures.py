@@ -108,7 +108,7 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
     shown = [arm for arm in LOOKS if (rows.arm == arm).any()]
     for i, arm in enumerate(shown):
         values = summarise(rows[rows.arm == arm], ["level"], "test_accuracy")
-        aside = 1.035 ** (i - (len(shown) - 1) / 2)  # side by side, on the log axis
+        aside = 1.035 ** ((len(shown) - 1) / 2 - i)  # side by side, on the log axis
         places, style = (1 - values.level) * aside, LOOKS[arm]
         ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
         error = [values["mean"] - values.low, values.high - values["mean"]]
@@ -129,7 +129,8 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
 def fairness(rows: pd.DataFrame, case: Case) -> Figure:
     """Test accuracy against all images seen, a panel a level: what the budget alone buys.
 
-    The grey line joins Scratch and Scratch-long, the same recipe given more images.
+    The grey line joins Scratch and Scratch-long, the same recipe given more images. Arms of one
+    budget stand side by side.
     """
     levels = case.levels
     figure, axes = plt.subplots(1, len(levels), figsize=(4.8 * len(levels), 4.6), squeeze=False)
@@ -137,16 +138,29 @@ def fairness(rows: pd.DataFrame, case: Case) -> Figure:
         own = rows[rows.level == level]
         means = own.groupby("arm")[["images", "test_accuracy"]].mean()
         budget = means.reindex(["scratch", "scratch-long"]).dropna()
+        places = _side_by_side({arm: float(means.images[arm]) / 1e3 for arm in means.index})
         ax.plot(budget.images / 1e3, budget.test_accuracy, color="0.7", lw=4, zorder=0)
         for arm in [arm for arm in LOOKS if arm in means.index]:
             found = interval(own[own.arm == arm].test_accuracy.tolist())
-            style, thousands = LOOKS[arm], float(means.images[arm]) / 1e3
-            _bar(ax, thousands, found, style["color"], style["marker"], upright=True)
+            style = LOOKS[arm]
+            _bar(ax, places[arm], found, style["color"], style["marker"], upright=True)
             ax.plot([], [], style["marker"], color=style["color"], label=f"{arm} (n = {found.n})")
         ax.set(xlabel="images seen in all (thousands)", title=f"{level:.0%} sparse")
     axes[0][0].set(ylabel="test accuracy (%)")
     axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _side_by_side(places: Mapping[str, float], near: float = 0.02) -> dict[str, float]:
+    """Places that are nearly equal moved apart, by a share `near` of the whole range."""
+    step = near * ((max(places.values()) - min(places.values())) or 1)
+    moved: dict[str, float] = {}
+    for arm in [arm for arm in LOOKS if arm in places]:
+        place = places[arm]
+        while any(abs(place - other) < 0.9 * step for other in moved.values()):
+            place += step
+        moved[arm] = place
+    return moved
 
 
 def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
@@ -227,13 +241,14 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
 
 def draws(table: pd.DataFrame) -> Figure:
     """RST's accuracy over masks on one initialisation, and over initialisations under one mask."""
-    figure, ax = plt.subplots(figsize=(6, 2.8))
+    figure, ax = plt.subplots(figsize=(7, 2.6))
+    words = []
     for place, (varied, label) in enumerate((("mask", "masks"), ("init", "initialisations"))):
         values = table[table.varied == varied].test_accuracy.tolist()
         ax.plot(values, [place] * len(values), "o", color=PALETTE[place], alpha=0.7)
         ax.plot([np.mean(values)], [place], "|", color="0.2", ms=18)
-        ax.text(max(values), place + 0.18, f"  s = {np.std(values, ddof=1):.2f}", fontsize=8)
-        ax.text(min(values), place - 0.3, f"{len(values)} {label}", fontsize=8)
-    ax.set(yticks=[], ylim=(-0.6, 1.6), xlabel="test accuracy (%)")
+        words.append(f"{len(values)} {label}\ns = {np.std(values, ddof=1):.2f}")
+    ax.set_yticks([0, 1], words)
+    ax.set(ylim=(-0.6, 1.6), xlabel="test accuracy (%)")
     ax.set_title("What varies more: the mask or the initialisation?")
     return figure
