@@ -44,6 +44,7 @@ FLOORS = [
     {"tickets"},
     {"results"},
     {"fleet"},
+    {"prac_units"},
     {"prac_study", "colt_study", "planting_study", "rst_study"},
     {"studies"},
     {"params"},
