@@ -1,110 +1,30 @@
-"""The PrAC study: its parameters, its arms paired by seed, and the units that each arm takes."""
+"""The PrAC study: its arms paired by seed, and the units that each arm takes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from ticketlab import critical_sets, fleet, gpu, models, prac
+from ticketlab import critical_sets, fleet, gpu, prac
 from ticketlab.data import load
 from ticketlab.fleet import Unit
 from ticketlab.masks import Mask
-from ticketlab.prac import Stop
-from ticketlab.prac_units import (
+from ticketlab.prac_arms import random_ladder, score_tickets, search, search_imp
+from ticketlab.prac_params import (
+    DECOMPOSITION,
+    FOLLOWERS,
+    LADDERS,
+    SHORT_IMP,
+    Other,
     Plan,
-    Rounds,
+    PracParams,
     Setting,
-    random_ladder,
-    score_tickets,
-    search,
-    search_imp,
+    plans,
 )
 from ticketlab.results import Result
-from ticketlab.spec import ROOT, InputError, Spec
-from ticketlab.training import Recipe, StepField
+from ticketlab.spec import ROOT, InputError
 
-Positive = Annotated[int, Field(ge=1)]
-Score = Literal["el2n", "margin", "ccs", "fixed"]
 Found = Mapping[str, Result]
-
-COPIED = tuple(name for name in Setting.model_fields if name not in ("noise",))
-
-# ---------------------------------------------------------------- parameters
-
-
-class Other(Spec):
-    """Another net on the same data: PrAC's own sets for it, and sets carried over from the main."""
-
-    name: str
-    model: models.ModelSpec
-    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
-    recipe: Recipe
-    rewind: StepField
-    rounds: Positive
-    levels: Rounds
-    stop: Stop
-    least_iterations: int = Field(default=0, ge=0)
-    seeds: Positive = 1
-    """How many of the study's seeds (the first ones)."""
-    index_file: str | None = None
-    """Sets to carry over, instead of those that this study finds with its main net."""
-
-
-class PracParams(Setting):
-    """Everything that the PrAC study can be told."""
-
-    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
-    thresholds: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
-    """Other values of E_F."""
-    scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
-    """Other ways to choose sets as large as PrAC's."""
-    ablation_levels: Rounds
-    """Rounds whose tickets are retrained in the ablations."""
-    ablation_seeds: Positive = 1
-    label_noise: float = Field(default=0.0, ge=0, lt=1)
-    """Fraction of flipped training labels in an experiment of its own; 0 is none."""
-    noise_rounds: Positive = 1
-    noise_seeds: Positive = 1
-    others: Annotated[tuple[Other, ...], Field(strict=False)] = ()
-
-    def setting(self, **changes: Any) -> Setting:
-        """The main net's setting, with changes."""
-        return Setting(**{name: getattr(self, name) for name in COPIED} | changes)
-
-    def noisy(self) -> Setting:
-        """The main net on flipped labels, up to `noise_rounds`."""
-        return self.setting(
-            noise=self.label_noise, rounds=self.noise_rounds, levels=(self.noise_rounds,)
-        )
-
-    def other(self, other: Other) -> Setting:
-        """The setting of another net."""
-        same = ("name", "seeds", "index_file")
-        return self.setting(**{n: getattr(other, n) for n in Other.model_fields if n not in same})
-
-
-def plans(setting: Setting) -> dict[str, Plan]:
-    """The searches that stand on their own, by arm."""
-    rule = setting.shorten
-    return {
-        "prac": Plan(subset="critical", shorten=rule, stop=True),
-        "cet-only": Plan(subset="cet", shorten=rule, stop=True),
-        "cep-only": Plan(subset="cep", shorten=rule, stop=True),
-        "imp-early-stop": Plan(subset="all", shorten="none", stop=True),
-        "prac-no-stop": Plan(subset="critical", shorten="epochs", stop=False),
-        "prac-linear": Plan(subset="critical", shorten="iterations", stop=False),
-    }
-
-
-SHORT_IMP = Plan(subset="all", shorten="fitted", stop=False)
-DECOMPOSITION = ("prac-no-stop", "prac-linear")
-LADDERS = ("prac", "cet-only", "cep-only", "imp-early-stop")
-FOLLOWERS = ("random", "short-imp")
-"""Arms that need PrAC's search: its set sizes, its iterations."""
-
 
 # ---------------------------------------------------------------- checks
 
@@ -139,12 +59,10 @@ def check_setting(setting: Setting, place: str, images: int) -> None:
     for level in setting.levels:
         if level > setting.rounds:
             raise InputError(f"{place}levels: {level}, allowed: 1 to {setting.rounds} (rounds)")
-    per_epoch = ceil(images / setting.recipe.batch)
-    total = setting.recipe.length.iterations(per_epoch)
-    if setting.rewind.iterations(per_epoch, total) > total:
-        raise InputError(
-            f"{place}rewind: '{setting.rewind}', allowed: up to '{setting.recipe.length}'"
-        )
+    try:
+        setting.recipe.check(images, setting.rewind)
+    except InputError as error:
+        raise InputError(f"{place}{error}") from None
     prac.shortened(setting.recipe, images, max(1, images // 2), setting.shorten)
 
 
@@ -178,8 +96,7 @@ def expected_passes(params: PracParams) -> float:
 def training_passes(setting: Setting) -> float:
     """Expected image passes of one training on all data."""
     images = setting.data.train or 10_000
-    per_epoch = ceil(images / setting.recipe.batch)
-    return images * setting.recipe.length.iterations(per_epoch) / per_epoch
+    return float(setting.recipe.passes(images))
 
 
 def _unit(

@@ -3,83 +3,34 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ticketlab import critical_sets, gpu, imp, models, prac, progress
 from ticketlab.criteria import uniform
 from ticketlab.critical_sets import NEVER, Correctness, Difficulty, forgetting_events
-from ticketlab.data import Batches, DataSet, DataSpec, Images, load
-from ticketlab.gpu import Runtime
+from ticketlab.data import Batches, DataSet, Images, load
 from ticketlab.masks import Mask, ones, prune
-from ticketlab.prac import CriticalSet, MaskWatch, Outcome, Stop
+from ticketlab.prac import CriticalSet, MaskWatch, Outcome
+from ticketlab.prac_params import Plan, Setting
 from ticketlab.results import Result
-from ticketlab.spec import InputError, Spec
+from ticketlab.spec import InputError
 from ticketlab.tickets import Ticket, state_digest
 from ticketlab.training import (
     Epoch,
-    Fraction,
     KeepBest,
     Net,
     Recipe,
     State,
     Step,
-    StepField,
     evaluate,
     predict,
     train,
 )
 
-SELECTIONS = ("el2n", "margin", "ccs", "random", "fixed")
-"""Ways to choose as many samples as PrAC did, other than PrAC's."""
-
-Rounds = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)]
-
-# ---------------------------------------------------------------- what a unit is told
-
-
-class Setting(Spec):
-    """One net on one data set, and how its tickets are searched."""
-
-    data: DataSpec
-    model: models.ModelSpec
-    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
-    recipe: Recipe
-    rewind: StepField = Step(3, "ep")
-    rate: Fraction = 0.2
-    """Fraction of the remaining weights that each round prunes."""
-    rounds: int = Field(default=16, ge=1)
-    levels: Rounds
-    """Rounds whose tickets are retrained and compared; all arms have equal sparsity there."""
-    threshold: int = Field(default=0, ge=0)
-    """E_F: CET has the samples with more forgetting events than this."""
-    stop: Stop = Stop()
-    shorten: Literal["epochs", "iterations"] = "epochs"
-    """How a smaller set shortens the schedule: as the code (quadratic) or the paper (linear)."""
-    least_iterations: int = Field(default=0, ge=0)
-    """No round is planned shorter, or ended earlier, than this."""
-    el2n_epochs: int = Field(default=4, ge=1)
-    ccs_cut: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of hardest samples that coverage-centric selection leaves out."""
-    noise: float = Field(default=0.0, ge=0, lt=1)
-    """Fraction of the training labels that are flipped; validation and test stay clean."""
-    runtime: Runtime = Runtime()
-
-
-class Plan(Spec):
-    """How an arm searches: on which samples, how long, and whether a round may end early.
-
-    `subset` "given" trains on sets that are handed in. `shorten` "fitted" squeezes the whole
-    schedule into a given number of iterations.
-    """
-
-    subset: Literal["critical", "cet", "cep", "all", "given"]
-    shorten: Literal["epochs", "iterations", "none", "fitted"]
-    stop: bool
+# ---------------------------------------------------------------- what one seed starts from
 
 
 @dataclass(frozen=True)
@@ -142,7 +93,7 @@ class Bench:
     @property
     def per_epoch(self) -> int:
         """Iterations of an epoch on all training samples."""
-        return ceil(len(self.data.train) / self.setting.recipe.batch)
+        return self.setting.recipe.iterations(len(self.data.train))[0]
 
 
 # ---------------------------------------------------------------- one round
@@ -222,8 +173,7 @@ def round_facts(
     history: list[Epoch], recipe: Recipe, samples: int, watch: MaskWatch, best: KeepBest
 ) -> dict[str, Any]:
     """The ledger of a round: planned and spent iterations, why it ended, images seen."""
-    per_epoch = ceil(samples / recipe.batch)
-    limit, spent = recipe.length.iterations(per_epoch), history[-1].iteration
+    (per_epoch, limit), spent = recipe.iterations(samples), history[-1].iteration
     first_drop = min((m.iterations(per_epoch, limit) for m in recipe.milestones), default=limit)
     whole, rest = divmod(spent, per_epoch)
     return {
