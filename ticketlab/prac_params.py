@@ -38,7 +38,8 @@ class Setting(Spec):
     """E_F: CET has the samples with more forgetting events than this."""
     stop: Stop = Stop()
     shorten: Literal["epochs", "iterations"] = "epochs"
-    """How a smaller set shortens the schedule: as the code (quadratic) or the paper (linear)."""
+    """How a smaller set shortens the schedule: as the code (the cost falls with the square of the
+    set), or as the paper's formula (the cost falls in proportion)."""
     least_iterations: int = Field(default=0, ge=0)
     """No round is planned shorter, or ended earlier, than this."""
     el2n_epochs: int = Field(default=4, ge=1)
@@ -126,13 +127,14 @@ def plans(setting: Setting) -> dict[str, Plan]:
         "cet-only": Plan(subset="cet", shorten=rule, stop=True),
         "cep-only": Plan(subset="cep", shorten=rule, stop=True),
         "imp-early-stop": Plan(subset="all", shorten="none", stop=True),
-        "prac-no-stop": Plan(subset="critical", shorten="epochs", stop=False),
         "prac-linear": Plan(subset="critical", shorten="iterations", stop=False),
+        "prac-quadratic": Plan(subset="critical", shorten="epochs", stop=False),
     }
 
 
 SHORT_IMP = Plan(subset="all", shorten="fitted", stop=False)
-DECOMPOSITION = ("prac-no-stop", "prac-linear")
+DECOMPOSITION = ("prac-linear", "prac-quadratic")
+"""PrAC without early stopping, schedules shortened by the paper's formula or as the code does."""
 LADDERS = ("prac", "cet-only", "cep-only", "imp-early-stop")
 FOLLOWERS = ("random", "short-imp")
 """Arms that need PrAC's search: its set sizes, its iterations."""

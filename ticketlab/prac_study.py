@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ticketlab import critical_sets, fleet, gpu, prac
+from ticketlab import critical_sets, fleet, gpu, models, prac
 from ticketlab.data import load
 from ticketlab.fleet import Unit
 from ticketlab.masks import Mask
@@ -32,6 +32,9 @@ Found = Mapping[str, Result]
 def check(params: PracParams) -> PracParams:
     """Refuse what can only be seen across parameters and data, before anything runs."""
     data = load(params.data)
+    if not len(data.validation):
+        raise InputError("data.validation: 0, allowed is 1 or more (PrAC keeps the best epoch)")
+    models.check(params.model, data.shape)
     check_setting(params, "", len(data.train))
     for level in params.ablation_levels:
         if level > params.rounds:
@@ -44,6 +47,7 @@ def check(params: PracParams) -> PracParams:
         if other.index_file is None and other.rounds > params.rounds:
             allowed = f"1 to {params.rounds} (sets that the main net finds)"
             raise InputError(f"{place}rounds: {other.rounds}, allowed: {allowed}")
+        models.check(other.model, data.shape)
         check_setting(params.other(other), place, len(data.train))
         if other.index_file is not None:
             carried = critical_sets.load_index(ROOT / other.index_file, data).sets
@@ -63,7 +67,8 @@ def check_setting(setting: Setting, place: str, images: int) -> None:
         setting.recipe.check(images, setting.rewind)
     except InputError as error:
         raise InputError(f"{place}{error}") from None
-    prac.shortened(setting.recipe, images, max(1, images // 2), setting.shorten)
+    # Not only for `shorten`: an arm of the decomposition scales epochs in any case.
+    prac.shortened(setting.recipe, images, max(1, images // 2), "epochs")
 
 
 # ---------------------------------------------------------------- the whole study
@@ -146,7 +151,7 @@ def _pair(place: str, setting: Setting, seed: int) -> list[Unit]:
 
 
 def _search(place: str, setting: Setting, seed: int, arm: str) -> Unit:
-    share = {"imp-early-stop": 0.6, "prac-linear": 0.5, "prac-no-stop": 0.3}.get(arm, 0.15)
+    share = {"imp-early-stop": 0.6, "prac-linear": 0.4, "prac-quadratic": 0.25}.get(arm, 0.15)
     plan = plans(setting)[arm]
     return _unit(f"search/{place}", arm, seed, search, share * setting.rounds, setting, plan=plan)
 
