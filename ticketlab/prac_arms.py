@@ -228,7 +228,7 @@ def search(
     ):  # fmt: skip
         rounds.append(describe_round(turn, bench, searcher))
         tickets[f"round-{turn.index + 1:02d}"] = _ticket(turn.mask, arm, seed, turn.index + 1)
-    record = {"arm": arm, "seed": seed, "rounds": rounds}
+    record = {"arm": arm, "seed": seed, "data_sha256": bench.data.sha256, "rounds": rounds}
     if searcher.scores:
         record["selections"] = selections(searcher.scores, rounds, setting, seed)
     return Result(record, tickets)
@@ -342,7 +342,8 @@ def score_tickets(
     bench = Bench(setting, seed)
     net = bench.net("reinit" if reinit else "init")
     theta, rounds, tickets = bench.theta(net), [], {}
-    for name, mask in chosen.items():
+    for name, stored in chosen.items():
+        mask = stored.to(bench.device)
         progress.label(arm=arm, seed=seed, sparsity=f"{mask.sparsity:.0%}")
         net.rewind(theta, mask)
         best = KeepBest(bench.data.validation, bench.data)

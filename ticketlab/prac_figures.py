@@ -66,9 +66,9 @@ def forgotten_by_pruning(
     picked = spread(index, shown)
     rows = zip(images.y[picked].tolist(), dense[picked].tolist(), sparse[picked].tolist(),
                strict=True)  # fmt: skip
-    figure, axes = plt.subplots(1, shown, figsize=(shown * 0.85, 1.9), squeeze=False)
+    figure, axes = plt.subplots(1, shown, figsize=(shown * 0.85, 1.5), squeeze=False)
     _pictures(axes[0], images, picked, [f"is {y}\n{a} → {b}" for y, a, b in rows])
-    figure.suptitle("Class, and predictions dense → sparse", fontsize=10, y=1.12)
+    figure.suptitle("Class, and predictions dense → sparse", fontsize=10, y=1.02)
     return figure
 
 
@@ -107,16 +107,25 @@ def one_distance(distances: Sequence[float], epsilon: float, drops: Sequence[flo
 
 
 def accuracy(scores: pd.DataFrame) -> Figure:
-    """Test accuracy of the main net's retrained tickets against sparsity, all arms."""
-    figure, ax = plt.subplots(figsize=(8.5, 5))
+    """Test accuracy of the main net's tickets against sparsity: IMP's relatives, and other sets."""
+    panels = {
+        "All data": ("imp", "prac", "imp-early-stop", "short-imp"),
+        "Other samples, masks, weights": (
+            "imp", "prac", "cet-only", "cep-only", "random", "random-pruning", "reinit"),
+    }  # fmt: skip
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     frame = scores[scores.place == "main"].assign(density=1 - scores.sparsity)
-    curves(ax, frame, "density", "test_accuracy", looks(), "round")
+    frame = frame[frame.arm.isin(ARMS)]
     dense = frame[(frame.arm == "imp") & (frame["round"] == 0)].test_accuracy.mean()
-    ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
-    density_axis(ax, frame.density.min())
-    ax.set(xlabel="sparsity of the prunable weights", ylabel="test accuracy (%)")
-    ax.set_title("Accuracy of the retrained tickets")
-    ax.legend(fontsize=8)
+    for ax, (title, arms) in zip(axes, panels.items(), strict=True):
+        curves(ax, frame, "density", "test_accuracy", looks(arms), "round")
+        ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
+        density_axis(ax, frame.density.min())
+        ax.set(xlabel="sparsity of the prunable weights", title=title)
+        ax.legend(fontsize=8, loc="lower left")
+    margin = 0.15 * np.ptp(frame.test_accuracy) + 0.2
+    axes[0].set_ylim(frame.test_accuracy.min() - margin, frame.test_accuracy.max() + margin)
+    axes[0].set_ylabel("test accuracy (%) of the retrained tickets")
     return figure
 
 
@@ -132,7 +141,7 @@ def cost(rounds: pd.DataFrame) -> Figure:
         ax.annotate(f"-{saving:.0f} %", (x, y), (6, -3), textcoords="offset points", fontsize=8)
     density_axis(ax, frame.density.min())
     ax.set(yscale="log", xlabel="sparsity of the ticket", ylabel="iterations of the search so far")
-    ax.set_title("What a ticket costs to find (PrAC's random and short-IMP controls: as PrAC)")
+    ax.set_title("What a ticket costs to find (random and short-imp cost as many as prac)")
     ax.legend(fontsize=8)
     return figure
 

@@ -68,7 +68,7 @@ class Plan(Spec):
 class Other(Spec):
     """Another net on the same data: PrAC's own sets for it, and sets carried over from the main."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     model: models.ModelSpec
     prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
     recipe: Recipe
