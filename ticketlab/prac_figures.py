@@ -141,7 +141,7 @@ def cost(rounds: pd.DataFrame) -> Figure:
         ax.annotate(f"-{saving:.0f} %", (x, y), (6, -3), textcoords="offset points", fontsize=8)
     density_axis(ax, frame.density.min())
     ax.set(yscale="log", xlabel="sparsity of the ticket", ylabel="iterations of the search so far")
-    ax.set_title("What a ticket costs to find (random and short-imp cost as many as prac)")
+    ax.set_title("What a ticket costs to find (random, short-imp: as prac)")
     ax.legend(fontsize=8)
     return figure
 
@@ -156,7 +156,7 @@ def composition(sets: pd.DataFrame) -> Figure:
     points = own.groupby("round").share.agg(["mean", "min", "max"])
     spread = (points["mean"] - points["min"], points["max"] - points["mean"])
     axes[0].errorbar(range(len(points)), points["mean"], spread, fmt="none", ecolor="0.2", lw=1)
-    axes[0].set(title="The set after each round (bars: range of seeds)", xlabel="round")
+    axes[0].set(title="The set after each round (lines: range of seeds)", xlabel="round")
     axes[0].set_ylabel("% of the training split")
     axes[0].tick_params(axis="x", rotation=0)
     for value, name in (("overlap", "CEP that is CET, too"), ("share", "set of all data")):
