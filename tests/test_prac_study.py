@@ -11,7 +11,6 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from conftest import TINY, Message, equal
-from pydantic import BaseModel
 
 from ticketlab import critical_sets, prac, prac_arms, prac_figures, prac_report, prac_study
 from ticketlab.claims import judge, load_claims
@@ -19,7 +18,7 @@ from ticketlab.data import DataSpec, load
 from ticketlab.masks import after_pruning, jaccard
 from ticketlab.params import load_study, read_yaml, validate
 from ticketlab.prac_params import LADDERS, PracParams, plans
-from ticketlab.results import Result, sources_behind, write_table
+from ticketlab.results import Result, write_table
 from ticketlab.spec import ROOT
 
 Results = dict[str, Result]
@@ -426,32 +425,6 @@ def test_the_expected_passes_are_of_the_right_size(done: Any) -> None:
 
 
 # The scales
-
-
-def test_the_pipeline_lists_every_room_and_every_knob() -> None:
-    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
-    train, page = stages["prac_train"], stages["prac"]
-    rooms = {path.parent if path.parent.name == "models" else path
-             for path in sources_behind("prac_study")}  # fmt: skip
-    listed = {ROOT / name for name in train["deps"] if name.startswith("ticketlab/")}
-    assert listed == rooms
-    knobs = [f"${{item.study}}.prac.{leaf}" for leaf in leaves(PracParams)]
-    assert sorted(train["params"]) == sorted(knobs) and page["params"] == train["params"]
-    results = ROOT / "results" / "desk" / "prac"
-    outs = [name for key in ("outs", "metrics", "plots") for out in page[key] for name in out]
-    assert {Path(name).name for name in outs} == {path.name for path in results.iterdir()}
-
-
-def leaves(spec: type[BaseModel], prefix: str = "") -> list[str]:
-    """The keys of a parameter record; `workers` changes no result."""
-    found: list[str] = []
-    for name, field in spec.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found += leaves(inner, f"{prefix}{name}.")
-        elif name != "workers":
-            found.append(prefix + name)
-    return found
 
 
 STUDIES = [name for name in read_yaml(ROOT / "params.yaml") if name != "studies"]

@@ -83,7 +83,7 @@ def _pictures(axes: Sequence[Axes], images: Images, index: Tensor, titles: Seque
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
     for ax, picture, title in zip(axes, images.x[index].cpu(), titles, strict=False):
-        ax.imshow(picture.permute(1, 2, 0).squeeze(-1), cmap="gray_r")
+        ax.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray_r")
         ax.set_title(title, fontsize=8, fontweight="normal")
 
 
