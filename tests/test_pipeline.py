@@ -363,7 +363,7 @@ def test_a_read_only_results_folder_is_one_line(clone: Clone) -> None:
 def few_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data root with a few random images under the name of each data set that needs a network."""
     random = np.random.default_rng(0)
-    shapes = {"cifar10": (10, 32, 3), "cifar100": (100, 32, 3), "tiny_imagenet": (200, 64, 3),
+    shapes = {"cifar10": (10, 32, 3), "cifar100": (100, 32, 3), "tiny_imagenet": (200, 32, 3),
               "mnist": (10, 28, 1), "fashion_mnist": (10, 28, 1)}  # fmt: skip
     for name, (classes, side, channels) in shapes.items():
         count = {"train": 12000, "test": 1000} if side == 32 else {"train": 2000, "test": 1000}
