@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ticketlab import colt_params, colt_study, rst_arms, rst_study
+from ticketlab import colt_params, colt_study, prac_params, prac_study, rst_arms, rst_study
 from ticketlab.results import Result
 
 
@@ -19,6 +19,7 @@ class Study:
 
 
 STUDIES = {
+    "prac": Study(prac_params.PracParams, prac_study.study, prac_study.expected_passes),
     "colt": Study(colt_params.ColtParams, colt_study.study, colt_study.expected_passes),
     "dlth": Study(rst_arms.RstParams, rst_study.study, rst_study.expected_passes),
 }
