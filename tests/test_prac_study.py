@@ -438,7 +438,8 @@ def test_every_study_starts_and_its_sets_can_be_carried(study: str, tiny_root: P
     recipe = {**values["recipe"], "length": "1ep", "milestones": []}
     few = {"name": "digits_tiny", "train": 20, "validation": 10, "test": 10}
     small = {"data": few, "recipe": recipe, "rounds": 1, "levels": [1], "ablation_levels": [1],
-             "others": [], "rewind": "0it", "runtime": {"device": "cpu", "workers": 1}}  # fmt: skip
+             "least_iterations": 0, "others": [], "rewind": "0it",
+             "runtime": {"device": "cpu", "workers": 1}}  # fmt: skip
     cut = validate(PracParams, values | small, study)
     prac_study.check(cut)
     found = prac_arms.search(cut.setting(), 0, "prac", plans(cut.setting())["prac"])
