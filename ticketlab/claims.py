@@ -161,11 +161,12 @@ def as_metrics(verdicts: Sequence[Verdict]) -> dict[str, Any]:
 # ---------------------------------------------------------------- the table of a study
 
 MARKS = ("<!-- claims:", "<!-- /claims -->")
+COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
 
 
 def read_verdicts(study: Path) -> pd.DataFrame:
-    """The verdicts in the metrics of a study's papers: claim, statement, bound, ours, verdict."""
-    rows = []
+    """The verdicts in the metrics of a study's papers, with COLUMNS; the index is the paper."""
+    rows, papers = [], []
     for path in sorted(study.glob("*/metrics.json")):
         recorded = read_json(path)["claims"]
         for claim in load_claims(path.parent.name):
@@ -175,17 +176,33 @@ def read_verdicts(study: Path) -> pd.DataFrame:
             evidence = Interval(**found["evidence"]) if found["evidence"] else "-"
             bound = f">= {claim.at_least:g}"
             rows.append((claim.id, claim.statement, bound, str(evidence), found["verdict"]))
+            papers.append(claim.paper)
     if not rows:
         raise InputError(f"study: no results in {study}, run `dvc repro` first")
-    return pd.DataFrame(rows, columns=["claim", "statement", "holds if", "ours", "verdict"])
+    return pd.DataFrame(rows, index=pd.Index(papers, name="paper"), columns=list(COLUMNS))
+
+
+def counts(found: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each paper got which verdict: one row a paper, one column a verdict."""
+    return pd.DataFrame(
+        {word: (found.verdict == word).groupby(level="paper").sum() for word in COLOURS}
+    )
 
 
 def with_table(page: str, found: pd.DataFrame) -> str:
-    """The page with the text between its claims marks replaced by the table, in Markdown."""
+    """The page with the verdicts between its claims marks, in Markdown: counts, then each paper."""
     if not all(mark in page for mark in MARKS):
         raise InputError(f"page: no {' ... '.join(MARKS)}, the table needs its marks")
     start = page.index("\n", page.index(MARKS[0])) + 1
-    head = [list(found.columns), ["---"] * len(found.columns)]
-    body = [[*row[:-1], f"**{row[-1]}**"] for row in found.itertuples(index=False)]
-    lines = ["| " + " | ".join(cells) + " |" for cells in [*head, *body]]
-    return page[:start] + "\n".join(lines) + "\n" + page[page.index(MARKS[1]) :]
+    parts = [_markdown(["paper", *COLOURS], counts(found).reset_index().values.tolist())]
+    for paper, rows in found.groupby(level="paper"):
+        body = [[*row[:-1], f"**{row[-1]}**"] for row in rows.values.tolist()]
+        head = f"<summary>{paper}: all {len(rows)} claims with their evidence</summary>"
+        parts.append(f"<details>{head}\n\n{_markdown(COLUMNS, body)}\n</details>\n")
+    return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    lines = [" | ".join(str(cell).replace("|", "\\|") for cell in line) for line in cells]
+    return "".join(f"| {line} |\n" for line in lines)

@@ -86,8 +86,10 @@ def show_claims(study: str, found: pd.DataFrame) -> None:
     table = Table(title=f"claims at the scale of {study}")
     for column in found.columns:
         table.add_column(column)
-    for row in found.itertuples(index=False):
-        table.add_row(*row[:-1], f"[{verdicts.COLOURS[row[-1]]}]{row[-1]}")
+    for _, rows in found.groupby(level="paper"):
+        table.add_section()
+        for row in rows.itertuples(index=False):
+            table.add_row(*row[:-1], f"[{verdicts.COLOURS[row[-1]]}]{row[-1]}")
     console = Console()
     console.print(table)
     for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):
