@@ -215,23 +215,25 @@ def prune_to(
 
 
 def popup_gradient(slope: Tensor, weight: Tensor, score: Tensor) -> Tensor:
-    """dL/ds = dL/dw_eff w sign(s): straight through the selection by |s| (Ramanujan et al. 2020)."""
+    """dL/ds = dL/dw_eff w sign(s), straight through the choice by |s| (Ramanujan et al. 2020)."""
     return slope * weight * score.sign()
 
 
-def popup_mask(scores: Tensor, density: float) -> Tensor:
-    """Bool (K, n): the entries of highest |s| of each of K score vectors, ties by lower index.
+def popup_kept(count: int, density: float) -> int:
+    """Entries of `count` that edge-popup keeps: count - int((1 - density) count), at least 1."""
+    return count - int((1 - density) * count)
 
-    Removes int((1 - density) n) of n, so at least one is always kept.
+
+def popup_mask(scores: Tensor, keep: int) -> Tensor:
+    """Bool (n,): the `keep` entries of highest |s|, ties by lower index.
+
+    A k-th value instead of a sort: this runs for every tensor at every step.
     """
-    keep = scores.shape[-1] - int((1 - density) * scores.shape[-1])
     size = scores.abs()
-    if keep >= scores.shape[-1]:
-        return torch.ones_like(scores, dtype=torch.bool)
-    threshold = size.kthvalue(scores.shape[-1] - keep + 1, dim=-1, keepdim=True).values
+    threshold = size.kthvalue(len(size) - keep + 1).values
     chosen = size >= threshold
-    if bool((chosen.sum(-1) != keep).any()):
+    if int(chosen.sum()) > keep:
         ties = size == threshold
-        room = keep - (size > threshold).sum(-1, keepdim=True)
-        chosen = (size > threshold) | (ties & (ties.cumsum(-1) <= room))
+        room = keep - int((size > threshold).sum())
+        chosen &= ~ties | (ties.cumsum(0) <= room)
     return chosen

@@ -1,0 +1,480 @@
+"""The Plant 'n' Seek study: its grids, one bench a seed, and the units that fill its tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from ticketlab import fleet, gpu, planting, progress, saliency, stacked
+from ticketlab.fleet import Unit
+from ticketlab.gpu import Runtime
+from ticketlab.masks import Mask, shuffle_layerwise
+from ticketlab.planting import gauge
+from ticketlab.popup import Goal, PopupFit, edge_popup
+from ticketlab.results import Result
+from ticketlab.saliency import CRITERIA, Probe, Rule
+from ticketlab.spec import InputError, Spec
+from ticketlab.stacked import Fit, Head
+from ticketlab.tickets import Ticket
+from ticketlab.training import State
+
+# ---------------------------------------------------------------- parameters
+
+Density = float | Literal["gt"]
+Mother = Literal["planted", "unplanted"]
+Method = Literal["random", "magnitude", "snip", "grasp", "grasp_local", "synflow", "synflow_rounds"]
+"""`synflow_rounds` scores many times; `grasp_local` gives each tensor its own share."""
+Variant = Literal["plain", "annealed"]
+
+
+class Grid(Spec):
+    """A block of the experiment: everything in it is combined with everything else in it."""
+
+    tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    depths: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (5,)
+    widths: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (100,)
+    noise: Annotated[tuple[float, ...], Field(strict=False, min_length=1)] = (0.01,)
+    mothers: Annotated[tuple[Mother, ...], Field(strict=False, min_length=1)] = ("planted",)
+    densities: Annotated[tuple[Density, ...], Field(strict=False)] = ("gt", 0.01, 0.1, 0.5)
+    singleshot: Annotated[tuple[Method, ...], Field(strict=False)] = ()
+    multishot: Annotated[tuple[Method, ...], Field(strict=False)] = ()
+    popup: Annotated[tuple[Variant, ...], Field(strict=False)] = ()
+    heads: Annotated[tuple[Head, ...], Field(strict=False)] = ("linear",)
+    controls: bool = False
+    """Also train the dense net, the planted ticket and its controls."""
+    seeds: int | None = None
+    """How many of the study's seeds (the first ones); None is all."""
+
+
+class PlantParams(Spec):
+    """Everything that the Plant 'n' Seek study can be told."""
+
+    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
+    mode: planting.Mode = "paper"
+    train: int = Field(default=9000, ge=100)
+    test: int = Field(default=1000, ge=1)
+    probe: int = Field(default=40, ge=1)
+    """Samples that SNIP and GraSP score on, as one batch."""
+    fit: Fit
+    rounds: int = Field(default=10, ge=1)
+    """Multishot: trainings, each followed by a pruning to density^(r/rounds) and a reset."""
+    round_epochs: int = Field(default=5, ge=1)
+    score_rounds: int = Field(default=100, ge=1)
+    """Scorings of `synflow_rounds`."""
+    as_released: bool = False
+    """Ties at the threshold all go and removed weights can return, as in the authors' code."""
+    popup: PopupFit
+    grids: Annotated[tuple[Grid, ...], Field(strict=False, min_length=1)]
+    runtime: Runtime = Runtime()
+
+
+class Case(Spec):
+    """One cell of a grid: what is learned, by which mother, with how much noise."""
+
+    task: str
+    depth: int
+    width: int
+    noise: float
+
+    @property
+    def name(self) -> str:
+        """The cell's part of a unit's name, e.g. 'circle-d5-w100-n0.01'."""
+        return f"{self.task}-d{self.depth}-w{self.width}-n{self.noise:g}"
+
+
+def cases(grid: Grid) -> list[Case]:
+    """Every cell of a grid."""
+    cells = product(grid.tasks, grid.depths, grid.widths, grid.noise)
+    return [Case(task=t, depth=d, width=w, noise=n) for t, d, w, n in cells]
+
+
+# ---------------------------------------------------------------- what one seed starts from
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Data, mother and planted ticket of one seed; every arm of the seed shares them."""
+
+    params: PlantParams
+    case: Case
+    seed: int
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device everything is trained on; planting and scoring of masks stay on the CPU."""
+        return gpu.start(self.params.runtime)
+
+    @property
+    def task(self) -> planting.Task:
+        """What is to be learned."""
+        return planting.task_named(self.case.task)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Neurons of the mother by layer."""
+        hidden = [self.case.width] * (self.case.depth - 2)
+        return (self.task.inputs, *hidden, self.task.outputs)
+
+    def data(self, part: str) -> Pair:
+        """Inputs and outputs, float32; "train", "test" and "probe" are independent draws."""
+        count = getattr(self.params, part)
+        random = gpu.generator("cpu", "plant-data", self.case.task, part, self.seed)
+        x, y = planting.sample(self.case.task, count, self.case.noise, random)
+        return x.float(), y if y.dtype == torch.int64 else y.float()
+
+    @cached_property
+    def train(self) -> Pair:
+        """The training set, on the device."""
+        x, y = self.data("train")
+        return x.to(self.device), y.to(self.device)
+
+    @cached_property
+    def test(self) -> Pair:
+        """The test set."""
+        return self.data("test")
+
+    @cached_property
+    def planted(self) -> planting.Planted:
+        """The seed's mother with the ticket planted in it."""
+        target = planting.target(self.case.task, self.case.depth)
+        host = planting.mother(self.shape, self.random("mother"))
+        return planting.plant(target, host, self.params.mode, self.random("plant"))
+
+    def random(self, *parts: object) -> torch.Generator:
+        """A generator of this seed and cell; noise changes nothing but the data."""
+        where = (self.case.task, self.case.depth, self.case.width)
+        return gpu.generator("cpu", *parts, *where, self.seed)
+
+    def start(self, mother: Mother) -> State:
+        """Initial weights, float32: the planted mother, or the same one with nothing planted."""
+        weights = self.planted.weights if mother == "planted" else self.planted.mother
+        return stacked.cast(weights, torch.float32)
+
+    @cached_property
+    def probe(self) -> Probe:
+        """What criteria may look at: the net as a function, and one small batch."""
+        x, y = self.data("probe")
+        kind = (
+            functional.cross_entropy if self.task.kind == "classification" else functional.mse_loss
+        )
+        return Probe(stacked.forward, x, y, kind, self.random("random-scores"))
+
+    def density(self, wanted: Density) -> float:
+        """A density as a number: "gt" is the planted weights over all of the mother's."""
+        if wanted == "gt":
+            return planting.ground_truth_density(self.planted.target, self.shape)
+        return wanted
+
+    def dense(self) -> Mask:
+        """Every weight and bias of the mother."""
+        return Mask({n: torch.ones_like(k) for n, k in self.planted.mask.items()})
+
+
+def arms_of(bench: Bench, methods: Sequence[str], densities: Sequence[Density]) -> list["Arm"]:
+    """Every method at every density, on the dense mask."""
+    dense = bench.dense()
+    return [
+        Arm(method, str(wanted), bench.density(wanted), dense)
+        for method, wanted in product(methods, densities)
+    ]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One pruned net: how it is pruned, to what density, and the mask so far."""
+
+    method: str
+    label: str
+    density: float
+    mask: Mask
+    start: State | None = None
+    """Initial weights, if not those of the mother."""
+    collapsed: int | None = None
+    """The round after which no path was left from any input to any output."""
+
+
+# ---------------------------------------------------------------- pruning
+
+
+def rounds_of(method: str, params: PlantParams) -> int:
+    """Scorings of one pruning."""
+    return params.score_rounds if method == "synflow_rounds" else 1
+
+
+def prune(bench: Bench, arm: Arm, weights: State, density: float) -> Mask:
+    """The arm's mask at `density`, scored on `weights`."""
+    name = arm.method.removesuffix("_rounds").removesuffix("_local")
+    rule = Rule(layerwise=arm.method.endswith("_local"), as_released=bench.params.as_released)
+    rounds = rounds_of(arm.method, bench.params)
+    return saliency.prune_to(CRITERIA[name], bench.probe, weights, arm.mask, density, rounds, rule)
+
+
+def singleshot_masks(bench: Bench, arms: Sequence[Arm], start: State) -> list[Arm]:
+    """Score once at initialisation and prune."""
+    return [replaced(arm, prune(bench, arm, start, arm.density)) for arm in arms]
+
+
+def multishot_masks(bench: Bench, arms: Sequence[Arm], start: State) -> list[Arm]:
+    """Train, score, prune to density^(r/rounds), reset to the initial weights; `rounds` times."""
+    p, arms = bench.params, list(arms)
+    fit = p.fit.model_copy(update={"epochs": p.round_epochs})
+    for turn in range(1, p.rounds + 1):
+        progress.label(task=bench.case.name, seed=bench.seed, round=turn)
+        trained = train(
+            bench, [start] * len(arms), [arm.mask for arm in arms], fit, ("round", turn)
+        )
+        for place, (arm, weights) in enumerate(zip(arms, trained, strict=True)):
+            density = arm.density ** (turn / p.rounds)
+            mask = prune(bench, arm, revived(start, weights, arm.mask), density)
+            arms[place] = replaced(arm, mask, turn)
+    return arms
+
+
+def revived(start: State, weights: State, mask: Mask) -> State:
+    """The trained weights, with initial values where removed (only `as_released` looks at them)."""
+    return {name: torch.where(mask[name], weights[name], start[name]) for name in weights}
+
+
+def replaced(arm: Arm, mask: Mask, turn: int = 1) -> Arm:
+    """The arm with its next mask; the first round without any path is remembered."""
+    dead = arm.collapsed or (None if planting.paths_alive(mask) else turn)
+    return Arm(arm.method, arm.label, arm.density, mask, arm.start, dead)
+
+
+def train(
+    bench: Bench, starts: Sequence[State], masks: Sequence[Mask], fit: Fit, order: tuple[Any, ...]
+) -> list[State]:
+    """Train nets under their masks on the seed's data; the trained weights on the CPU."""
+    device = bench.device
+    nets = [stacked.cast(net, torch.float32, device) for net in starts]
+    kept = [mask.to(device) for mask in masks]
+    x, y = bench.train
+    done = stacked.train(nets, kept, x, y, bench.task.kind, fit, (bench.seed, *order))
+    return [stacked.cast(net, torch.float32) for net in done]
+
+
+# ---------------------------------------------------------------- controls
+
+
+def control_arms(bench: Bench) -> list[Arm]:
+    """The dense net, the planted ticket as planted and with its factor divided out, the ticket's
+    mask shuffled within layers, and its mask on a freshly drawn mother."""
+    ticket, density = bench.planted, bench.density("gt")
+    fresh = planting.mother(bench.shape, bench.random("fresh"))
+    shuffled = shuffle_layerwise(ticket.mask, bench.random("shuffle"))
+    return [
+        Arm("dense", "1", 1.0, bench.dense()),
+        Arm("oracle", "gt", density, ticket.mask),
+        Arm("oracle_unit", "gt", density, ticket.mask, planting.without_factor(ticket)),
+        Arm("oracle_shuffled", "gt", density, shuffled),
+        Arm("oracle_reinit", "gt", density, ticket.mask, fresh),
+    ]
+
+
+def narrow_row(bench: Bench) -> dict[str, Any]:
+    """The dense net of the target's own widths, trained from a He initialisation."""
+    target = bench.planted.target
+    net = planting.mother(stacked.widths(target), bench.random("narrow"))
+    mask = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in net.items()})
+    weights = train(bench, [net], [mask], bench.params.fit, ("final",))[0]
+    density = mask.total / bench.dense().total
+    row = {"method": "narrow_dense", "label": "gt", "density": density, "kept": mask.alive}
+    return row | {"weak": _test_score(bench, weights)}
+
+
+# ---------------------------------------------------------------- units
+
+
+def prune_and_train(
+    params: PlantParams, case: Case, seed: int, mother: Mother, regime: str,
+    methods: Sequence[str], densities: Sequence[Density], controls: bool = False,
+) -> Result:  # fmt: skip
+    """All methods and densities of one regime for one seed: strong score, training, weak score."""
+    bench = Bench(params, case, seed)
+    progress.label(task=case.name, seed=seed, regime=regime)
+    start = bench.start(mother)
+    find = singleshot_masks if regime == "singleshot" else multishot_masks
+    arms = find(bench, arms_of(bench, methods, densities), start) if methods else []
+    arms += control_arms(bench) if controls else []
+    starts = [start if arm.start is None else arm.start for arm in arms]
+    trained = train(bench, starts, [arm.mask for arm in arms], params.fit, ("final",))
+    rows = [
+        describe(bench, arm, stacked.cast(at, torch.float32))
+        | {"weak": _test_score(bench, weights)}
+        for arm, at, weights in zip(arms, starts, trained, strict=True)
+    ]
+    rows += [narrow_row(bench)] if controls else []
+    head = case.model_dump() | {"seed": seed, "mother": mother, "regime": regime}
+    ticket = ticket_line(bench)
+    return Result({"head": head, "ticket": ticket, "rows": rows}, _tickets(arms, head))
+
+
+def _tickets(arms: Sequence[Arm], head: dict[str, Any]) -> dict[str, Ticket]:
+    return {
+        f"{arm.method}-{arm.label}": Ticket(arm.mask, None, head | {"method": arm.method})
+        for arm in arms
+        if arm.density < 1
+    }
+
+
+def describe(bench: Bench, arm: Arm, start: State) -> dict[str, Any]:
+    """The arm's mask in numbers, and its strong scores: no training at all."""
+    weights = stacked.apply(arm.mask, start)
+    return (
+        {"method": arm.method, "label": arm.label, "density": arm.density}
+        | describe_mask(bench, arm.mask)
+        | {"collapsed": arm.collapsed, "strong": _strong(bench, weights)}
+    )
+
+
+def describe_mask(bench: Bench, mask: Mask) -> dict[str, Any]:
+    """Entries kept, those on some path, density by tensor, and the share that is planted."""
+    live = planting.connected(mask)
+    return {
+        "kept": mask.alive,
+        "effective": live.alive,
+        "alive": bool(live["weight1"].any()),
+        "layers": mask.densities(),
+        **planting.found(mask, bench.planted.mask),
+    }
+
+
+def _test_score(bench: Bench, weights: State) -> float:
+    x, y = bench.test
+    return gauge.score(stacked.forward(weights, x), y, bench.task.kind)
+
+
+def _strong(bench: Bench, weights: State, head: Head = "linear") -> dict[str, float]:
+    pairs = []
+    for part in ("train", "test"):
+        x, y = bench.train if part == "train" else bench.test
+        outputs = stacked.forward(weights, x[: gauge.FITTED_ON].cpu())
+        pairs.append(
+            (outputs.softmax(-1) if head == "softmax" else outputs, y[: len(outputs)].cpu())
+        )
+    return gauge.strong_scores(pairs[0], pairs[1], bench.task.kind)
+
+
+def ticket_line(bench: Bench) -> dict[str, float]:
+    """The planted ticket's own scores: with known factors divided out, raw, and fitted."""
+    x, y = bench.test
+    ideal = gauge.score(bench.planted.outputs(x.double()), y, bench.task.kind)
+    as_planted = _strong(bench, stacked.cast(bench.planted.ticket(), torch.float32))
+    return {"score": ideal} | as_planted
+
+
+def pop(
+    params: PlantParams, case: Case, seed: int, mothers: Sequence[Mother], head: Head,
+    variants: Sequence[Variant], densities: Sequence[Density],
+) -> Result:  # fmt: skip
+    """Edge-popup for one seed and head: all variants, densities and mothers as one stack."""
+    bench = Bench(params, case, seed)
+    progress.label(task=case.name, seed=seed, regime=f"edge-popup {head}")
+    cells = list(product(mothers, variants, densities))
+    goals = [Goal(bench.density(wanted), variant == "annealed") for _, variant, wanted in cells]
+    nets = [
+        stacked.cast(bench.start(mother), torch.float32, bench.device) for mother, _, _ in cells
+    ]
+    x, y = bench.train
+    kind = bench.task.kind
+    found = edge_popup(nets, goals, x, y, kind, params.popup, (seed,), head)
+    rows = []
+    for place, ((mother, variant, wanted), goal) in enumerate(zip(cells, goals, strict=True)):
+        masks = [turn[place].to("cpu") for turn in found.epochs]
+        start = bench.start(mother)
+        curve = [_strong(bench, stacked.apply(mask, start), head) for mask in masks]
+        rows.append(
+            {"mother": mother, "method": variant, "label": str(wanted), "density": goal.density}
+            | describe_mask(bench, masks[-1])
+            | {"strong": curve[-1], "curve": [turn["per_output"] for turn in curve]}
+        )
+    record = case.model_dump() | {"seed": seed, "regime": "edge-popup", "head": head}
+    return Result({"head": record, "ticket": ticket_line(bench), "rows": rows})
+
+
+# ---------------------------------------------------------------- the whole study
+
+
+def check(params: PlantParams) -> PlantParams:
+    """Refuse what can only be seen by building the targets, before anything runs."""
+    for grid in params.grids:
+        for case in cases(grid):
+            bench = Bench(params, case, params.seeds[0])
+            target = planting.target(case.task, case.depth)
+            if max(stacked.widths(target)[1:-1]) > case.width:
+                need = max(stacked.widths(target)[1:-1])
+                raise InputError(f"widths: {case.width}, {case.task} needs {need} or more")
+            for wanted in grid.densities:
+                density = planting.ground_truth_density(target, bench.shape)
+                total = sum(w.numel() for w in bench.planted.mother.values())
+                saliency.kept_at(total, density if wanted == "gt" else wanted)
+    return params
+
+
+def study(params: PlantParams, folder: Path) -> dict[str, Result]:
+    """Every unit of the study by name; finished units found in `folder` are not run again."""
+    check(params)
+    return fleet.run(units(params), folder, gpu.worker_count(params.runtime))
+
+
+def expected_passes(params: PlantParams) -> float:
+    """Sample passes of the whole study."""
+    return fleet.expected_passes(units(params))
+
+
+def units(params: PlantParams) -> list[Unit]:
+    """All units: a regime, mother and seed each; edge-popup by head."""
+    made: list[Unit] = []
+    for grid in params.grids:
+        for case, seed in product(cases(grid), params.seeds[: grid.seeds]):
+            made += _pruning_units(params, grid, case, seed)
+            made += _popup_units(params, grid, case, seed)
+    names = [unit.name for unit in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"grids: {twice[0]} is in two grids, allowed is one")
+    return made
+
+
+def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list[Unit]:
+    made = []
+    regimes = {"singleshot": grid.singleshot, "multishot": grid.multishot}
+    for mother, (regime, methods) in product(grid.mothers, regimes.items()):
+        controls = grid.controls and regime == "singleshot" and mother == "planted"
+        if not methods and not controls:
+            continue
+        epochs = params.fit.epochs + params.rounds * params.round_epochs * (regime == "multishot")
+        nets = len(methods) * len(grid.densities) + 6 * controls
+        arguments = {
+            "params": shared(params), "case": case, "seed": seed, "mother": mother,
+            "regime": regime, "methods": methods, "densities": grid.densities, "controls": controls,
+        }  # fmt: skip
+        name = f"{regime}/{case.name}/{mother}/seed-{seed}"
+        made.append(Unit(name, prune_and_train, arguments, params.train * nets * epochs))
+    return made
+
+
+def _popup_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list[Unit]:
+    made = []
+    for head in grid.heads if grid.popup else ():
+        nets = len(grid.mothers) * len(grid.popup) * len(grid.densities)
+        arguments = {
+            "params": shared(params), "case": case, "seed": seed, "mothers": grid.mothers,
+            "head": head, "variants": grid.popup, "densities": grid.densities,
+        }  # fmt: skip
+        cost = 3.0 * params.train * nets * params.popup.epochs
+        made.append(Unit(f"popup/{case.name}/{head}/seed-{seed}", pop, arguments, cost))
+    return made
+
+
+def shared(params: PlantParams) -> PlantParams:
+    """The parameters without grids and seeds: a unit must not be redone for another's sake."""
+    return params.model_copy(update={"grids": (Grid(tasks=("relu",)),), "seeds": (0,)})
