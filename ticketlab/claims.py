@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from scipy import stats
 
+from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError, Spec
 
 Word = Literal["reproduced", "not reproduced", "inconclusive", "not run at this scale"]
@@ -152,3 +153,32 @@ def as_metrics(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         v.claim.id: {"verdict": v.word, "evidence": v.evidence and asdict(v.evidence)}
         for v in verdicts
     }
+
+
+# ---------------------------------------------------------------- the table of a study
+
+MARKS = ("<!-- claims:", "<!-- /claims -->")
+
+
+def read_verdicts(study: Path) -> pd.DataFrame:
+    """The verdicts in the metrics of a study's papers: claim, statement, bound, ours, verdict."""
+    rows = []
+    for path in sorted(study.glob("*/metrics.json")):
+        recorded = read_json(path)["claims"]
+        for claim in load_claims(path.parent.name):
+            found = recorded[claim.id]
+            evidence = Interval(**found["evidence"]) if found["evidence"] else "-"
+            bound = f">= {claim.at_least:g}"
+            rows.append((claim.id, claim.statement, bound, str(evidence), found["verdict"]))
+    if not rows:
+        raise InputError(f"study: no results in {study}, run `dvc repro` first")
+    return pd.DataFrame(rows, columns=["claim", "statement", "holds if", "ours", "verdict"])
+
+
+def with_table(page: str, found: pd.DataFrame) -> str:
+    """The page with the text between its claims marks replaced by the table, in Markdown."""
+    start = page.index("\n", page.index(MARKS[0])) + 1
+    head = [list(found.columns), ["---"] * len(found.columns)]
+    body = [[*row[:-1], f"**{row[-1]}**"] for row in found.itertuples(index=False)]
+    lines = ["| " + " | ".join(cells) + " |" for cells in [*head, *body]]
+    return page[:start] + "\n".join(lines) + "\n" + page[page.index(MARKS[1]) :]

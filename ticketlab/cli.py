@@ -1,4 +1,4 @@
-"""`ticketlab prepare | train | run`: what the stages of dvc.yaml call."""
+"""`ticketlab prepare | train | run` (what the stages of dvc.yaml call) and `ticketlab claims`."""
 
 import os
 import shutil
@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from ticketlab import claims as verdicts
 from ticketlab import data, gpu, params, progress, results
-from ticketlab.files import replace_folder, write_json
+from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.fleet import UnitFailed
 from ticketlab.notebook import NotebookFailed, execute
 from ticketlab.spec import ROOT, InputError
@@ -61,6 +64,26 @@ def run(study: StudyName, paper: PaperName) -> None:
         print(f"{paper}@{study}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
 
 
+@app.command()
+def claims(
+    study: StudyName = "desk",
+    write: Annotated[bool, typer.Option(help="put the table into README.md")] = False,
+) -> None:
+    """Show the verdicts of a study, from the metrics of its notebooks."""
+    with one_line_errors():
+        found = verdicts.read_verdicts(ROOT / "results" / study)
+        if write:
+            readme = ROOT / "README.md"
+            text = verdicts.with_table(readme.read_text(), found)
+            write_atomically(readme, text.encode())
+        table = Table(title=f"claims at the scale of {study}")
+        for column in found.columns:
+            table.add_column(column)
+        for row in found.itertuples(index=False):
+            table.add_row(*row[:-1], f"[{verdicts.COLOURS[row[-1]]}]{row[-1]}")
+        Console().print(table)
+
+
 def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> None:
     """Run a paper's units into `folder`, showing progress; what `folder` holds is not run again."""
     chosen: Study = STUDIES[paper]
@@ -81,9 +104,10 @@ def staged_pages(pages: Path) -> Iterator[Path]:
     os.environ["TICKETLAB_PAGES"] = str(staging)
     try:
         yield staging
-    except BaseException:
-        for failed in staging.glob("*.failed.ipynb"):
-            failed.replace(pages.parent / failed.name)
+    except NotebookFailed as error:
+        kept = pages.parent / error.partial.name
+        error.partial.replace(kept)
+        print(f"the partly executed notebook is {kept.relative_to(ROOT)}", file=sys.stderr)
         raise
     else:
         (pages.parent / f"{pages.name}.failed.ipynb").unlink(missing_ok=True)

@@ -9,8 +9,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ticketlab import colt
+from ticketlab.colt_params import ColtParams
 from ticketlab.colt_report import nearest
-from ticketlab.colt_study import ColtParams
 from ticketlab.criteria import Scores
 from ticketlab.figures import Look, curves, density_axis, look
 from ticketlab.masks import Mask
@@ -125,10 +125,8 @@ def transfer(table: pd.DataFrame, params: ColtParams) -> Figure:
     rows = table[table.arm != "dense"]
     sns.stripplot(rows, x="arm", y="test_accuracy", hue="carried", dodge=True, size=5, ax=ax)
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense on the target")
-    name = params.transfer.data.name if params.transfer else ""
-    levels = ", ".join(
-        f"{level:.0%}" for level in (params.transfer.levels if params.transfer else ())
-    )
+    name = params.transfer.data.name
+    levels = ", ".join(f"{level:.0%}" for level in params.transfer.levels)
     ax.set(xlabel="where the ticket comes from", ylabel="test accuracy (%)")
     ax.set_title(f"Tickets near {levels} moved to {name}")
     ax.legend(fontsize=8)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ticketlab import colt
 from ticketlab.claims import Interval, by_seed, interval, paired
-from ticketlab.colt_study import ColtParams
+from ticketlab.colt_params import ColtParams
 from ticketlab.results import Result
 
 Results = Mapping[str, Result]
@@ -132,12 +132,12 @@ def over_levels(
 
 def transfer_differences(frame: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """COLT's transferred tickets minus the others', mask and weights carried, mean over levels."""
-    if params.transfer is None:
-        return {"colt_minus_imp": None, "colt_minus_dense": None, "colt_minus_shuffled": None}
+    others = ("imp", "dense", "shuffled")
+    if frame.empty:
+        return {f"colt_minus_{other}": None for other in others}
     rows, main = frame[frame.carried == "mask and weights"], params.main[0].name
     means = rows.groupby(["arm", "seed"]).test_accuracy.mean().reset_index()
     by_arm = {arm: by_seed(group, "test_accuracy") for arm, group in means.groupby("arm")}
-    others = ("imp", "dense", "shuffled")
     return {f"colt_minus_{o}": asdict(paired(by_arm[main], by_arm[o])) for o in others}
 
 

@@ -72,7 +72,8 @@ def start(runtime: Runtime) -> torch.device:
     if runtime.deterministic:
         # cuBLAS reads this when its handle is made; without it deterministic mode refuses to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(runtime.deterministic)
+    # Some CUDA kernels (max-pool's backward) have no deterministic form: they warn, and run.
+    torch.use_deterministic_algorithms(runtime.deterministic, warn_only=device.type == "cuda")
     # Filling every new tensor guards against reading uninitialised memory only; it costs 5 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return device

@@ -51,9 +51,9 @@ def constant_rate(rate: float) -> Callable[[int, int], int]:
     return lambda _, alive: after_pruning(alive, rate)
 
 
-def same_schedule(alive: list[int]) -> Callable[[int, int], int]:
-    """The `keep` rule that follows another method's numbers of weights, round by round."""
-    return lambda index, _: alive[index] if index < len(alive) else 0
+def same_schedule(alive: list[int]) -> tuple[Callable[[int, int], int], int, float]:
+    """`keep`, `max_rounds` and `target` that follow another method's weights round by round."""
+    return lambda index, _: alive[index], len(alive), 1.0
 
 
 def rewind_state(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ticketlab import colt_study, planting_study
+from ticketlab import colt_params, colt_study, planting_study
 from ticketlab.results import Result
 
 
@@ -19,7 +19,7 @@ class Study:
 
 
 STUDIES = {
-    "colt": Study(colt_study.ColtParams, colt_study.study, colt_study.expected_passes),
+    "colt": Study(colt_params.ColtParams, colt_study.study, colt_study.expected_passes),
     "plant_n_seek": Study(
         planting_study.PlantParams, planting_study.study, planting_study.expected_passes
     ),

@@ -7,7 +7,7 @@ from math import ceil, cos, pi
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,6 +57,17 @@ StepField = Annotated[Step, BeforeValidator(Step.parse), PlainSerializer(str)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _all_different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("allowed are seeds that differ")
+    return seeds
+
+
+Seeds = Annotated[
+    tuple[int, ...], Field(strict=False, min_length=1), AfterValidator(_all_different)
+]
+
+
 class Recipe(Spec):
     """How a net is trained: optimiser, schedule, batch, length."""
 
@@ -73,6 +84,27 @@ class Recipe(Spec):
     """Factor on the learning rate at each milestone."""
     warmup: StepField = Step(0, "it")
     """Linear ramp from exactly 0 at the first iteration to `lr`."""
+
+    def iterations(self, images: int) -> tuple[int, int]:
+        """Iterations an epoch (the last batch may be short) and in all, for a set of `images`."""
+        per_epoch = ceil(images / self.batch)
+        return per_epoch, self.length.iterations(per_epoch)
+
+    def passes(self, images: int) -> int:
+        """Images seen by one training on a set of `images`."""
+        per_epoch, total = self.iterations(images)
+        epochs, rest = divmod(total, per_epoch)
+        return epochs * images + min(rest * self.batch, images)
+
+    def check(self, images: int, rewind: Step) -> None:
+        """InputError if the run would have no step, or end before the rewind point."""
+        per_epoch, total = self.iterations(images)
+        if total < 1:
+            raise InputError(
+                f"recipe.length: '{self.length}' is 0 iterations, at least 1 is needed"
+            )
+        if rewind.iterations(per_epoch, total) > total:
+            raise InputError(f"rewind: '{rewind}' is beyond the run of {total} iterations")
 
 
 def learning_rate(recipe: Recipe, iteration: int, per_epoch: int, total: int) -> float:
@@ -314,10 +346,8 @@ def train(
 def _begin(net: Net, images: Images, recipe: Recipe) -> Run:
     if not len(images):
         raise InputError("train: 0 images given, at least 1 is needed")
-    per_epoch = ceil(len(images) / recipe.batch)
-    total = recipe.length.iterations(per_epoch)
-    if total < 1:
-        raise InputError(f"recipe.length: '{recipe.length}' is 0 iterations, at least 1 is needed")
+    recipe.check(len(images), Step(0, "it"))
+    per_epoch, total = recipe.iterations(len(images))
     return Run(net, recipe, per_epoch, total)
 
 

@@ -1,0 +1,260 @@
+"""A small clone of the working tree, for tests that run the pipeline as a newcomer would.
+
+It holds what git has or would take, with few images and a `desk` block of seconds instead of
+minutes, its own git history and its own DVC cache; nothing is written into the repository.
+"""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from ruamel.yaml import YAML
+
+from ticketlab.spec import ROOT
+
+# Same names and real images, but 200 + 100 of each class.
+IMAGES = {"x_train": 200, "x_test": 100}
+FEW = {"train": 300, "validation": 100, "test": 200}
+DESK: dict[str, Any] = {
+    "seeds": [0, 1],
+    "data": FEW,
+    "model": {"width": 4},
+    "recipe": {"length": "1ep"},
+    "rate": 0.4,
+    "imp_rate": 0.4,
+    "target": 0.6,
+    "max_rounds": 3,
+    "levels": [0.5],
+    "ablations": [{"split": "class", "partitions": 5, "votes": 0, "seeds": 1}],
+    "transfer": {"data": FEW, "levels": [0.5], "seeds": 1},
+    "runtime": {"workers": 1},
+}
+
+Done = subprocess.CompletedProcess[str]
+Tree = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A folder with a checkout of the project, and how to work in it."""
+
+    root: Path
+
+    def path(self, name: str) -> Path:
+        """A file or folder of the clone."""
+        return self.root / name
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The activated environment of the clone; nothing of the user's git, DVC or Jupyter."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETLAB_", "GIT_"))}
+        names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER")
+                 for what in ("NAME", "EMAIL")}  # fmt: skip
+        tmp = self.root / ".dvc" / "tmp"
+        return kept | names | {
+            "PATH": f"{self.root / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "COLUMNS": "120",
+            "TICKETLAB_DEVICE": "cpu",  # the same bytes on each machine that has a GPU, too
+            "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
+            "DVC_SITE_CACHE_DIR": str(tmp / "site"), "DVC_GLOBAL_CONFIG_DIR": str(tmp / "global"),
+            "DVC_SYSTEM_CONFIG_DIR": str(tmp / "system"), "DVC_NO_ANALYTICS": "1",
+            "JUPYTER_DATA_DIR": str(tmp / "jupyter"),
+        }  # fmt: skip
+
+    def run(self, command: str, check: bool = True, cwd: str = ".", **env: str) -> Done:
+        """Run a shell command line in the activated environment of the clone."""
+        done = subprocess.run(
+            command, shell=True, cwd=self.root / cwd, env=self.env | env, check=False,
+            capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def commit(self) -> None:
+        """Commit everything that git takes."""
+        self.run("git add -A && git commit -qm 'as tested'")
+
+    def changes(self) -> str:
+        """What `git status --short` says."""
+        return self.run("git status --short").stdout
+
+    def tree(self, name: str = ".", hidden: bool = True) -> Tree:
+        """Digests of all files below a folder, compiled modules and git's own aside."""
+        found, base = {}, self.root / name
+        for path in sorted(base.rglob("*")):
+            parts = path.relative_to(base).parts
+            foreign = {"__pycache__", ".git", ".dvc", ".venv"} & set(parts)
+            seen = hidden or not any(part.startswith(".") for part in parts)
+            if path.is_file() and seen and not foreign:
+                found["/".join(parts)] = sha256(path.read_bytes()).hexdigest()
+        return found
+
+    def edit(self, name: str, change: Callable[[str], str]) -> None:
+        """Rewrite a text file."""
+        path = self.root / name
+        text = path.read_text()
+        changed = change(text)
+        assert changed != text, f"{name} was to change"
+        path.write_text(changed)
+
+    def set(self, **blocks: Any) -> None:
+        """Set parameters: `set(desk={"data": {"train": 100}})` leaves desk's other keys alone."""
+        path, yaml = self.root / "params.yaml", YAML()
+        content = yaml.load(path)
+        for study, values in blocks.items():
+            if isinstance(values, Mapping):
+                _merge(content[study]["colt"], values)
+            else:
+                content[study] = values
+        with path.open("w") as file:
+            yaml.dump(content, file)
+
+    def copy(self, to: Path) -> "Clone":
+        """The same clone elsewhere, with its results, cache and history."""
+        shutil.copytree(self.root, to, symlinks=True)
+        other = Clone(to)
+        other._activate()
+        return other
+
+    def _activate(self) -> None:
+        """A `.venv` that is the environment of these tests, and that make takes for finished."""
+        venv = self.root / ".venv"
+        shutil.rmtree(venv, ignore_errors=True)
+        venv.mkdir()
+        for name in ("bin", "lib", "lib64", "pyvenv.cfg"):
+            if (Path(sys.prefix) / name).exists():
+                (venv / name).symlink_to(Path(sys.prefix) / name)
+        (venv / ".ready").write_text(f"{self.root}\n")
+
+
+def _merge(old: Any, new: Mapping[str, Any]) -> None:
+    """Set the leaves of `new` in the nested mapping `old`."""
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(old.get(key), Mapping):
+            _merge(old[key], value)
+        else:
+            old[key] = value
+
+
+def finished(factory: pytest.TempPathFactory) -> Clone:
+    """The clone after its first `dvc repro`, committed; made once and never changed: copy it.
+
+    The processes of pytest-xdist share it. What `dvc repro` printed is in .dvc/tmp/first.log.
+    """
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    clone = Clone(shared / "clone")
+    with FileLock(shared / "clone.lock"):
+        if not (shared / "clone.made").exists():
+            shutil.rmtree(clone.root, ignore_errors=True)
+            _make(clone)
+            (shared / "clone.made").touch()
+    return clone
+
+
+def _make(clone: Clone) -> None:
+    clone.root.mkdir()
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in filter(None, done.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("results/", "dvc.lock")):
+            clone.path(name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, clone.path(name))
+    clone._activate()
+    for name in ("fashion_mnist_22k", "mnist_5k"):
+        clone.path(f"data/{name}.npz").write_bytes(fewer(ROOT / "data" / f"{name}.npz"))
+    clone.set(desk=DESK)
+    clone.run("git init -q -b main")
+    clone.commit()
+    log = clone.run("dvc repro").stdout
+    clone.path(".dvc/tmp/first.log").write_text(log)
+    clone.commit()
+
+
+def fewer(path: Path) -> bytes:
+    """An npz with the first images of each class of another."""
+    with np.load(path) as file:
+        whole = dict(file)
+    few = {}
+    for images, count in IMAGES.items():
+        labels = whole[images.replace("x", "y")]
+        places = [np.flatnonzero(labels == c)[:count] for c in np.unique(labels)]
+        chosen = np.sort(np.concatenate(places))
+        few |= {key: whole[key][chosen] for key in (images, images.replace("x", "y"))}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **few)
+    return buffer.getvalue()
+
+
+# ---------------------------------------------------------------- many commands in one process
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call of the command line printed and returned."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Terminal:
+    """`ticketlab` in a clone, in one process for many calls: importing torch takes seconds."""
+
+    def __init__(self, clone: Clone, **env: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], cwd=clone.root, env=clone.env | env, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def __call__(self, *arguments: str) -> Answer:
+        """Run `ticketlab ARGUMENTS`."""
+        assert self._process.stdin and self._process.stdout
+        print(json.dumps(arguments), file=self._process.stdin, flush=True)
+        return Answer(*json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def serve(calls: IO[str], answers: IO[str]) -> None:
+    """Answer each line of arguments with exit code, stdout and stderr (progress goes its way)."""
+    from typer.testing import CliRunner
+
+    from ticketlab.cli import app
+
+    for line in calls:
+        done = CliRunner().invoke(app, json.loads(line))
+        unexpected = done.exception if not isinstance(done.exception, SystemExit) else None
+        answer = [done.exit_code, done.stdout, done.stderr + (repr(unexpected) * bool(unexpected))]
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
+    """The first true value of `found`, asked every few milliseconds."""
+    until = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < until, f"nothing after {seconds} s"
+        time.sleep(0.01)
+    return value
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, sys.stdout)

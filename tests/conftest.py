@@ -1,0 +1,112 @@
+"""A small real data set and small nets for all tests; nothing is written into the repository."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from joblib.externals.loky import get_reusable_executor
+
+from ticketlab import models
+from ticketlab.colt_params import ColtParams
+from ticketlab.data import DataSet, DataSpec, load
+from ticketlab.gpu import Runtime
+from ticketlab.spec import ROOT, InputError
+from ticketlab.training import Net, State
+
+CPU = Runtime(device="cpu", workers=1)
+TINY = DataSpec(name="digits_tiny", train=200, validation=50, test=100, pool=2)
+
+Message = Callable[[Callable[[], object]], str]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with digits_tiny.npz: 40 + 20 real images a class of the embedded MNIST."""
+    root = tmp_path_factory.mktemp("data")
+    with np.load(ROOT / "data" / "mnist_5k.npz") as file:
+        whole = dict(file)
+    few = {}
+    for part, count in (("train", 40), ("test", 20)):
+        labels = whole[f"y_{part}"]
+        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(10)]))
+        few |= {f"x_{part}": whole[f"x_{part}"][chosen], f"y_{part}": labels[chosen]}
+    np.savez_compressed(root / "digits_tiny.npz", **few)
+    return root
+
+
+@pytest.fixture
+def tiny_root(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `tiny_folder`, with data root and prepared folder pointing at it."""
+    monkeypatch.setenv("TICKETLAB_DATA", str(tiny_folder))
+    monkeypatch.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
+    monkeypatch.delenv("TICKETLAB_DEVICE", raising=False)
+    return tiny_folder
+
+
+@pytest.fixture
+def digits(tiny_root: Path) -> DataSet:
+    """200 training, 50 validation and 100 test images of 14 x 14 pixels, 10 classes."""
+    return load(TINY)
+
+
+@pytest.fixture
+def one_line() -> Message:
+    """Runs an action that must refuse its input, and returns the refusal, which is one line."""
+
+    def message(action: Callable[[], object]) -> str:
+        with pytest.raises(InputError) as caught:
+            action()
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return message
+
+
+@pytest.fixture(autouse=True)
+def torch_as_found() -> Iterator[None]:
+    """Undo what `gpu.start` sets for the whole process."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    threads, filled = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    if torch.are_deterministic_algorithms_enabled() != deterministic:
+        torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = filled
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_workers_left() -> Iterator[None]:
+    """Worker processes of one test serve the next; the last one ends them."""
+    yield
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def small_net(name: str = "conv3", runtime: Runtime = CPU, seed: int = 0, **options: object) -> Net:
+    """A narrow net for the tiny images: conv3 has 1,476 prunable weights and batch-norm."""
+    defaults = {"conv3": {"width": 4, "conv_bias": False}, "conv2": {"width": 4}}
+    spec = models.ModelSpec(name=name, **{**defaults.get(name, {}), **options})
+    return Net(models.build(spec, (1, 14, 14), 10, seed), runtime)
+
+
+def equal(a: State, b: State) -> bool:
+    """Whether two states are the same bit for bit."""
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def tiny_params(**changes: object) -> ColtParams:
+    """A COLT study of seconds; `changes` replace fields, in the form that params.yaml has."""
+    values: dict[str, object] = {
+        "seeds": [0, 1],
+        "data": TINY.model_dump(),
+        "model": {"name": "conv3", "width": 4, "conv_bias": False},
+        "recipe": {"optimizer": "adam", "lr": 0.01, "batch": 40, "length": "1ep"},
+        "rate": 0.4,
+        "imp_rate": 0.4,
+        "target": 0.7,
+        "levels": [0.5, 0.7],
+        "transfer": {"data": TINY.model_dump(), "levels": [0.7], "seeds": 0},
+        "runtime": {"device": "cpu", "workers": 1},
+    }
+    return ColtParams.model_validate(values | changes)

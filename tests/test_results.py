@@ -1,0 +1,195 @@
+"""What a study leaves behind: stored units, keys that follow the source, tables, metrics."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Message, equal
+
+from ticketlab import results
+from ticketlab.files import read_json
+from ticketlab.masks import Mask
+from ticketlab.results import (
+    Result,
+    code_hash,
+    content_key,
+    forget_others,
+    load_result,
+    save_result,
+    sources_behind,
+    write_metrics,
+    write_table,
+)
+from ticketlab.spec import ROOT
+from ticketlab.tickets import Ticket
+
+
+def ticket(weights: bool = False) -> Ticket:
+    mask = Mask({"w": torch.arange(12).view(3, 4) % 3 == 0})
+    state = {"w": torch.rand(3, 4) * mask["w"], "b": torch.tensor(3)} if weights else None
+    return Ticket(mask, state, {"arm": "imp", "seed": 0})
+
+
+def stored(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix() for path in files}
+
+
+# --- stored units
+
+
+def test_a_result_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    mine = Result(
+        {"arm": "imp", "rounds": [{"round": 0, "x": 0.1}]}, {"b": ticket(True), "a": ticket()}
+    )
+    save_result(tmp_path, "search/imp/seed-0", "key", mine)
+    back = load_result(tmp_path, "search/imp/seed-0", "key")
+    assert back is not None and back.record == mine.record
+    assert list(back.tickets) == ["a", "b"]
+    for name, found in back.tickets.items():
+        assert found.mask == mine.tickets[name].mask
+        assert found.metadata == {"arm": "imp", "seed": 0}
+    assert back.tickets["a"].weights is None
+    weights, given = back.tickets["b"].weights, mine.tickets["b"].weights
+    assert weights is not None and given is not None
+    assert equal(dict(sorted(weights.items())), dict(sorted(given.items())))
+
+
+def test_another_key_or_no_record_is_no_result(tmp_path: Path) -> None:
+    save_result(tmp_path, "unit", "key", Result({}, {"a": ticket()}))
+    assert load_result(tmp_path, "unit", "other") is None
+    assert load_result(tmp_path, "unit") is not None
+    assert load_result(tmp_path, "nothing") is None
+    (tmp_path / "unit.json").unlink()
+    assert load_result(tmp_path, "unit", "key") is None
+
+
+def test_saving_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
+    mine = Result({"b": 1, "a": [0.1, None]}, {"x": ticket(True), "y": ticket()})
+    for folder in ("one", "two"):
+        save_result(tmp_path / folder, "unit", "key", mine)
+    names = stored(tmp_path / "one")
+    assert names == {"unit.json", "unit/x.safetensors", "unit/y.safetensors"}
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["unit.json", "unit/x.safetensors"])
+def test_a_damaged_or_missing_file_is_refused_by_name(
+    tmp_path: Path, one_line: Message, name: str
+) -> None:
+    save_result(tmp_path, "unit", "key", Result({}, {"x": ticket(True)}))
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-9])
+    assert name in one_line(lambda: load_result(tmp_path, "unit", "key"))
+    if name.endswith("safetensors"):
+        path.unlink()
+        assert name in one_line(lambda: load_result(tmp_path, "unit", "key"))
+
+
+def test_forgetting_in_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
+    forget_others(tmp_path / "none", [])
+    assert not (tmp_path / "none").exists()
+
+
+# --- keys follow the source
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package's source that `results` takes for its own."""
+    copy = tmp_path / "ticketlab"
+    shutil.copytree(ROOT / "ticketlab", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(results, "__file__", str(copy / "results.py"))
+    code_hash.cache_clear()
+    yield copy
+    code_hash.cache_clear()
+
+
+def test_the_sources_behind_a_study_are_those_that_decide_its_results() -> None:
+    names = {path.name for path in sources_behind("colt_study")}
+    package = ROOT / "ticketlab"
+    assert names >= {
+        "colt_study.py", "colt_arms.py", "colt_params.py", "colt.py", "imp.py", "training.py",
+        "data.py", "prepared.py", "sources.py", "masks.py", "criteria.py", "gpu.py", "spec.py",
+        "registry.py", "plain.py", "inits.py",
+    }  # fmt: skip
+    readers = {"figures.py", "colt_figures.py", "colt_report.py", "claims.py", "progress.py",
+               "notebook.py", "cli.py", "params.py", "studies.py"}  # fmt: skip
+    assert not names & readers
+    assert all(path.is_relative_to(package) and path.exists() for path in sources_behind("colt"))
+    assert sources_behind("nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("training.py", True),
+        ("colt_arms.py", True),
+        ("models/plain.py", True),
+        ("spec.py", True),
+        ("figures.py", False),
+        ("progress.py", False),
+        ("cli.py", False),
+    ],
+)
+def test_a_key_changes_with_the_source_behind_it_alone(
+    package: Path, name: str, changes: bool
+) -> None:
+    before = content_key("colt_study", {"seed": 0})
+    with (package / name).open("a") as file:
+        file.write("# changed\n")
+    assert content_key("colt_study", {"seed": 0}) == before  # read once a process
+    code_hash.cache_clear()
+    assert (content_key("colt_study", {"seed": 0}) != before) is changes
+
+
+def test_provenance_names_versions_code_data_and_device() -> None:
+    facts = results.provenance("colt_study", "abc", "cpu")
+    assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
+    assert facts["numpy"] == np.__version__
+    assert facts["code"] == code_hash("colt_study") and len(facts["code"]) == 64
+    assert (facts["data"], facts["device"]) == ("abc", "cpu")
+
+
+# --- folders, tables, metrics
+
+
+def test_pages_go_to_the_staging_folder_where_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TICKETLAB_PAGES", raising=False)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    assert results.pages_folder("desk", "colt") == tmp_path / "results/desk/colt"
+    assert results.runs_folder("desk", "colt") == tmp_path / "results/desk/runs/colt"
+    monkeypatch.setenv("TICKETLAB_PAGES", str(tmp_path / "staging"))
+    assert results.pages_folder("desk", "colt") == tmp_path / "staging"
+    assert results.runs_folder("desk", "colt") == tmp_path / "results/desk/runs/colt"
+
+
+def test_a_table_has_six_digits_unix_lines_and_no_index(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"arm": ["imp", "a, b"], "x": [1 / 3, 1e-9], "n": [1, 2]}, index=[5, 6])
+    write_table(frame, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes() == b'arm,x,n\nimp,0.333333,1\n"a, b",1e-09,2\n'
+
+
+def test_metrics_are_rounded_sorted_and_plain(tmp_path: Path) -> None:
+    tree = {"b": {5: 1 / 3, "a": [2 / 3, None]}, "a": (1, True, "x"), "n": 123456789}
+    write_metrics(tree, tmp_path / "m.json")
+    text = (tmp_path / "m.json").read_text()
+    assert text.index('"a"') < text.index('"b"') and text.endswith("}\n")
+    assert read_json(tmp_path / "m.json") == {
+        "a": [1, True, "x"],
+        "b": {"5": 0.333333, "a": [0.666667, None]},
+        "n": 123456789,
+    }
+
+
+def test_metrics_refuse_what_json_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_metrics({"accuracy": float("nan")}, tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
