@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -28,7 +28,9 @@ from ticketlab.training import State
 # ---------------------------------------------------------------- parameters
 
 Density = float | Literal["gt"]
-Mother = Literal["planted", "unplanted"]
+Mother = Literal["planted", "unplanted", "unbiased"]
+"""`unplanted` hides nothing; `unbiased` hides nothing but has output biases of exactly zero, the
+one trace of planting that edge-popup cannot get rid of where it is missing."""
 Method = Literal["random", "magnitude", "snip", "grasp", "grasp_local", "synflow", "synflow_rounds"]
 """`synflow_rounds` scores many times; `grasp_local` gives each tensor its own share."""
 Variant = Literal["plain", "annealed"]
@@ -49,8 +51,8 @@ class Grid(Spec):
     heads: Annotated[tuple[Head, ...], Field(strict=False)] = ("linear",)
     controls: bool = False
     """Also train the dense net, the planted ticket and its controls."""
-    seeds: int | None = None
-    """How many of the study's seeds (the first ones); None is all."""
+    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None
+    """Seeds of this grid's own; None is the study's."""
 
 
 class PlantParams(Spec):
@@ -71,6 +73,8 @@ class PlantParams(Spec):
     as_released: bool = False
     """Ties at the threshold all go and removed weights can return, as in the authors' code."""
     popup: PopupFit
+    audits: int = Field(default=20, ge=1)
+    """Seeds of the planting audit, which trains nothing."""
     grids: Annotated[tuple[Grid, ...], Field(strict=False, min_length=1)]
     runtime: Runtime = Runtime()
 
@@ -157,6 +161,9 @@ class Bench:
     def start(self, mother: Mother) -> State:
         """Initial weights, float32: the planted mother, or the same one with nothing planted."""
         weights = self.planted.weights if mother == "planted" else self.planted.mother
+        last = f"bias{len(weights) // 2}"
+        if mother == "unbiased":
+            weights = weights | {last: torch.zeros_like(weights[last])}
         return stacked.cast(weights, torch.float32)
 
     @cached_property
@@ -401,6 +408,52 @@ def pop(
     return Result({"head": record, "ticket": ticket_line(bench), "rows": rows})
 
 
+def audit_planting(params: PlantParams, case: Case, audits: int) -> Result:
+    """How visible and how judgeable the ticket is in each planting mode; trains nothing.
+
+    Per mode and seed: entries beyond any random weight, exact zeros, the ticket's own strong
+    scores. For the first seeds also how the criteria rank the planted entries, and how many
+    entries GraSP keeps at half density by the released rule.
+    """
+    rows, ranks = [], []
+    for mode, seed in product(get_args(planting.Mode), range(audits)):
+        bench = Bench(params.model_copy(update={"mode": mode}), case, seed)
+        rows.append({"mode": mode, "seed": seed} | audit_row(bench))
+        if seed < 3:
+            ranks += [{"mode": mode, "seed": seed} | row for row in rank_rows(bench)]
+    return Result({"head": case.model_dump(), "rows": rows, "ranks": ranks})
+
+
+def audit_row(bench: Bench) -> dict[str, Any]:
+    """One planted mother: the ticket's visibility and its strong scores."""
+    table = planting.audit(bench.planted)
+    factors = bench.planted.factors
+    released = Rule(as_released=True)
+    start, dense = bench.start("planted"), bench.dense()
+    kept = saliency.prune_to(saliency.grasp, bench.probe, start, dense, 0.5, rule=released)
+    return {
+        "largest": float(table.largest.max()),
+        "loud": int(table.loud.sum()),
+        "silent": int(table.silent.sum()),
+        "zeros": int(table.zeros.sum()),
+        "factor_spread": float(factors.max() / factors.min()),
+        "grasp_kept": kept.density,
+    } | ticket_line(bench)
+
+
+def rank_rows(bench: Bench) -> list[dict[str, Any]]:
+    """Chance that a planted entry outranks another of its tensor, by criterion, at the start."""
+    rows = []
+    for mother, name in product(
+        ("planted", "unplanted"), ("magnitude", "snip", "grasp", "synflow")
+    ):
+        scores = CRITERIA[name](bench.probe, bench.start(mother), bench.dense())
+        for tensor, marked in bench.planted.mask.items():
+            area = planting.auroc(scores[tensor], marked)
+            rows.append({"mother": mother, "method": name, "tensor": tensor, "auroc": area})
+    return rows
+
+
 # ---------------------------------------------------------------- the whole study
 
 
@@ -409,14 +462,11 @@ def check(params: PlantParams) -> PlantParams:
     for grid in params.grids:
         for case in cases(grid):
             bench = Bench(params, case, params.seeds[0])
-            target = planting.target(case.task, case.depth)
-            if max(stacked.widths(target)[1:-1]) > case.width:
-                need = max(stacked.widths(target)[1:-1])
-                raise InputError(f"widths: {case.width}, {case.task} needs {need} or more")
+            need = max(stacked.widths(planting.target(case.task, case.depth))[1:-1])
+            if need > case.width:
+                raise InputError(f"widths: {case.width}, the {case.task} ticket needs {need}")
             for wanted in grid.densities:
-                density = planting.ground_truth_density(target, bench.shape)
-                total = sum(w.numel() for w in bench.planted.mother.values())
-                saliency.kept_at(total, density if wanted == "gt" else wanted)
+                saliency.kept_at(bench.dense().total, bench.density(wanted))
     return params
 
 
@@ -435,9 +485,10 @@ def units(params: PlantParams) -> list[Unit]:
     """All units: a regime, mother and seed each; edge-popup by head."""
     made: list[Unit] = []
     for grid in params.grids:
-        for case, seed in product(cases(grid), params.seeds[: grid.seeds]):
+        for case, seed in product(cases(grid), grid.seeds or params.seeds):
             made += _pruning_units(params, grid, case, seed)
             made += _popup_units(params, grid, case, seed)
+    made += _audit_units(params)
     names = [unit.name for unit in made]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"grids: {twice[0]} is in two grids, allowed is one")
@@ -475,6 +526,15 @@ def _popup_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list
     return made
 
 
+def _audit_units(params: PlantParams) -> list[Unit]:
+    chosen = {case.name: case for grid in params.grids if grid.controls for case in cases(grid)}
+    made = []
+    for name, case in chosen.items():
+        arguments = {"params": shared(params), "case": case, "audits": params.audits}
+        made.append(Unit(f"audit/{name}", audit_planting, arguments, 3e4 * params.audits))
+    return made
+
+
 def shared(params: PlantParams) -> PlantParams:
     """The parameters without grids and seeds: a unit must not be redone for another's sake."""
-    return params.model_copy(update={"grids": (Grid(tasks=("relu",)),), "seeds": (0,)})
+    return params.model_copy(update={"grids": (Grid(tasks=("relu",)),), "seeds": (0,), "audits": 1})
