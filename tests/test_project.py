@@ -48,6 +48,8 @@ FLOORS = [
     {"fleet"},
     {"colt_params"},
     {"colt_arms"},
+    {"planting_params"},
+    {"planting_arms"},
     {"prac_study", "colt_study", "planting_study", "rst_study"},
     {"studies"},
     {"params"},

@@ -64,12 +64,27 @@ def first_scores(stack: Stack, random: torch.Generator) -> Tensor:
 
 def select(stack: Stack, scores: Tensor, densities: Sequence[float]) -> Tensor:
     """Bool, flat as the scores: each net's share of each tensor at its own density."""
-    rows = [
-        popup_mask(row, popup_kept(len(row), density))
-        for block in stack.blocks(scores)
-        for row, density in zip(block, densities, strict=True)
-    ]
-    return torch.cat(rows)
+    return torch.cat([popup_masks(block, densities).flatten() for block in stack.blocks(scores)])
+
+
+SHORT = 1000
+"""Rows up to this length are sorted: biases start at equal scores, so that ties are the rule."""
+
+
+def popup_masks(rows: Tensor, densities: Sequence[float]) -> Tensor:
+    """`popup_mask` of each row (K, n) at its own density; runs for every tensor at every step."""
+    size, count = rows.abs(), rows.shape[1]
+    keep = [popup_kept(count, density) for density in densities]
+    kept = torch.tensor(keep, device=rows.device)[:, None]
+    if count <= SHORT:
+        order = size.argsort(dim=1, descending=True, stable=True)
+        ranked = (torch.arange(count, device=rows.device) < kept).expand(rows.shape)
+        return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order, ranked)
+    lowest = [row.kthvalue(count - k + 1).values for row, k in zip(size, keep, strict=True)]
+    chosen = size >= torch.stack(lowest)[:, None]
+    for place in (chosen.sum(1) != kept[:, 0]).nonzero().flatten().tolist():
+        chosen[place] = popup_mask(rows[place], keep[place])
+    return chosen
 
 
 def edge_popup(

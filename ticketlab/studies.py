@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ticketlab import colt_params, colt_study, planting_study
+from ticketlab import colt_params, colt_study, planting_params, planting_study
 from ticketlab.results import Result
 
 
@@ -21,6 +21,6 @@ class Study:
 STUDIES = {
     "colt": Study(colt_params.ColtParams, colt_study.study, colt_study.expected_passes),
     "plant_n_seek": Study(
-        planting_study.PlantParams, planting_study.study, planting_study.expected_passes
+        planting_params.PlantParams, planting_study.study, planting_study.expected_passes
     ),
 }
