@@ -56,6 +56,7 @@ FLOORS = [
     {"claims"},
     {"figures"},
     {"prac_report", "colt_report", "planting_report", "rst_report"},
+    {"planting_metrics"},
     {"prac_figures", "colt_figures", "planting_figures", "rst_figures"},
     {"notebook"},
     {"cli"},

@@ -4,13 +4,21 @@
 network, `audit` asks how visible they are and how much of them was found.
 """
 
-from ticketlab.planting.audit import audit, auroc, connected, found, in_deviations, paths_alive
+from ticketlab.planting.audit import (
+    LOUD,
+    audit,
+    auroc,
+    connected,
+    found,
+    in_deviations,
+    paths_alive,
+)
 from ticketlab.planting.hide import Mode, Planted, deviations, mother, plant, without_factor
 from ticketlab.planting.targets import ground_truth_density, nonzeros, piecewise, target
 from ticketlab.planting.tasks import TASKS, Task, ring_radii, sample, task_named
 
 __all__ = [
-    "TASKS", "Mode", "Planted", "Task", "audit", "auroc", "connected", "deviations", "found",
-    "ground_truth_density", "in_deviations", "mother", "nonzeros", "paths_alive", "piecewise",
-    "plant", "ring_radii", "sample", "target", "task_named", "without_factor",
+    "LOUD", "TASKS", "Mode", "Planted", "Task", "audit", "auroc", "connected", "deviations",
+    "found", "ground_truth_density", "in_deviations", "mother", "nonzeros", "paths_alive",
+    "piecewise", "plant", "ring_radii", "sample", "target", "task_named", "without_factor",
 ]  # fmt: skip
