@@ -91,6 +91,24 @@ def test_a_damaged_or_missing_file_is_refused_by_name(
         assert name in one_line(lambda: load_result(tmp_path, "unit", "key"))
 
 
+def test_only_kept_units_and_their_listed_tickets_stay(tmp_path: Path) -> None:
+    save_result(tmp_path, "search/imp/seed-0", "old", Result({}, {"x": ticket(), "y": ticket()}))
+    save_result(tmp_path, "search/imp/seed-0", "new", Result({}, {"x": ticket()}))  # y is left over
+    save_result(tmp_path, "search/imp/seed-1", "old", Result({}, {"x": ticket()}))
+    save_result(tmp_path, "score/gone", "old", Result({}, {"x": ticket()}))
+    for killed in ("search/colt/seed-0/x.safetensors", "search/imp/.seed-0.json.7.partial"):
+        (tmp_path / killed).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / killed).write_bytes(b"half a fi")
+    kept = {name: (tmp_path / name).read_bytes() for name in
+            ("search/imp/seed-0.json", "search/imp/seed-0/x.safetensors")}  # fmt: skip
+    forget_others(tmp_path, ["search/imp/seed-0"])
+    assert stored(tmp_path) == set(kept)
+    assert all((tmp_path / name).read_bytes() == content for name, content in kept.items())
+    folders = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*/")}
+    assert folders == {"search", "search/imp", "search/imp/seed-0"}
+    assert load_result(tmp_path, "search/imp/seed-0", "new") is not None
+
+
 def test_forgetting_in_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
     forget_others(tmp_path / "none", [])
     assert not (tmp_path / "none").exists()

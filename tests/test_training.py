@@ -621,3 +621,18 @@ def test_training_learns_and_the_score_is_on_the_given_images(digits: DataSet) -
 
 def test_input_errors_are_value_errors() -> None:
     assert issubclass(InputError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("length", "rewind", "named"),
+    [
+        ("50%", "0it", "recipe.length: '50%' is a share, allowed is a length in 'ep' or 'it'"),
+        ("0.1ep", "0it", "recipe.length: '0.1ep' is 0 iterations, at least 1 is needed"),
+        ("2ep", "3ep", "rewind: '3ep' is beyond the run of 6 iterations"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_refused(
+    one_line: Message, length: str, rewind: str, named: str
+) -> None:
+    recipe = Recipe(batch=40, length=length)
+    assert one_line(lambda: recipe.check(100, Step.parse(rewind))) == named

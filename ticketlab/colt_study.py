@@ -34,9 +34,10 @@ def expected_passes(params: ColtParams) -> float:
     rounds = colt.rounds_to(params.target, params.rate)
     per_seed = rounds / 1.6 + len(params.levels) * 2
     scored = len(params.levels) * sum(len(seeds) for _, seeds in _by_seed(params))
+    trainings = per_seed * len(params.seeds) + scored
     moved = params.transfer.seeds * (6 * len(params.transfer.levels) + 1)
-    trainings = per_seed * len(params.seeds) + scored + moved
-    return fleet.expected_passes(searches) + trainings * one_training(params)
+    elsewhere = moved * params.recipe.passes(len(load(params.transfer.data).train))
+    return fleet.expected_passes(searches) + trainings * one_training(params) + elsewhere
 
 
 def one_training(params: ColtParams) -> int:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -56,12 +55,17 @@ def load_result(folder: Path, name: str, key: str | None = None) -> Result | Non
 
 
 def forget_others(folder: Path, keep: Iterable[str]) -> None:
-    """Remove the stored units that are not in `keep`, such as those of other parameters."""
-    kept = set(keep)
-    for path in sorted(folder.rglob("*.json")):
-        name = str(path.relative_to(folder).with_suffix(""))
-        if name not in kept:
-            shutil.rmtree(folder / name, ignore_errors=True)
+    """Remove every file that is not of a unit in `keep`: other parameters, a kill's remains."""
+    needed = set()
+    for name in keep:
+        record = folder / f"{name}.json"
+        tickets = read_json(record)["tickets"]
+        needed |= {record} | {folder / name / f"{ticket}.safetensors" for ticket in tickets}
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds, then the folder
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in needed:
             path.unlink()
 
 

@@ -98,6 +98,9 @@ class Recipe(Spec):
 
     def check(self, images: int, rewind: Step) -> None:
         """InputError if the run would have no step, or end before the rewind point."""
+        if self.length.unit == "%":
+            allowed = "allowed is a length in 'ep' or 'it'"
+            raise InputError(f"recipe.length: '{self.length}' is a share, {allowed}")
         per_epoch, total = self.iterations(images)
         if total < 1:
             raise InputError(
