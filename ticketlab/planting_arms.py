@@ -18,7 +18,7 @@ from ticketlab.popup import Goal, edge_popup
 from ticketlab.results import Result
 from ticketlab.saliency import CRITERIA, Probe, Rule
 from ticketlab.stacked import Fit, Head
-from ticketlab.tickets import Ticket
+from ticketlab.tickets import Ticket, state_digest
 from ticketlab.training import State
 
 # ---------------------------------------------------------------- what one seed starts from
@@ -67,6 +67,12 @@ class Bench:
     def test(self) -> Pair:
         """The test set."""
         return self.data("test")
+
+    def digest(self) -> str:
+        """SHA-256 of the generated training and test data."""
+        pairs = {f"{part}.{axis}": values for part in ("train", "test")
+                 for axis, values in zip("xy", self.data(part), strict=True)}  # fmt: skip
+        return state_digest(pairs)
 
     @cached_property
     def planted(self) -> planting.Planted:
@@ -248,11 +254,12 @@ def prune_and_train(
 
 
 def _tickets(arms: Sequence[Arm], head: dict[str, Any]) -> dict[str, Ticket]:
-    return {
-        f"{arm.method}-{arm.label}": Ticket(arm.mask, None, head | {"method": arm.method})
-        for arm in arms
-        if arm.density < 1
-    }
+    """The masks by method and density, tensors by name as a file has them (it checks a hash)."""
+    found = {}
+    for arm in (arm for arm in arms if arm.density < 1):
+        mask = Mask({name: arm.mask[name] for name in sorted(arm.mask)})
+        found[f"{arm.method}-{arm.label}"] = Ticket(mask, None, head | {"method": arm.method})
+    return found
 
 
 def describe(bench: Bench, arm: Arm, start: State) -> dict[str, Any]:

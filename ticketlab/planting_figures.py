@@ -182,7 +182,7 @@ def _legend(ax: Axes) -> tuple[list[Any], list[str]]:
 
 def _panel(ax: Axes, rows: pd.DataFrame, regime: str, column: str) -> None:
     own = shown(rows[(rows.regime == regime) & (rows.mother == "planted")], column)
-    curves(ax, own, "density", "y", looks(), "label")
+    curves(ax, own, "density", "y", looks(), "density")
     bare = shown(rows[(rows.regime == regime) & (rows.mother == "unplanted")], column)
     for name, style in looks().items():
         means = bare[bare.arm == name].groupby("density").y.mean()
@@ -191,7 +191,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, regime: str, column: str) -> None:
     if bare.size:
         ax.plot([], [], ":", color="0.4", label="nothing planted")
     _lines(ax, rows, column)
-    ax.set_xscale("log")
+    worst = 0.0 if (rows.task == "circle").all() else own.y.quantile(0.95) + 0.4
+    best = 103.0 if worst == 0 else shown(own, "ticket").y.min() - 0.4
+    ax.set(xscale="log", ylim=sorted((worst, best)))
 
 
 def _lines(ax: Axes, rows: pd.DataFrame, column: str) -> None:
@@ -217,6 +219,7 @@ def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) ->
     for ax, regime in zip(axes, regimes, strict=True):
         part = rows[rows.regime == regime]
         heat = part.pivot_table(index="method", columns="tensor", values="kept")
+        heat = heat[sorted((str(name) for name in heat.columns), key=_layer)]
         share = alive[alive.regime == regime].groupby("method").alive.mean()
         heat.index = [f"{name} ({100 * share[name]:.0f} % alive)" for name in heat.index]
         sns.heatmap(
@@ -228,6 +231,11 @@ def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) ->
     return figure
 
 
+def _layer(tensor: str) -> tuple[str, str]:
+    """Sorts tensors by their layer's number, biases before weights."""
+    return tensor[-1], tensor
+
+
 def overlap(scores: pd.DataFrame, params: PlantParams) -> Figure:
     """Share of the planted ticket found by multishot masks; dotted: same places, not planted."""
     rows = of_main(scores, params)
@@ -237,7 +245,7 @@ def overlap(scores: pd.DataFrame, params: PlantParams) -> Figure:
     for ax, task in zip(axes[0], tasks, strict=False):
         part = rows[rows.task == task].assign(recall=lambda f: 100 * f.recall)
         own = part[part.mother == "planted"].assign(arm=lambda f: f.method)
-        curves(ax, own, "density", "recall", looks(), "label")
+        curves(ax, own, "density", "recall", looks(), "density")
         bare = part[part.mother == "unplanted"]
         for name, style in looks().items():
             means = bare[bare.method == name].groupby("density").recall.mean()
@@ -254,25 +262,31 @@ def overlap(scores: pd.DataFrame, params: PlantParams) -> Figure:
 
 
 def popup(table: pd.DataFrame, params: PlantParams) -> Figure:
-    """Edge-popup's strong score after each epoch, by task; one line a density, head and variant."""
+    """Edge-popup's strong score after each epoch: heads in rows, tasks in columns."""
     rows = of_main(table[table.mother == "planted"], params)
+    rows = rows.assign(arm=rows.method + ", density " + rows.label.astype(str))
     tasks = [task for task in ("circle", "relu", "helix") if task in set(rows.task)]
-    figure, axes = plt.subplots(1, max(1, len(tasks)), figsize=(13, 4.2), squeeze=False)
-    for ax, task in zip(axes[0], tasks, strict=False):
-        part = shown(rows[rows.task == task], "score")
-        head = part.regime.str.removeprefix("popup_")
-        part = part.assign(arm=part.method + " " + part.label.astype(str) + ", " + head + " head")
-        for place, (arm, group) in enumerate(part.groupby("arm")):
-            means, style = group.groupby("epoch").y.mean(), "--" if "softmax" in str(arm) else "-"
-            color = PALETTE[place % len(PALETTE)]
-            ax.plot(
-                means.index, means, style, color=color, label=f"{arm} (n = {group.seed.nunique()})"
-            )
-        ax.axhline(shown(part, "ticket").y.mean(), color="k", ls="--", lw=1)
-        ax.set(title=task, xlabel="epoch", ylabel=UNITS[task])
-        ax.legend(fontsize=6.5)
+    heads, styles = sorted(set(rows.regime)), look(sorted(set(rows.arm)))
+    figure, grid = plt.subplots(
+        len(heads), len(tasks), figsize=(4 * len(tasks), 3.1 * len(heads)),
+        sharex=True, sharey="col", squeeze=False,
+    )  # fmt: skip
+    for line, head in zip(grid, heads, strict=True):
+        for ax, task in zip(line, tasks, strict=True):
+            part = rows[(rows.task == task) & (rows.regime == head)]
+            _learning(ax, shown(part.assign(method=part.arm), "score"), styles)
+            ax.set(title=f"{task}, {head.removeprefix('popup_')} head", ylabel=UNITS[task])
+    for ax in grid[-1]:
+        ax.set_xlabel("epoch")
     figure.tight_layout()
     return figure
+
+
+def _learning(ax: Axes, rows: pd.DataFrame, styles: dict[str, Look]) -> None:
+    curves(ax, rows, "epoch", "y", styles, "epoch")
+    if len(rows):
+        ax.axhline(shown(rows, "ticket").y.mean(), color="k", ls="--", lw=1, label="planted ticket")
+        ax.legend(fontsize=6.5)
 
 
 def cost(table: pd.DataFrame) -> Figure:

@@ -41,7 +41,7 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
         "popup": popup_metrics(main),
         "controls": control_metrics(main),
         "audit": audit_metrics(audits),
-        "conv": None,
+        "conv": {"popup_shortfall": None},
         "scores": score_intervals(every),
     }
 
@@ -121,7 +121,10 @@ def singleshot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
             _weak(often[often.density <= SPARSE]),
             _weak(arms(sparse, task="circle", method="synflow")),
         ),
-        "circle_gt_dead_share": share(arms(circle, label="gt"), lambda r: ~r.alive.astype(bool)),
+        "circle_gt_dead_share": share(
+            arms(circle, label="gt", method=("random", "magnitude", "synflow")),
+            lambda r: ~r.alive.astype(bool),
+        ),
         "magnitude_minus_special": minus(
             _weak(arms(moderate, task="circle", method="magnitude")),
             _weak(arms(moderate, task="circle", method=SPECIAL)),

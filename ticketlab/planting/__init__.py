@@ -13,12 +13,21 @@ from ticketlab.planting.audit import (
     in_deviations,
     paths_alive,
 )
-from ticketlab.planting.hide import Mode, Planted, deviations, mother, plant, without_factor
+from ticketlab.planting.hide import (
+    Mode,
+    Planted,
+    deviations,
+    match_cosine,
+    mother,
+    plant,
+    without_factor,
+)
 from ticketlab.planting.targets import ground_truth_density, nonzeros, piecewise, target
 from ticketlab.planting.tasks import TASKS, Task, ring_radii, sample, task_named
 
 __all__ = [
     "LOUD", "TASKS", "Mode", "Planted", "Task", "audit", "auroc", "connected", "deviations",
-    "found", "ground_truth_density", "in_deviations", "mother", "nonzeros", "paths_alive",
-    "piecewise", "plant", "ring_radii", "sample", "target", "task_named", "without_factor",
+    "found", "ground_truth_density", "in_deviations", "match_cosine", "mother", "nonzeros",
+    "paths_alive", "piecewise", "plant", "ring_radii", "sample", "target", "task_named",
+    "without_factor",
 ]  # fmt: skip

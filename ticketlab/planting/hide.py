@@ -77,7 +77,7 @@ def plant(target: State, host: State, mode: Mode, random: torch.Generator) -> Pl
     ReLU passes them on. InputError if the host is narrower than the target.
     """
     _check_room(widths(target), widths(host))
-    match = {"authors": _match_l1, "paper": _match_cosine, "norm": _match_norm}[mode](random)
+    match = {"authors": _match_l1, "paper": match_cosine, "norm": _match_norm}[mode](random)
     built, masks = [], []
     places = [torch.arange(widths(target)[0])]
     factors = torch.ones(widths(target)[0], dtype=torch.float64)
@@ -185,7 +185,7 @@ def _planted_entries(wanted: Layer, own: Layer, sources: Tensor, places: Tensor)
 # ---------------------------------------------------------------- where a neuron goes
 
 
-def _match_cosine(random: torch.Generator) -> Match:
+def match_cosine(random: torch.Generator) -> Match:
     """The best aligned unused neuron, scaled by its own projection (section 3.2).
 
     Neurons with one input all tie; the tie is broken at random. A poor match keeps the norm.
