@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
-from scipy import stats
+from scipy.special import stdtrit
 
 from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError, Spec
@@ -48,7 +48,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     mean, n = float(data.mean()), len(data)
     if n == 1:
         return Interval(mean, None, None, 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * data.std(ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + confidence) / 2) * data.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 

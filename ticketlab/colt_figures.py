@@ -123,7 +123,9 @@ def transfer(table: pd.DataFrame, params: ColtParams) -> Figure:
     figure, ax = plt.subplots()
     dense = table[table.arm == "dense"].test_accuracy.mean()
     rows = table[table.arm != "dense"]
-    sns.stripplot(rows, x="arm", y="test_accuracy", hue="carried", dodge=True, size=5, ax=ax)
+    sns.stripplot(
+        rows, x="arm", y="test_accuracy", hue="carried", dodge=True, size=5, jitter=False, ax=ax
+    )
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense on the target")
     name = params.transfer.data.name
     levels = ", ".join(f"{level:.0%}" for level in params.transfer.levels)

@@ -1,6 +1,7 @@
 """Independent units of work (seed x arm) in parallel processes, stored as they finish."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +75,8 @@ def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
 
 
 def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
-    """`_perform` in a worker process."""
+    """`_perform` in a worker process, which leaves Ctrl-C to its parent and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent(os.getppid())
     _perform(unit, key, folder, listener)
 

@@ -100,8 +100,11 @@ def collect(spec: type[SpecT], namespace: Mapping[str, Any]) -> SpecT:
 
 
 def notebook_parameters(study: str, params: Spec) -> dict[str, Any]:
-    """What papermill injects: plain Python values, one variable a field."""
-    return {"study": study} | params.model_dump(mode="json")
+    """What papermill injects: plain Python values, one variable a field.
+
+    Without the number of workers: pages are the same for any.
+    """
+    return {"study": study} | params.model_dump(mode="json", exclude={"runtime": {"workers"}})
 
 
 def data_names(params: Spec) -> list[str]:
