@@ -219,7 +219,8 @@ def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) ->
     for ax, regime in zip(axes, regimes, strict=True):
         part = rows[rows.regime == regime]
         heat = part.pivot_table(index="method", columns="tensor", values="kept")
-        heat = heat[sorted((str(name) for name in heat.columns), key=_layer)]
+        order: list[str] = sorted((str(name) for name in heat.columns), key=_layer)
+        heat = heat[order]
         share = alive[alive.regime == regime].groupby("method").alive.mean()
         heat.index = [f"{name} ({100 * share[name]:.0f} % alive)" for name in heat.index]
         sns.heatmap(
