@@ -43,6 +43,7 @@ FLOORS = [
     {"stacked", "saliency"},
     {"prac", "colt", "planting", "popup", "rst"},
     {"rst_controls"},
+    {"conv_planting"},
     {"tickets"},
     {"results"},
     {"fleet"},
