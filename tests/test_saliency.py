@@ -21,7 +21,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 def tiny() -> tuple[Probe, State, Mask]:
     """A 2-3-2 net in float64 with a few removed entries, and a batch of 5."""
     net = planting.mother((2, 3, 2), seeded(3))
-    mask = Mask({n: torch.rand(w.shape, generator=seeded(4)) < 0.8 for n, w in net.items()})
+    drawn = seeded(4)
+    mask = Mask({n: torch.rand(w.shape, generator=drawn) < 0.7 for n, w in net.items()})
     x = torch.randn(5, 2, generator=seeded(5), dtype=torch.float64)
     probe = Probe(stacked.forward, x, torch.tensor([0, 1, 1, 0, 1]), random=seeded(6))
     return probe, net, mask

@@ -304,7 +304,8 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.annotate(row["task"], place, (5, 3), textcoords="offset points", fontsize=7)
     for name in METHODS:
         ax.plot([], [], styles[name]["marker"], color=styles[name]["color"], label=name)
-    ax.set(xscale="log", yscale="log", xlabel="optimiser steps of one net")
+    scale = "log" if len(rows) else "linear"
+    ax.set(xscale=scale, yscale=scale, xlabel="optimiser steps of one net")
     ax.set(ylabel="smallest good density / ticket's", title="The density gap and its cost")
     ax.legend(fontsize=8)
     return figure
