@@ -44,7 +44,7 @@ def shown(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 def ticket(planted: planting.Planted, neurons: int = 40) -> Figure:
     """The planted ticket inside its mother: edge width |w|, colour the sign; dots are neurons.
 
-    Of the neurons outside the ticket, the first `neurons` of each layer are drawn.
+    Up to `neurons` are drawn in each layer, those outside the ticket evenly spread.
     """
     figure, ax = plt.subplots(figsize=(10, 4.5))
     heights = [_heights(places, width, neurons) for places, width in _shape(planted)]
@@ -70,7 +70,9 @@ def _shape(planted: planting.Planted) -> list[tuple[list[int], int]]:
 
 def _heights(places: list[int], width: int, neurons: int) -> tuple[dict[int, float], list[float]]:
     """Where the ticket's neurons (by place) and others stand, in the mother's order."""
-    others = [n for n in range(width) if n not in places][: max(0, neurons - len(places))]
+    free = [n for n in range(width) if n not in places]
+    spread = np.linspace(0, len(free) - 1, max(0, min(len(free), neurons - len(places))))
+    others = [free[int(place)] for place in spread]
     order = sorted([*places, *others])
     at = dict(zip(order, np.linspace(1, 0, len(order) + 2)[1:-1], strict=True))
     return {n: at[n] for n in sorted(places)}, [at[n] for n in others]
@@ -290,27 +292,24 @@ def _learning(ax: Axes, rows: pd.DataFrame, styles: dict[str, Look]) -> None:
         ax.legend(fontsize=6.5)
 
 
-def cost(table: pd.DataFrame) -> Figure:
-    """Leaderboard: how many times the ticket's density a method needs, for how many steps."""
-    rows = table.dropna(subset=["density"])
-    figure, ax = plt.subplots(figsize=(8, 4.2))
-    order = {name: place for place, name in enumerate(sorted(set(rows.task)))}
-    styles = looks()
-    for row in rows.to_dict("records"):
-        shift = 1 + 0.05 * (order[row["task"]] * 7 + METHODS.index(row["method"]) - 9)
-        place = (row["steps"] * shift, row["times the ticket's"])
-        style = styles[row["method"]]
-        ax.plot(*place, style["marker"], color=style["color"], ms=8)
-        ax.annotate(row["task"], place, (5, 3), textcoords="offset points", fontsize=7)
-    for name in METHODS:
-        ax.plot([], [], styles[name]["marker"], color=styles[name]["color"], label=name)
-    scale = "log" if len(rows) else "linear"
-    ax.set(xscale=scale, yscale=scale, xlabel="optimiser steps of one net")
-    ax.set(ylabel="smallest good density / ticket's", title="The density gap and its cost")
-    ax.legend(fontsize=8)
+def cost(board: pd.DataFrame) -> Figure:
+    """Leaderboard: how many times the ticket's density each method needs, by task and cost."""
+    tasks, names = sorted(set(board.task)), [m for m in METHODS if m in set(board.method)]
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(4 * len(tasks), 0.4 * len(names) + 1.9), sharey=True, squeeze=False
+    )
+    for ax, task in zip(axes[0], tasks, strict=True):
+        for regime, marker in (("singleshot", "o"), ("multishot", "D")):
+            rows = board[(board.task == task) & (board.regime == regime)]
+            near = rows.dropna(subset=["density"])
+            places = [names.index(method) for method in near.method]
+            label = f"{regime}, {rows.steps.max():,} steps" if len(rows) else None
+            ax.plot(near["times the ticket's"], places, marker, ms=8, alpha=0.8, label=label)
+        ax.set(title=task, xlabel="smallest good density / ticket's", ylim=(len(names) - 0.5, -0.5))
+        ax.set_xscale("log" if board[board.task == task].density.notna().any() else "linear")
+        ax.set_xlim(0.7, None)
+    axes[0][0].set_yticks(range(len(names)), names)
+    handles, labels = _legend(axes[0][0])
+    figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=8)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
     return figure
-
-
-def first_layer(net: State) -> tuple[np.ndarray, np.ndarray]:
-    """Biases and weights of a one-input net's first layer, for `one_neuron`."""
-    return net["bias1"].numpy(), net["weight1"][0].numpy()
