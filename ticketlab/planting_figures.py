@@ -17,7 +17,6 @@ from ticketlab.figures import PALETTE, Look, curves, look
 from ticketlab.planting.tasks import helix_curve
 from ticketlab.planting_params import PlantParams
 from ticketlab.planting_report import of_main
-from ticketlab.training import State
 
 METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_rounds")
 UNITS = {"circle": "accuracy (%)", "relu": "log10 MSE", "helix": "log10 MSE"}
