@@ -39,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 
 repro: env ## run what is out of date of the studies in params.yaml (default: desk)
 	@echo "repro: dvc repro, about 4 minutes a paper on 2 cores for the desk study"
-	@$(IN_VENV) dvc repro
+	@$(IN_VENV) sh -c 'dvc repro && ticketlab claims'
 
 # Not `dvc exp run -S studies=[...]`: it takes the other studies' results out of the workspace.
 define ONLY_STUDY

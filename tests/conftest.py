@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from joblib.externals.loky import get_reusable_executor
 
 from ticketlab import models
@@ -14,6 +15,9 @@ from ticketlab.data import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.spec import ROOT, InputError
 from ticketlab.training import Net, State
+
+settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
+settings.load_profile("tests")
 
 CPU = Runtime(device="cpu", workers=1)
 TINY = DataSpec(name="digits_tiny", train=200, validation=50, test=100, pool=2)

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 from pydantic import Field, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
 from scipy.special import stdtrit
 
-from ticketlab.files import read_json
+from ticketlab.files import read_json, read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
 
 Word = Literal["reproduced", "not reproduced", "inconclusive", "not run at this scale"]
@@ -94,7 +93,9 @@ class Verdict:
 
 def load_claims(paper: str | None = None, path: Path = ROOT / "claims.yaml") -> list[Claim]:
     """The claims of claims.yaml, all or one paper's; InputError names a bad entry."""
-    entries = YAML(typ="safe").load(path)
+    entries = read_yaml(path)
+    if not isinstance(entries, list):
+        raise InputError(f"{path.name}: {type(entries).__name__} found, allowed is a list")
     try:
         claims = TypeAdapter(list[Claim]).validate_python(entries)
     except ValidationError as error:
@@ -116,6 +117,8 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
         found = found[key]
     if found is None:
         return Verdict(claim, "not run at this scale", None)
+    if not isinstance(found, Mapping) or set(found) != {"mean", "low", "high", "n"}:
+        raise InputError(f"claim {claim.id}: metric {claim.metric!r} is not an interval")
     evidence = Interval(**found)
     return Verdict(claim, decide(evidence, claim.at_least), evidence)
 
@@ -166,6 +169,8 @@ def read_verdicts(study: Path) -> pd.DataFrame:
     for path in sorted(study.glob("*/metrics.json")):
         recorded = read_json(path)["claims"]
         for claim in load_claims(path.parent.name):
+            if claim.id not in recorded:
+                raise InputError(f"claim {claim.id}: not in {path}, run `dvc repro` first")
             found = recorded[claim.id]
             evidence = Interval(**found["evidence"]) if found["evidence"] else "-"
             bound = f">= {claim.at_least:g}"
@@ -177,6 +182,8 @@ def read_verdicts(study: Path) -> pd.DataFrame:
 
 def with_table(page: str, found: pd.DataFrame) -> str:
     """The page with the text between its claims marks replaced by the table, in Markdown."""
+    if not all(mark in page for mark in MARKS):
+        raise InputError(f"page: no {' ... '.join(MARKS)}, the table needs its marks")
     start = page.index("\n", page.index(MARKS[0])) + 1
     head = [list(found.columns), ["---"] * len(found.columns)]
     body = [[*row[:-1], f"**{row[-1]}**"] for row in found.itertuples(index=False)]

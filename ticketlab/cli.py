@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -66,22 +67,31 @@ def run(study: StudyName, paper: PaperName) -> None:
 
 @app.command()
 def claims(
-    study: StudyName = "desk",
+    study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
     write: Annotated[bool, typer.Option(help="put the table into README.md")] = False,
 ) -> None:
-    """Show the verdicts of a study, from the metrics of its notebooks."""
+    """Show the verdicts of a study, from the metrics of its notebooks, and where to read on."""
     with one_line_errors():
-        found = verdicts.read_verdicts(ROOT / "results" / study)
-        if write:
-            readme = ROOT / "README.md"
-            text = verdicts.with_table(readme.read_text(), found)
-            write_atomically(readme, text.encode())
-        table = Table(title=f"claims at the scale of {study}")
-        for column in found.columns:
-            table.add_column(column)
-        for row in found.itertuples(index=False):
-            table.add_row(*row[:-1], f"[{verdicts.COLOURS[row[-1]]}]{row[-1]}")
-        Console().print(table)
+        for name in [study] if study else params.chosen_studies():
+            found = verdicts.read_verdicts(ROOT / "results" / name)
+            show_claims(name, found)
+            if write:
+                readme = ROOT / "README.md"
+                text = verdicts.with_table(readme.read_text(), found)
+                write_atomically(readme, text.encode())
+
+
+def show_claims(study: str, found: pd.DataFrame) -> None:
+    """The verdicts as a table, and the pages behind them."""
+    table = Table(title=f"claims at the scale of {study}")
+    for column in found.columns:
+        table.add_column(column)
+    for row in found.itertuples(index=False):
+        table.add_row(*row[:-1], f"[{verdicts.COLOURS[row[-1]]}]{row[-1]}")
+    console = Console()
+    console.print(table)
+    for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):
+        console.print(f"read {page.relative_to(ROOT)}", highlight=False, soft_wrap=True)
 
 
 def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> None:

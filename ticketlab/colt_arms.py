@@ -304,12 +304,12 @@ def transfer_tickets(
 
 def chosen_tickets(found: Result, levels: tuple[float, ...]) -> dict[str, Mask]:
     """For each level the search's round nearest in remaining weights (as a ratio), once each."""
-    if not found.record["rounds"]:
-        arm, seed = found.record["arm"], found.record["seed"]
-        raise InputError(f"rate: the search of {arm}, seed {seed}, left no weight; lower it")
     rounds = [
         (f"round-{t['round']:02d}", t["sparsity"]) for t in found.record["rounds"] if t["round"]
     ]
+    if not rounds:
+        arm, seed = found.record["arm"], found.record["seed"]
+        raise InputError(f"rate: the search of {arm}, seed {seed}, left no weight; lower it")
     names = {
         min(rounds, key=lambda pair: abs(log((1 - pair[1]) / (1 - level))))[0] for level in levels
     }

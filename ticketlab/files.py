@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -67,8 +69,20 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not readable JSON ({error})") from error
 
 
+def read_yaml(path: Path) -> Any:
+    """Parsed YAML 1.2, as DVC reads it; InputError in one line for a missing or invalid file."""
+    try:
+        return YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
 def replace_folder(new: Path, old: Path) -> None:
     """Put the folder `new` in the place of `old`; a kill on the way loses neither."""
+    if not new.is_dir():
+        raise InputError(f"{new}: no such folder")
     try:
         retired = old.with_name(f".{old.name}.retired")
         shutil.rmtree(retired, ignore_errors=True)

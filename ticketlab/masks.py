@@ -84,8 +84,8 @@ class Mask(Mapping[str, Tensor]):
 
     def contains(self, other: "Mask") -> bool:
         """Whether every weight that `other` keeps is kept here too (nesting)."""
-        check_same_layers(self, other)
-        return not bool((other.flat() & ~self.flat()).any())
+        mine, theirs = _aligned(self, other)
+        return not bool((theirs & ~mine).any())
 
     def digest(self) -> str:
         """SHA-256 over names, shapes and bits."""
@@ -218,7 +218,7 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 
 def _ordered_keys(scores: Tensor) -> Tensor:
     """int32 keys in the order of the float32 scores (-0.0 equals 0.0)."""
-    if scores.dtype == torch.float64:
+    if scores.dtype == torch.float64 or not scores.is_floating_point():
         # Ranks keep the full precision; equal scores share a rank.
         return torch.unique(scores, return_inverse=True)[1].to(torch.int32)
     bits = (scores.float() + 0.0).contiguous().view(torch.int32)
@@ -244,22 +244,28 @@ def _bin_of_kth(bins: Tensor, k: int) -> tuple[int, int]:
 
 def jaccard(a: Mask, b: Mask) -> float:
     """Intersection over union of the kept weights, |a and b| / |a or b| (1 for two empty masks)."""
-    check_same_layers(a, b)
-    union = int((a.flat() | b.flat()).sum())
-    return int((a.flat() & b.flat()).sum()) / union if union else 1.0
+    one, two = _aligned(a, b)
+    union = int((one | two).sum())
+    return int((one & two).sum()) / union if union else 1.0
 
 
 def overlap(a: Mask, b: Mask) -> float:
     """Share of the smaller mask that the other keeps too, |a and b| / min(|a|, |b|)."""
-    check_same_layers(a, b)
-    smaller = min(a.alive, b.alive)
-    return int((a.flat() & b.flat()).sum()) / smaller if smaller else 1.0
+    one, two = _aligned(a, b)
+    smaller = min(int(one.sum()), int(two.sum()))
+    return int((one & two).sum()) / smaller if smaller else 1.0
 
 
 def hamming(a: Mask, b: Mask) -> int:
     """Number of weights on which the masks differ."""
+    one, two = _aligned(a, b)
+    return int((one ^ two).sum())
+
+
+def _aligned(a: Mask, b: Mask) -> tuple[Tensor, Tensor]:
+    """Both masks as bool vectors (total,) in the layer order of `a`."""
     check_same_layers(a, b)
-    return int((a.flat() ^ b.flat()).sum())
+    return a.flat(), torch.cat([b[name].flatten() for name in a])
 
 
 def chance_jaccard(a: float, b: float) -> float:

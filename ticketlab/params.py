@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from ticketlab.data import DataSpec
+from ticketlab.files import read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.studies import STUDIES
 
@@ -22,18 +21,31 @@ def load_paper(study: str, paper: str, path: Path = ROOT / "params.yaml") -> Spe
     """One paper's validated parameters in one study."""
     if paper not in PAPERS:
         raise InputError(f"paper: {paper!r} is unknown, allowed: {', '.join(PAPERS)}")
-    return load_study(study, path)[paper]
+    papers = load_study(study, path)
+    if paper not in papers:
+        raise InputError(f"{path.name}: {study}.{paper}: missing, allowed: {', '.join(papers)}")
+    return papers[paper]
+
+
+def chosen_studies(path: Path = ROOT / "params.yaml") -> list[str]:
+    """The blocks that `dvc repro` runs."""
+    chosen = read_blocks(path).get("studies")
+    if not isinstance(chosen, list) or not all(isinstance(name, str) for name in chosen):
+        raise InputError(
+            f"{path.name}: studies: {chosen!r} is not valid, allowed is a list of names"
+        )
+    return chosen
 
 
 def load_study(study: str, path: Path = ROOT / "params.yaml") -> dict[str, Spec]:
     """All papers' validated parameters in one study."""
-    blocks = read_yaml(path)
+    blocks = read_blocks(path)
     names = [name for name in blocks if name != "studies"]
     if study not in names:
         raise InputError(f"study: {study!r} is not in {path.name}, allowed: {', '.join(names)}")
     block = blocks[study]
     if not isinstance(block, Mapping) or (unknown := set(block) - set(PAPERS)):
-        wrong = sorted(unknown)[0] if isinstance(block, Mapping) else block
+        wrong = min(unknown, key=str) if isinstance(block, Mapping) else block
         raise InputError(f"{path.name}: {study}: {wrong!r} unknown, allowed: {', '.join(PAPERS)}")
     return {
         paper: validate(PAPERS[paper], values, f"{path.name}: {study}.{paper}")
@@ -41,14 +53,9 @@ def load_study(study: str, path: Path = ROOT / "params.yaml") -> dict[str, Spec]
     }
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The file as plain Python (YAML 1.2, as DVC reads it)."""
-    try:
-        content = YAML(typ="safe").load(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+def read_blocks(path: Path) -> dict[str, Any]:
+    """The blocks of params.yaml as plain Python."""
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, allowed is a mapping")
     return content

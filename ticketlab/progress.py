@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -56,6 +57,7 @@ class Watch:
         self.started = time.monotonic()
         self.passes = 0.0
         self.latest: dict[str, Any] = {}
+        self._rest = ""  # the start of a line that is being written
         self.interval = 0.3 if stream.isatty() else 15.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -87,9 +89,10 @@ class Watch:
                 self._show(self.line(), end="" if self.stream.isatty() else "\n")
 
     def _read(self) -> None:
-        for text in self._file.readlines():
-            if text.endswith("\n"):
-                self.latest = json.loads(text)
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        for line in lines:
+            with suppress(ValueError):  # what a killed worker left is no event
+                self.latest = json.loads(line)
                 self.passes += self.latest.get("passes", 0)
 
     def line(self) -> str:

@@ -39,10 +39,14 @@ def probe_model(model: nn.Module, x: Tensor, y: Tensor, random: torch.Generator 
     """A probe of any model of the bench on a batch of its inputs; batch-norm as in evaluation."""
 
     def forward(weights: State, inputs: Tensor) -> Tensor:
-        training = model.training
+        training, dtype = model.training, next(iter(weights.values())).dtype
+        buffers = {
+            name: buffer.to(dtype) if buffer.is_floating_point() else buffer
+            for name, buffer in model.named_buffers()
+        }
         model.eval()
         try:
-            return functional_call(model, dict(weights), (inputs,))
+            return functional_call(model, {**buffers, **weights}, (inputs,))
         finally:
             model.train(training)
 

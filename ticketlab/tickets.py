@@ -1,6 +1,7 @@
 """A ticket: a mask and the rewound weights it belongs to, as one verified file."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +26,9 @@ def save_ticket(ticket: Ticket, path: Path) -> None:
     """Write a ticket as safetensors: bit-packed mask, rewound weights, hashes, metadata."""
     bits, shapes = pack(ticket.mask)
     weights = {f"weight.{name}": tensor for name, tensor in (ticket.weights or {}).items()}
-    header = {"shapes": shapes, "mask_sha256": ticket.mask.digest(),
-              "weights_sha256": state_digest(ticket.weights or {}),
-              "metadata": dict(ticket.metadata)}  # fmt: skip
+    # As pairs: the order of the layers is part of a mask, and the header's keys are sorted.
+    header = {"shapes": list(shapes.items()), "metadata": dict(ticket.metadata),
+              "sha256": _digest(ticket.mask, ticket.weights or {}, ticket.metadata)}  # fmt: skip
     write_safetensors(path, bits | weights, header)
 
 
@@ -35,14 +36,20 @@ def load_ticket(path: Path) -> Ticket:
     """Read a ticket; InputError if it is damaged or does not match its hashes."""
     tensors, header = read_safetensors(path)
     try:
-        mask = unpack(tensors, header["shapes"])
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        mask = unpack(tensors, dict(header["shapes"]))
+        metadata, expected = header["metadata"], header["sha256"]
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a readable ticket ({error!r})") from error
     weights = {n.removeprefix("weight."): t for n, t in tensors.items() if n.startswith("weight.")}
-    found = (mask.digest(), state_digest(weights))
-    if found != (header["mask_sha256"], header["weights_sha256"]):
+    if _digest(mask, weights, metadata) != expected:
         raise InputError(f"{path}: the ticket does not match its SHA-256, the file was changed")
-    return Ticket(mask, weights or None, header["metadata"])
+    return Ticket(mask, weights or None, metadata)
+
+
+def _digest(mask: Mask, weights: State, metadata: Mapping[str, Any]) -> str:
+    """SHA-256 over all that a ticket holds."""
+    text = json.dumps([mask.digest(), state_digest(weights), metadata], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def state_digest(state: State) -> str:

@@ -1,0 +1,266 @@
+"""Intervals, verdicts at their boundaries, claims.yaml, and the table of the README."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ticketlab import claims
+from ticketlab.claims import (
+    COLOURS,
+    Claim,
+    Interval,
+    Verdict,
+    as_metrics,
+    by_seed,
+    decide,
+    interval,
+    judge,
+    load_claims,
+    paired,
+    read_verdicts,
+    styled,
+    verdict_table,
+    with_table,
+)
+from ticketlab.params import PAPERS, read_yaml
+from ticketlab.spec import ROOT
+
+NUMBERS = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
+PAGE = "# Title\n\ntext\n<!-- claims: desk -->\nold | table\n<!-- /claims -->\nrest | of | page\n"
+
+
+def claim(metric: str = "a.b", at_least: float = 0.0, **changes: object) -> Claim:
+    values = {"id": "colt-X", "paper": "colt", "statement": "It holds.", "source": "abstract",
+              "metric": metric, "at_least": at_least, "studies": ["desk"]}  # fmt: skip
+    return Claim.model_validate(values | changes)
+
+
+# --- intervals
+
+
+@settings(deadline=None)
+@given(st.lists(NUMBERS, min_size=2, max_size=8), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_an_interval_is_students_t(values: list[float], confidence: float) -> None:
+    found = interval(values, confidence)
+    scale = float(stats.sem(values))
+    assert found.n == len(values) and found.mean == pytest.approx(np.mean(values), abs=1e-9)
+    assert found.low is not None and found.high is not None
+    if scale > 1e-9:
+        low, high = stats.t.interval(confidence, len(values) - 1, np.mean(values), scale)
+        assert (found.low, found.high) == pytest.approx((low, high))
+    else:
+        assert (found.low, found.high) == pytest.approx((found.mean, found.mean))
+
+
+def test_an_interval_by_hand() -> None:
+    found = interval([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / 3**0.5  # t(0.975, 2) times 1 / sqrt(3)
+    assert (found.mean, found.n) == (2.0, 3)
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half))
+
+
+def test_one_value_has_no_bounds() -> None:
+    assert interval([7.5]) == Interval(7.5, None, None, 1)
+    assert str(interval([7.5])) == "7.50 (n = 1)"
+    assert str(interval([1.0, 2.0, 3.0])) == "2.00 [-0.48, 4.48] (n = 3)"
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+def test_values_that_have_no_mean_are_refused(values: list[float], one_line: Message) -> None:
+    told = one_line(lambda: interval(values))
+    assert str(values) in told and "allowed are 1 or more finite numbers" in told
+
+
+def test_differences_are_paired_by_seed_and_only_common_seeds_count() -> None:
+    a, b = {2: 13.0, 0: 10.0, 1: 21.0, 7: 99.0}, {1: 20.0, 0: 8.0, 2: 10.0, 9: -5.0}
+    assert paired(a, b) == interval([2.0, 1.0, 3.0])
+    assert paired(b, a).mean == -2.0
+    # Seeds differ by far more than arms: unpaired, nothing would be seen.
+    assert (paired(a, b).low or 0) > -1 and paired({0: 1.0}, {0: 3.0}) == Interval(
+        -2.0, None, None, 1
+    )
+
+
+def test_arms_without_a_common_seed_have_no_difference(one_line: Message) -> None:
+    assert "1 or more" in one_line(lambda: paired({0: 1.0}, {1: 2.0}))
+
+
+def test_a_table_gives_one_value_a_seed(one_line: Message) -> None:
+    frame = pd.DataFrame({"seed": [3, 1], "x": [0.5, 0.25]})
+    assert by_seed(frame, "x") == {3: 0.5, 1: 0.25}
+    twice = pd.DataFrame({"seed": [3, 3], "x": [0.5, 0.5]})
+    assert one_line(lambda: by_seed(twice, "x")) == "x: several rows for one seed, allowed is one"
+
+
+# --- verdicts
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (-1.0, 5.0, "reproduced"),  # exactly at the bound is at least the bound
+        (-0.999, 5.0, "reproduced"),
+        (-1.001, 5.0, "inconclusive"),
+        (-9.0, -1.0, "inconclusive"),  # the high end meets the bound
+        (-9.0, -1.001, "not reproduced"),
+        (-1.0, -1.0, "reproduced"),
+        (None, None, "inconclusive"),
+    ],
+)
+def test_the_whole_interval_decides(low: float | None, high: float | None, word: str) -> None:
+    assert decide(Interval(0.0, low, high, 3), at_least=-1.0) == word
+
+
+@pytest.mark.parametrize("value", [-1e9, 1e9])
+def test_one_seed_decides_nothing(value: float) -> None:
+    metrics = {"a": {"b": asdict(interval([value]))}}
+    assert judge(claim(), metrics) == Verdict(claim(), "inconclusive", interval([value]))
+
+
+@settings(deadline=None)
+@given(st.lists(NUMBERS, min_size=1, max_size=6), NUMBERS, NUMBERS)
+def test_a_stricter_bound_never_makes_a_better_verdict(
+    values: list[float], one: float, two: float
+) -> None:
+    order = ["not reproduced", "inconclusive", "reproduced"]
+    loose, strict = sorted((one, two))
+    found = interval(values)
+    assert order.index(decide(found, strict)) <= order.index(decide(found, loose))
+
+
+def test_a_null_metric_was_not_run_and_a_missing_one_is_refused(one_line: Message) -> None:
+    assert judge(claim(), {"a": {"b": None}}) == Verdict(claim(), "not run at this scale", None)
+    for metrics in ({}, {"a": {}}, {"a": {"c": None}}, {"a": None}, {"a": 3.0}, {"a.b": None}):
+        told = one_line(lambda metrics=metrics: judge(claim(), metrics))  # type: ignore[misc]
+        assert told == "claim colt-X: metric 'a.b' is not in the metrics"
+
+
+def test_verdicts_survive_metrics_json() -> None:
+    metrics = {"a": {"b": asdict(interval([1.0, 2.0, 3.0]))}, "none": None}
+    verdicts = [judge(claim(at_least=-1.0), metrics), judge(claim("none", id="colt-Y"), metrics)]
+    stored = json.loads(json.dumps(as_metrics(verdicts)))
+    assert list(stored) == ["colt-X", "colt-Y"]
+    assert Interval(**stored["colt-X"]["evidence"]) == interval([1.0, 2.0, 3.0])
+    assert [found["verdict"] for found in stored.values()] == [
+        "reproduced",
+        "not run at this scale",
+    ]
+    assert stored["colt-Y"]["evidence"] is None
+
+
+def test_a_page_shows_every_verdict_in_its_colour_and_the_same_each_time() -> None:
+    found = interval([1.0, 2.0, 3.0])
+    verdicts = [Verdict(claim(id=f"c-{i}"), word, found) for i, word in enumerate(COLOURS)]  # type: ignore[arg-type]
+    table = verdict_table(verdicts)
+    assert table.columns.tolist() == ["claim", "statement", "holds if at least", "ours", "verdict"]
+    assert table.verdict.tolist() == list(COLOURS) and set(table.ours) == {str(found)}
+    page = styled(verdicts).to_html()
+    assert page == styled(verdicts).to_html()
+    assert all(f"color: {colour}" in page for colour in COLOURS.values())
+    assert verdict_table([Verdict(claim(), "not run at this scale", None)]).ours.tolist() == ["-"]
+
+
+# --- claims.yaml
+
+
+def test_every_claim_of_ours_is_of_a_known_paper_and_study_and_has_its_own_id() -> None:
+    every = load_claims()
+    assert every and len({one.id for one in every}) == len(every)
+    assert {one.paper for one in every} <= set(PAPERS)
+    studies = set(read_yaml(ROOT / "params.yaml")) - {"studies"}
+    assert all(one.studies and set(one.studies) <= studies for one in every)
+    colt = load_claims("colt")
+    assert colt == [one for one in every if one.paper == "colt"]
+    assert {"colt-H1", "colt-H2", "colt-H3", "colt-H4"} <= {one.id for one in colt}
+    assert load_claims("nobody") == []
+
+
+GOOD = "- {id: a, paper: colt, statement: s, source: t, metric: m, at_least: 1, studies: [desk]}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (("metric: m, ", ""), "1.metric: "),
+        (("at_least: 1", "at_least: one"), "1.at_least: "),
+        (("at_least: 1", "at_least: '1'"), "1.at_least: "),
+        (("at_least: 1", "at_least: true"), "1.at_least: "),
+        (("[desk]", "desk"), "1.studies: "),
+        (("id: a", "id: 3"), "1.id: "),
+        (("id: a", "id: a, verdict: reproduced"), "1.verdict: "),
+    ],
+)
+def test_a_bad_claim_is_refused_by_place_and_key(
+    change: tuple[str, str], place: str, tmp_path: Path, one_line: Message
+) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(GOOD)
+    assert [one.at_least for one in load_claims(path=path)] == [1.0]
+    path.write_text(GOOD + GOOD.replace(*change))
+    assert one_line(lambda: load_claims(path=path)).startswith(f"claims.yaml: {place}")
+
+
+@pytest.mark.parametrize("text", ["3\n", "", "id: a\n"])
+def test_claims_that_are_no_list_are_refused(text: str, tmp_path: Path, one_line: Message) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(text)
+    assert one_line(lambda: load_claims(path=path)).startswith("claims.yaml: ")
+
+
+# --- the table of a study
+
+
+def recorded(folder: Path, paper: str = "colt") -> pd.DataFrame:
+    """Metrics with a verdict for every claim of a paper, as a notebook leaves them."""
+    found = {}
+    for number, one in enumerate(load_claims(paper)):
+        evidence = None if number == 1 else interval([number, number + 1.0, number + 2.0])
+        word = "not run at this scale" if evidence is None else decide(evidence, one.at_least)
+        found |= as_metrics([Verdict(one, word, evidence)])
+    (folder / paper).mkdir(parents=True)
+    (folder / paper / "metrics.json").write_text(json.dumps({"claims": found}))
+    return read_verdicts(folder)
+
+
+def test_a_studys_table_is_read_from_its_metrics(tmp_path: Path) -> None:
+    table = recorded(tmp_path)
+    assert table.claim.tolist() == [one.id for one in load_claims("colt")]
+    assert table.statement.tolist() == [one.statement for one in load_claims("colt")]
+    assert table.verdict[1] == "not run at this scale" and table.ours[1] == "-"
+    assert table.ours[2] == str(interval([2.0, 3.0, 4.0]))
+    assert table["holds if"][0] == f">= {load_claims('colt')[0].at_least:g}"
+
+
+def test_a_study_without_results_is_one_line(tmp_path: Path, one_line: Message) -> None:
+    told = one_line(lambda: read_verdicts(tmp_path / "desk"))
+    assert str(tmp_path / "desk") in told and "dvc repro" in told
+
+
+def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
+    table = recorded(tmp_path)
+    page = with_table(PAGE, table)
+    head, rest = PAGE.split("old | table\n")
+    assert page.startswith(head) and page.endswith(rest) and "old | table" not in page
+    assert with_table(page, table) == page  # putting it in twice is putting it in once
+    lines = page.removeprefix(head).removesuffix(rest).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == table.columns.tolist() and set(cells[1]) == {"---"}
+    back = pd.DataFrame(cells[2:], columns=cells[0])
+    assert back.verdict.str.strip("*").tolist() == table.verdict.tolist()
+    columns = ["claim", "statement", "holds if", "ours"]
+    assert back[columns].values.tolist() == table[columns].values.tolist()
+
+
+def test_the_readmes_table_has_a_row_for_every_claim() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index(claims.MARKS[0]) : text.index(claims.MARKS[1])]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    assert rows[2:] == [one.id for one in load_claims()]

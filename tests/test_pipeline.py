@@ -1,0 +1,403 @@
+"""The pipeline as its users meet it: what re-runs, what stays the same, what survives a failure."""
+
+import ast
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+import yaml
+from clone import Clone, Terminal, finished, wait_for
+from pydantic import BaseModel
+
+from ticketlab import data, params
+from ticketlab.results import _imported as imported
+from ticketlab.results import sources_behind
+from ticketlab.spec import ROOT, Spec
+from ticketlab.studies import STUDIES
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+BLOCKS = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "studies"]
+PAGES = "results/desk/colt"
+RUNS = "results/desk/runs/colt"
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The clone after its first `dvc repro`; not to be changed."""
+    return finished(tmp_path_factory)
+
+
+@pytest.fixture
+def clone(reference: Clone, tmp_path: Path) -> Clone:
+    """A copy of `reference`, for a test to change."""
+    return reference.copy(tmp_path / "clone")
+
+
+# --- dvc.yaml lists everything that decides a result
+
+
+def leaves(spec: type[BaseModel]) -> Iterator[str]:
+    """Dotted keys of all parameters of a spec; lists are leaves."""
+    for name, field in spec.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Spec):
+            yield from (f"{name}.{leaf}" for leaf in leaves(field.annotation))
+        else:
+            yield name
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_stages_depend_on_every_parameter_but_the_number_of_workers(paper: str) -> None:
+    every = {f"${{item.study}}.{paper}.{leaf}" for leaf in leaves(params.PAPERS[paper])}
+    deciding = every - {f"${{item.study}}.{paper}.runtime.workers"}
+    for stage in (f"{paper}_train", paper):
+        assert set(PIPELINE[stage]["params"]) == deciding, stage
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_training_depends_on_the_source_behind_its_results(paper: str) -> None:
+    listed: set[Path] = set()
+    for name in PIPELINE[f"{paper}_train"]["deps"]:
+        path = ROOT / name
+        if name.startswith("ticketlab"):
+            listed |= set(path.glob("*.py")) if path.is_dir() else {path}
+    assert listed == set(sources_behind(f"{paper}_study"))
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_pages_depend_on_what_draws_them(paper: str) -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / f"{paper}.ipynb", as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    rooms = set(imported(ast.parse("\n".join(code)))) - {"params"}  # which decides no page
+    drawing = {path for room in rooms for path in sources_behind(room)}
+    needed = drawing - set(sources_behind(f"{paper}_study"))
+    deps = set(PIPELINE[paper]["deps"])
+    assert {f"notebooks/{paper}.ipynb", "claims.yaml"} <= deps
+    assert f"results/${{item.study}}/runs/{paper}" in deps
+    assert {path.relative_to(ROOT).as_posix() for path in needed} <= deps
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_every_page_is_declared(paper: str) -> None:
+    """Undeclared files would be committed without anybody checking that they are up to date."""
+    stage = PIPELINE[paper]
+    folder = ROOT / "results" / "desk" / paper
+    declared = set()
+    for entry in [*stage["outs"], *stage["metrics"], *stage["plots"]]:
+        (name,) = entry
+        declared.add(name.replace("${item.study}", "desk").removeprefix(f"results/desk/{paper}/"))
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == declared
+
+
+# --- the same again
+
+
+def test_the_first_run_made_pages_tickets_and_a_lock_file(reference: Clone) -> None:
+    assert {"colt.ipynb", "metrics.json", "scores.csv"} <= set(reference.tree(PAGES))
+    assert any(name.endswith(".safetensors") for name in reference.tree(RUNS))
+    tracked = reference.run("git ls-files results dvc.lock").stdout.split()
+    assert {"dvc.lock", "results/desk/data.json", f"{PAGES}/colt.ipynb"} <= set(tracked)
+    assert not [name for name in tracked if "/runs/" in name or "/." in name]
+    assert reference.changes() == ""
+
+
+def test_a_second_run_changes_nothing(reference: Clone) -> None:
+    before = reference.tree()
+    told = reference.run("dvc repro").stdout
+    assert "Data and pipelines are up to date" in told and "Running" not in told
+    assert reference.tree() == before
+
+
+def test_a_forced_run_with_other_workers_writes_the_same_bytes(clone: Clone) -> None:
+    clone.set(desk={"runtime": {"workers": 2}})
+    clone.commit()
+    before = {folder: clone.tree(folder) for folder in (PAGES, RUNS)}
+    told = clone.run("dvc repro --force").stdout
+    assert told.count("Running stage") == 3
+    assert clone.changes() == ""
+    assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
+    assert [name for name in clone.tree("results") if "/." in f"/{name}"] == []  # no remains
+
+
+CHANGES = {
+    "params.yaml: rate": ("params.yaml", "rate: 0.4", "rate: 0.35", {"colt_train", "colt"}),
+    "params.yaml: workers": ("params.yaml", "workers: 1", "workers: 2", set()),
+    "params.yaml: data": (
+        "params.yaml",
+        "name: fashion_mnist_22k",
+        "name: mnist_5k",
+        {"data", "colt_train", "colt"},
+    ),
+    "a figure's style": ("ticketlab/figures.py", '"""', '"""Changed. ', {"colt"}),
+    "COLT's figures": ("ticketlab/colt_figures.py", '"""', '"""Changed. ', {"colt"}),
+    "a claim": ("claims.yaml", "at_least: -1.0", "at_least: -2.0", {"colt"}),
+    "the notebook": ("notebooks/colt.ipynb", "# COLT", "# Cyclic", {"colt"}),
+    "the algorithm": ("ticketlab/colt.py", '"""', '"""Changed. ', {"colt_train"}),
+    "the bench": ("ticketlab/training.py", '"""', '"""Changed. ', {"colt_train"}),
+    "progress": ("ticketlab/progress.py", '"""', '"""Changed. ', set()),
+    "how data is read": ("ticketlab/sources.py", '"""', '"""Changed. ', {"data", "colt_train"}),
+}
+
+
+def test_a_change_makes_stale_what_depends_on_it_and_no_more(clone: Clone) -> None:
+    for what, (name, old, new, stale) in CHANGES.items():
+        clone.edit(name, lambda text, old=old, new=new: text.replace(old, new, 1))
+        status = json.loads(clone.run("dvc status --json").stdout)
+        found = {stage.partition("@")[0] for stage in status}
+        papers = {"colt", "colt_train", "data"}
+        assert found & papers == stale, what
+        clone.run("git checkout -q .")
+
+
+def test_changed_pages_are_made_without_training(clone: Clone) -> None:
+    clone.edit("claims.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -101.0"))
+    runs = clone.tree(RUNS)
+    told = clone.run("dvc repro colt@desk").stdout
+    assert "Running stage 'colt@desk'" in told and "Running stage 'colt_train" not in told
+    assert clone.tree(RUNS) == runs
+    metrics = json.loads(clone.path(f"{PAGES}/metrics.json").read_text())
+    assert metrics["claims"]["colt-H2"]["verdict"] == "reproduced"
+
+
+# --- failures
+
+
+def test_a_failing_notebook_leaves_the_last_good_pages(clone: Clone) -> None:
+    before, failed = clone.tree(PAGES), clone.path("results/desk/colt.failed.ipynb")
+    book = nbformat.read(clone.path("notebooks/colt.ipynb"), as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell("missing_name", id="cell-99"))
+    nbformat.write(book, clone.path("notebooks/colt.ipynb"))
+    done = clone.run("dvc repro colt@desk", check=False)
+    assert done.returncode != 0
+    assert "NameError: name 'missing_name' is not defined" in done.stderr
+    assert "results/desk/colt.failed.ipynb" in done.stderr
+    assert clone.tree(PAGES) == before
+    part = nbformat.read(failed, as_version=4)
+    assert part.cells[-1].outputs[0].ename == "NameError"
+    assert sum(bool(cell.get("outputs")) for cell in part.cells) > 5  # what went before is in it
+    assert "failed" not in clone.changes()  # never taken for a result by git
+    clone.run("git checkout -q notebooks")
+    clone.run("ticketlab run desk colt")
+    assert not failed.exists() and clone.tree(PAGES) == before
+    assert clone.changes() == ""
+
+
+def test_a_killed_run_is_taken_up_and_ends_with_the_same_bytes(
+    clone: Clone, reference: Clone
+) -> None:
+    clone.set(desk={"runtime": {"workers": 2}})
+    shutil.rmtree(clone.path("results/desk"))
+    partial = clone.path("results/desk/runs/.colt.partial")
+    process = subprocess.Popen(
+        "exec dvc repro colt@desk", shell=True, cwd=clone.root, env=clone.env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        first = wait_for(lambda: next(iter(sorted(partial.rglob("*.json"))), None))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not clone.path(RUNS).exists()  # nothing half-made under the name of a result
+    made = first.stat().st_mtime_ns
+    wait_for(lambda: not running_in(clone))  # workers of their own group end by themselves
+    process_two = clone.run("dvc repro colt@desk")
+    assert "Running stage 'colt_train@desk'" in process_two.stdout
+    kept = clone.path(RUNS) / first.relative_to(partial)
+    assert kept.stat().st_mtime_ns == made  # not trained twice
+    for folder in (RUNS, PAGES):
+        assert clone.tree(folder) == reference.tree(folder)
+    assert not partial.exists()
+
+
+def running_in(clone: Clone) -> list[int]:
+    """Processes whose working folder is in the clone."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(entry / "cwd")).is_relative_to(clone.root):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
+    clone.set(desk={"runtime": {"workers": 2}})
+    before = clone.tree("results")
+    partial = clone.path("results/desk/runs/.colt.partial")
+    process = subprocess.Popen(
+        ["ticketlab", "train", "desk", "colt"], cwd=clone.root, env=clone.env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: any(partial.rglob("*.json")))
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode not in (0, None)
+    assert "stopped after" in told and "Traceback" not in told
+    wait_for(lambda: not running_in(clone), seconds=30)
+    after = clone.tree("results", hidden=False)
+    assert after == before
+
+
+# --- bad input
+
+
+@pytest.fixture(scope="module")
+def broken(reference: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A copy to break, and `ticketlab` in it."""
+    clone = reference.copy(tmp_path_factory.mktemp("broken") / "clone")
+    terminal = Terminal(clone)
+    yield clone, terminal
+    terminal.close()
+
+
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown key": ({"speed": 3}, ["desk.colt.speed", "unknown key", "seeds"]),
+    "unknown key inside": ({"data": {"size": 3}}, ["desk.colt.data.size", "pool"]),
+    "wrong type": ({"seeds": "many"}, ["desk.colt.seeds", "'many'"]),
+    "a word for a number": ({"rate": "fast"}, ["desk.colt.rate", "'fast'"]),
+    "true for a number": ({"max_rounds": True}, ["desk.colt.max_rounds", "True"]),
+    "sparsity 1": ({"target": 1.0}, ["desk.colt.target", "1.0", "less than 1"]),
+    "more segments than classes": ({"partitions": 11}, ["partitions", "11", "10"]),
+    "unknown data set": ({"data": {"name": "cifar11"}}, ["cifar11", "cifar10"]),
+    "unknown model": ({"model": {"name": "lenet"}}, ["lenet", "conv3"]),
+    "a bare number for a step": ({"recipe": {"length": 3}}, ["recipe.length", "3", "3ep"]),
+    "more images than there are": ({"data": {"train": 99999}}, ["99999", "train"]),
+    "a rewind point after the end": ({"rewind": "9ep"}, ["rewind", "9ep"]),
+    "the same seed twice": ({"seeds": [1, 1]}, ["seeds", "[1, 1]"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_harms_nothing(broken: Any, case: str) -> None:
+    clone, ticketlab = broken
+    changes, named = BAD[case]
+    before = clone.tree("results")
+    clone.set(desk=changes)
+    try:
+        for command in ("train", "run"):
+            done = ticketlab(command, "desk", "colt")
+            assert (done.code, done.out) == (2, "")
+            assert done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
+            assert all(word in done.err for word in named), done.err
+        assert clone.tree("results") == before
+    finally:
+        clone.run("git checkout -q params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("run", "desk", "colts"), ["paper", "'colts'", "colt"]),
+        (("run", "dsk", "colt"), ["study", "'dsk'", "desk"]),
+        (("claims", "dsk"), ["study", "dsk"]),
+        (("prepare", "dsk"), ["study", "'dsk'", "desk"]),
+    ],
+)
+def test_an_unknown_name_on_the_command_line_is_one_line(
+    broken: Any, arguments: tuple[str, ...], named: list[str]
+) -> None:
+    done = broken[1](*arguments)
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert all(word in done.err for word in named), done.err
+
+
+def test_damaged_files_are_named_in_one_line(broken: Any) -> None:
+    clone, ticketlab = broken
+    ticket = next(iter(sorted(clone.path(RUNS).rglob("*.safetensors"))))
+    record = next(iter(sorted(clone.path(RUNS).rglob("*.json"))))
+    images = clone.path("data/fashion_mnist_22k.npz")
+    prepared = clone.path("data/prepared/fashion_mnist_22k.safetensors")
+    for path, command in [(ticket, "run"), (record, "run"), (images, "prepare"), (prepared, "run")]:
+        whole = path.read_bytes()
+        path.unlink()  # DVC may have linked it to its cache
+        path.write_bytes(whole[: len(whole) // 2])
+        done = ticketlab(command, "desk", *(["colt"] if command == "run" else []))
+        assert done.code == 2 and done.err.count("\n") == 1, (path, done)
+        assert path.name in done.err, done.err
+        path.write_bytes(whole)
+    assert ticketlab("run", "desk", "colt").code == 0
+
+
+def test_results_that_cannot_be_written_are_one_line(broken: Any, tmp_path: Path) -> None:
+    clone, ticketlab = broken
+    kept = clone.path("results").rename(tmp_path / "results")
+    clone.path("results").write_text("in the way")  # read-only folders do not stop root
+    try:
+        for command in (("prepare", "desk"), ("train", "desk", "colt")):
+            done = ticketlab(*command)
+            assert done.code == 2 and done.err.count("\n") == 1, done
+            assert "results" in done.err
+    finally:
+        clone.path("results").unlink()
+        kept.rename(clone.path("results"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_results_folder_is_one_line(clone: Clone) -> None:
+    folder = clone.path("results/desk")
+    folder.chmod(0o500)
+    try:
+        done = clone.run("ticketlab run desk colt", check=False)
+    finally:
+        folder.chmod(0o700)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1
+    assert clone.changes() == ""
+
+
+# --- every study, every notebook
+
+
+@pytest.fixture
+def few_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root with a few random images under the name of each data set that needs a network."""
+    random = np.random.default_rng(0)
+    shapes = {"cifar10": (10, 32, 3), "cifar100": (100, 32, 3), "tiny_imagenet": (200, 32, 3),
+              "mnist": (10, 28, 1), "fashion_mnist": (10, 28, 1)}  # fmt: skip
+    for name, (classes, side, channels) in shapes.items():
+        count = {"train": 12000, "test": 1000} if side == 32 else {"train": 2000, "test": 1000}
+        arrays = {}
+        for part, n in count.items():
+            image = random.integers(0, 255, (1, side, side, channels), dtype=np.uint8)
+            arrays[f"x_{part}"] = np.broadcast_to(image, (n, side, side, channels))
+            arrays[f"y_{part}"] = np.arange(n) % classes
+        np.savez_compressed(tmp_path / f"{name}.npz", **arrays)
+    monkeypatch.setenv("TICKETLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("TICKETLAB_PREPARED", str(tmp_path / "prepared"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("study", [name for name in BLOCKS if name != "desk"])
+def test_a_study_is_ready_to_start(few_of_everything: Path, study: str) -> None:
+    """Its parameters fit each other, the data and the models, and its work can be planned."""
+    for paper, values in params.load_study(study).items():
+        for name in params.data_names(values):
+            data.prepare(name)
+        importlib.import_module(f"ticketlab.{paper}_study").check(values)
+        assert STUDIES[paper].expected_passes(values) > 0
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_a_notebook_runs_from_its_folder_with_its_defaults(
+    paper: str, reference: Clone, tmp_path: Path
+) -> None:
+    clone = reference.copy(tmp_path / "clone")
+    command = f"jupyter nbconvert --to notebook --execute {paper}.ipynb --output-dir {tmp_path}"
+    clone.run(command, cwd="notebooks")
+    done = nbformat.read(tmp_path / f"{paper}.ipynb", as_version=4)
+    cells = [cell for cell in done.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    errors = [out for cell in cells for out in cell.outputs if out.output_type == "stream"]
+    assert [out.text for out in errors if out.name == "stderr"] == []
+    assert clone.changes() == ""  # results of a smoke run are nobody's

@@ -1,0 +1,447 @@
+"""The PrAC study: what is refused, what arms share, ledger, tables, metrics, figures, scales."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from conftest import TINY, Message, equal
+
+from ticketlab import critical_sets, prac, prac_arms, prac_figures, prac_report, prac_study
+from ticketlab.claims import judge, load_claims
+from ticketlab.data import DataSpec, load
+from ticketlab.masks import after_pruning, jaccard
+from ticketlab.params import load_study, read_yaml, validate
+from ticketlab.prac_params import LADDERS, PracParams, plans
+from ticketlab.results import Result, write_table
+from ticketlab.spec import ROOT
+
+Results = dict[str, Result]
+IMAGES = 200
+
+
+def params(**changes: object) -> PracParams:
+    """A PrAC study of seconds; `changes` replace fields, in the form that params.yaml has."""
+    recipe = {"lr": 0.1, "batch": 20, "length": "4ep", "milestones": ["2ep", "3ep"]}
+    values: dict[str, object] = {
+        "seeds": [0, 1],
+        "data": TINY.model_dump(),
+        "model": {"name": "lenet_300_100"},
+        "prunable": "hidden",
+        "recipe": recipe,
+        "rewind": "1ep",
+        "rate": 0.5,
+        "rounds": 3,
+        "levels": [2, 3],
+        "stop": {"epsilon": 0.05, "window": 1},
+        "shorten": "iterations",
+        "least_iterations": 6,
+        "thresholds": [1],
+        "scores": ["el2n", "margin", "ccs", "fixed"],
+        "ablation_levels": [3],
+        "label_noise": 0.1,
+        "noise_rounds": 2,
+        "others": [other()],
+        "runtime": {"device": "cpu", "workers": 1},
+    }
+    return validate(PracParams, values | changes, "prac")
+
+
+def other(**changes: object) -> dict[str, Any]:
+    """A batch-norm convnet as another net."""
+    values = {
+        "name": "convnet",
+        "model": {"name": "conv3_strided", "width": 4},
+        "recipe": {"lr": 0.1, "batch": 20, "length": "2ep"},
+        "rewind": "1ep",
+        "rounds": 2,
+        "levels": [2],
+        "stop": {"epsilon": 0.05, "window": 1},
+    }
+    return values | changes
+
+
+@pytest.fixture(scope="module")
+def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The tiny study, run once: its parameters, results and folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TICKETLAB_DATA", str(tiny_folder))
+        patch.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
+        folder = tmp_path_factory.mktemp("prac")
+        yield params(), prac_study.study(params(), folder), folder
+
+
+def rows(results: Results, arm: str, seed: int = 0, place: str = "main") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = results[f"search/{place}/{arm}/seed-{seed}"].record["rounds"]
+    return found
+
+
+def unpacked(row: dict[str, Any]) -> set[int]:
+    return set(critical_sets.unpack_index(row["set"], IMAGES).tolist())
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"threshold": -1}, "prac.threshold: -1 is not valid"),
+        ({"stop": {"epsilon": 0.0}}, "prac.stop.epsilon: 0.0 is not valid"),
+        ({"stop": {"epsilon": -0.1}}, "prac.stop.epsilon: -0.1 is not valid"),
+        ({"rate": 0.0}, "prac.rate: 0.0 is not valid"),
+        ({"rate": 1.0}, "prac.rate: 1.0 is not valid"),
+        ({"levels": []}, "prac.levels: [] is not valid"),
+        ({"scores": ["entropy"]}, "prac.scores.0: 'entropy' is not valid"),
+        ({"others": [other(name="a/b")]}, "prac.others.0.name: 'a/b' is not valid"),
+        ({"levels": [4]}, "levels: 4, allowed: 1 to 3 (rounds)"),
+        ({"ablation_levels": [4]}, "ablation_levels: 4, allowed: 1 to 3 (rounds)"),
+        ({"rewind": "5ep"}, "rewind: '5ep' is beyond the run of 40 iterations"),
+        ({"data": {**TINY.model_dump(), "validation": 0}}, "data.validation: 0, allowed is 1"),
+        ({"model": {"name": "lenet"}}, "model.name = 'lenet'"),
+        ({"others": [other(levels=[3])]}, "others.0.levels: 3, allowed: 1 to 2 (rounds)"),
+        ({"others": [other(name="main")]}, "others.0.name: 'main' is taken"),
+        ({"others": [other(), other()]}, "others.0.name: 'convnet' is taken"),
+        ({"others": [other(rounds=4)]}, "others.0.rounds: 4, allowed: 1 to 3 (sets"),
+    ],
+)
+def test_bad_parameters_are_one_line(
+    tiny_root: Path, one_line: Message, changes: dict[str, object], told: str
+) -> None:
+    assert told in one_line(lambda: prac_study.check(params(**changes)))
+
+
+def test_a_schedule_in_iterations_cannot_be_scaled_in_epochs(
+    tiny_root: Path, one_line: Message
+) -> None:
+    recipe = {"batch": 20, "length": "40it"}
+    assert "counts iterations" in one_line(lambda: prac_study.check(params(recipe=recipe)))
+
+
+def test_sets_of_another_data_set_or_too_few_are_refused(
+    tiny_root: Path, tmp_path: Path, one_line: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prac_study, "ROOT", tmp_path)
+    foreign = load(DataSpec(name="mnist_5k", train=100, validation=10, test=10))
+    sets = [torch.arange(20), torch.arange(30)]
+    critical_sets.save_index(tmp_path / "a", critical_sets.IndexFile(sets), foreign)
+    carried = params(others=[other(index_file="a")])
+    assert "made from mnist_5k" in one_line(lambda: prac_study.check(carried))
+    own = load(TINY)
+    critical_sets.save_index(tmp_path / "b", critical_sets.IndexFile(sets), own)
+    assert prac_study.check(params(others=[other(index_file="b")]))
+    few = params(others=[other(index_file="b", rounds=3)])
+    assert "2 sets, 3 rounds are asked for" in one_line(lambda: prac_study.check(few))
+
+
+# What the arms share
+
+
+def test_every_search_has_a_mask_of_the_same_sparsity_each_round(done: Any) -> None:
+    _, results, _ = done
+    for (place, arm, _), result in prac_report.searches(results):
+        masks = [ticket.mask for _, ticket in sorted(result.tickets.items())]
+        for before, after in pairwise(masks):
+            assert before.contains(after) and after.alive == after_pruning(before.alive, 0.5)
+        rounds = {"main": 3, "noise": 2, "convnet": 2}[place]
+        first = 0 if arm == "imp" else 2 if rounds > len(masks) else 1
+        assert sorted(result.tickets)[-1] == f"round-{rounds:02d}"
+        assert len(masks) == rounds - first + 1
+
+
+def test_arms_of_a_seed_start_alike(done: Any) -> None:
+    """The dense round is the same net on the same batches; only where it ends may differ."""
+    _, results, _ = done
+    one = "round-01"
+    imp, linear = (results[f"search/main/{a}/seed-0"].tickets for a in ("imp", "prac-linear"))
+    assert imp[one].mask == linear[one].mask
+    stopped = [results[f"search/main/{a}/seed-0"].tickets[one].mask for a in LADDERS]
+    assert all(mask == stopped[0] for mask in stopped)
+    assert imp[one].mask != results["search/main/imp/seed-1"].tickets[one].mask
+
+
+def test_retrained_tickets_are_rewound_to_one_point(done: Any) -> None:
+    _, results, _ = done
+    theta = results["search/main/imp/seed-0"].tickets["round-00"].weights
+    for arm in ("prac", "random", "random-pruning", "short-imp"):
+        ticket = results[f"score/main/{arm}/seed-0"].tickets["round-03"]
+        for name, kept in ticket.mask.items():
+            assert torch.equal(ticket.weights[name][kept], theta[name][kept])
+            assert not ticket.weights[name][~kept].any()
+    fresh = results["score/main/reinit/seed-0"].tickets["round-03"]
+    assert fresh.mask == results["score/main/prac/seed-0"].tickets["round-03"].mask
+    name = next(iter(fresh.mask))
+    assert not torch.equal(fresh.weights[name], theta[name] * fresh.mask[name])
+
+
+def test_imps_last_ticket_scores_as_a_retraining_of_its_mask(done: Any) -> None:
+    """IMP's own trainings are those of its tickets: nothing is retrained for it."""
+    p, results, _ = done
+    imp = results["search/main/imp/seed-0"]
+    chosen = {"round-03": imp.tickets["round-03"].mask}
+    again = prac_arms.score_tickets(p.setting(), 0, "imp", chosen)
+    one, other = again.record["rounds"][0], imp.record["rounds"][3]
+    assert one["test_accuracy"] == other["test_accuracy"]
+    assert one["last_accuracy"] == other["last_accuracy"]
+
+
+def test_followers_have_pracs_sizes_and_iterations(done: Any) -> None:
+    _, results, _ = done
+    leader = rows(results, "prac")
+    for arm in ("random", "el2n", "margin", "ccs", "fixed"):
+        own = rows(results, arm)
+        for key in ("iterations", "samples", "set_samples"):
+            assert [row[key] for row in own] == [row[key] for row in leader[1:]]
+        assert all(not row["stopped"] for row in own)
+        assert unpacked(own[0]) != unpacked(leader[1])
+    fixed = rows(results, "fixed")
+    small, large = sorted((unpacked(row) for row in fixed), key=len)
+    assert small <= large
+    short = rows(results, "short-imp")
+    assert [r["iterations"] for r in short] == [r["iterations"] for r in leader]
+    assert all(row["samples"] == IMAGES for row in short)
+
+
+def test_both_readings_of_transfer(done: Any) -> None:
+    _, results, _ = done
+    source = rows(results, "prac")
+    sequence = rows(results, "transfer-sequence", place="convnet")
+    final = rows(results, "transfer-final", place="convnet")
+    assert [row["samples"] for row in sequence] == [IMAGES, source[0]["set_samples"]]
+    assert [row["samples"] for row in final] == [source[-1]["set_samples"]] * 2
+
+
+# Sets
+
+
+def test_sets_are_of_the_training_split_and_cet_only_shrinks(done: Any) -> None:
+    """S4: CET is in the round's set, CEP need not be, no validation image is ever in a set."""
+    _, results, _ = done
+    data = load(TINY)
+    official = [set(data.train_index.tolist()), set(data.validation_index.tolist())]
+    assert not official[0] & official[1]
+    for place, arm in (("main", "prac"), ("main", "cet-only"), ("convnet", "prac")):
+        before = set(range(IMAGES))
+        for row in rows(results, arm, place=place):
+            now = unpacked(row)
+            assert row["cet_outside"] == 0 and now <= set(range(IMAGES))
+            assert len(now) == row["set_samples"] == sum(row["classes"])
+            assert now <= before if arm == "cet-only" else row["union"] == len(now)
+            assert row["samples"] == len(before) and sum(row["forgetting"]) == row["samples"]
+            before = now
+
+
+def test_exported_sets_come_back_and_name_their_source(
+    tiny_root: Path, tmp_path: Path, done: Any
+) -> None:
+    p, results, _ = done
+    data = load(TINY)
+    paths = prac_report.export_sets(results, p, data, tmp_path)
+    assert [path.name for path in paths] == ["seed-0.safetensors", "seed-1.safetensors"]
+    back = critical_sets.load_index(paths[0], data)
+    expected = [unpacked(row) for row in rows(results, "prac")]
+    assert [set(index.tolist()) for index in back.sets] == expected
+    assert back.facts["model"] == "lenet_300_100" and back.facts["seed"] == 0
+
+
+def test_a_round_that_finds_nothing_trains_on_its_own_set_again(tiny_root: Path) -> None:
+    """The authors' code would take every image here, validation included."""
+    setting = params(threshold=critical_sets.NEVER).setting(rounds=2, levels=(2,))
+    found = prac_arms.search(setting, 0, "cet-only", plans(setting)["cet-only"])
+    assert [row["kept_set"] for row in found.record["rounds"]] == [True, True]
+    assert [row["samples"] for row in found.record["rounds"]] == [IMAGES, IMAGES]
+
+
+def test_a_stop_comes_neither_before_the_rewind_point_nor_below_the_floor(tiny_root: Path) -> None:
+    eager = {"epsilon": 1.0, "window": 1, "arm_after": 0}
+    late = params(stop=eager, rewind="3ep", least_iterations=0).setting(rounds=1, levels=(1,))
+    first = prac_arms.search(late, 0, "prac", plans(late)["prac"]).record["rounds"][0]
+    assert first["stopped"] and first["epochs"] == 3
+    floor = params(stop=eager, least_iterations=25).setting(rounds=2, levels=(2,))
+    turns = prac_arms.search(floor, 0, "prac", plans(floor)["prac"]).record["rounds"]
+    assert all(turn["iterations"] >= 25 for turn in turns)
+
+
+def test_a_mask_that_never_moves_by_epsilon_arms_only_if_told(tiny_root: Path) -> None:
+    ends = {}
+    for arm_after in (None, 1):
+        stop = {"epsilon": 1.0, "window": 1, "arm_after": arm_after}
+        setting = params(stop=stop).setting(rounds=1, levels=(1,))
+        turn = prac_arms.search(setting, 0, "prac", plans(setting)["prac"]).record["rounds"][0]
+        ends[arm_after] = (turn["armed"], turn["stopped"], turn["epochs"])
+    assert ends == {None: (False, False, 4), 1: (True, True, 3)}
+
+
+def test_flipped_labels_are_only_those_of_training(tiny_root: Path, done: Any) -> None:
+    p, results, _ = done
+    bench = prac_arms.Bench(p.noisy(), 0)
+    changed = (bench.data.train.y != bench.clean.train.y).nonzero().flatten()
+    assert torch.equal(changed.sort().values, bench.flipped.sort().values) and len(changed) == 20
+    assert torch.equal(bench.data.test.y, bench.clean.test.y)
+    assert torch.equal(bench.data.validation.y, bench.clean.validation.y)
+    for row in rows(results, "prac", place="noise"):
+        assert row["flipped_never"] <= row["flipped"] <= 20
+    assert all(row["flipped"] == 0 for row in rows(results, "prac"))
+
+
+def test_the_same_search_twice_is_the_same(tiny_root: Path, done: Any) -> None:
+    p, results, _ = done
+    again = prac_arms.search(p.setting(), 0, "prac", plans(p.setting())["prac"])
+    first = results["search/main/prac/seed-0"]
+    assert json.loads(json.dumps(again.record)) == first.record
+    assert all(again.tickets[n].mask == first.tickets[n].mask for n in first.tickets)
+    assert prac_study.study(p, done[2]).keys() == results.keys()  # nothing is left to run
+
+
+def test_the_rewind_point_is_the_dense_run_after_an_epoch(tiny_root: Path, done: Any) -> None:
+    p, results, _ = done
+    bench = prac_arms.Bench(p.other(p.others[0]), 0)
+    net = bench.net()
+    theta = bench.theta(net)
+    assert theta["body.bn1.num_batches_tracked"] == 10
+    stored = results["search/convnet/imp/seed-0"].tickets["round-00"].weights
+    assert equal(theta, {name: stored[name] for name in theta})
+
+
+# Ledger, tables, metrics, figures
+
+
+def test_the_ledger_follows_the_papers_formula(done: Any) -> None:
+    p, results, _ = done
+    table = prac_report.rounds_table(results)
+    assert set(table.place) == {"main", "convnet", "noise"}
+    for (place, arm, seed), own in table.groupby(["place", "arm", "seed"]):
+        rounds = 3 if place == "main" else 2
+        assert own["round"].tolist() == list(range(1, rounds + 1)), (place, arm, seed)
+        full = 40 if place != "convnet" else 20
+        saved = 100 * prac.saving(own.iterations.tolist(), full)
+        assert own.saving.iloc[-1] == pytest.approx(saved)
+        assert own.sparsity.tolist() == pytest.approx([1 - 0.5**k for k in own["round"]], abs=1e-3)
+    imp = table[(table.arm == "imp") & (table.place == "main")]
+    assert imp.saving.abs().max() == 0 and p.rounds == imp["round"].max()
+
+
+def test_the_steps_of_the_decomposition_add_up_to_the_saving(done: Any) -> None:
+    p, results, _ = done
+    numbers = prac_report.metrics(results, p)
+    steps, saved = numbers["decomposition"], numbers["saving"]
+    rounds = prac_report.rounds_table(results)
+    own = rounds[(rounds.place == "main") & (rounds.seed == 0) & (rounds["round"] == 3)]
+    by = own.set_index("arm").saving
+    assert steps["data"]["saving"]["mean"] == pytest.approx(by["prac-linear"])  # one seed
+    total = steps["data"]["saving"]["mean"] + steps["early_stop"]["saving"]["mean"]
+    assert total == pytest.approx(by["prac"])
+    assert steps["schedule_alone"]["saving"]["mean"] == pytest.approx(saved["prac"]["mean"])
+
+
+def test_metrics_are_plain_numbers_with_every_metric_that_claims_name(done: Any) -> None:
+    p, results, _ = done
+    numbers = prac_report.metrics(results, p)
+    assert json.loads(json.dumps(numbers)) == numbers
+    verdicts = {v.claim.id: v.word for v in (judge(c, numbers) for c in load_claims("prac"))}
+    assert verdicts.pop("prac-S8") == "not run at this scale"  # it is about CIFAR-100
+    assert "not run at this scale" not in verdicts.values()
+    differences = numbers["differences"]["prac_minus_imp"]
+    levels = [differences["first_level"]["mean"], differences["last_level"]["mean"]]
+    assert differences["mean"]["mean"] == pytest.approx(sum(levels) / 2)
+    assert differences["mean"]["n"] == 2 and numbers["sets"]["cet_outside"] == 0
+    cost = numbers["cost"]
+    assert cost["imp"]["training"]["mean"] == 3 and cost["imp"]["saving_in_all"]["mean"] == 0
+    assert cost["prac"]["saving_in_all"]["mean"] < numbers["saving"]["prac"]["mean"]
+
+
+def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path) -> None:
+    bare = params(seeds=[0], rounds=2, levels=[2], ablation_levels=[1], thresholds=[], scores=[],
+                  label_noise=0.0, others=[])  # fmt: skip
+    results = prac_study.study(bare, tmp_path)
+    numbers = prac_report.metrics(results, bare)
+    assert numbers["noise"] is None and numbers["transfer"]["final_minus_native"] is None
+    assert numbers["ablations"]["threshold_accuracy"] is None
+    words = {judge(claim, numbers).word for claim in load_claims("prac")}
+    assert words == {"inconclusive", "not run at this scale"}  # one seed decides nothing
+
+
+def test_tables_are_long_and_written(tmp_path: Path, done: Any) -> None:
+    _, results, _ = done
+    sets = prac_report.sets_table(results)
+    assert (sets.share - sets[["only_cet", "both", "only_cep"]].sum(axis=1)).abs().max() < 1e-9
+    classes = prac_report.classes_table(results)
+    assert classes.groupby(["seed", "round"]).share.sum().round(6).eq(100).all()
+    events = prac_report.forgetting_table(results)
+    assert events.groupby(["seed", "round"]).share.sum().round(6).eq(100).all()
+    overlaps = prac_report.overlaps_table(results, 3)
+    a, b = (
+        results[f"search/main/{arm}/seed-0"].tickets["round-03"].mask for arm in ("prac", "imp")
+    )
+    mine = overlaps[(overlaps.arm == "prac") & (overlaps.seed == 0)]
+    assert mine.iou.item() == jaccard(a, b) and mine.chance.item() == pytest.approx(
+        1 / 15, abs=1e-3
+    )
+    write_table(prac_report.rounds_table(results), tmp_path / "rounds.csv")
+    head = (tmp_path / "rounds.csv").read_text().splitlines()[0]
+    assert "saving" in head and not {"set", "distances", "classes"} & set(head.split(","))
+
+
+# seaborn's heatmap still sets a colour map in the old way
+@pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")
+def test_every_figure_draws(done: Any) -> None:
+    p, results, _ = done
+    scores, rounds = prac_report.scores_table(results), prac_report.rounds_table(results)
+    numbers = prac_report.metrics(results, p)
+    data, some = load(TINY).train, torch.arange(15)
+    ask: list[Callable[[], object]] = [
+        partial(prac_figures.accuracy, scores),
+        partial(prac_figures.cost, rounds),
+        partial(prac_figures.composition, prac_report.sets_table(results)),
+        partial(prac_figures.class_balance, prac_report.classes_table(results)),
+        partial(prac_figures.distances, prac_report.distances_table(results), p),
+        partial(prac_figures.decomposition, numbers["decomposition"]),
+        partial(prac_figures.forgetting_by_round, prac_report.forgetting_table(results)),
+        partial(prac_figures.transfer, numbers["transfer"], p),
+        partial(prac_figures.ablations, scores, p),
+        partial(prac_figures.one_distance, [0.2, 0.1], 0.05, [1.0, 2.0]),
+        partial(prac_figures.forgetting, torch.tensor([0, 1, -1, critical_sets.NEVER])),
+        partial(prac_figures.in_and_out, data, some),
+        partial(prac_figures.forgotten_by_pruning, data, some[:3], data.y, data.y),
+        partial(prac_figures.forgotten_by_pruning, data, some[:0], data.y, data.y),
+    ]
+    for draw in ask:
+        figure = draw()
+        figure.canvas.draw()  # type: ignore[attr-defined]
+        plt.close(figure)  # type: ignore[arg-type]
+
+
+def test_the_expected_passes_are_of_the_right_size(done: Any) -> None:
+    p, results, _ = done
+    seen = sum(
+        row.get("train_images", 800) for _, r in results.items() for row in r.record["rounds"]
+    )
+    assert 0.5 < prac_study.expected_passes(p) / seen < 2
+
+
+# The scales
+
+
+STUDIES = [name for name in read_yaml(ROOT / "params.yaml") if name != "studies"]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_starts_and_its_sets_can_be_carried(study: str, tiny_root: Path) -> None:
+    """A cut-down version of each block: its net and rules, on few images for few steps."""
+    block = load_study(study)["prac"]
+    values = block.model_dump(mode="json")
+    recipe = {**values["recipe"], "length": "1ep", "milestones": []}
+    few = {"name": "digits_tiny", "train": 20, "validation": 10, "test": 10}
+    small = {"data": few, "recipe": recipe, "rounds": 1, "levels": [1], "ablation_levels": [1],
+             "others": [], "rewind": "0it", "runtime": {"device": "cpu", "workers": 1}}  # fmt: skip
+    cut = validate(PracParams, values | small, study)
+    prac_study.check(cut)
+    found = prac_arms.search(cut.setting(), 0, "prac", plans(cut.setting())["prac"])
+    assert len(found.record["rounds"]) == 1
+    for item in block.others:  # type: ignore[attr-defined]
+        assert item.rounds <= block.rounds  # type: ignore[attr-defined]

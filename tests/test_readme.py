@@ -1,0 +1,165 @@
+"""README says what is: its commands run, its links exist, its table is the results'."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+from clone import Clone, finished, wait_for
+
+from ticketlab import claims
+from ticketlab.spec import ROOT
+
+PAGE = (ROOT / "README.md").read_text()
+SHELL = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PYTHON = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+INLINE = re.findall(r"`((?:make|dvc|ticketlab|git) [^`]+)`", PAGE)
+
+
+def commands() -> list[str]:
+    """Every command line of the page, once, without its comment."""
+    lines = [line for block in SHELL for line in block.splitlines()]
+    bare = [line.partition("  #")[0].strip() for line in lines]
+    return list(dict.fromkeys(line for line in [*bare, *INLINE] if line and line[0] != "#"))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with results, in which the commands are run from top to bottom."""
+    return finished(tmp_path_factory).copy(tmp_path_factory.mktemp("readme") / "clone")
+
+
+# --- commands that are not run as they stand, and what is run in their place
+
+
+def checks_out(clone: Clone, command: str) -> None:
+    """The recursion of the suite: what make would do, without doing it."""
+    told = clone.run(command.replace("make", "make --dry-run", 1)).stdout
+    assert "ruff check" in told and "mypy" in told and "pytest" in told
+
+
+def serves_the_notebooks(clone: Clone, command: str) -> None:
+    """JupyterLab comes up and lists the notebooks; it is ended by its own process group."""
+    told = clone.run(command.replace("make", "make --dry-run", 1)).stdout
+    assert "jupyter lab notebooks" in told
+    arguments = (
+        "jupyter lab notebooks --no-browser --allow-root --port 0 --IdentityProvider.token=t"
+    )
+    log = clone.path(".dvc/tmp/lab.log")
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            shlex.split(arguments), cwd=clone.root, env=clone.env, stdout=file, stderr=file,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        pattern = r"http://(?:localhost|127\.0\.0\.1):(\d+)/"
+        port = wait_for(lambda: re.search(pattern, log.read_text()))[1]
+        url = f"http://127.0.0.1:{port}/api/contents?token=t"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert b"colt.ipynb" in wait_for(lambda: reply(opener, url))
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def reply(opener: urllib.request.OpenerDirector, url: str) -> bytes:
+    """What a server answers; nothing while it does not listen yet."""
+    try:
+        with opener.open(url, timeout=30) as answer:
+            return bytes(answer.read())
+    except URLError:
+        return b""
+
+
+def with_another_study(clone: Clone, command: str) -> None:
+    """The same target on a block of seconds instead of GPU hours."""
+    study = command.partition("STUDY=")[2]
+    plan = clone.run(command.replace("make", "make --dry-run", 1)).stdout
+    assert "dvc repro" in plan and f"studies: [{study}]" in plan
+
+
+def runs_elsewhere(clone: Clone, command: str) -> None:
+    """tests/test_pipeline.py runs it, and looks at what it leaves."""
+    assert command in (ROOT / "tests" / "test_pipeline.py").read_text()
+
+
+INSTEAD: dict[str, Callable[[Clone, str], None]] = {
+    "make test": checks_out,
+    "dvc repro --force": runs_elsewhere,
+    "make lab": serves_the_notebooks,
+    "make study STUDY=cifar10": with_another_study,
+    "make study STUDY=paper": with_another_study,
+}
+PLACEHOLDER = re.compile(r"\b(NAME|STUDY|PAPER)\b(?!=)")
+
+
+def test_the_page_has_the_two_commands_first() -> None:
+    assert [line.split("  ")[0].strip() for line in SHELL[0].splitlines()] == [
+        "make repro",
+        "make test",
+    ]
+
+
+def test_every_command_of_the_page_runs(clone: Clone) -> None:
+    """In the order of the page: each stands on what the ones before it did."""
+    for command in commands():
+        if command in INSTEAD:
+            INSTEAD[command](clone, command)
+        elif not PLACEHOLDER.search(command):
+            clone.run(command)
+
+
+def test_the_commands_leave_what_the_page_promises(clone: Clone) -> None:
+    """After all of them: the experiment can be compared and dropped again."""
+    named = re.search(r"dvc exp run -n (\S+) -S desk\.colt\.rate=(\S+)", PAGE)
+    assert named
+    told = clone.run("dvc exp show --csv").stdout
+    assert named[1] in told
+    clone.run(f"dvc exp apply {named[1]}")
+    assert f"rate: {named[2]}" in clone.path("params.yaml").read_text()
+    assert "desk.colt.rate" in clone.run("dvc params diff").stdout
+    assert "accuracy" in clone.run("dvc metrics diff").stdout
+    clone.run("git checkout . && dvc checkout")
+    assert clone.changes() == ""
+    assert "up to date" in clone.run("dvc status").stdout
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_the_python_of_the_page_runs(clone: Clone, tmp_path: Path, number: int) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(PYTHON[number])
+    told = clone.run(f"python -W error {script}").stdout
+    assert len(told.splitlines()) > 2
+
+
+def test_links_and_pictures_exist() -> None:
+    targets = re.findall(r"\]\(([^)#]+)", PAGE)
+    assert len(targets) > 5
+    missing = [name for name in targets if "://" not in name and not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_named_files_exist() -> None:
+    """Paths in backticks, where they name one file."""
+    pattern = r"`((?:ticketlab|notebooks|results|data|tests)/[\w./-]+)`"
+    named = [name for name in re.findall(pattern, PAGE) if "STUDY" not in name]
+    made = ("data/raw", "data/prepared")
+    missing = [n for n in named if not n.startswith(made) and not (ROOT / n).exists()]
+    assert missing == []
+
+
+def test_the_table_of_claims_is_that_of_the_results(tmp_path: Path) -> None:
+    """As git has both: a run on another machine may end in other digits."""
+    prefix = f"--prefix={tmp_path}/"
+    staged = ["git", "checkout-index", "--all", "--force", prefix]
+    if subprocess.run(staged, cwd=ROOT, check=False).returncode != 0:
+        pytest.skip("not a git checkout")
+    page = (tmp_path / "README.md").read_text()
+    found = claims.read_verdicts(tmp_path / "results" / "desk")
+    assert claims.with_table(page, found) == page, "run: ticketlab claims --write"
