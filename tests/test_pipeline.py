@@ -62,6 +62,11 @@ def test_stages_depend_on_every_parameter_but_the_number_of_workers(paper: str) 
         assert set(PIPELINE[stage]["params"]) == deciding, stage
 
 
+def room(paper: str) -> str:
+    """The room of a paper's study."""
+    return STUDIES[paper].run.__module__.removeprefix("ticketlab.")
+
+
 @pytest.mark.parametrize("paper", STUDIES)
 def test_training_depends_on_the_source_behind_its_results(paper: str) -> None:
     listed: set[Path] = set()
@@ -69,7 +74,7 @@ def test_training_depends_on_the_source_behind_its_results(paper: str) -> None:
         path = ROOT / name
         if name.startswith("ticketlab"):
             listed |= set(path.glob("*.py")) if path.is_dir() else {path}
-    assert listed == set(sources_behind(f"{paper}_study"))
+    assert listed == set(sources_behind(room(paper)))
 
 
 @pytest.mark.parametrize("paper", STUDIES)
@@ -78,7 +83,7 @@ def test_pages_depend_on_what_draws_them(paper: str) -> None:
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     rooms = set(imported(ast.parse("\n".join(code)))) - {"params"}  # which decides no page
     drawing = {path for room in rooms for path in sources_behind(room)}
-    needed = drawing - set(sources_behind(f"{paper}_study"))
+    needed = drawing - set(sources_behind(room(paper)))
     deps = set(PIPELINE[paper]["deps"])
     assert {f"notebooks/{paper}.ipynb", "claims.yaml"} <= deps
     assert f"results/${{item.study}}/runs/{paper}" in deps
@@ -384,7 +389,7 @@ def test_a_study_is_ready_to_start(few_of_everything: Path, study: str) -> None:
     for paper, values in params.load_study(study).items():
         for name in params.data_names(values):
             data.prepare(name)
-        importlib.import_module(f"ticketlab.{paper}_study").check(values)
+        importlib.import_module(f"ticketlab.{room(paper)}").check(values)
         assert STUDIES[paper].expected_passes(values) > 0
 
 

@@ -16,9 +16,8 @@ from ticketlab import planting, stacked
 from ticketlab.figures import PALETTE, Look, curves, look
 from ticketlab.planting.tasks import helix_curve
 from ticketlab.planting_params import PlantParams
-from ticketlab.planting_report import of_main
+from ticketlab.planting_report import METHODS, of_main
 
-METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_rounds")
 UNITS = {"circle": "accuracy (%)", "relu": "log10 MSE", "helix": "log10 MSE"}
 SIGNS = np.array([PALETTE[3], PALETTE[0]])
 """Colours of negative and positive weights."""

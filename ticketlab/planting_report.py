@@ -22,6 +22,8 @@ Results = Mapping[str, Result]
 
 CELL = ["task", "depth", "width", "noise", "mother", "regime", "method", "label"]
 """What names an arm; with a seed it names one net."""
+METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_rounds")
+"""The methods that figures and the leaderboard show."""
 PRINTED = {"circle": 0.16, "relu": 0.01, "helix": 0.29}
 """Ground-truth densities that the paper prints, for depth 3 (appendix)."""
 
@@ -86,6 +88,17 @@ def margin(score: float, ticket: float, task: str) -> float:
 
 def _is_accuracy(task: str) -> bool:
     return planting.task_named(task).kind == "classification"
+
+
+def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """Circle's trained nets for `dvc plots show`: arm, seed, density, its rank, accuracy."""
+    rows = of_main(scores, params)
+    rows = rows[(rows.task == "circle") & rows.regime.isin(["singleshot", "multishot"])]
+    rows = rows[rows.method.isin(METHODS) & rows.weak.notna()]
+    arm = rows.regime + " " + rows.method + rows.mother.map({"planted": ""}).fillna(", not planted")
+    rank = rows.density.rank(method="dense").astype(int)
+    found = rows.assign(arm=arm, round=rank)
+    return found[["arm", "seed", "round", "density", "weak"]]
 
 
 def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
