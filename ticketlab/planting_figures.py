@@ -305,7 +305,7 @@ def cost(board: pd.DataFrame) -> Figure:
             ax.plot(near["times the ticket's"], places, marker, ms=8, alpha=0.8, label=label)
         ax.set(title=task, xlabel="smallest good density / ticket's", ylim=(len(names) - 0.5, -0.5))
         ax.set_xscale("log" if board[board.task == task].density.notna().any() else "linear")
-        ax.set_xlim(0.7, None)
+        ax.set_xlim(0.7, 2 * max(2, board["times the ticket's"].max()))
     axes[0][0].set_yticks(range(len(names)), names)
     handles, labels = _legend(axes[0][0])
     figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=8)

@@ -226,7 +226,7 @@ def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
         "raw": "ticket's strong score, raw", "score": "factors divided out",
     }  # fmt: skip
     found = rows.groupby(["task", "mode"])[list(columns)].mean().rename(columns=columns)
-    return found.round(3)
+    return found.map("{:.3g}".format)
 
 
 def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -235,7 +235,11 @@ def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot_table(index=["task", "mode"], columns="method", values="auroc").round(2)
 
 
-def intervals_table(found: Mapping[str, Any]) -> pd.DataFrame:
-    """A group of intervals of metrics.json as text."""
-    texts = {k: "-" if v is None else str(Interval(**v)) for k, v in found.items()}
-    return pd.Series(texts).to_frame("mean, 95 % interval")
+def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
+    """Groups of metrics.json as text: what is measured, mean, 95 % t interval, n."""
+    rows = {
+        (group, name.replace("_", " ")): "-" if found is None else str(Interval(**found))
+        for group in groups
+        for name, found in numbers[group].items()
+    }
+    return pd.Series(rows).to_frame("mean [95 % interval]")
