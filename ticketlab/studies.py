@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ticketlab import colt_params, colt_study, prac_params, prac_study, rst_arms, rst_study
+from ticketlab import (
+    colt_params,
+    colt_study,
+    planting_params,
+    planting_study,
+    prac_params,
+    prac_study,
+    rst_arms,
+    rst_study,
+)
 from ticketlab.results import Result
 
 
@@ -21,5 +30,8 @@ class Study:
 STUDIES = {
     "prac": Study(prac_params.PracParams, prac_study.study, prac_study.expected_passes),
     "colt": Study(colt_params.ColtParams, colt_study.study, colt_study.expected_passes),
+    "plant_n_seek": Study(
+        planting_params.PlantParams, planting_study.study, planting_study.expected_passes
+    ),
     "dlth": Study(rst_arms.RstParams, rst_study.study, rst_study.expected_passes),
 }

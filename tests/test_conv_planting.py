@@ -1,0 +1,96 @@
+"""A convolutional ticket, planted: exact up to one positive factor, in shuffled channels."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import Message
+from torch import Tensor
+from torch.func import functional_call
+
+from ticketlab import masks, models, saliency
+from ticketlab.conv_planting import PlantedChain, plant_chain
+from ticketlab.planting import hide
+from ticketlab.training import State
+
+SHAPE = (1, 16, 16)
+
+
+def chain(
+    width: int, seed: int
+) -> tuple[State, tuple[str, ...], Callable[[State, Tensor], Tensor]]:
+    """A VGG-16 without batch-norm in float64: its state, its weights' names, its function."""
+    spec = models.ModelSpec(name="vgg16", width=width, init="kaiming_normal")
+    model = models.build(spec, SHAPE, 10, seed).double()
+    state = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    names = models.prunable(model, "conv_linear")
+    return state, names, lambda weights, x: functional_call(model, dict(weights), (x,))
+
+
+def sparse(state: State, names: tuple[str, ...], density: float = 0.3) -> State:
+    """The net with its smallest weights removed layer by layer, and some biases."""
+    kept = {}
+    for name in names:
+        keep = saliency.kept_at(state[name].numel(), density)
+        kept |= masks.keep_top({name: state[name].abs()}, keep)
+    return {n: w * kept[n] if n in kept else w * (w > -0.05) for n, w in state.items()}
+
+
+def planted(seed: int = 0) -> tuple[PlantedChain, State, tuple[str, ...]]:
+    small, names, _ = chain(2, 1)
+    mother, _, _ = chain(5, 2)
+    ticket = sparse(small, names)
+    return plant_chain(ticket, mother, names, torch.Generator().manual_seed(seed)), ticket, names
+
+
+def test_the_planted_ticket_is_the_ticket_up_to_one_positive_factor() -> None:
+    found, ticket, _ = planted()
+    x = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted, ours = chain(2, 1)[2](ticket, x), chain(5, 2)[2](found.ticket(), x)
+    assert found.factor > 0 and float(wanted.std(0).max()) > 0
+    assert float((ours / found.factor - wanted).abs().max() / wanted.abs().max()) < 1e-6
+    assert found.mask.alive == sum(int((tensor != 0).sum()) for tensor in ticket.values())
+
+
+def test_channels_move_and_the_rest_of_the_mother_stays() -> None:
+    found, _, _ = planted()
+    mother = chain(5, 2)[0]
+    for name, weight in found.weights.items():
+        assert torch.equal(weight[~found.mask[name]], mother[name][~found.mask[name]])
+    hidden = [places.tolist() for places in found.places[1:-1]]
+    assert any(places != sorted(places) for places in hidden)
+    assert found.places[-1].tolist() == list(range(10))
+    other = planted(1)[0]
+    assert [p.tolist() for p in other.places[1:-1]] != hidden
+
+
+def test_planted_filters_are_as_large_as_what_they_replace() -> None:
+    found, _, names = planted()
+    mother = chain(5, 2)[0]
+    name = names[3]
+    inside = found.mask[name]
+    assert float(found.weights[name][inside].abs().max()) < 6 * float(mother[name].std())
+
+
+def test_a_negative_factor_is_refused_for_relu_would_lose_the_channel(one_line: Message) -> None:
+    _, ticket, names = planted()
+    x = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first, second = names[:2]
+    turned = dict(ticket) | {first: -ticket[first], second: -ticket[second]}
+    bias = first.removesuffix("weight") + "bias"
+    turned[bias] = -ticket[bias]
+    function = chain(2, 1)[2]
+    assert not torch.allclose(function(turned, x), function(ticket, x))
+    assert "positive" in one_line(lambda: hide.check_factors(torch.tensor([0.5, -0.5])))
+
+
+@pytest.mark.parametrize("width", [1])
+def test_a_narrow_mother_is_one_line(width: int, one_line: Message) -> None:
+    _, ticket, names = planted()
+    narrow = chain(width, 0)[0]
+    refusal = one_line(lambda: plant_chain(ticket, narrow, names, torch.Generator()))
+    assert "mother" in refusal and names[0] in refusal
+    reverse = tuple(reversed(names))
+    assert "not a chain" in one_line(
+        lambda: plant_chain(ticket, chain(5, 2)[0], reverse, torch.Generator())
+    )

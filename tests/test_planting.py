@@ -1,0 +1,257 @@
+"""Hand-built targets, planting, audit and fitted scales: the dossier's checks U1 to U3 and U8."""
+
+from math import inf
+
+import pytest
+import torch
+from conftest import Message, equal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ticketlab import planting, stacked
+from ticketlab.masks import Mask
+from ticketlab.planting import gauge, hide
+from ticketlab.planting.targets import knots
+from ticketlab.training import State
+
+MODES = ("authors", "paper", "norm")
+# Non-zero weights and biases, density at width 100, noise-free accuracy (dossier, table 2.3).
+CIRCLE = {
+    3: (100, 24, 0.1667, 0.961),
+    4: (124, 22, 0.01170, 0.990),
+    5: (108, 22, 0.005243, 0.990),
+    6: (119, 22, 0.003889, 0.987),
+    10: (153, 22, 0.002167, 0.997),
+}
+WIDTHS = {
+    3: (2, 20, 4),
+    4: (2, 4, 20, 4),
+    5: (2, 4, 2, 20, 4),
+    6: (2, 4, 2, 3, 20, 4),
+    10: (2, 4, 2, 3, 3, 3, 3, 3, 20, 4),
+}
+HELIX = {3: 91, 4: 92, 5: 95, 6: 98, 10: 110}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def shape_of(task: str, depth: int, width: int = 100) -> list[int]:
+    return [planting.TASKS[task].inputs, *[width] * (depth - 2), planting.TASKS[task].outputs]
+
+
+def planted(task: str, depth: int, mode: planting.Mode, seed: int = 0) -> planting.Planted:
+    host = planting.mother(shape_of(task, depth), seeded(seed))
+    return planting.plant(planting.target(task, depth), host, mode, seeded(seed))
+
+
+def noise_free(task: str, depth: int) -> float:
+    x, y = planting.sample(task, 50_000, 0.0, seeded())
+    outputs = stacked.forward(planting.target(task, depth), x)
+    return gauge.score(outputs, y, planting.TASKS[task].kind)
+
+
+def count(net: State, kind: str) -> int:
+    return sum(int((tensor != 0).sum()) for name, tensor in net.items() if name.startswith(kind))
+
+
+# U1: the targets
+
+
+@pytest.mark.parametrize("depth", CIRCLE)
+def test_circle_has_the_papers_widths_counts_density_and_accuracy(depth: int) -> None:
+    net = planting.target("circle", depth)
+    weights, biases, density, accuracy = CIRCLE[depth]
+    assert stacked.widths(net) == WIDTHS[depth]
+    assert (count(net, "weight"), count(net, "bias")) == (weights, biases)
+    found = planting.ground_truth_density(net, shape_of("circle", depth))
+    assert found == pytest.approx(density, rel=1e-3)
+    assert noise_free("circle", depth) == pytest.approx(accuracy, abs=2e-3)
+
+
+def test_circles_output_layer_at_depth_5_has_the_checked_numbers() -> None:
+    net = planting.target("circle", 5)
+    assert net["bias4"].tolist() == pytest.approx([-3.95062, -8.90123, -21.80247, -51.60494])
+    assert net["weight4"][:10, 0].tolist() == pytest.approx([5, *[10 / 9] * 9], rel=1e-6)
+    steps = [0, *((-1) ** (j + 1) * j / 9 for j in range(1, 9)), -1]
+    assert net["bias3"][:10].tolist() == pytest.approx(steps)
+
+
+@pytest.mark.parametrize("depth", HELIX)
+def test_helix_follows_the_curve_with_the_checked_number_of_weights(depth: int) -> None:
+    assert count(planting.target("helix", depth), "weight") == HELIX[depth]
+    assert noise_free("helix", depth) == pytest.approx(2.14e-4, rel=0.03)
+
+
+@pytest.mark.parametrize("depth", [3, 5, 10])
+def test_relu_is_one_exact_path(depth: int) -> None:
+    net = planting.target("relu", depth)
+    assert (count(net, "weight"), count(net, "bias")) == (depth - 1, 0)
+    assert noise_free("relu", depth) == 0
+
+
+@given(st.integers(2, 30), st.sampled_from([None, -1.0, 1.0]), st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_piecewise_is_exact_at_its_knots_whatever_the_signs(
+    number: int, last: float | None, seed: int
+) -> None:
+    values = torch.randn(number + 1, generator=seeded(seed), dtype=torch.float64)
+    places, signs = knots(0.0, 1.0, number, last)
+
+    def looked_up(x: torch.Tensor) -> torch.Tensor:
+        return values[: len(x)]
+
+    outer, bias = planting.piecewise(looked_up, places, signs)
+    found = ((places[:, None] - places) * signs).relu() @ outer + bias
+    assert torch.allclose(found, values[:-1], atol=1e-9)
+
+
+def test_tasks_have_the_checked_statistics() -> None:
+    x, y = planting.sample("circle", 100_000, 0.0, seeded())
+    assert x.abs().max() <= 1 and x.shape == (100_000, 2)
+    shares = torch.bincount(y).double() / len(y)
+    assert shares.tolist() == pytest.approx([0.157, 0.236, 0.157, 0.450], abs=0.01)
+    flipped = planting.sample("circle", 100_000, 0.1, seeded())[1]
+    assert float((flipped != y).double().mean()) == pytest.approx(0.1, abs=0.01)
+    assert float(planting.sample("helix", 100_000, 0, seeded())[1].square().mean()) == (
+        pytest.approx(0.290, abs=0.003)
+    )
+    noisy = planting.sample("relu", 100_000, 0.01, seeded())
+    assert float((noisy[1] - noisy[0].relu()).std()) == pytest.approx(0.01, rel=0.02)
+
+
+# U2, U3, U8: planting
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("depth", [3, 5, 10])
+@pytest.mark.parametrize("task", list(planting.TASKS))
+def test_planting_is_exact_positive_and_leaves_the_rest_alone(
+    task: str, depth: int, mode: planting.Mode
+) -> None:
+    found = planted(task, depth, mode)
+    x, _ = planting.sample(task, 500, 0.0, seeded(1))
+    wanted = stacked.forward(found.target, x)
+    assert float((found.outputs(x) - wanted).abs().max() / wanted.abs().max()) < 1e-6
+    assert bool((found.factors > 0).all())
+    assert found.mask.alive == planting.nonzeros(found.target).alive
+    assert all(planting.nonzeros(found.ticket())[n].equal(keep) for n, keep in found.mask.items())
+    outputs = {f"weight{depth - 1}", f"bias{depth - 1}"}  # the released code re-orders them
+    for name, weight in found.weights.items():
+        if mode == "authors" and name in outputs:
+            continue
+        changed = (weight != found.mother[name]) & ~found.mask[name]
+        assert not bool(changed.any()) or (name.startswith("bias") and mode != "norm")
+        assert bool((weight[changed] == 0).all())  # a zero bias of the target is planted as 0
+    assert [len(set(places.tolist())) for places in found.places] == list(
+        stacked.widths(found.target)
+    )
+
+
+def test_planting_depends_on_its_generator_only() -> None:
+    assert equal(planted("circle", 5, "paper").weights, planted("circle", 5, "paper").weights)
+    assert not equal(planted("circle", 5, "norm").weights, planted("circle", 5, "norm", 1).weights)
+
+
+def test_the_texts_planting_hides_what_the_released_one_shows() -> None:
+    tables = [planting.audit(planted("helix", 5, "authors", seed)) for seed in range(8)]
+    assert max(float(table.largest.max()) for table in tables) > planting.LOUD
+    hidden = planting.audit(planted("helix", 5, "norm"))
+    assert float(hidden.largest.max()) < planting.LOUD and int(hidden.zeros.sum()) == 0
+    factors = planted("circle", 5, "authors").factors
+    assert float(factors.max() / factors.min()) > 2
+    assert len(set(planted("circle", 5, "paper").factors.tolist())) == 1
+
+
+def test_without_factor_the_ticket_is_right_in_raw_units() -> None:
+    found = planted("helix", 5, "authors")
+    x, _ = planting.sample("helix", 100, 0.0, seeded())
+    net = stacked.apply(found.mask, planting.without_factor(found))
+    assert torch.allclose(stacked.forward(net, x), stacked.forward(found.target, x), atol=1e-6)
+
+
+def test_the_mother_has_the_papers_standard_deviations() -> None:
+    net = planting.mother((2, 400, 400, 4), seeded())
+    scaled = planting.in_deviations(net)
+    for name, tensor in scaled.items():
+        if tensor.numel() < 100:
+            continue
+        assert float(tensor.square().mean().sqrt()) == pytest.approx(1, rel=0.15), name
+    assert planting.deviations((2, 100, 100, 4))[2] == pytest.approx((0.1414, 0.02), rel=1e-3)
+
+
+def test_bad_plantings_are_refused_in_one_line(one_line: Message) -> None:
+    assert "cube" in one_line(lambda: planting.target("cube", 5))
+    assert "2 neuron layers" in one_line(lambda: planting.target("relu", 2))
+    narrow = planting.mother((2, 10, 10, 10, 4), seeded())
+    refusal = one_line(
+        lambda: planting.plant(planting.target("circle", 5), narrow, "paper", seeded())
+    )
+    assert "10 in layer 3" in refusal and "20" in refusal
+    other = planting.mother((2, 100, 4), seeded())
+    assert "fit" in one_line(
+        lambda: planting.plant(planting.target("circle", 5), other, "paper", seeded())
+    )
+    for bad in (0.0, -1.0):
+        assert "positive" in one_line(lambda bad=bad: hide.check_factors(torch.tensor([1.0, bad])))
+
+
+# Audit
+
+
+def test_only_entries_on_a_path_count_as_connected() -> None:
+    def keep(rows: list[list[int]]) -> torch.Tensor:
+        return torch.tensor(rows, dtype=torch.bool)
+
+    mask = Mask({
+        "weight1": keep([[1, 1, 0]]), "bias1": torch.tensor([True, True, True]),
+        "weight2": keep([[1], [0], [1]]), "bias2": torch.tensor([True]),
+    })  # fmt: skip
+    live = planting.connected(mask)
+    assert live["weight1"].tolist() == [[True, False, False]]
+    assert live["bias1"].tolist() == [True, False, True]
+    assert live["weight2"].tolist() == [[True], [False], [False]]
+    assert planting.paths_alive(mask)
+    cut = Mask(dict(mask) | {"weight2": keep([[0], [0], [1]])})
+    assert not planting.paths_alive(cut)
+
+
+def test_auroc_counts_pairs_with_ties_as_half() -> None:
+    scores, inside = torch.tensor([3.0, 1.0, 2.0, 2.0]), torch.tensor([True, False, True, False])
+    assert planting.auroc(scores, inside) == pytest.approx((2 + 1 + 0.5) / 4)
+    assert planting.auroc(scores, torch.ones(4, dtype=torch.bool)) is None
+
+
+def test_overlap_is_precision_and_recall() -> None:
+    mask = Mask({"w": torch.tensor([True, True, True, True, False])})
+    ticket = Mask({"w": torch.tensor([True, False, False, False, True])})
+    assert planting.found(mask, ticket) == {"precision": 0.25, "recall": 0.5}
+
+
+# Fitted scales
+
+
+def test_strong_scores_forgive_positive_scales_and_nothing_else() -> None:
+    y = planting.sample("helix", 300, 0.0, seeded())[1]
+    outputs = y * torch.tensor([1e-4, 3.0, 20.0])
+    found = gauge.strong_scores((outputs, y), (outputs, y), "regression")
+    assert found["per_output"] < 1e-20 < found["scalar"] < found["raw"]
+    flipped = gauge.strong_scores((-outputs, y), (-outputs, y), "regression")
+    assert flipped["per_output"] == pytest.approx(float(y.square().mean()))
+
+
+def test_class_scales_recover_a_ticket_with_wild_factors() -> None:
+    found = planted("circle", 5, "authors")
+    pairs = []
+    for seed in (1, 2):
+        x, y = planting.sample("circle", 1500, 0.0, seeded(seed))
+        pairs.append((stacked.forward(found.ticket(), x), y))
+    scores = gauge.strong_scores(pairs[0], pairs[1], "classification")
+    assert scores["per_output"] > 0.9 > scores["raw"]
+
+
+def test_scales_of_dead_outputs_are_zero_and_finite() -> None:
+    outputs, y = torch.zeros(50, 4), torch.arange(50) % 4
+    assert gauge.own_scales(outputs, y, "classification").max() < inf
+    assert gauge.own_scales(outputs, outputs, "regression").tolist() == [0.0] * 4

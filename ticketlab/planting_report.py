@@ -1,0 +1,245 @@
+"""What the Plant 'n' Seek study says: tables of scores, curves, layers, overlap, and cost.
+
+A `margin` compares a score with the planted ticket's own on the same test set, 0 is the ticket:
+accuracy points for Circle, decades of mean squared error for ReLU and Helix. Negative is worse.
+"""
+
+from collections.abc import Mapping
+from math import log10
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ticketlab import planting, stacked
+from ticketlab.claims import Interval
+from ticketlab.figures import summarise
+from ticketlab.planting import gauge
+from ticketlab.planting_params import Case, PlantParams, cases
+from ticketlab.results import Result
+
+Results = Mapping[str, Result]
+
+CELL = ["task", "depth", "width", "noise", "mother", "regime", "method", "label"]
+"""What names an arm; with a seed it names one net."""
+METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_rounds")
+"""The methods that figures and the leaderboard show."""
+PRINTED = {"circle": 0.16, "relu": 0.01, "helix": 0.29}
+"""Ground-truth densities that the paper prints, for depth 3 (appendix)."""
+
+
+def main_case(params: PlantParams) -> Case:
+    """The cell that most of the paper is about: the first one of the first grid with controls."""
+    grids = [grid for grid in params.grids if grid.controls] or list(params.grids)
+    return cases(grids[0])[0]
+
+
+def of_main(frame: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """The rows at the main cell's depth, width and noise, for every task."""
+    case = main_case(params)
+    same = (frame.depth == case.depth) & (frame.width == case.width) & (frame.noise == case.noise)
+    return frame[same]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def scores_table(results: Results) -> pd.DataFrame:
+    """One row a pruned net: what it is, entries kept and connected, overlap, scores, margins.
+
+    `weak` is after training; `raw`, `scalar` and `per_output` are strong scores (no training), as
+    they are and after dividing out one fitted scale or one an output. Accuracies in percent.
+    """
+    rows = []
+    for result in _with_rows(results):
+        head, ticket = result.record["head"], result.record["ticket"]
+        for row in result.record["rows"]:
+            strong = row.get("strong", {})
+            plain = {k: v for k, v in row.items() if k not in ("strong", "layers", "curve")}
+            scores = {"weak": row.get("weak")} | {
+                key: strong.get(key) for key in ("raw", "scalar", "per_output")
+            }
+            rows.append(head | plain | _scored(scores, ticket["score"], head["task"]))
+    return pd.DataFrame(rows)
+
+
+def _with_rows(results: Results) -> list[Result]:
+    return [result for name, result in results.items() if not name.startswith("audit/")]
+
+
+def _scored(
+    scores: Mapping[str, float | None], ticket: float, task: str
+) -> dict[str, float | None]:
+    """Scores in the table's units, the ticket's, and how far each is from it."""
+    unit = 100.0 if _is_accuracy(task) else 1.0
+    found: dict[str, float | None] = {"ticket": unit * ticket}
+    for name, score in scores.items():
+        found[name] = None if score is None else unit * score
+        found[f"{name}_margin"] = None if score is None else margin(score, ticket, task)
+    return found
+
+
+def margin(score: float, ticket: float, task: str) -> float:
+    """How much better than the ticket: accuracy points, or decades of mean squared error."""
+    if _is_accuracy(task):
+        return 100 * (score - ticket)
+    return -log10(max(score, 1e-12) / max(ticket, 1e-12))
+
+
+def _is_accuracy(task: str) -> bool:
+    return planting.task_named(task).kind == "classification"
+
+
+def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """Circle's trained nets for `dvc plots show`: arm, seed, density, its rank, accuracy."""
+    rows = of_main(scores, params)
+    rows = rows[(rows.task == "circle") & rows.regime.isin(["singleshot", "multishot"])]
+    rows = rows[rows.method.isin(METHODS) & rows.weak.notna()]
+    arm = rows.regime + " " + rows.method + rows.mother.map({"planted": ""}).fillna(", not planted")
+    rank = rows.density.rank(method="dense").astype(int)
+    found = rows.assign(arm=arm, round=rank)
+    return found[["arm", "seed", "round", "density", "weak"]]
+
+
+def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
+    """One row a tensor of a pruned net of the main cell: the density of its entries."""
+    rows = []
+    for result in _with_rows(results):
+        head = result.record["head"]
+        for row in result.record["rows"]:
+            named = head | {key: row[key] for key in ("method", "label")}
+            layers = row.get("layers", {})
+            rows += [named | {"tensor": name, "kept": kept} for name, kept in layers.items()]
+    return of_main(pd.DataFrame(rows), params)
+
+
+def curves_table(results: Results) -> pd.DataFrame:
+    """One row an epoch of edge-popup: the strong score after it, one scale an output."""
+    rows = []
+    for name, result in results.items():
+        if not name.startswith("popup/"):
+            continue
+        head, ticket = result.record["head"], result.record["ticket"]["score"]
+        for row in result.record["rows"]:
+            named = head | {key: row[key] for key in ("method", "label")}
+            for epoch, score in enumerate(row["curve"], start=1):
+                scored = _scored({"score": score}, ticket, head["task"])
+                rows.append(named | {"epoch": epoch} | scored)
+    return pd.DataFrame(rows)
+
+
+def audit_table(results: Results, part: str = "rows") -> pd.DataFrame:
+    """The planting audit, a row a mode and seed; `part` "ranks": a row a criterion and tensor."""
+    rows = []
+    for name, result in results.items():
+        if name.startswith("audit/"):
+            rows += [result.record["head"] | row for row in result.record[part]]
+    return pd.DataFrame(rows)
+
+
+# ---------------------------------------------------------------- tables to look at
+
+
+def targets_table(depths: tuple[int, ...], width: int, count: int = 100_000) -> pd.DataFrame:
+    """The hand-built tickets: non-zeros, density in a mother of `width`, noise-free score."""
+    rows = []
+    for task, depth in [(task, depth) for task in planting.TASKS for depth in depths]:
+        net, score = planting.target(task, depth), noise_free_score(task, depth, count)
+        kept = planting.nonzeros(net)
+        shape = [planting.TASKS[task].inputs, *[width] * (depth - 2), planting.TASKS[task].outputs]
+        rows.append({
+            "task": task, "depth": depth,
+            "weights": sum(int(kept[n].sum()) for n in kept if n.startswith("weight")),
+            "biases": sum(int(kept[n].sum()) for n in kept if n.startswith("bias")),
+            "density": planting.ground_truth_density(net, shape),
+            "density printed": PRINTED[task] if depth == 3 else None,
+            "accuracy %": 100 * score if _is_accuracy(task) else None,
+            "MSE": None if _is_accuracy(task) else score,
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["task", "depth"])
+
+
+def noise_free_score(task: str, depth: int, count: int) -> float:
+    """The hand-built net's accuracy or error on `count` samples without noise."""
+    x, y = planting.sample(task, count, 0.0, torch.Generator().manual_seed(0))
+    outputs = stacked.forward(planting.target(task, depth), x)
+    return gauge.score(outputs, y, planting.TASKS[task].kind)
+
+
+def controls_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """Trained controls of the main cell, and the ticket as it is: mean and interval over seeds."""
+    rows = of_main(scores, params)
+    names = ["dense", "oracle", "oracle_unit", "oracle_shuffled", "oracle_reinit", "narrow_dense"]
+    known = rows[rows.method.isin(names)]
+    found = summarise(known, ["method", "task"], "weak")
+    bounds = zip(found["mean"], found.low, found.high, strict=True)
+    found["text"] = [f"{mean:.4g} [{low:.3g}, {high:.3g}]" for mean, low, high in bounds]
+    table = found.pivot(index="method", columns="task", values="text").reindex(names)
+    table.loc["ticket, untrained"] = known.groupby("task").ticket.mean().map("{:.4g}".format)
+    return table.rename_axis(index="trained", columns=None)
+
+
+def overlap_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """Share of the planted ticket in the masks (recall, %), and in masks of mothers without it."""
+    rows = of_main(scores, params)
+    rows = rows[rows.regime.isin(["singleshot", "multishot"]) & ~rows.method.str.contains("oracle")]
+    both = set(rows[rows.mother == "unplanted"].method)
+    found = rows[rows.method.isin(both)].assign(recall=100 * rows.recall)
+    index = ["task", "regime", "method", "label"]
+    return found.pivot_table(index=index, columns="mother", values="recall").reset_index()
+
+
+def leaderboard(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """The smallest density at which a method's mean is near the ticket, over the ticket's own.
+
+    Near: within 2 accuracy points, or twice the error. `steps` counts optimiser steps of one net.
+    """
+    rows = of_main(scores, params)
+    rows = rows[(rows.mother == "planted") & rows.regime.isin(["singleshot", "multishot"])]
+    rows = rows[~rows.method.str.contains("oracle|dense")]
+    keys = ["task", "regime", "method", "density"]
+    means = rows.groupby(keys)[["weak_margin"]].mean().reset_index()
+    allowed = means.task.map(lambda task: -2.0 if _is_accuracy(task) else -log10(2))
+    best = means[means.weak_margin >= allowed].groupby(keys[:3]).density.min()
+    every = means.groupby(keys[:3]).density.min().rename("lowest tried")
+    truth = rows[rows.label == "gt"].groupby("task").density.first()
+    found = every.to_frame().join(best.rename("density")).reset_index()
+    found["times the ticket's"] = found.density / found.task.map(truth)
+    found["steps"] = [steps(params, regime) for regime in found.regime]
+    return found.drop(columns="lowest tried").sort_values(["task", "density", "steps"])
+
+
+def steps(params: PlantParams, regime: str) -> int:
+    """Optimiser steps that one net takes until its weak score is known."""
+    epochs = params.fit.epochs
+    if regime == "multishot":
+        epochs += params.rounds * params.round_epochs
+    return epochs * -(-params.train // params.fit.batch)
+
+
+def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
+    """By task and planting mode: how the ticket can be told from its surroundings, over seeds."""
+    rows = audits.assign(loud=100.0 * (audits.loud > 0))
+    columns = {
+        "loud": "seeds with a weight beyond 6 sigma (%)", "largest": "largest |w| / sigma",
+        "zeros": "exact zeros", "factor_spread": "output factors, largest / smallest",
+        "raw": "ticket's strong score, raw", "score": "factors divided out",
+    }  # fmt: skip
+    found = rows.groupby(["task", "mode"])[list(columns)].mean().rename(columns=columns)
+    return found.map("{:.3g}".format)
+
+
+def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Chance that a planted weight outranks another of its layer, mean over seeds (0.5: blind)."""
+    rows = ranks[ranks.tensor.str.startswith("weight") & (ranks.mother == "planted")]
+    return rows.pivot_table(index=["task", "mode"], columns="method", values="auroc").round(2)
+
+
+def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
+    """Groups of metrics.json as text: what is measured, mean, 95 % t interval, n."""
+    rows = {
+        (group, name.replace("_", " ")): "-" if found is None else str(Interval(**found))
+        for group in groups
+        for name, found in numbers[group].items()
+    }
+    return pd.Series(rows).to_frame("mean [95 % interval]")
