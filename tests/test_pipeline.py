@@ -1,6 +1,7 @@
 """The pipeline as its users meet it: what re-runs, what stays the same, what survives a failure."""
 
 import ast
+import copy
 import importlib
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from clone import Clone, Terminal, finished, wait_for
 from pydantic import BaseModel
+from ruamel.yaml import YAML
 
 from ticketlab import data, params
 from ticketlab.results import _imported as imported
@@ -170,6 +172,24 @@ def test_changed_pages_are_made_without_training(clone: Clone) -> None:
     assert clone.tree(RUNS) == runs
     metrics = json.loads(clone.path(f"{PAGES}/metrics.json").read_text())
     assert metrics["claims"]["colt-H2"]["verdict"] == "reproduced"
+
+
+def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None:
+    yaml = YAML()
+    content = yaml.load(clone.path("params.yaml"))
+    content["mini"] = copy.deepcopy(content["desk"])
+    content["mini"]["colt"] |= {"seeds": [3], "ablations": []}
+    yaml.dump(content, clone.path("params.yaml"))
+    clone.commit()
+    before, chosen = clone.tree("results/desk"), clone.path("params.yaml").read_text()
+    clone.run("make study STUDY=mini")
+    assert clone.path("params.yaml").read_text() == chosen
+    assert clone.tree("results/desk") == before
+    assert set(clone.tree("results/mini/colt")) == set(clone.tree(PAGES))
+    assert clone.changes().split() == ["M", "dvc.lock", "??", "results/mini/"]
+    told = clone.run("make study STUDY=midi", check=False)
+    assert told.returncode != 0 and "no block 'midi'" in told.stderr
+    assert clone.path("params.yaml").read_text() == chosen
 
 
 # --- failures

@@ -94,6 +94,7 @@ INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "dvc repro --force": runs_elsewhere,
     "make lab": serves_the_notebooks,
     "make study STUDY=cifar10": with_another_study,
+    "make study STUDY=cifar100": with_another_study,
     "make study STUDY=paper": with_another_study,
 }
 PLACEHOLDER = re.compile(r"\b(NAME|STUDY|PAPER)\b(?!=)")
@@ -107,16 +108,15 @@ def test_the_page_has_the_two_commands_first() -> None:
 
 
 def test_every_command_of_the_page_runs(clone: Clone) -> None:
-    """In the order of the page: each stands on what the ones before it did."""
+    """In the order of the page: each stands on what the ones before it did.
+
+    After all of them, the page's experiment can be compared, applied and dropped.
+    """
     for command in commands():
         if command in INSTEAD:
             INSTEAD[command](clone, command)
         elif not PLACEHOLDER.search(command):
             clone.run(command)
-
-
-def test_the_commands_leave_what_the_page_promises(clone: Clone) -> None:
-    """After all of them: the experiment can be compared and dropped again."""
     named = re.search(r"dvc exp run -n (\S+) -S desk\.colt\.rate=(\S+)", PAGE)
     assert named
     told = clone.run("dvc exp show --csv").stdout
@@ -135,7 +135,7 @@ def test_the_python_of_the_page_runs(clone: Clone, tmp_path: Path, number: int) 
     script = tmp_path / "example.py"
     script.write_text(PYTHON[number])
     told = clone.run(f"python -W error {script}").stdout
-    assert len(told.splitlines()) > 2
+    assert len(told.splitlines()) >= 2
 
 
 def test_links_and_pictures_exist() -> None:
@@ -148,7 +148,7 @@ def test_links_and_pictures_exist() -> None:
 def test_named_files_exist() -> None:
     """Paths in backticks, where they name one file."""
     pattern = r"`((?:ticketlab|notebooks|results|data|tests)/[\w./-]+)`"
-    named = [name for name in re.findall(pattern, PAGE) if "STUDY" not in name]
+    named = [name for name in re.findall(pattern, PAGE) if not PLACEHOLDER.search(name)]
     made = ("data/raw", "data/prepared")
     missing = [n for n in named if not n.startswith(made) and not (ROOT / n).exists()]
     assert missing == []
