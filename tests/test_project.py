@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from configparser import ConfigParser
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
@@ -104,6 +106,20 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
     assert [r.name for r in requirements() if canonicalize_name(r.name) not in pins] == []
     outside = [r for r in requirements() if pins[canonicalize_name(r.name)] not in r.specifier]
     assert outside == []
+
+
+def test_pinned_versions_run_on_the_oldest_python_that_is_promised() -> None:
+    """Debian 12's 3.11.2, say, when the versions were pinned on a later 3.11."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = f"{project['requires-python'].removeprefix('>=')}.2"
+    pins, refused = constraints(), []
+    for installed in distributions():
+        wanted = SpecifierSet(installed.metadata.get("Requires-Python") or "")
+        if pins.get(canonicalize_name(installed.name)) == installed.version and (
+            oldest not in wanted
+        ):
+            refused.append(f"{installed.name} {installed.version}: {wanted}")
+    assert refused == []
 
 
 def test_no_committed_file_names_a_package_index() -> None:
