@@ -254,7 +254,7 @@ def running_in(clone: Clone) -> list[int]:
 
 
 def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
-    clone.set(desk={"runtime": {"workers": 2}})
+    clone.set(desk={"recipe": {"length": "60ep"}, "runtime": {"workers": 2}})  # long enough
     before = clone.tree("results")
     partial = clone.path("results/desk/runs/.colt.partial")
     process = subprocess.Popen(
