@@ -623,12 +623,10 @@ def test_a_cut_of_every_block_runs(block: str, tiny_root: Path) -> None:
     assert isinstance(whole, ColtParams)
     two_steps = {"length": Step(2, "it"), "batch": 20, "warmup": Step(0, "it")}
     few = TINY.model_copy(update={"train": 40, "validation": 20, "test": 20})
-    changes = {"data": few, "recipe": whole.recipe.model_copy(update=two_steps), "max_rounds": 1, "levels": whole.levels[:1],
+    changes = {"data": few, "recipe": whole.recipe.model_copy(update=two_steps), "max_rounds": 1,
                "rewind": Step(0, "it"), "ablations": (), "runtime": CPU}  # fmt: skip
     cut = whole.model_copy(update=changes)
     found = colt_arms.search_colt(cut, 0, cut.main[0])
     (turn,) = found.record["rounds"]
     assert cut.rate <= turn["rate"] <= 2 * cut.rate
-    scored = colt_arms.score_tickets(cut, 0, "reinit", chosen_tickets(found, cut.levels))
-    assert 0 <= scored.record["rounds"][0]["test_accuracy"] <= 100
-    assert scored.tickets["round-01"].model()(torch.zeros(2, 1, 14, 14)).shape == (2, 10)
+    assert found.tickets["round-01"].mask.sparsity == turn["sparsity"]
