@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ticketlab import claims as verdicts
-from ticketlab import data, gpu, params, progress, results
+from ticketlab import data, gpu, params, progress, results, verdicts
 from ticketlab import timings as seconds
+from ticketlab.claims import COLOURS
 from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.fleet import UnitFailed
 from ticketlab.notebook import NotebookFailed, execute
@@ -69,17 +69,22 @@ def run(study: StudyName, paper: PaperName) -> None:
 @app.command()
 def claims(
     study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
-    write: Annotated[bool, typer.Option(help="put the table into README.md")] = False,
+    collect: Annotated[bool, typer.Option(help="write results/STUDY/claims.json")] = False,
+    write: Annotated[bool, typer.Option(help="put all studies' table into README.md")] = False,
 ) -> None:
     """Show the verdicts of a study, from the metrics of its notebooks, and where to read on."""
     with one_line_errors():
-        for name in [study] if study else params.chosen_studies():
-            found = verdicts.read_verdicts(ROOT / "results" / name)
-            show_claims(name, found)
-            if write:
-                readme = ROOT / "README.md"
-                text = verdicts.with_table(readme.read_text(), found)
-                write_atomically(readme, text.encode())
+        chosen = params.chosen_studies()
+        for name in [study] if study else chosen:
+            if collect:
+                path = verdicts.write(ROOT / "results" / name)
+                print(f"claims@{name}: {path.relative_to(ROOT)}")
+            else:
+                show_claims(name, verdicts.table(ROOT / "results" / name))
+        if write:
+            readme = ROOT / "README.md"
+            text = verdicts.with_table(readme.read_text(), verdicts.tables(chosen))
+            write_atomically(readme, text.encode())
 
 
 @app.command()
@@ -107,12 +112,12 @@ def show_table(title: str, frame: pd.DataFrame) -> None:
 def show_claims(study: str, found: pd.DataFrame) -> None:
     """The verdicts as a table, and the pages behind them."""
     table = Table(title=f"claims at the scale of {study}")
-    for column in found.columns:
+    for column in verdicts.COLUMNS:
         table.add_column(column)
     for _, rows in found.groupby(level="paper"):
         table.add_section()
-        for row in rows.itertuples(index=False):
-            table.add_row(*row[:-1], f"[{verdicts.COLOURS[row[-1]]}]{row[-1]}")
+        for *row, word in rows[list(verdicts.COLUMNS)].itertuples(index=False):
+            table.add_row(*row, f"[{COLOURS[word]}]{word}")
     console = Console()
     console.print(table)
     for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):
