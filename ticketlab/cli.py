@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ticketlab import data, gpu, params, progress, results, verdicts
+from ticketlab import data, gpu, inventory, params, progress, results, verdicts
 from ticketlab import timings as seconds
 from ticketlab.claims import COLOURS
 from ticketlab.files import replace_folder, write_atomically, write_json
@@ -99,6 +99,25 @@ def timings(
         show_table(f"seconds of the units of {study}", found)
         if write:
             results.write_table(found, folder / "timings.csv")
+
+
+@app.command()
+def tickets(
+    study: Annotated[str, typer.Argument(help="default: all that have tickets here")] = "",
+    paper: Annotated[str, typer.Option(help="only this paper's")] = "",
+    arm: Annotated[str, typer.Option(help="only arms with this in their name")] = "",
+    seed: Annotated[int | None, typer.Option(help="only this seed's")] = None,
+) -> None:
+    """List the stored tickets: what each is, and its path for `ticketlab show` and `load_ticket`."""
+    with one_line_errors():
+        print(inventory.tickets(study, paper, arm, seed).to_string(index=False))
+
+
+@app.command()
+def show(ticket: Annotated[Path, typer.Argument(help="a path of `ticketlab tickets`")]) -> None:
+    """Verify a ticket's hashes and show where it comes from and what each layer keeps."""
+    with one_line_errors():
+        print(inventory.describe(ticket if ticket.exists() else ROOT / ticket))
 
 
 def show_table(title: str, frame: pd.DataFrame) -> None:
