@@ -31,7 +31,7 @@ PARAMS = ROOT / "params.yaml"
 # The house, ground floor first: a room imports only rooms on lower floors (and parts of itself).
 FLOORS = [
     {"spec"},
-    {"files", "progress"},
+    {"files", "progress", "pipeline"},
     {"gpu"},
     {"masks"},
     {"sources"},
@@ -54,8 +54,8 @@ FLOORS = [
     {"prac_study", "colt_study", "planting_study", "rst_study"},
     {"studies"},
     {"params"},
-    {"claims", "timings", "inventory"},
-    {"verdicts"},
+    {"claims", "timings", "inventory", "planning"},
+    {"verdicts", "verification"},
     {"figures"},
     {"prac_report", "colt_report", "planting_report", "rst_report"},
     {"planting_metrics"},

@@ -14,7 +14,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ticketlab import data, gpu, inventory, params, progress, results, verdicts
+from ticketlab import (
+    data,
+    gpu,
+    inventory,
+    params,
+    pipeline,
+    planning,
+    progress,
+    results,
+    verdicts,
+    verification,
+)
 from ticketlab import timings as seconds
 from ticketlab.claims import COLOURS
 from ticketlab.files import replace_folder, write_atomically, write_json
@@ -26,6 +37,9 @@ from ticketlab.studies import STUDIES, Study
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
 StudyName = Annotated[str, typer.Argument(help="a block of params.yaml, e.g. desk")]
+StudyNames = Annotated[
+    list[str] | None, typer.Argument(help="default: all that params.yaml runs", metavar="STUDY...")
+]
 PaperName = Annotated[str, typer.Argument(help=f"one of {', '.join(params.PAPERS)}")]
 
 
@@ -108,7 +122,7 @@ def tickets(
     arm: Annotated[str, typer.Option(help="only arms with this in their name")] = "",
     seed: Annotated[int | None, typer.Option(help="only this seed's")] = None,
 ) -> None:
-    """List the stored tickets: what each is, and its path for `ticketlab show` and `load_ticket`."""
+    """List the stored tickets: what each is, and its path for `ticketlab show`."""
     with one_line_errors():
         print(inventory.tickets(study, paper, arm, seed).to_string(index=False))
 
@@ -118,6 +132,44 @@ def show(ticket: Annotated[Path, typer.Argument(help="a path of `ticketlab ticke
     """Verify a ticket's hashes and show where it comes from and what each layer keeps."""
     with one_line_errors():
         print(inventory.describe(ticket if ticket.exists() else ROOT / ticket))
+
+
+@app.command()
+def verify(
+    studies: StudyNames = None,
+    rev: Annotated[str, typer.Option(help="the revision to compare with")] = "HEAD",
+) -> None:
+    """Compare the results here with the committed ones; runs nothing, ends with 1 if they differ.
+
+    A stage is identical (all bytes), within (numbers agree within their intervals) or different.
+    """
+    with one_line_errors(), pipeline.opened(ROOT) as repo:
+        chosen = studies or params.chosen_studies()
+        found = verification.verify(repo, ROOT, chosen, rev)
+        print(verification.report(found))
+    raise typer.Exit(int(any(finding.word == "different" for finding in found)))
+
+
+@app.command()
+def plan(studies: StudyNames = None) -> None:
+    """Say what `dvc repro` will run, and about how long that takes here; runs a short probe."""
+    with one_line_errors(), pipeline.opened(ROOT) as repo:
+        chosen = {name: params.load_study(name) for name in studies or params.chosen_studies()}
+        stages = {name: planning.states(repo, name) for name in chosen}
+        work = [
+            (study, paper)
+            for study, papers in chosen.items()
+            for paper in planning.to_train(stages[study], study, papers)
+        ]
+        for study in chosen:
+            show_table(f"stages of {study}", stages[study])
+        each = planning.PROBE_SECONDS / max(1, len(work))
+        plans = [planning.plan(study, paper, chosen[study][paper], each) for study, paper in work]
+        if plans:
+            show_table("to train", planning.table(plans))
+            print(planning.summary(plans, ROOT))
+        else:
+            print("nothing to train")
 
 
 def show_table(title: str, frame: pd.DataFrame) -> None:
