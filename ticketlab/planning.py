@@ -254,8 +254,8 @@ def summary(plans: Sequence[Plan], root: Path) -> str:
     workers = " or ".join(sorted({str(one.workers) for one in plans}))
     devices = " or ".join(sorted({one.device for one in plans}))
     return (
-        f"training: about {minutes:.0f} minutes on {devices} with {workers} at once (expected image "
-        f"passes over the speed of a {PROBE_SECONDS:g}-second probe; notebooks not counted)\n"
+        f"training: about {minutes:.0f} minutes on {devices} with {workers} at once (image passes "
+        f"over the speed of a {PROBE_SECONDS:g}-second probe; notebooks not counted)\n"
         f"disk: at most {size / 1e6:.0f} MB of tickets here and as much in DVC's cache, "
         f"{shutil.disk_usage(root).free / 1e9:.0f} GB are free"
     )
