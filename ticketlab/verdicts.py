@@ -24,13 +24,12 @@ def collect(study: Path) -> dict[str, dict[str, Any]]:
     Each with its verdict, the evidence and bound behind it, the paper's own value, the studies that
     can check it, and the figure and cell of the executed notebook that show it.
     """
-    found = {}
+    found, every = {}, load_claims()
     for path in sorted(study.glob("*/metrics.json")):
-        metrics, claims = read_json(path), load_claims(path.parent.name)
-        cells = code_cells(path.with_name(f"{path.parent.name}.ipynb")) if claims else []
-        entries = {c.id: entry(judge(c, metrics), path.parent, cells) for c in claims}
-        if entries:
-            found[path.parent.name] = entries
+        folder, metrics = path.parent, read_json(path)
+        if claims := [claim for claim in every if claim.paper == folder.name]:
+            cells = code_cells(folder / f"{folder.name}.ipynb")
+            found[folder.name] = {c.id: entry(judge(c, metrics), folder, cells) for c in claims}
     if not found:
         raise InputError(f"study: no metrics in {study}, run `dvc repro` first")
     return found
