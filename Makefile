@@ -54,7 +54,7 @@ params["studies"] = ["$(STUDY)"]
 yaml.dump(params, sys.stdout)
 # Only the stages of the papers that the block has, and those of all papers if it has them all.
 papers = set(params["$(STUDY)"])
-pipeline = yaml.load(open("dvc.yaml"))["stages"]
+pipeline = YAML(typ="safe").load(open("dvc.yaml"))["stages"]
 read = {dep.split("/")[2] for dep in pipeline["claims"]["deps"] if dep.endswith("/metrics.json")}
 stages = sorted(papers) + ["claims"] * (read <= papers)
 print(*(stage + "@$(STUDY)" for stage in stages), file=open(".dvc/tmp/targets.study", "w"))

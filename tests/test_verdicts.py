@@ -67,6 +67,23 @@ def test_a_study_has_every_claim_on_its_papers_with_evidence(tmp_path: Path) -> 
     assert second["verdict"] == "not run at this scale" and second["evidence"] is None
 
 
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ((600.0, 601.0, 602.0), "reproduced"),
+        ((-602.0, -601.0, -600.0), "not reproduced"),
+        ((-600.0, 0.0, 600.0), "inconclusive"),
+        ((600.0,), "inconclusive"),  # one seed decides nothing
+    ],
+)
+def test_the_metrics_decide_the_verdict(
+    values: tuple[float, ...], word: str, tmp_path: Path
+) -> None:
+    found = collect(made(tmp_path, "plant_n_seek", values))["plant_n_seek"]
+    words = [entry["verdict"] for entry in found.values()]
+    assert words.pop(1) == "not run at this scale" and set(words) == {word}
+
+
 def test_papers_that_a_study_lacks_are_left_out(tmp_path: Path) -> None:
     study = made(made(tmp_path), "prac")
     (study / "compare").mkdir()

@@ -103,7 +103,8 @@ def describe(path: Path) -> str:
     ticket = load_ticket(path)
     facts = facts_of(ticket.metadata) | {"holds": _holds(ticket.weights is not None)}
     width = max(map(len, facts))
-    lines = [f"{key.ljust(width)}  {text}" for key, text in sorted(facts.items())]
+    order = sorted(facts, key=lambda key: (key.startswith("parameters."), key))
+    lines = [f"{key.ljust(width)}  {facts[key]}" for key in order]
     head = f"{path}: the file matches its SHA-256"
     return "\n".join([head, "", *lines, "", layer_table(ticket.mask).to_string(index=False)])
 

@@ -5,13 +5,13 @@ image passes its study is expected to take are divided by that speed and by the 
 """
 
 import shutil
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
+import torch
 
 from ticketlab import (
     colt_study,
@@ -203,7 +203,7 @@ def image_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> floa
         train(net, data.train, data, recipe, seed=("plan",), until=Step(steps, "it"))
         return steps * min(recipe.batch, len(data.train))
 
-    return _speed(chunk, seconds)
+    return _speed(chunk, net.device, seconds)
 
 
 def stack_job(values: PlantParams) -> Job:
@@ -222,15 +222,19 @@ def stack_job(values: PlantParams) -> Job:
 
     one = float(values.train * values.fit.epochs)
     passes = planting_study.expected_passes(values)
-    return Job("planted net", passes, lambda s: _speed(chunk, s), one, mask.total // 8 + 2000)
+    return Job(
+        "planted net", passes, lambda s: _speed(chunk, bench.device, s), one, mask.total // 8 + 2000
+    )
 
 
-def _speed(chunk: Callable[[], int], seconds: float) -> float:
+def _speed(chunk: Callable[[], int], device: torch.device, seconds: float) -> float:
     """Passes a second of repeated chunks; the first one only warms up."""
     chunk()
-    done, started = 0, time.perf_counter()
-    while (spent := time.perf_counter() - started) < seconds or not done:
-        done += chunk()
+    done, spent = 0, 0.0
+    while spent < seconds or not done:
+        with gpu.Stopwatch(device) as watch:
+            done += chunk()
+        spent += watch.seconds
     return done / spent
 
 
