@@ -1,8 +1,10 @@
 """The data room: sources, prepared files, splits and batches."""
 
 import gzip
+import hashlib
 import importlib.util
 import os
+import pickle
 import re
 import struct
 from collections.abc import Callable
@@ -272,6 +274,69 @@ def test_torchvision_reads_official_idx_files(folders: SimpleNamespace) -> None:
     for path in folder.glob("*.gz"):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     assert np.array_equal(sources.read("mnist").x_train[:, 0], arrays()["x_train"])
+
+
+def as_a_set(raw: sources.Raw, half: str) -> str:
+    """SHA-256 over the sorted hashes of images (CHW) with their labels: whatever their order."""
+    pairs = zip(getattr(raw, f"x_{half}"), getattr(raw, f"y_{half}"), strict=True)
+    each = sorted(hashlib.sha256(x.tobytes() + bytes([int(y)])).digest() for x, y in pairs)
+    return hashlib.sha256(b"".join(each)).hexdigest()
+
+
+def write_cifar10(folder: Path, content: Arrays) -> None:
+    """The official layout: five training pickles and one for testing, rows of RGB planes."""
+    folder.mkdir()
+    parts = dict.fromkeys([f"data_batch_{i}" for i in range(1, 6)], "train") | {
+        "test_batch": "test"
+    }
+    for number, (name, half) in enumerate(parts.items()):
+        own = slice(number, None, 5) if half == "train" else slice(None)
+        x, y = content[f"x_{half}"][own], content[f"y_{half}"][own]
+        rows = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+        (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": y.tolist()}))
+    names = [str(i) for i in range(10)]
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
+
+
+def test_both_routes_to_cifar10_prepare_the_same_images_and_labels(
+    folders: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to their order, which is that of the files: the official one, or that of the npz."""
+    from torchvision.datasets import cifar
+
+    content = arrays(per_class=5, classes=10, shape=(32, 32, 3))
+    content["y_train"] = content["y_train"][::-1]  # each image with a label of its own
+    write_cifar10(folders.raw / "cifar-10-batches-py", content)
+    # torchvision refuses files that are not the official ones.
+    monkeypatch.setattr(cifar, "check_integrity", lambda path, md5: Path(path).exists())
+    official = sources.read("cifar10")
+    order = np.random.RandomState(1).permutation(len(content["y_train"]))
+    save(folders.raw, "cifar10", **content | {key: content[key][order]
+                                              for key in ("x_train", "y_train")})  # fmt: skip
+    shuffled = sources.read("cifar10")
+    assert not np.array_equal(official.x_train, shuffled.x_train)
+    for half in sources.HALVES:
+        assert as_a_set(official, half) == as_a_set(shuffled, half)
+    shuffled.y_train[[0, 1]] += 1
+    assert as_a_set(official, "train") != as_a_set(shuffled, "train")
+
+
+CIFAR10 = {
+    "train": "fc36ff26702a9efdf08d3de274034c378032d3423bf7dd6c1022bebe6a7b810a",
+    "test": "11be7cf3ed0bf1df2a473c0d4d3db6eafcac4518b49a5b4224077d754106b38d",
+}
+OURS = ROOT / "data" / "raw"
+
+
+@pytest.mark.skipif(
+    not any(path.exists() for path in (OURS / "cifar10.npz", OURS / "cifar-10-batches-py")),
+    reason="CIFAR-10 is not in data/raw",
+)
+def test_the_cifar10_of_this_machine_is_the_official_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a check of the route: the constants are those of the lossless npz of the images."""
+    monkeypatch.setenv("TICKETLAB_DATA", str(OURS))
+    raw = sources.read("cifar10")
+    assert {half: as_a_set(raw, half) for half in sources.HALVES} == CIFAR10
 
 
 @pytest.mark.parametrize(("name", "class_and_folder"), sources.TORCHVISION.items())

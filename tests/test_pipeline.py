@@ -164,16 +164,6 @@ def test_a_change_makes_stale_what_depends_on_it_and_no_more(clone: Clone) -> No
         clone.run("git checkout -q .")
 
 
-def test_changed_pages_are_made_without_training(clone: Clone) -> None:
-    clone.edit("claims.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -101.0"))
-    runs = clone.tree(RUNS)
-    told = clone.run("dvc repro colt@desk").stdout
-    assert "Running stage 'colt@desk'" in told and "Running stage 'colt_train" not in told
-    assert clone.tree(RUNS) == runs
-    metrics = json.loads(clone.path(f"{PAGES}/metrics.json").read_text())
-    assert metrics["claims"]["colt-H2"]["verdict"] == "reproduced"
-
-
 def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None:
     yaml = YAML()
     content = yaml.load(clone.path("params.yaml"))
@@ -196,24 +186,31 @@ def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None
 
 
 def test_a_failing_notebook_leaves_the_last_good_pages(clone: Clone) -> None:
-    before, failed = clone.tree(PAGES), clone.path("results/desk/colt.failed.ipynb")
-    book = nbformat.read(clone.path("notebooks/colt.ipynb"), as_version=4)
-    del book.cells[14:]  # the rest takes longer and does not matter here
+    """And a good one with a changed claim replaces them, without training."""
+    pages, runs = clone.tree(PAGES), clone.tree(RUNS)
+    failed = clone.path("results/desk/colt.failed.ipynb")
+    good = clone.path("notebooks/colt.ipynb").read_text()
+    book = nbformat.reads(good, as_version=4)
+    del book.cells[8:]  # the rest takes longer and does not matter here
     book.cells.append(nbformat.v4.new_code_cell("missing_name", id="cell-99"))
     nbformat.write(book, clone.path("notebooks/colt.ipynb"))
     done = clone.run("dvc repro colt@desk", check=False)
     assert done.returncode != 0
     assert "NameError: name 'missing_name' is not defined" in done.stderr
     assert "results/desk/colt.failed.ipynb" in done.stderr
-    assert clone.tree(PAGES) == before
+    assert clone.tree(PAGES) == pages
     part = nbformat.read(failed, as_version=4)
     assert part.cells[-1].outputs[0].ename == "NameError"
-    assert sum(bool(cell.get("outputs")) for cell in part.cells) > 3  # what went before is in it
+    assert sum(bool(cell.get("outputs")) for cell in part.cells) > 1  # what went before is in it
     assert "failed" not in clone.changes()  # never taken for a result by git
-    book.cells.pop()
-    nbformat.write(book, clone.path("notebooks/colt.ipynb"))
-    clone.run("ticketlab run desk colt")
-    assert not failed.exists() and "colt.ipynb" in clone.tree(PAGES)
+    clone.path("notebooks/colt.ipynb").write_text(good)
+    clone.edit("claims.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -101.0"))
+    told = clone.run("dvc repro colt@desk").stdout
+    assert "Running stage 'colt@desk'" in told and "Running stage 'colt_train" not in told
+    assert not failed.exists() and clone.tree(RUNS) == runs
+    assert set(clone.tree(PAGES)) == set(pages)
+    metrics = json.loads(clone.path(f"{PAGES}/metrics.json").read_text())
+    assert metrics["claims"]["colt-H2"]["verdict"] == "reproduced"
 
 
 def test_a_killed_run_is_taken_up_and_ends_with_the_same_bytes(
@@ -418,6 +415,8 @@ def test_a_notebook_runs_from_its_folder_with_its_defaults(
     paper: str, reference: Clone, tmp_path: Path
 ) -> None:
     clone = reference.copy(tmp_path / "clone")
+    shutil.copy(ROOT / "notebooks" / f"{paper}.ipynb", clone.path("notebooks"))  # the whole of it
+    clone.commit()
     command = f"jupyter nbconvert --to notebook --execute {paper}.ipynb --output-dir {tmp_path}"
     clone.run(command, cwd="notebooks")
     done = nbformat.read(tmp_path / f"{paper}.ipynb", as_version=4)
