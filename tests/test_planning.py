@@ -1,10 +1,9 @@
 """What a run will do, told before it runs: stages, trainings, minutes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clone import Clone, Terminal, finished
 from conftest import TINY, Message, tiny_params
 
 from ticketlab import params, planning
@@ -12,10 +11,16 @@ from ticketlab.planning import Job, Plan, check_data, jobs, known_units, plan, s
 from ticketlab.studies import STUDIES
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded data are prepared, once."""
+    return tmp_path_factory.mktemp("prepared")
+
+
 @pytest.fixture
-def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def embedded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded data, prepared elsewhere than in the repository."""
-    monkeypatch.setenv("TICKETLAB_PREPARED", str(tmp_path))
+    monkeypatch.setenv("TICKETLAB_PREPARED", str(folder))
     monkeypatch.setenv("TICKETLAB_DATA", str(tmp_path))
     monkeypatch.setenv("TICKETLAB_DEVICE", "cpu")
 
@@ -62,60 +67,8 @@ def test_the_summary_adds_up_and_says_what_it_stands_on(tmp_path: Path) -> None:
     assert "3-second probe" in told
 
 
-def test_data_that_would_have_to_be_fetched_are_named(
-    embedded: None, tmp_path: Path, one_line: Message
-) -> None:
+def test_data_that_would_have_to_be_fetched_are_named(embedded: None, one_line: Message) -> None:
     values = tiny_params(data=TINY.model_copy(update={"name": "cifar10"}).model_dump())
     told = one_line(lambda: check_data(values))
     assert "cifar10" in told and "ticketlab prepare" in told
     check_data(tiny_params(data={"name": "mnist_5k"}, transfer={"data": {"name": "mnist_5k"}}))
-
-
-# --- stages
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, Terminal]]:
-    """A clone that is up to date, and `ticketlab` in it."""
-    clone = finished(tmp_path_factory).copy(tmp_path_factory.mktemp("plan") / "clone")
-    terminal = Terminal(clone)
-    yield clone, terminal
-    terminal.close()
-
-
-def states(out: str) -> dict[str, str]:
-    """The state of each stage in the printed table."""
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
-    return {row[0]: row[1] for row in rows if row and "@" in row[0]}
-
-
-def test_a_plan_follows_what_has_changed(place: tuple[Clone, Terminal]) -> None:
-    clone, ticketlab = place
-    idle = ticketlab("plan")
-    assert idle.code == 0 and "nothing to train" in idle.out, idle
-    assert set(states(idle.out).values()) == {"up to date"}
-    clone.edit("claims.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -2.0", 1))
-    pages = ticketlab("plan")
-    assert "nothing to train" in pages.out
-    assert states(pages.out)["colt@desk"] == states(pages.out)["claims@desk"] == "runs"
-    clone.edit("params.yaml", lambda text: text.replace("rate: 0.4", "rate: 0.35", 1))
-    full = ticketlab("plan", "desk")
-    assert full.code == 0 and "about 0 minutes on cpu" in full.out, full
-    found = states(full.out)
-    assert (found["data@desk"], found["colt_train@desk"]) == ("up to date", "runs")
-    assert clone.changes().split() == ["M", "claims.yaml", "M", "params.yaml"]
-    clone.run("git checkout -q .")
-
-
-def test_a_study_that_is_not_listed_is_planned_whole(place: tuple[Clone, Terminal]) -> None:
-    clone, ticketlab = place
-    clone.edit("params.yaml", lambda text: text.replace("studies: [desk]", "studies: []"))
-    done = ticketlab("plan", "desk")
-    clone.run("git checkout -q .")
-    assert done.code == 0 and "make study STUDY=desk" in done.out.replace("\n", " "), done
-    assert "image passes" in done.out
-
-
-def test_an_unknown_study_is_one_line(place: tuple[Clone, Terminal]) -> None:
-    done = place[1]("plan", "dsk")
-    assert done.code == 2 and done.err.count("\n") == 1 and "'dsk'" in done.err

@@ -84,7 +84,8 @@ COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
 def table(study: Path) -> pd.DataFrame:
     """The verdicts of a study with COLUMNS and `shown`, a path below it; the index is the paper."""
     if not (study / FILE).exists():
-        raise InputError(f"study: no verdicts in {study}, run `dvc repro` first")
+        how = f"`dvc repro` or `ticketlab claims {study.name} --collect`"
+        raise InputError(f"study: no verdicts in {study}, run {how} first")
     recorded = read_json(study / FILE)
     rows, papers = [], []
     for claim in load_claims():
