@@ -1,4 +1,4 @@
-"""Intervals, verdicts at their boundaries, claims.yaml, and the table of the README."""
+"""Intervals, verdicts at their boundaries, claims.yaml."""
 
 import json
 from dataclasses import asdict
@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ticketlab import claims
 from ticketlab.claims import (
     COLOURS,
     Claim,
@@ -29,16 +28,13 @@ from ticketlab.claims import (
     minus,
     over_levels,
     paired,
-    read_verdicts,
     styled,
     verdict_table,
-    with_table,
 )
 from ticketlab.params import PAPERS, read_yaml
 from ticketlab.spec import ROOT
 
 NUMBERS = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
-PAGE = "# Title\n\ntext\n<!-- claims: desk -->\nold | table\n<!-- /claims -->\nrest | of | page\n"
 
 
 def claim(metric: str = "a.b", at_least: float = 0.0, **changes: object) -> Claim:
@@ -231,60 +227,3 @@ def test_claims_that_are_no_list_are_refused(text: str, tmp_path: Path, one_line
     path = tmp_path / "claims.yaml"
     path.write_text(text)
     assert one_line(lambda: load_claims(path=path)).startswith("claims.yaml: ")
-
-
-# --- the table of a study
-
-
-def recorded(folder: Path, paper: str = "colt") -> pd.DataFrame:
-    """Metrics with a verdict for every claim of a paper, as a notebook leaves them."""
-    found = {}
-    for number, one in enumerate(load_claims(paper)):
-        evidence = None if number == 1 else interval([number, number + 1.0, number + 2.0])
-        word = "not run at this scale" if evidence is None else decide(evidence, one.at_least)
-        found |= as_metrics([Verdict(one, word, evidence)])
-    (folder / paper).mkdir(parents=True)
-    (folder / paper / "metrics.json").write_text(json.dumps({"claims": found}))
-    return read_verdicts(folder)
-
-
-def test_a_studys_table_is_read_from_its_metrics(tmp_path: Path) -> None:
-    table = recorded(tmp_path)
-    assert table.claim.tolist() == [one.id for one in load_claims("colt")]
-    assert table.statement.tolist() == [one.statement for one in load_claims("colt")]
-    assert table.verdict.iloc[1] == "not run at this scale" and table.ours.iloc[1] == "-"
-    assert table.ours.iloc[2] == str(interval([2.0, 3.0, 4.0]))
-    assert table["holds if"].iloc[0] == f">= {load_claims('colt')[0].at_least:g}"
-
-
-def test_a_study_without_results_is_one_line(tmp_path: Path, one_line: Message) -> None:
-    told = one_line(lambda: read_verdicts(tmp_path / "desk"))
-    assert str(tmp_path / "desk") in told and "dvc repro" in told
-
-
-def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
-    table = recorded(tmp_path)
-    page = with_table(PAGE, table)
-    head, rest = PAGE.split("old | table\n")
-    assert page.startswith(head) and page.endswith(rest) and "old | table" not in page
-    assert with_table(page, table) == page  # putting it in twice is putting it in once
-    inside = page.removeprefix(head).removesuffix(rest)
-    rows = [line for line in inside.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows]
-    summary, cells = cells[:3], cells[3:]
-    assert summary[0] == ["paper", *claims.COLOURS] and summary[2][0] == "colt"
-    assert sum(map(int, summary[2][1:])) == len(table)
-    assert cells[0] == table.columns.tolist() and set(cells[1]) == {"---"}
-    back = pd.DataFrame(cells[2:], columns=cells[0])
-    assert back.verdict.str.strip("*").tolist() == table.verdict.tolist()
-    columns = ["claim", "statement", "holds if", "ours"]
-    assert back[columns].values.tolist() == table[columns].values.tolist()
-
-
-def test_the_readmes_table_has_a_row_for_every_claim() -> None:
-    text = (ROOT / "README.md").read_text()
-    table = text[text.index(claims.MARKS[0]) : text.index(claims.MARKS[1])]
-    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    assert sorted(set(rows) & {one.id for one in load_claims()}) == sorted(
-        one.id for one in load_claims()
-    )

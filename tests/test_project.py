@@ -4,7 +4,9 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from configparser import ConfigParser
@@ -31,7 +33,7 @@ PARAMS = ROOT / "params.yaml"
 # The house, ground floor first: a room imports only rooms on lower floors (and parts of itself).
 FLOORS = [
     {"spec"},
-    {"files", "progress"},
+    {"files", "progress", "pipeline"},
     {"gpu"},
     {"masks"},
     {"sources"},
@@ -54,7 +56,8 @@ FLOORS = [
     {"prac_study", "colt_study", "planting_study", "rst_study"},
     {"studies"},
     {"params"},
-    {"claims", "timings"},
+    {"claims", "timings", "inventory", "planning"},
+    {"verdicts", "verification"},
     {"figures"},
     {"prac_report", "colt_report", "planting_report", "rst_report"},
     {"planting_metrics"},
@@ -139,6 +142,33 @@ def test_make_and_ci_offer_what_the_readme_promises() -> None:
     assert offered >= {"env", "repro", "study", "test", "lint", "typecheck", "format", "lab"}
     ci = ROOT / ".ci" / "run"
     assert os.access(ci, os.X_OK) and "make test" in ci.read_text()
+
+
+@pytest.mark.parametrize("study", ["cifar10", "cifar100", "paper_cifar100"])
+def test_a_study_runs_the_papers_of_its_block(study: str, tmp_path: Path) -> None:
+    """And the stage of all claims if it has all papers; else the same command collects them."""
+    for name in ("Makefile", "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    commands, log = tmp_path / ".venv" / "bin", tmp_path / "log"
+    commands.mkdir(parents=True)
+    (commands / "python").symlink_to(sys.executable)
+    for name in ("lib", "pyvenv.cfg"):
+        if (Path(sys.prefix) / name).exists():
+            (tmp_path / ".venv" / name).symlink_to(Path(sys.prefix) / name)
+    for name in ("dvc", "ticketlab"):
+        (commands / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n')
+        (commands / name).chmod(0o755)
+    (tmp_path / ".venv" / ".ready").write_text(f"{tmp_path}\n")
+    make = ["make", "study", f"STUDY={study}"]
+    subprocess.run(make, cwd=tmp_path, capture_output=True, check=True)
+    papers = sorted(yaml.safe_load(PARAMS.read_text())[study])
+    stages = papers + ["claims"] * (study == "cifar10")
+    assert log.read_text().splitlines() == [
+        f"dvc repro {' '.join(f'{stage}@{study}' for stage in stages)}",
+        f"ticketlab claims {study} --collect",
+        f"ticketlab claims {study}",
+    ]
+    assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()
 
 
 def test_an_interpreter_that_is_missing_or_old_is_one_clear_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from urllib.error import URLError
 import pytest
 from clone import Clone, finished, wait_for
 
-from ticketlab import claims
+from ticketlab import params, verdicts
 from ticketlab.spec import ROOT
 
 PAGE = (ROOT / "README.md").read_text()
@@ -89,15 +89,23 @@ def runs_elsewhere(clone: Clone, command: str) -> None:
     assert command in (ROOT / "tests" / "test_pipeline.py").read_text()
 
 
+def finds_the_difference(clone: Clone, command: str) -> None:
+    """The page's experiment is in the workspace: not what is committed."""
+    done = clone.run(command, check=False)
+    assert done.returncode == 1 and "desk.colt.rate" in done.stdout, done
+    assert "data@desk" in done.stdout and "identical" in done.stdout
+
+
 INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "make test": checks_out,
     "dvc repro --force": runs_elsewhere,
+    "ticketlab verify": finds_the_difference,
     "make lab": serves_the_notebooks,
     "make study STUDY=cifar10": with_another_study,
     "make study STUDY=cifar100": with_another_study,
     "make study STUDY=paper": with_another_study,
 }
-PLACEHOLDER = re.compile(r"\b(NAME|STUDY|PAPER)\b(?!=)")
+PLACEHOLDER = re.compile(r"\b(NAME|STUDY|PAPER|TICKET)\b(?!=)")
 
 
 def test_the_page_has_the_two_commands_first() -> None:
@@ -161,5 +169,5 @@ def test_the_table_of_claims_is_that_of_the_results(tmp_path: Path) -> None:
     if subprocess.run(staged, cwd=ROOT, check=False).returncode != 0:
         pytest.skip("not a git checkout")
     page = (tmp_path / "README.md").read_text()
-    found = claims.read_verdicts(tmp_path / "results" / "desk")
-    assert claims.with_table(page, found) == page, "run: ticketlab claims --write"
+    found = verdicts.tables(params.chosen_studies(), tmp_path / "results")
+    assert verdicts.with_table(page, found) == page, "run: ticketlab claims --write"

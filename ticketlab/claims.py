@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 from pydantic import Field, TypeAdapter, ValidationError
 from scipy.special import stdtrit
 
-from ticketlab.files import read_json, read_yaml
+from ticketlab.files import read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
 
 Word = Literal["reproduced", "not reproduced", "inconclusive", "not run at this scale"]
@@ -106,6 +106,10 @@ class Claim(Spec):
     """Dotted path of an interval in the paper's metrics.json."""
     at_least: float
     """The claim holds if the metric is at least this (a non-inferiority margin is negative)."""
+    figure: str | None = None
+    """The figure that shows it: its name in results/STUDY/PAPER/figures, without the ending."""
+    table: str | None = None
+    """Code of the notebook's cell that shows the number in a table."""
     studies: Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -183,53 +187,3 @@ def as_metrics(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         v.claim.id: {"verdict": v.word, "evidence": v.evidence and asdict(v.evidence)}
         for v in verdicts
     }
-
-
-# ---------------------------------------------------------------- the table of a study
-
-MARKS = ("<!-- claims:", "<!-- /claims -->")
-COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
-
-
-def read_verdicts(study: Path) -> pd.DataFrame:
-    """The verdicts in the metrics of a study's papers, with COLUMNS; the index is the paper."""
-    rows, papers = [], []
-    for path in sorted(study.glob("*/metrics.json")):
-        recorded = read_json(path)["claims"]
-        for claim in load_claims(path.parent.name):
-            if claim.id not in recorded:
-                raise InputError(f"claim {claim.id}: not in {path}, run `dvc repro` first")
-            found = recorded[claim.id]
-            evidence = Interval(**found["evidence"]) if found["evidence"] else "-"
-            bound = f">= {claim.at_least:g}"
-            rows.append((claim.id, claim.statement, bound, str(evidence), found["verdict"]))
-            papers.append(claim.paper)
-    if not rows:
-        raise InputError(f"study: no results in {study}, run `dvc repro` first")
-    return pd.DataFrame(rows, index=pd.Index(papers, name="paper"), columns=list(COLUMNS))
-
-
-def counts(found: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each paper got which verdict: one row a paper, one column a verdict."""
-    return pd.DataFrame(
-        {word: (found.verdict == word).groupby(level="paper").sum() for word in COLOURS}
-    )
-
-
-def with_table(page: str, found: pd.DataFrame) -> str:
-    """The page with the verdicts between its claims marks, in Markdown: counts, then each paper."""
-    if not all(mark in page for mark in MARKS):
-        raise InputError(f"page: no {' ... '.join(MARKS)}, the table needs its marks")
-    start = page.index("\n", page.index(MARKS[0])) + 1
-    parts = [_markdown(["paper", *COLOURS], counts(found).reset_index().values.tolist())]
-    for paper, rows in found.groupby(level="paper"):
-        body = [[*row[:-1], f"**{row[-1]}**"] for row in rows.values.tolist()]
-        head = f"<summary>{paper}: all {len(rows)} claims with their evidence</summary>"
-        parts.append(f"<details>{head}\n\n{_markdown(COLUMNS, body)}\n</details>\n")
-    return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [head, ["---"] * len(head), *rows]
-    lines = [" | ".join(str(cell).replace("|", "\\|") for cell in line) for line in cells]
-    return "".join(f"| {line} |\n" for line in lines)

@@ -14,9 +14,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ticketlab import claims as verdicts
-from ticketlab import data, gpu, params, progress, results
+from ticketlab import (
+    data,
+    gpu,
+    inventory,
+    params,
+    pipeline,
+    planning,
+    progress,
+    results,
+    verdicts,
+    verification,
+)
 from ticketlab import timings as seconds
+from ticketlab.claims import COLOURS
 from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.fleet import UnitFailed
 from ticketlab.notebook import NotebookFailed, execute
@@ -26,6 +37,9 @@ from ticketlab.studies import STUDIES, Study
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
 StudyName = Annotated[str, typer.Argument(help="a block of params.yaml, e.g. desk")]
+StudyNames = Annotated[
+    list[str] | None, typer.Argument(help="default: all that params.yaml runs", metavar="STUDY...")
+]
 PaperName = Annotated[str, typer.Argument(help=f"one of {', '.join(params.PAPERS)}")]
 
 
@@ -69,17 +83,22 @@ def run(study: StudyName, paper: PaperName) -> None:
 @app.command()
 def claims(
     study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
-    write: Annotated[bool, typer.Option(help="put the table into README.md")] = False,
+    collect: Annotated[bool, typer.Option(help="write results/STUDY/claims.json")] = False,
+    write: Annotated[bool, typer.Option(help="put all studies' table into README.md")] = False,
 ) -> None:
     """Show the verdicts of a study, from the metrics of its notebooks, and where to read on."""
     with one_line_errors():
-        for name in [study] if study else params.chosen_studies():
-            found = verdicts.read_verdicts(ROOT / "results" / name)
-            show_claims(name, found)
-            if write:
-                readme = ROOT / "README.md"
-                text = verdicts.with_table(readme.read_text(), found)
-                write_atomically(readme, text.encode())
+        chosen = params.chosen_studies()
+        for name in [study] if study else chosen:
+            if collect:
+                path = verdicts.write(ROOT / "results" / name)
+                print(f"claims@{name}: {path.relative_to(ROOT)}")
+            else:
+                show_claims(name, verdicts.table(ROOT / "results" / name))
+        if write:
+            readme = ROOT / "README.md"
+            text = verdicts.with_table(readme.read_text(), verdicts.tables(chosen))
+            write_atomically(readme, text.encode())
 
 
 @app.command()
@@ -96,6 +115,63 @@ def timings(
             results.write_table(found, folder / "timings.csv")
 
 
+@app.command()
+def tickets(
+    study: Annotated[str, typer.Argument(help="default: all that have tickets here")] = "",
+    paper: Annotated[str, typer.Option(help="only this paper's")] = "",
+    arm: Annotated[str, typer.Option(help="only arms with this in their name")] = "",
+    seed: Annotated[int | None, typer.Option(help="only this seed's")] = None,
+) -> None:
+    """List the stored tickets: what each is, and its path for `ticketlab show`."""
+    with one_line_errors():
+        print(inventory.tickets(study, paper, arm, seed).to_string(index=False))
+
+
+@app.command()
+def show(ticket: Annotated[Path, typer.Argument(help="a path of `ticketlab tickets`")]) -> None:
+    """Verify a ticket's hashes and show where it comes from and what each layer keeps."""
+    with one_line_errors():
+        print(inventory.describe(ticket if ticket.exists() else ROOT / ticket))
+
+
+@app.command()
+def verify(
+    studies: StudyNames = None,
+    rev: Annotated[str, typer.Option(help="the revision to compare with")] = "HEAD",
+) -> None:
+    """Compare the results here with the committed ones; runs nothing, ends with 1 if they differ.
+
+    A stage is identical (all bytes), within (numbers agree within their intervals) or different.
+    """
+    with one_line_errors(), pipeline.opened(ROOT) as repo:
+        chosen = studies or params.chosen_studies()
+        found = verification.verify(repo, ROOT, chosen, rev)
+        print(verification.report(found))
+    raise typer.Exit(int(any(finding.word == "different" for finding in found)))
+
+
+@app.command()
+def plan(studies: StudyNames = None) -> None:
+    """Say what `dvc repro` will run, and about how long that takes here; runs a short probe."""
+    with one_line_errors(), pipeline.opened(ROOT) as repo:
+        chosen = {name: params.load_study(name) for name in studies or params.chosen_studies()}
+        stages = {name: planning.states(repo, name) for name in chosen}
+        work = [
+            (study, paper)
+            for study, papers in chosen.items()
+            for paper in planning.to_train(stages[study], study, papers)
+        ]
+        for study in chosen:
+            show_table(f"stages of {study}", stages[study])
+        each = planning.PROBE_SECONDS / max(1, len(work))
+        plans = [planning.plan(study, paper, chosen[study][paper], each) for study, paper in work]
+        if plans:
+            show_table("to train", planning.table(plans))
+            print(planning.summary(plans, ROOT))
+        else:
+            print("nothing to train")
+
+
 def show_table(title: str, frame: pd.DataFrame) -> None:
     """A table on the terminal."""
     table = Table(*frame.columns, title=title)
@@ -107,12 +183,12 @@ def show_table(title: str, frame: pd.DataFrame) -> None:
 def show_claims(study: str, found: pd.DataFrame) -> None:
     """The verdicts as a table, and the pages behind them."""
     table = Table(title=f"claims at the scale of {study}")
-    for column in found.columns:
+    for column in verdicts.COLUMNS:
         table.add_column(column)
     for _, rows in found.groupby(level="paper"):
         table.add_section()
-        for row in rows.itertuples(index=False):
-            table.add_row(*row[:-1], f"[{verdicts.COLOURS[row[-1]]}]{row[-1]}")
+        for *row, word in rows[list(verdicts.COLUMNS)].itertuples(index=False):
+            table.add_row(*row, f"[{COLOURS[word]}]{word}")
     console = Console()
     console.print(table)
     for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):

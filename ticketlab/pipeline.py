@@ -1,0 +1,134 @@
+"""What DVC and git know of the pipeline: stages, what is out of date, what a revision committed."""
+
+import hashlib
+import logging
+import subprocess
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from ticketlab.spec import InputError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+Entry = Mapping[str, Any]
+"""A stage of dvc.lock: cmd, deps and outs with path and md5, params."""
+
+# ---------------------------------------------------------------- the workspace
+
+
+@contextmanager
+def opened(root: Path) -> Iterator["Repo"]:
+    """DVC's view of the project in `root`, quiet; its errors become one line."""
+    from dvc.exceptions import DvcException  # here, not above: DVC takes a second to import
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except DvcException as error:
+        raise InputError(f"dvc: {' '.join(str(error).split())}") from error
+
+
+def out_of_date(repo: "Repo") -> dict[str, list[str]]:
+    """The stages whose inputs or outputs differ from dvc.lock, and which: {stage: [what]}."""
+    found: dict[str, list[str]] = {}
+    for stage, changes in repo.status().items():
+        named = found.setdefault(stage, [])
+        for change in changes:
+            named += _changed(change) if isinstance(change, Mapping) else [str(change)]
+    return found
+
+
+def _changed(change: Mapping[str, Any]) -> list[str]:
+    """`{'changed deps': {'params.yaml': {'a.b': 'modified'}}}` -> ['a.b']."""
+    names: list[str] = []
+    for what in change.values():
+        for name, state in what.items() if isinstance(what, Mapping) else ():
+            names += list(state) if isinstance(state, Mapping) else [name]
+    return names
+
+
+def stages_of(repo: "Repo", study: str) -> list[str]:
+    """The stages of a study in the order of dvc.yaml; none if params.yaml does not run it."""
+    names = [stage.addressing for stage in repo.index.stages]
+    return [name for name in names if name.endswith(f"@{study}")]
+
+
+def readers(repo: "Repo", names: Collection[str]) -> set[str]:
+    """All stages that read what the stages `names` make, directly or not."""
+    graph, found = repo.index.graph, set(names)
+    waiting = [stage for stage in graph if stage.addressing in found]
+    while waiting:
+        for stage in graph.predecessors(waiting.pop()):
+            if stage.addressing not in found:
+                found.add(stage.addressing)
+                waiting.append(stage)
+    return found - set(names)
+
+
+def tree_hash(repo: "Repo", path: Path) -> str:
+    """The hash that DVC gives a file or folder as it is now."""
+    from dvc.fs import LocalFileSystem
+    from dvc_data.hashfile.build import build
+
+    store = repo.cache.local
+    _, _, made = build(store, str(path), LocalFileSystem(), "md5", dry_run=True)
+    return str(made.hash_info.value)
+
+
+# ---------------------------------------------------------------- a revision
+
+
+class Committed:
+    """What git has at a revision: dvc.lock, and the contents of files."""
+
+    def __init__(self, root: Path, rev: str = "HEAD") -> None:
+        self.root, self.rev = root, rev
+        if self._git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}") is None:
+            raise InputError(f"rev: {rev!r} is no revision of this repository")
+
+    def _git(self, *arguments: str) -> bytes | None:
+        done = subprocess.run(
+            ["git", "-C", str(self.root), *arguments], capture_output=True, check=False
+        )
+        return done.stdout if done.returncode == 0 else None
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, None if the revision lacks it."""
+        return self._git("show", f"{self.rev}:./{path}")
+
+    @cached_property
+    def lock(self) -> dict[str, Entry]:
+        """The stages of dvc.lock."""
+        text = self.read("dvc.lock")
+        if text is None:
+            raise InputError(f"dvc.lock: {self.rev} has none, so no results to compare with")
+        return lock_stages(text.decode())
+
+    @cached_property
+    def blobs(self) -> dict[str, str]:
+        """The hash of every file below results/, by path."""
+        listing = self._git("ls-tree", "-r", "-z", self.rev, "--", "results") or b""
+        lines = [line.partition("\t") for line in listing.decode().split("\0") if line]
+        return {path: head.split()[2] for head, _, path in lines}
+
+    def blobs_in(self, path: str) -> dict[str, str]:
+        """The hashes of a file, or of all files in a folder, by path."""
+        return {p: sha for p, sha in self.blobs.items() if p == path or p.startswith(f"{path}/")}
+
+
+def lock_stages(text: str) -> dict[str, Entry]:
+    """The stages of a dvc.lock's text."""
+    return dict((YAML(typ="safe").load(text) or {}).get("stages", {}))
+
+
+def blob_hash(content: bytes) -> str:
+    """The name that git gives a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,0 +1,265 @@
+"""Before a run: which stages will run, how much training that is, and about how long it takes here.
+
+The minutes are an estimate: each paper's own nets are trained for a moment on this device, and the
+image passes its study is expected to take are divided by that speed and by the parallel workers.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import torch
+
+from ticketlab import (
+    colt_study,
+    gpu,
+    models,
+    params,
+    planting_arms,
+    planting_study,
+    prac_study,
+    rst_study,
+    stacked,
+)
+from ticketlab.colt_params import ColtParams
+from ticketlab.data import DataSet, load
+from ticketlab.pipeline import out_of_date, readers, stages_of
+from ticketlab.planting_params import PlantParams, cases
+from ticketlab.prac_params import PracParams
+from ticketlab.prepared import prepared_path
+from ticketlab.rst_arms import RstParams
+from ticketlab.sources import EMBEDDED, data_root
+from ticketlab.spec import InputError, Spec
+from ticketlab.studies import STUDIES
+from ticketlab.training import Net, Recipe, Step, train
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+PROBE_SECONDS = 3.0
+"""For all papers of a plan together."""
+BESIDE = {"prac": 1.45}
+"""Seconds of a study over those of its training passes, where that is not about 1: PrAC looks at
+its whole training split again and again (measured on the desk study)."""
+CHUNK = 20
+"""Optimiser steps between two looks at the clock."""
+
+# ---------------------------------------------------------------- which stages run
+
+State = Literal["runs", "may follow", "up to date", "not in studies"]
+
+
+def states(repo: "Repo", study: str) -> pd.DataFrame:
+    """One row a stage of the study: its state, and why. Readers of what runs may follow."""
+    stale, listed = out_of_date(repo), stages_of(repo, study)
+    following = readers(repo, stale.keys())
+    rows: list[tuple[str, State, str]] = []
+    for name in listed:
+        if name in stale:
+            rows.append((name, "runs", ", ".join(stale[name][:3])))
+        elif name in following:
+            rows.append((name, "may follow", "reads what runs"))
+        else:
+            rows.append((name, "up to date", ""))
+    if not listed:
+        rows.append((f"*@{study}", "not in studies", f"`make study STUDY={study}` runs it"))
+    return pd.DataFrame(rows, columns=["stage", "state", "why"])
+
+
+def to_train(found: pd.DataFrame, study: str, papers: Iterable[str]) -> list[str]:
+    """The papers whose training runs or may follow."""
+    idle = set(found.stage[found.state == "up to date"])
+    return [paper for paper in papers if f"{paper}_train@{study}" not in idle]
+
+
+def check_data(values: Spec) -> None:
+    """InputError for a data set that would first have to be fetched."""
+    for name in params.data_names(values):
+        near = prepared_path(name).exists() or (data_root() / f"{name}.npz").exists()
+        if name not in EMBEDDED and not near:
+            raise InputError(f"data: {name} is not here, run `ticketlab prepare STUDY` first")
+
+
+# ---------------------------------------------------------------- what is to be done
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of a paper's study that one net does: its image passes, and how fast it trains."""
+
+    net: str
+    passes: float
+    speed: Callable[[float], float]
+    """Image passes a second of one process, measured for so many seconds."""
+    training: float
+    """Image passes of one training."""
+    ticket: int
+    """Bytes of one ticket."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One paper of a study, planned."""
+
+    paper: str
+    study: str
+    units: int
+    """Units that are known before anything has run; others follow from their results."""
+    follow: bool
+    """Whether further units follow."""
+    trainings: float
+    passes: float
+    seconds: float
+    workers: int
+    bytes: float
+    device: str
+
+
+def plan(study: str, paper: str, values: Spec, seconds: float) -> Plan:
+    """How much work a paper's study is, its speed measured for about `seconds`."""
+    check_data(values)
+    found = jobs(values)
+    runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
+    workers = gpu.worker_count(runtime)
+    spent = sum(job.passes / job.speed(seconds / len(found)) for job in found)
+    spent *= BESIDE.get(paper, 1.0)
+    trainings = sum(job.passes / job.training for job in found)
+    units, follow = known_units(values)
+    tickets = sum(job.passes / job.training * job.ticket for job in found)
+    passes = STUDIES[paper].expected_passes(values)
+    device = gpu.describe(gpu.choose_device(runtime.device))
+    return Plan(
+        paper, study, units, follow, trainings, passes, spent / workers, workers, tickets, device
+    )
+
+
+def known_units(values: Spec) -> tuple[int, bool]:
+    """Units that a study starts with, and whether others follow from what they find."""
+    if isinstance(values, ColtParams):
+        return len(colt_study.search_units(values)), True
+    if isinstance(values, PracParams):
+        return len(prac_study.first_searches(values)), True
+    if isinstance(values, RstParams):
+        swapped = any("rst-lth-mask" in case.arms_at(level)
+                      for case in values.cases for level in case.levels)  # fmt: skip
+        return len(rst_study.first_units(values)), swapped
+    assert isinstance(values, PlantParams)
+    return len(planting_study.units(values)), False
+
+
+def jobs(values: Spec) -> list[Job]:
+    """The nets that a study trains, with their shares of its image passes."""
+    if isinstance(values, ColtParams):
+        passes = colt_study.expected_passes(values)
+        return [image_job(values, values, passes)]
+    if isinstance(values, PracParams):
+        main = prac_study.expected_passes(values.model_copy(update={"others": ()}))
+        found = [image_job(values, values, main)]
+        for other in values.others:
+            alone = values.model_copy(update={"others": (other,)})
+            share = prac_study.expected_passes(alone) - main
+            found.append(image_job(values, values.other(other), share))
+        return found
+    if isinstance(values, RstParams):
+        return [_rst_job(values, place) for place in range(len(values.cases))]
+    assert isinstance(values, PlantParams)
+    return [stack_job(values)]
+
+
+def _rst_job(values: RstParams, place: int) -> Job:
+    case = values.cases[place]
+    units = rst_study.first_units(values)
+    passes = sum(unit.passes for unit in units if unit.name.startswith(f"{case.name}/"))
+    if not place:  # the swap test, which has no units yet
+        passes += rst_study.expected_passes(values) - sum(unit.passes for unit in units)
+    return image_job(values, case, passes, case.finetune)
+
+
+# ---------------------------------------------------------------- how fast it is here
+
+
+def image_job(values: Any, setting: Any, passes: float, recipe: Recipe | None = None) -> Job:
+    """A net on images: `setting` has its data and model."""
+    recipe = recipe or setting.recipe
+    data = load(setting.data, gpu.start(values.runtime))
+    net = models.build(setting.model, data.shape, data.classes, 0)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+
+    def speed(seconds: float) -> float:
+        return image_speed(Net(net, values.runtime), data, recipe, seconds)
+
+    one = recipe.passes(len(data.train))
+    return Job(setting.model.name, passes, speed, one, size)
+
+
+def image_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> float:
+    """Image passes a second while training a net for about `seconds`, after a short warm-up."""
+    steps = min(CHUNK, recipe.iterations(len(data.train))[1])
+
+    def chunk() -> int:
+        train(net, data.train, data, recipe, seed=("plan",), until=Step(steps, "it"))
+        return steps * min(recipe.batch, len(data.train))
+
+    return _speed(chunk, net.device, seconds)
+
+
+def stack_job(values: PlantParams) -> Job:
+    """Plant 'n' Seek's stacked nets, on its largest grid's first cell."""
+    grid = values.grids[0]
+    bench = planting_arms.Bench(values, cases(grid)[0], values.seeds[0])
+    nets = max(1, len(grid.singleshot)) * len(grid.densities)
+    start, mask = bench.start("planted"), bench.dense()
+    x, y = bench.train
+    few, fit = values.fit.batch * CHUNK, values.fit.model_copy(update={"epochs": 1})
+    x, y = x[:few], y[:few]
+
+    def chunk() -> int:
+        stacked.train([start] * nets, [mask] * nets, x, y, bench.task.kind, fit, ("plan",))
+        return nets * len(x)
+
+    one = float(values.train * values.fit.epochs)
+    passes = planting_study.expected_passes(values)
+    return Job(
+        "planted net", passes, lambda s: _speed(chunk, bench.device, s), one, mask.total // 8 + 2000
+    )
+
+
+def _speed(chunk: Callable[[], int], device: torch.device, seconds: float) -> float:
+    """Passes a second of repeated chunks; the first one only warms up."""
+    chunk()
+    done, spent = 0, 0.0
+    while spent < seconds or not done:
+        with gpu.Stopwatch(device) as watch:
+            done += chunk()
+        spent += watch.seconds
+    return done / spent
+
+
+# ---------------------------------------------------------------- to print
+
+
+def table(plans: Sequence[Plan]) -> pd.DataFrame:
+    """One row a paper: units, trainings, passes in millions, minutes, most megabytes of tickets."""
+    rows = [
+        (one.paper, f"{one.units}{' and more' if one.follow else ''}", round(one.trainings),
+         f"{one.passes / 1e6:.1f} M", f"{one.seconds / 60:.1f}", f"{one.bytes / 1e6:.0f} MB")
+        for one in plans
+    ]  # fmt: skip
+    columns = ["paper", "units", "trainings", "image passes", "minutes", "tickets at most"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def summary(plans: Sequence[Plan], root: Path) -> str:
+    """The whole in one paragraph, with what the estimate stands on."""
+    minutes, size = sum(one.seconds for one in plans) / 60, sum(one.bytes for one in plans)
+    workers = " or ".join(sorted({str(one.workers) for one in plans}))
+    devices = " or ".join(sorted({one.device for one in plans}))
+    return (
+        f"training: about {minutes:.0f} minutes on {devices} with {workers} at once (image passes "
+        f"over the speed of a {PROBE_SECONDS:g}-second probe; notebooks not counted)\n"
+        f"disk: at most {size / 1e6:.0f} MB of tickets here and as much in DVC's cache, "
+        f"{shutil.disk_usage(root).free / 1e9:.0f} GB are free"
+    )
