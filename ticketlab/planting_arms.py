@@ -316,10 +316,11 @@ def pop(
     bench = Bench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=f"edge-popup {head}")
     start, kind = bench.start(mother), bench.task.kind
-    goals = [Goal(bench.density(wanted), variant == "annealed") for wanted in densities]
+    annealed, joint = variant.startswith("annealed"), variant.endswith("joint")
+    goals = [Goal(bench.density(wanted), annealed) for wanted in densities]
     nets = [stacked.cast(start, torch.float32, bench.device)] * len(goals)
     x, y = bench.train
-    found = edge_popup(nets, goals, x, y, kind, params.popup, (seed,), head)
+    found = edge_popup(nets, goals, x, y, kind, params.popup, (seed,), head, joint)
     rows = []
     for place, (wanted, goal) in enumerate(zip(densities, goals, strict=True)):
         masks = [turn[place].to("cpu") for turn in found.epochs]
