@@ -378,18 +378,16 @@ at its own scale (in its own net); that net, dense."""
 def check(setting: ConvSetting) -> None:
     """Refuse what can only be seen by building the nets, before anything is trained."""
     conv, bench = setting.conv, ConvBench(setting, 0)
-    for spec in (conv.ticket_model, conv.model):
-        model = bench.model(spec)
-        conv_planting.check_chain(
-            dict(model.named_parameters()), models.prunable(model, "conv_linear"), spec.name
-        )
-    names = bench.names(conv.model)
-    own, mother = bench.drawn(conv.ticket_model, "ticket"), bench.mother
-    if set(own) != set(mother):
+    own, mother = (bench.model(spec) for spec in (conv.ticket_model, conv.model))
+    ticket, weights = (dict(model.named_parameters()) for model in (own, mother))
+    for model, spec in ((own, conv.ticket_model), (mother, conv.model)):
+        names = models.prunable(model, "conv_linear")
+        conv_planting.check_chain(dict(model.named_parameters()), names, spec.name)
+    if set(ticket) != set(weights):
         raise InputError(
             f"conv.ticket_model: {conv.ticket_model.name!r} is not the mother's {conv.model.name!r}"
         )
-    conv_planting.plant_chain(own, mother, names, bench.random("plant"))
+    conv_planting.check_room(ticket, weights, models.prunable(mother, "conv_linear"))
     images = len(bench.data.train)
     for place, recipe in _recipes(conv).items():
         try:
@@ -402,10 +400,10 @@ def check(setting: ConvSetting) -> None:
         )
     if conv.probe > images:
         raise InputError(f"conv.probe: {conv.probe}, allowed: 1 to {images} (training images)")
-    total = sum(tensor.numel() for tensor in mother.values())
+    total = sum(tensor.numel() for tensor in weights.values())
     for wanted in (*conv.densities, *conv.popup_densities):
         saliency.kept_at(total, 1.0 if wanted == "gt" else wanted)
-    saliency.kept_at(sum(tensor.numel() for tensor in own.values()), conv.ticket_density)
+    saliency.kept_at(sum(tensor.numel() for tensor in ticket.values()), conv.ticket_density)
 
 
 def _recipes(conv: ConvParams) -> Mapping[str, Recipe]:

@@ -104,13 +104,13 @@ def plant_chain(
     weights, masks = {name: tensor.clone() for name, tensor in mother.items()}, {}
     sources = torch.arange(ticket[names[0]].shape[1])
     scale = torch.ones(len(sources), dtype=ticket[names[0]].dtype)
-    places, channels = [sources], len(sources)
+    places = [sources]
+    check_room(ticket, mother, names)
     for name in names:
         bias = bias_of(name)
         pixels = _pixels(ticket[name], len(sources))
-        _check_room(name, ticket[name], mother[name], pixels * len(sources), pixels * channels)
         sources = (pixels * sources[:, None] + torch.arange(pixels)).flatten()
-        scale, channels = scale.repeat_interleave(pixels), len(mother[name])
+        scale = scale.repeat_interleave(pixels)
         own = (weights[name], weights[bias])
         wanted = (ticket[name] / _over_inputs(scale, ticket[name]), ticket[bias])
         chosen = _channels(len(own[1]), len(wanted[1]), name == names[-1], random)
@@ -129,14 +129,20 @@ def _pixels(weight: Tensor, channels: int) -> int:
     return max(1, weight.shape[1] // channels) if weight.dim() == 2 else 1
 
 
-def _check_room(name: str, wanted: Tensor, own: Tensor, inputs: int, own_inputs: int) -> None:
-    if (wanted.shape[1], own.shape[1]) != (inputs, own_inputs):
-        raise InputError(f"{name}: {wanted.shape[1]} inputs for {inputs} channels, not a chain")
-    if wanted.shape[2:] != own.shape[2:] or any(
-        need > have for need, have in zip(wanted.shape[:2], own.shape[:2], strict=True)
-    ):
-        shapes = f"{tuple(own.shape)}, the ticket needs {tuple(wanted.shape)} or wider"
-        raise InputError(f"mother: {name} has shape {shapes}")
+def check_room(
+    ticket: Mapping[str, Tensor], mother: Mapping[str, Tensor], names: Sequence[str]
+) -> None:
+    """InputError unless both are chains of one kind and the mother is as wide in every layer."""
+    inputs, own_inputs = (state[names[0]].shape[1] for state in (ticket, mother))
+    for name in names:
+        wanted, own = ticket[name].shape, mother[name].shape
+        pixels = _pixels(ticket[name], inputs)
+        if (wanted[1], own[1]) != (pixels * inputs, pixels * own_inputs):
+            raise InputError(f"{name}: {wanted[1]} inputs for {inputs} channels, not a chain")
+        if wanted[2:] != own[2:] or wanted[0] > own[0] or wanted[1] > own[1]:
+            shapes = f"{tuple(own)}, the ticket needs {tuple(wanted)} or wider"
+            raise InputError(f"mother: {name} has shape {shapes}")
+        inputs, own_inputs = wanted[0], own[0]
 
 
 def _over_inputs(values: Tensor, weight: Tensor) -> Tensor:
