@@ -59,7 +59,7 @@ FLOORS = [
     {"prac_report", "colt_report", "planting_report", "rst_report"},
     {"conv_report"},
     {"planting_metrics"},
-    {"prac_figures", "colt_figures", "planting_figures", "rst_figures"},
+    {"prac_figures", "colt_figures", "planting_figures", "conv_figures", "rst_figures"},
     {"notebook"},
     {"cli"},
 ]

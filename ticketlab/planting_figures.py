@@ -13,7 +13,6 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ticketlab import planting, stacked
-from ticketlab.conv_report import MISSING, STRONG
 from ticketlab.figures import PALETTE, Look, curves, look
 from ticketlab.planting.tasks import helix_curve
 from ticketlab.planting_params import PlantParams
@@ -330,70 +329,4 @@ def visible(audits: pd.DataFrame) -> Figure:
     ax.set_xticks(range(len(tasks)), tasks)
     ax.set(ylabel="AUROC", ylim=(0.3, 1.05), title="Can planted entries be told from the others?")
     ax.legend(fontsize=8, ncols=2)
-    return figure
-
-
-# ---------------------------------------------------------------- the convolutional part
-
-
-def conv(table: pd.DataFrame) -> Figure:
-    """Accuracy against density in the convolutional mother: without training, and trained.
-
-    Dotted: the same search where nothing is planted. Without this part, a page that says so.
-    """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8 if len(table) else 1.2), sharey=True)
-    if table.empty:
-        for ax in axes:
-            ax.axis("off")
-        figure.suptitle(f"convolutional ticket: {MISSING}")
-        return figure
-    rows = table.assign(arm=table.regime + " " + table.method)
-    rows = rows[rows.regime != "controls"]
-    popped = rows.regime.isin(STRONG)
-    for ax, part, column in (
-        (axes[0], rows[popped], "per_output"),
-        (axes[1], rows[~popped], "weak"),
-    ):
-        _conv_panel(ax, part.assign(y=part[column].astype(float)))
-        ax.axhline(table.ticket.mean(), color="k", ls="--", lw=1, label="planted ticket")
-    known = table[(table.method == "oracle") & table.weak.notna()]
-    if len(known):
-        words = {"label": "planted ticket, trained", "color": "0.45", "ls": "-.", "lw": 1.2}
-        axes[1].axhline(known.weak.astype(float).mean(), **words)
-    axes[0].set(title="edge-popup, no weight trained", ylabel="accuracy (%)")
-    axes[1].set(title="pruned and trained")
-    for ax in axes:
-        ax.set(xscale="log", xlabel="density (share kept)")
-        ax.legend(fontsize=7)
-    return figure
-
-
-def _conv_panel(ax: Axes, rows: pd.DataFrame) -> None:
-    styles = look(sorted(set(rows.arm)))
-    curves(ax, rows[rows.mother == "planted"], "density", "y", styles, "label")
-    bare = rows[rows.mother == "unplanted"]
-    for arm, style in styles.items():
-        means = bare[bare.arm == arm].groupby("label")[["density", "y"]].mean()
-        means = means.sort_values("density")
-        ax.plot(means.density, means.y, ":", color=style["color"], lw=1.4)
-
-
-def conv_popup(learning: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Edge-popup's accuracy after each epoch in the planted convolutional mother, by density."""
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8 if len(learning) else 1.2), sharey=True)
-    if learning.empty:
-        for ax in axes:
-            ax.axis("off")
-        figure.suptitle(f"edge-popup on convolutions: {MISSING}")
-        return figure
-    rows = learning[learning.mother == "planted"]
-    rows = rows.assign(arm=rows.method + ", density " + rows.label.astype(str))
-    for ax, regime in zip(axes, STRONG, strict=True):
-        curves(ax, rows[rows.regime == regime], "epoch", "score", look(sorted(set(rows.arm))),
-               "epoch")  # fmt: skip
-        ax.axhline(table.ticket.mean(), color="k", ls="--", lw=1, label="planted ticket")
-        words = {"popup": "weights as they are", "popup_even": "signals kept even"}[regime]
-        ax.set(title=f"edge-popup, {words}", xlabel="epoch")
-        ax.legend(fontsize=7)
-    axes[0].set_ylabel("accuracy (%)")
     return figure
