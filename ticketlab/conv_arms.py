@@ -71,14 +71,15 @@ class ConvBench:
         """The architecture; its weights are to be replaced."""
         return models.build(spec, self.data.shape, self.data.classes, 0)
 
-    def names(self, spec: ModelSpec) -> tuple[str, ...]:
-        """The weights of a chain in order, each with a bias of its own."""
-        return models.prunable(self.model(spec), "conv_linear")
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The weights of the chain in order, each with a bias of its own; of both nets."""
+        return models.prunable(self.model(self.conv.ticket_model), "conv_linear")
 
     def drawn(self, spec: ModelSpec, *stream: object) -> State:
         """Initial weights, He-scaled with non-zero biases; float64, on the CPU."""
         like = dict(self.model(spec).named_parameters())
-        return conv_planting.chain_mother(like, self.names(spec), self.random(*stream))
+        return conv_planting.chain_mother(like, self.names, self.random(*stream))
 
     def random(self, *stream: object) -> torch.Generator:
         """A generator of this seed."""
@@ -105,7 +106,7 @@ class ConvBench:
     @cached_property
     def planted(self) -> PlantedChain:
         """The mother with the ticket planted in it."""
-        names = self.names(self.conv.model)
+        names = self.names
         return conv_planting.plant_chain(self.ticket, self.mother, names, self.random("plant"))
 
     def start(self, mother: Mother) -> State:
@@ -175,7 +176,7 @@ def seek_mask(
                 for n, w in trained.items()
             }
         mask = prune(bench, net, method, trained, mask, density ** (turn / conv.rounds))
-        collapsed = collapsed or (None if reaches(mask, bench.names(conv.model)) else turn)
+        collapsed = collapsed or (None if reaches(mask, bench.names) else turn)
     return mask, collapsed
 
 
@@ -204,7 +205,7 @@ def strong(bench: ConvBench, net: Net) -> dict[str, float]:
 
 def describe(bench: ConvBench, mask: Mask, label: str) -> dict[str, Any]:
     """The mask in numbers: entries kept and connected, density by tensor, share planted."""
-    mask, names = mask.to("cpu"), bench.names(bench.conv.model)
+    mask, names = mask.to("cpu"), bench.names
     live = conv_planting.chain_connected(mask, names)
     return {
         "label": label, "density": bench.density("gt") if label == "gt" else float(label),
@@ -268,7 +269,7 @@ def plant(setting: ConvSetting, seed: int, found: Known) -> Result:
 
 def visible(bench: ConvBench) -> list[dict[str, Any]]:
     """Planted against other entries of each tensor, in standard deviations of the mother."""
-    planted, names = bench.planted, bench.names(bench.conv.model)
+    planted, names = bench.planted, bench.names
     scales = conv_planting.chain_deviations(planted.weights, names)
     sizes = conv_planting.chain_in_deviations(planted.weights, scales)
     return [
@@ -315,7 +316,7 @@ def pop_all(
     """Edge-popup at all densities; `curve` is the raw accuracy after each epoch."""
     bench = ConvBench(setting, seed, found)
     conv, start, rows = bench.conv, bench.start(mother), []
-    names = bench.names(conv.model)
+    names = bench.names
     for wanted in densities:
         progress.label(task="conv", seed=seed, mother=mother, popup=variant, density=wanted)
         net, goal = bench.net(conv.model, start), Goal(bench.density(wanted), variant == "annealed")
