@@ -14,12 +14,11 @@ def found(table: pd.DataFrame) -> Figure:
 
     Dotted: the same search where nothing is planted. Without this part, a page that says so.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8 if len(table) else 1.2), sharey=True)
     if table.empty:
-        for ax in axes:
-            ax.axis("off")
+        figure = plt.figure(figsize=(12, 1.2))
         figure.suptitle(f"convolutional ticket: {MISSING}")
         return figure
+    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), sharey=True)
     rows = table.assign(arm=table.regime + " " + table.method)
     rows = rows[rows.regime != "controls"]
     popped = rows.regime.isin(STRONG)
@@ -36,7 +35,7 @@ def found(table: pd.DataFrame) -> Figure:
     axes[0].set(title="edge-popup, no weight trained", ylabel="accuracy (%)")
     axes[1].set(title="pruned and trained")
     for ax in axes:
-        ax.set(xscale="log", xlabel="density (share kept)")
+        ax.set(xscale="log", xlabel="density (share kept)", ylim=(0, 100))
         ax.legend(fontsize=7)
     return figure
 
@@ -54,20 +53,22 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
 
 def popup(learning: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Edge-popup's accuracy after each epoch in the planted convolutional mother, by density."""
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8 if len(learning) else 1.2), sharey=True)
     if learning.empty:
-        for ax in axes:
-            ax.axis("off")
+        figure = plt.figure(figsize=(12, 1.2))
         figure.suptitle(f"edge-popup on convolutions: {MISSING}")
         return figure
     rows = learning[learning.mother == "planted"]
+    regimes = [regime for regime in STRONG if regime in set(rows.regime)]
+    figure, grid = plt.subplots(
+        1, len(regimes), figsize=(6 * len(regimes), 3.8), sharey=True, squeeze=False
+    )
     rows = rows.assign(arm=rows.method + ", density " + rows.label.astype(str))
-    for ax, regime in zip(axes, STRONG, strict=True):
+    for ax, regime in zip(grid[0], regimes, strict=True):
         curves(ax, rows[rows.regime == regime], "epoch", "score", look(sorted(set(rows.arm))),
                "epoch")  # fmt: skip
         ax.axhline(table.ticket.mean(), color="k", ls="--", lw=1, label="planted ticket")
         words = {"popup": "weights as they are", "popup_even": "signals kept even"}[regime]
-        ax.set(title=f"edge-popup, {words}", xlabel="epoch")
+        ax.set(title=f"edge-popup, {words}", xlabel="epoch", ylim=(0, 100))
         ax.legend(fontsize=7)
-    axes[0].set_ylabel("accuracy (%)")
+    grid[0][0].set_ylabel("accuracy (%)")
     return figure
