@@ -22,7 +22,7 @@ from ticketlab.results import Result
 from ticketlab.saliency import CRITERIA, Rule
 from ticketlab.spec import InputError, Spec
 from ticketlab.tickets import Ticket, state_digest
-from ticketlab.training import Net, Recipe, State, Track, evaluate, predict, train
+from ticketlab.training import Net, Recipe, State, Step, Track, evaluate, predict, train
 
 Mother = Literal["planted", "unplanted"]
 Regime = Literal["singleshot", "multishot"]
@@ -392,7 +392,7 @@ def check(setting: ConvSetting) -> None:
     images = len(bench.data.train)
     for place, recipe in _recipes(conv).items():
         try:
-            recipe.check(images, conv.recipe.warmup)
+            recipe.check(images, Step(0, "it"))
         except InputError as error:
             raise InputError(f"conv.{place}: {error}") from None
     if conv.popup_recipe.optimizer != "sgd":

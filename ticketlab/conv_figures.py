@@ -53,11 +53,11 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
 
 def popup(learning: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Edge-popup's accuracy after each epoch in the planted convolutional mother, by density."""
-    if learning.empty:
+    rows = learning if learning.empty else learning[learning.mother == "planted"]
+    if rows.empty:
         figure = plt.figure(figsize=(12, 1.2))
         figure.suptitle(f"edge-popup on convolutions: {MISSING}")
         return figure
-    rows = learning[learning.mother == "planted"]
     regimes = [regime for regime in STRONG if regime in set(rows.regime)]
     figure, grid = plt.subplots(
         1, len(regimes), figsize=(6 * len(regimes), 3.8), sharey=True, squeeze=False
