@@ -9,7 +9,16 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ticketlab import masks, models, saliency
-from ticketlab.conv_planting import PlantedChain, plant_chain
+from ticketlab.conv_planting import (
+    PlantedChain,
+    bias_of,
+    chain_connected,
+    chain_deviations,
+    chain_mother,
+    check_chain,
+    plant_chain,
+)
+from ticketlab.masks import Mask
 from ticketlab.planting import hide
 from ticketlab.training import State
 
@@ -17,10 +26,10 @@ SHAPE = (1, 16, 16)
 
 
 def chain(
-    width: int, seed: int
+    width: int, seed: int, name: str = "vgg16"
 ) -> tuple[State, tuple[str, ...], Callable[[State, Tensor], Tensor]]:
-    """A VGG-16 without batch-norm in float64: its state, its weights' names, its function."""
-    spec = models.ModelSpec(name="vgg16", width=width, init="kaiming_normal")
+    """A chain without batch-norm in float64: its state, its weights' names, its function."""
+    spec = models.ModelSpec(name=name, width=width, init="kaiming_normal")
     model = models.build(spec, SHAPE, 10, seed).double()
     state = {name: tensor.detach() for name, tensor in model.named_parameters()}
     names = models.prunable(model, "conv_linear")
@@ -94,3 +103,60 @@ def test_a_narrow_mother_is_one_line(width: int, one_line: Message) -> None:
     assert "not a chain" in one_line(
         lambda: plant_chain(ticket, chain(5, 2)[0], reverse, torch.Generator())
     )
+
+
+@pytest.mark.parametrize("name", ["conv2", "conv6", "vgg16"])
+def test_chains_may_flatten_their_images(name: str) -> None:
+    """Conv-6 has linear layers after its images: each channel is several inputs of the first."""
+    small, names, function = chain(2, 1, name)
+    mother, _, wide = chain(5, 2, name)
+    ticket = sparse(small, names, 0.5)
+    found = plant_chain(ticket, mother, names, torch.Generator().manual_seed(0))
+    x = torch.randn(10, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted, ours = function(ticket, x), wide(found.ticket(), x) / found.factor
+    assert float(wanted.std(0).max()) > 0 and found.factor > 0
+    assert float((ours - wanted).abs().max() / wanted.abs().max()) < 1e-6
+    assert found.mask.alive == sum(int((tensor != 0).sum()) for tensor in ticket.values())
+
+
+def test_the_mother_is_he_scaled_with_biases_that_shrink() -> None:
+    like, names, _ = chain(8, 0)
+    scales = chain_deviations(like, names)
+    drawn = chain_mother(like, names, torch.Generator().manual_seed(0))
+    assert list(drawn) == [part for name in names for part in (name, bias_of(name))]
+    for name in names[3:]:
+        assert float(drawn[name].std()) == pytest.approx(scales[name], rel=0.15)
+    assert scales[bias_of(names[0])] == pytest.approx(0.06 * (2 / 9) ** 0.5)
+    biases = [scales[bias_of(name)] for name in names]
+    assert biases == sorted(biases, reverse=True)
+
+
+def test_entries_off_every_path_are_not_connected() -> None:
+    state, names, _ = chain(2, 0, "conv2")
+    full = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in state.items()})
+    assert chain_connected(full, names) == full
+    second, third = names[1], names[2]
+    layers = {name: keep.clone() for name, keep in full.items()}
+    layers[second][0] = False  # nothing comes into this channel
+    live = chain_connected(Mask(layers), names)
+    pixels = layers[third].shape[1] // 2
+    assert not bool(live[third][:, :pixels].any()) and bool(live[third][:, pixels:].all())
+    assert bool(live[bias_of(second)].all())  # an output still sees its bias
+    layers = {name: keep.clone() for name, keep in full.items()}
+    layers[third][:, pixels:] = False  # no output sees the other
+    live = chain_connected(Mask(layers), names)
+    assert not bool(live[second][1].any()) and not bool(live[bias_of(second)][1])
+    layers[second][:] = False
+    assert not bool(chain_connected(Mask(layers), names)[names[0]].any())
+
+
+def test_what_is_no_chain_is_refused(one_line: Message) -> None:
+    for name in ("vgg16_bn", "resnet8", "conv3"):
+        model = models.build(models.ModelSpec(name=name), SHAPE, 10, 0)
+        state, names = dict(model.named_parameters()), models.prunable(model, "conv_linear")
+        refusal = one_line(lambda s=state, n=names, m=name: check_chain(s, n, m))
+        assert repr(name) in refusal and "vgg16" in refusal
+    for name in ("vgg16", "conv2", "conv4", "conv6"):
+        model = models.build(models.ModelSpec(name=name, width=2), SHAPE, 10, 0)
+        names = models.prunable(model, "conv_linear")
+        check_chain(dict(model.named_parameters()), names, name)

@@ -25,7 +25,7 @@ GRIDS: list[dict[str, Any]] = [
     },
     {
         "tasks": ["relu"], "widths": [24], "densities": ["gt", 0.5],
-        "mothers": ["planted", "unbiased"], "popup": ["plain", "annealed"],
+        "mothers": ["planted", "unbiased"], "popup": ["plain", "annealed", "annealed_joint"],
         "heads": ["linear", "softmax"], "seeds": [0, 1, 2],
     },
 ]  # fmt: skip
@@ -147,6 +147,10 @@ def test_metrics_answer_every_claim(results: dict[str, Result]) -> None:
     assert verdicts["pns-S6"].evidence is not None and verdicts["pns-S5"].evidence is not None
     assert verdicts["pns-S5"].evidence.n == 3
     released = numbers["popup"]["relu_released_shortfall"]
+    assert numbers["popup"]["relu_gt_found_joint_unbiased"]["n"] == 3
+    assert numbers["popup"]["relu_gt_found_joint_unplanted"] is None
+    assert set(numbers["conv"].values()) == {None}
+    assert numbers["visible"]["circle_norm"]["n"] == 1
     assert released["mean"] > 1 and numbers["popup"]["relu_gt_found_released"]["mean"] == 0
 
 
@@ -167,6 +171,7 @@ def test_tables_and_figures_can_be_made(results: dict[str, Result]) -> None:
     ]  # fmt: skip
     one = bench()
     figures += [draw.ticket(one.planted), draw.hidden({"paper": one.planted})]
+    figures += [draw.visible(report.audit_table(results))]
     for figure in figures:
         figure.canvas.draw()
         draw.plt.close(figure)
@@ -204,7 +209,7 @@ def test_bad_parameters_are_refused_in_one_line(one_line: Message) -> None:
 def test_a_cut_of_every_block_of_the_study_starts(block: str) -> None:
     whole = params.load_paper(block, "plant_n_seek")
     assert isinstance(whole, PlantParams)
-    planting_study.check(whole)
+    planting_study.check(whole.model_copy(update={"conv": None}))  # its images are not here
     units = planting_study.units(whole)
     small = {"train": 100, "test": 50, "rounds": 1, "round_epochs": 1, "score_rounds": 2}
     kinds = {"singleshot": 0, "multishot": 0, "popup": 0}

@@ -193,6 +193,60 @@ def test_bad_criteria_and_densities_are_one_line(one_line: Message) -> None:
         assert words in refusal and repr(criterion.__name__) in refusal
 
 
+# In one call, on any model of the bench
+
+MODELS = {
+    "lenet_300_100": {}, "mlp": {"width": 20}, "conv2": {"width": 4}, "conv3": {"width": 4},
+    "resnet8": {"width": 4}, "vgg16": {"width": 2}, "vgg16_bn": {"width": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_criterion_works_on_any_model_in_one_call(name: str) -> None:
+    spec = models.ModelSpec.model_validate({"name": name} | MODELS[name])
+    model = models.build(spec, (1, 16, 16), 10, 0)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    dense = masks.ones(model, models.prunable(model, "conv_linear"))
+    x, y = torch.randn(12, 1, 16, 16, generator=seeded()), torch.arange(12) % 10
+    for criterion in CRITERIA:
+        half = saliency.prune_model(model, dense, criterion, 0.5, x, y, seeded())
+        assert half.alive == saliency.kept_at(dense.total, 0.5), criterion
+        scores = saliency.score(model, half, criterion, x, y, seeded())
+        assert all(scores[n].shape == keep.shape for n, keep in dense.items())
+        assert all(bool(scores[n].isfinite().all()) for n in dense), criterion
+        fewer = saliency.prune_model(model, half, criterion, 0.1, x, y, seeded(), rounds=3)
+        assert half.contains(fewer) and fewer.alive == saliency.kept_at(dense.total, 0.1)
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_a_call_is_the_same_as_its_parts_and_refuses_in_one_line(one_line: Message) -> None:
+    model = small_net().model
+    dense = masks.ones(model, models.prunable(model, "conv"))
+    x, y = torch.randn(8, 1, 14, 14, generator=seeded()), torch.arange(8) % 10
+    probe = saliency.probe_model(model, x, y)
+    weights = {n: p.detach() for n, p in model.named_parameters()}
+    assert saliency.prune_model(model, dense, "snip", 0.2, x, y) == prune_to(
+        saliency.snip, probe, weights, dense, 0.2
+    )
+    assert saliency.prune_model(model, dense, saliency.snip, 0.2, x, y).density == pytest.approx(
+        0.2, abs=1e-3
+    )
+    assert "'magnitud'" in one_line(lambda: saliency.score(model, dense, "magnitud", x, y))
+    assert "no generator" in one_line(lambda: saliency.score(model, dense, "random", x, y))
+    other = Mask({"nowhere": torch.ones(3, dtype=torch.bool)})
+    assert "nowhere" in one_line(lambda: saliency.score(model, other, "magnitude", x, y))
+
+    def broken(probe: Probe, weights: State, mask: Mask) -> Scores:
+        return {name: weights[name] * float("nan") for name in mask}
+
+    for call in (
+        lambda: saliency.score(model, dense, broken, x, y),
+        lambda: saliency.prune_model(model, dense, broken, 0.5, x, y),
+    ):
+        assert "NaN" in one_line(call)
+
+
 # U7: edge-popup
 
 
@@ -255,3 +309,30 @@ def test_first_scores_are_uniform_by_fan_in_with_zero_biases() -> None:
     blocks = stack.blocks(popup.first_scores(stack, gpu.generator("cpu", 0)))
     assert float(blocks[0].abs().max()) <= 0.5 and float(blocks[0].abs().max()) > 0.45
     assert not blocks[1].any() and torch.equal(blocks[0][0], blocks[0][1])
+
+
+def test_joint_ranking_gives_a_layer_one_share_and_may_leave_no_bias() -> None:
+    net = stacked.cast(planting.mother((4, 50, 3), seeded()), torch.float32)
+    stack = stacked.Stack([net, net], [planting.nonzeros(net)] * 2)
+    scores = popup.first_scores(stack, gpu.generator("cpu", 0), joint=True)
+    bounds = [float(block.abs().max()) for block in stack.blocks(scores)]
+    assert bounds[1] > (6 / 4) ** 0.5 * 0.9 and bounds[3] <= (6 / 50) ** 0.5
+    kept = stack.blocks(popup.select(stack, scores, [0.5, 0.1], joint=True))
+    for weight, bias in zip(kept[::2], kept[1::2], strict=True):
+        count = weight.shape[1] + bias.shape[1]
+        for row, density in enumerate((0.5, 0.1)):
+            have = int(weight[row].sum() + bias[row].sum())
+            assert have == saliency.popup_kept(count, density)
+    apart = stack.blocks(scores.clone())
+    for bias in apart[1::2]:
+        bias.zero_()
+    none = stack.blocks(
+        popup.select(stack, torch.cat([b.flatten() for b in apart]), [0.5] * 2, True)
+    )
+    assert not any(bool(bias.any()) for bias in none[1::2])
+    x, y = (t.float() for t in planting.sample("relu", 100, 0.0, seeded(1)))
+    small = stacked.cast(planting.mother((1, 20, 1), seeded()), torch.float32)
+    fit = PopupFit(batch=50, epochs=2)
+    found = edge_popup([small], [Goal(0.3)], x, y, "regression", fit, (0,), joint=True)
+    layer = [int(found.masks[0][n].sum()) for n in ("weight1", "bias1")]
+    assert sum(layer) == saliency.popup_kept(40, 0.3)

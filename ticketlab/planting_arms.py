@@ -318,10 +318,11 @@ def pop(
     bench = Bench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=f"edge-popup {head}")
     start, kind = bench.start(mother), bench.task.kind
-    goals = [Goal(bench.density(wanted), variant == "annealed") for wanted in densities]
+    annealed, joint = variant.startswith("annealed"), variant.endswith("joint")
+    goals = [Goal(bench.density(wanted), annealed) for wanted in densities]
     nets = [stacked.cast(start, torch.float32, bench.device)] * len(goals)
     x, y = bench.train
-    found = edge_popup(nets, goals, x, y, kind, params.popup, (seed,), head)
+    found = edge_popup(nets, goals, x, y, kind, params.popup, (seed,), head, joint)
     rows = []
     for place, (wanted, goal) in enumerate(zip(densities, goals, strict=True)):
         masks = [turn[place].to("cpu") for turn in found.epochs]
@@ -339,15 +340,19 @@ def audit_planting(params: PlantParams, case: Case, audits: int) -> Result:
     """How visible and how judgeable the ticket is in each planting mode; trains nothing.
 
     Per mode and seed: entries beyond any random weight, exact zeros, the ticket's own strong
-    scores. For the first seeds also how the criteria rank the planted entries, and how many
-    entries GraSP keeps at half density by the released rule.
+    scores, and how well a classifier that saw the other seeds tells the ticket's entries. For the
+    first seeds also how the criteria rank the planted entries, and how many entries GraSP keeps at
+    half density by the released rule.
     """
     rows, ranks = [], []
-    for mode, seed in product(get_args(planting.Mode), range(audits)):
-        bench = Bench(params.model_copy(update={"mode": mode}), case, seed)
-        rows.append({"mode": mode, "seed": seed} | audit_row(bench))
-        if seed < 3:
-            ranks += [{"mode": mode, "seed": seed} | row for row in rank_rows(bench)]
+    for mode in get_args(planting.Mode):
+        chosen = params.model_copy(update={"mode": mode})
+        benches = [Bench(chosen, case, seed) for seed in range(audits)]
+        areas = planting.detectability([bench.planted for bench in benches])
+        for seed, (bench, area) in enumerate(zip(benches, areas, strict=True)):
+            rows.append({"mode": mode, "seed": seed} | audit_row(bench) | {"auroc": area})
+            if seed < 3:
+                ranks += [{"mode": mode, "seed": seed} | row for row in rank_rows(bench)]
     return Result({"head": case.model_dump(), "rows": rows, "ranks": ranks})
 
 

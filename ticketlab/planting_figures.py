@@ -311,3 +311,22 @@ def cost(board: pd.DataFrame) -> Figure:
     figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=8)
     figure.tight_layout(rect=(0, 0.09, 1, 1))
     return figure
+
+
+def visible(audits: pd.DataFrame) -> Figure:
+    """How well a classifier that knows other seeds tells planted entries, by task and mode."""
+    figure, ax = plt.subplots(figsize=(7, 3.4))
+    tasks, modes = sorted(set(audits.task)), sorted(set(audits["mode"]))
+    for shift, (mode, style) in zip(np.linspace(-0.2, 0.2, len(modes)), look(modes).items(),
+                                    strict=True):  # fmt: skip
+        rows = audits[audits["mode"] == mode]
+        places = [tasks.index(task) + shift for task in rows.task]
+        ax.plot(places, rows.auroc, style["marker"], color=style["color"], ms=4, alpha=0.4)
+        means = rows.groupby("task").auroc.mean().reindex(tasks)
+        ax.plot(np.arange(len(tasks)) + shift, means, "_", color=style["color"], ms=26, mew=2.5,
+                label=f"{mode} (n = {rows.seed.nunique()})")  # fmt: skip
+    ax.axhline(0.5, color="0.4", ls="--", lw=1, label="blind")
+    ax.set_xticks(range(len(tasks)), tasks)
+    ax.set(ylabel="AUROC", ylim=(0.3, 1.05), title="Can planted entries be told from the others?")
+    ax.legend(fontsize=8, ncols=2)
+    return figure

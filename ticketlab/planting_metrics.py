@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ticketlab.claims import interval
+from ticketlab.conv_report import conv_metrics
 from ticketlab.planting_params import PlantParams
 from ticketlab.planting_report import Results, audit_table, of_main, scores_table
 
@@ -41,7 +42,8 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
         "popup": popup_metrics(main),
         "controls": control_metrics(main),
         "audit": audit_metrics(audits),
-        "conv": {"popup_shortfall": None},
+        "visible": visible_metrics(audits),
+        "conv": conv_metrics(results),
         "scores": score_intervals(every),
     }
 
@@ -192,6 +194,8 @@ def strong_metrics(rows: pd.DataFrame) -> dict[str, Found]:
 
 def popup_metrics(main: pd.DataFrame) -> dict[str, Found]:
     """C9, second half: edge-popup, plain and annealed, with the linear and the released head."""
+    joint = main[main.method == "annealed_joint"]
+    main = arms(main, method=("plain", "annealed"))
     linear = arms(main, regime="popup_linear", mother="planted")
     released = arms(main, regime="popup_softmax", mother="planted")
     circle = arms(linear, task="circle")
@@ -215,6 +219,13 @@ def popup_metrics(main: pd.DataFrame) -> dict[str, Found]:
         "helix_linear_shortfall": shortfall(arms(moderate, task="helix"), "per_output_margin"),
         **{f"relu_gt_found_{mother}": share(rows, _is_found) for mother, rows in starts.items()},
         "relu_gt_found_released": share(arms(released, **annealed), _is_found),
+        **{
+            f"relu_gt_found_joint_{mother}": share(
+                arms(joint, task="relu", label="gt", regime="popup_linear", mother=mother),
+                _is_found,
+            )
+            for mother in starts
+        },
     }
 
 
@@ -251,13 +262,28 @@ def control_metrics(main: pd.DataFrame) -> dict[str, Found]:
 def audit_metrics(audits: pd.DataFrame) -> dict[str, Found]:
     """What the released planting and the released GraSP do, on Circle."""
     if audits.empty:
-        return {"released_factors_cost": None, "grasp_lost": None, "loud_seeds": None}
+        names = ("released_factors_cost", "grasp_lost", "loud_seeds", "released_minus_norm_auroc")
+        return dict.fromkeys(names)
     rows = arms(audits, task="circle", mode="authors")
     known = rows.assign(cost=100 * (rows.score - rows.raw), lost=50 - 100 * rows.grasp_kept)
     return {
         "released_factors_cost": over_seeds(each_seed(known, "cost", "mean")),
         "grasp_lost": over_seeds(each_seed(known, "lost", "mean")),
         "loud_seeds": share(rows, lambda r: r.loud > 0),
+        "released_minus_norm_auroc": minus(
+            each_seed(rows, "auroc", "mean"),
+            each_seed(arms(audits, task="circle", mode="norm"), "auroc", "mean"),
+        ),
+    }
+
+
+def visible_metrics(audits: pd.DataFrame) -> dict[str, Found]:
+    """By task and planting mode, how well a classifier tells planted entries (AUROC; 0.5: not)."""
+    if audits.empty:
+        return {}
+    return {
+        f"{task}_{mode}": over_seeds(each_seed(rows, "auroc", "mean"))
+        for (task, mode), rows in audits.groupby(["task", "mode"], sort=True)
     }
 
 

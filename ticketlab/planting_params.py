@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ticketlab import planting
+from ticketlab.data import DataSpec
 from ticketlab.gpu import Runtime
+from ticketlab.models import ModelSpec
 from ticketlab.popup import PopupFit
 from ticketlab.spec import Spec
 from ticketlab.stacked import Fit, Head
+from ticketlab.training import Fraction, Recipe, Seeds, Step, StepField
 
 Density = float | Literal["gt"]
 Mother = Literal["planted", "unplanted", "unbiased"]
@@ -17,7 +20,10 @@ Mother = Literal["planted", "unplanted", "unbiased"]
 one trace of planting that edge-popup cannot get rid of where it is missing."""
 Method = Literal["random", "magnitude", "snip", "grasp", "grasp_local", "synflow", "synflow_rounds"]
 """`synflow_rounds` scores many times; `grasp_local` gives each tensor its own share."""
-Variant = Literal["plain", "annealed"]
+Variant = Literal["plain", "annealed", "plain_joint", "annealed_joint"]
+"""`joint` ranks weights and biases of a layer together; else each tensor keeps its own share."""
+Gain = Literal["none", "even"]
+"""`even` multiplies the frozen weights so that signals stay as large as without a mask."""
 
 
 class Grid(Spec):
@@ -37,6 +43,53 @@ class Grid(Spec):
     """Also train the dense net, the planted ticket and its controls."""
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None
     """Seeds of this grid's own; None is the study's."""
+
+
+class ConvParams(Spec):
+    """The convolutional part: a ticket is trained in a net of its own, planted, and sought."""
+
+    seeds: Seeds | None = None
+    """None is the study's."""
+    data: DataSpec
+    model: ModelSpec
+    """The mother: a chain of biased layers without batch-norm (vgg16, conv2, conv4, conv6)."""
+    ticket_model: ModelSpec
+    """The net that the ticket is found and trained in: the same architecture, no wider."""
+    ticket_method: Method = "synflow"
+    ticket_density: Fraction
+    """Weights and biases kept of the ticket's own net."""
+    recipe: Recipe
+    rounds: int = Field(default=5, ge=1)
+    round_length: StepField = Step(2, "ep")
+    """Multishot: trainings, each followed by a pruning to density^(r/rounds) and a reset."""
+    probe: int = Field(default=100, ge=1)
+    """Training images that SNIP and GraSP score on, as one batch."""
+    mothers: Annotated[
+        tuple[Literal["planted", "unplanted"], ...], Field(strict=False, min_length=1)
+    ] = ("planted", "unplanted")
+    densities: Annotated[tuple[Density, ...], Field(strict=False, min_length=1)] = ("gt", 0.1, 0.5)
+    """"gt" is the ticket's own: planted weights and biases over all of the mother's."""
+    singleshot: Annotated[tuple[Method, ...], Field(strict=False)] = ()
+    multishot: Annotated[tuple[Method, ...], Field(strict=False)] = ()
+    popup: Annotated[tuple[Literal["plain", "annealed"], ...], Field(strict=False)] = ()
+    gains: Annotated[tuple[Gain, ...], Field(strict=False, min_length=1)] = ("none",)
+    popup_densities: Annotated[tuple[Density, ...], Field(strict=False, min_length=1)] = ("gt", 0.5)
+    popup_recipe: Recipe
+    levels: int = Field(default=5, ge=1)
+    """Edge-popup runs its recipe so many times, annealed at density^(k/levels)."""
+    joint: bool = True
+    """Edge-popup ranks weights and biases of a layer together, as released for VGG-16."""
+    controls: bool = True
+    """Also train the dense net, the planted ticket and its controls."""
+
+
+class ConvSetting(Spec):
+    """What a unit of the convolutional part sees of the study's parameters."""
+
+    conv: ConvParams
+    score_rounds: int
+    as_released: bool
+    runtime: Runtime
 
 
 class PlantParams(Spec):
@@ -60,6 +113,8 @@ class PlantParams(Spec):
     audits: int = Field(default=20, ge=1)
     """Seeds of the planting audit, which trains nothing."""
     grids: Annotated[tuple[Grid, ...], Field(strict=False, min_length=1)]
+    conv: ConvParams | None = None
+    """The convolutional part; None leaves it out."""
     runtime: Runtime = Runtime()
 
 

@@ -64,7 +64,8 @@ def scores_table(results: Results) -> pd.DataFrame:
 
 
 def _with_rows(results: Results) -> list[Result]:
-    return [result for name, result in results.items() if not name.startswith("audit/")]
+    apart = ("audit/", "conv/")
+    return [result for name, result in results.items() if not name.startswith(apart)]
 
 
 def _scored(
@@ -222,7 +223,8 @@ def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
     rows = audits.assign(loud=100.0 * (audits.loud > 0))
     columns = {
         "loud": "seeds with a weight beyond 6 sigma (%)", "largest": "largest |w| / sigma",
-        "zeros": "exact zeros", "factor_spread": "output factors, largest / smallest",
+        "zeros": "exact zeros", "auroc": "AUROC of a classifier",
+        "factor_spread": "output factors, largest / smallest",
         "raw": "ticket's strong score, raw", "score": "factors divided out",
     }  # fmt: skip
     found = rows.groupby(["task", "mode"])[list(columns)].mean().rename(columns=columns)

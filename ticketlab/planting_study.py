@@ -1,12 +1,15 @@
 """The Plant 'n' Seek study: which units its grids ask for."""
 
+from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from ticketlab import fleet, gpu, planting, saliency, stacked
+from ticketlab import conv_arms, fleet, gpu, planting, saliency, stacked
 from ticketlab.fleet import Unit
 from ticketlab.planting_arms import Bench, audit_planting, pop, prune_and_train
-from ticketlab.planting_params import Case, Grid, PlantParams, cases
+from ticketlab.planting_params import Case, ConvSetting, Grid, PlantParams, cases
 from ticketlab.results import Result
 from ticketlab.spec import InputError
 
@@ -21,22 +24,28 @@ def check(params: PlantParams) -> PlantParams:
                 raise InputError(f"widths: {case.width}, the {case.task} ticket needs {need}")
             for wanted in grid.densities:
                 saliency.kept_at(bench.dense().total, bench.density(wanted))
+    if params.conv is not None:
+        conv_arms.check(conv_setting(params))
     return params
 
 
 def study(params: PlantParams, folder: Path) -> dict[str, Result]:
     """Every unit of the study by name; finished units found in `folder` are not run again."""
     check(params)
-    return fleet.run(units(params), folder, gpu.worker_count(params.runtime))
+    run = partial(fleet.run, folder=folder, workers=gpu.worker_count(params.runtime))
+    found = run([*conv_ticket_units(params), *units(params)])
+    return found | run(conv_units(params, found))
 
 
 def expected_passes(params: PlantParams) -> float:
-    """Sample passes of the whole study."""
-    return fleet.expected_passes(units(params))
+    """Sample passes of the whole study; an image counts as one sample."""
+    return fleet.expected_passes([*conv_ticket_units(params), *units(params)]) + sum(
+        len(conv_seeds(params)) * cost for _, _, _, cost in _conv_work(params)
+    )
 
 
 def units(params: PlantParams) -> list[Unit]:
-    """All units: a regime, mother and seed each; edge-popup by head."""
+    """All units of the grids: a regime, mother and seed each; edge-popup by head."""
     made: list[Unit] = []
     for grid in params.grids:
         for case, seed in product(cases(grid), grid.seeds or params.seeds):
@@ -91,4 +100,74 @@ def _audit_units(params: PlantParams) -> list[Unit]:
 
 def shared(params: PlantParams) -> PlantParams:
     """The parameters without grids and seeds: a unit must not be redone for another's sake."""
-    return params.model_copy(update={"grids": (Grid(tasks=("relu",)),), "seeds": (0,), "audits": 1})
+    no_grid = (Grid(tasks=("relu",)),)
+    return params.model_copy(update={"grids": no_grid, "seeds": (0,), "audits": 1, "conv": None})
+
+
+# ---------------------------------------------------------------- the convolutional part
+
+
+def conv_seeds(params: PlantParams) -> tuple[int, ...]:
+    """Seeds of the convolutional part."""
+    return () if params.conv is None else params.conv.seeds or params.seeds
+
+
+def conv_setting(params: PlantParams) -> ConvSetting:
+    """What the units of the convolutional part see: nothing of which arms there are."""
+    if params.conv is None:
+        raise InputError("conv: None, the study has no convolutional part")
+    blank = {"seeds": None, "mothers": ("planted",), "densities": ("gt",), "singleshot": (),
+             "multishot": (), "popup": (), "gains": ("none",), "popup_densities": ("gt",),
+             "controls": False}  # fmt: skip
+    return ConvSetting(
+        conv=params.conv.model_copy(update=blank), score_rounds=params.score_rounds,
+        as_released=params.as_released, runtime=params.runtime,
+    )  # fmt: skip
+
+
+def conv_ticket_units(params: PlantParams) -> list[Unit]:
+    """The trainings of the tickets that are going to be planted."""
+    if params.conv is None:
+        return []
+    setting = conv_setting(params)
+    cost = conv_arms.passes(setting, "multishot", 1)
+    return [
+        Unit(f"conv/ticket/seed-{seed}", conv_arms.train_ticket,
+             {"setting": setting, "seed": seed}, cost)
+        for seed in conv_seeds(params)
+    ]  # fmt: skip
+
+
+def conv_units(params: PlantParams, tickets: Mapping[str, Result]) -> list[Unit]:
+    """What needs a trained ticket: planting, every search, the controls."""
+    made = []
+    for seed in conv_seeds(params):
+        ticket = conv_arms.known(tickets[f"conv/ticket/seed-{seed}"].tickets["ticket"])
+        common = {"setting": conv_setting(params), "seed": seed, "found": ticket}
+        for name, work, more, cost in _conv_work(params):
+            made.append(Unit(f"conv/{name}/seed-{seed}", work, common | more, cost))
+    return made
+
+
+def _conv_work(params: PlantParams) -> list[tuple[str, Any, dict[str, Any], float]]:
+    """Name, function, arguments and passes of all that is done for each seed."""
+    if params.conv is None:
+        return []
+    conv, setting = params.conv, conv_setting(params)
+    made: list[tuple[str, Any, dict[str, Any], float]] = [("plant", conv_arms.plant, {}, 0.0)]
+    regimes = {"singleshot": conv.singleshot, "multishot": conv.multishot}
+    for mother, (regime, methods) in product(conv.mothers, regimes.items()):
+        cost = conv_arms.passes(setting, regime, len(conv.densities))
+        for method in methods:
+            more = {"mother": mother, "regime": regime, "method": method,
+                    "densities": conv.densities}  # fmt: skip
+            made.append((f"{regime}/{mother}/{method}", conv_arms.seek, more, cost))
+    cost = conv_arms.passes(setting, "popup", len(conv.popup_densities))
+    for mother, gain, variant in product(conv.mothers, conv.gains, conv.popup):
+        more = {"mother": mother, "variant": variant, "gain": gain,
+                "densities": conv.popup_densities}  # fmt: skip
+        made.append((f"popup-{gain}/{mother}/{variant}", conv_arms.pop_all, more, cost))
+    cost = conv_arms.passes(setting, "singleshot", 1)
+    for arm in conv_arms.CONTROLS if conv.controls else ():
+        made.append((f"controls/{arm}", conv_arms.control, {"arm": arm}, cost))
+    return made

@@ -1,7 +1,9 @@
 """Edge-popup on stacks of small nets: weights stay frozen, scores learn which of them to keep.
 
 Ramanujan et al. 2020, extended to biases as in Plant 'n' Seek: each tensor keeps its own share of
-highest |score|, weights and biases apart, so at least one entry of each tensor always stays.
+highest |score|, weights and biases apart, so at least one entry of each tensor always stays (the
+released code for these nets). `joint` ranks a layer's weights and biases together (its code for
+VGG-16), so that a layer may go without any bias.
 """
 
 from collections.abc import Sequence
@@ -52,19 +54,31 @@ class Popped:
     epochs: list[list[Mask]]
 
 
-def first_scores(stack: Stack, random: torch.Generator) -> Tensor:
-    """Flat scores: weights U(+-1/sqrt(fan_in)), biases 0; every net of the stack the same."""
+def first_bounds(fan_in: int, joint: bool) -> tuple[float, float]:
+    """First scores are uniform within +- these: of weights, and of biases (0 if ranked apart)."""
+    return 1 / sqrt(fan_in), sqrt(6 / fan_in) if joint else 0.0
+
+
+def first_scores(stack: Stack, random: torch.Generator, joint: bool = False) -> Tensor:
+    """Flat scores, uniform within `first_bounds`; every net of the stack the same."""
     blocks = []
-    for shape in stack.shapes:
-        bound = 1 / sqrt(shape[0]) if len(shape) == 2 else 0.0
+    for place, shape in enumerate(stack.shapes):
+        bound = first_bounds(stack.shapes[place - place % 2][0], joint)[place % 2]
         one = bound * (2 * torch.rand(shape.numel(), generator=random) - 1)
         blocks.append(one.repeat(stack.count))
     return torch.cat(blocks).to(stack.weights.device)
 
 
-def select(stack: Stack, scores: Tensor, densities: Sequence[float]) -> Tensor:
-    """Bool, flat as the scores: each net's share of each tensor at its own density."""
-    return torch.cat([popup_masks(block, densities).flatten() for block in stack.blocks(scores)])
+def select(stack: Stack, scores: Tensor, densities: Sequence[float], joint: bool = False) -> Tensor:
+    """Bool, flat as the scores: each net's share of each tensor (or layer) at its own density."""
+    blocks = stack.blocks(scores)
+    if not joint:
+        return torch.cat([popup_masks(block, densities).flatten() for block in blocks])
+    chosen: list[Tensor] = []
+    for weight, bias in zip(blocks[::2], blocks[1::2], strict=True):
+        kept = popup_masks(torch.cat([weight, bias], 1), densities)
+        chosen += [part.flatten() for part in kept.split([weight.shape[1], bias.shape[1]], 1)]
+    return torch.cat(chosen)
 
 
 SHORT = 1000
@@ -89,18 +103,19 @@ def popup_masks(rows: Tensor, densities: Sequence[float]) -> Tensor:
 
 def edge_popup(
     nets: Sequence[State], goals: Sequence[Goal], x: Tensor, y: Tensor, kind: Kind,
-    fit: PopupFit, seed: tuple[object, ...], head: Head = "linear",
+    fit: PopupFit, seed: tuple[object, ...], head: Head = "linear", joint: bool = False,
 ) -> Popped:  # fmt: skip
     """Learn scores on frozen `nets`, one goal a net; nothing is trained but the scores.
 
-    `head` "softmax" puts a softmax before the loss for every task, as the released code does.
+    `head` "softmax" puts a softmax before the loss for every task, as the released code does;
+    `joint` ranks a layer's weights and biases together.
     """
     whole = [
         Mask({n: torch.ones_like(w, dtype=torch.bool) for n, w in net.items()}) for net in nets
     ]
     stack = Stack(nets, whole)
     frozen = stack.weights.clone()
-    scores = first_scores(stack, gpu.generator("cpu", "popup", *seed))
+    scores = first_scores(stack, gpu.generator("cpu", "popup", *seed), joint)
     slopes = torch.zeros_like(scores)
     scores.grad = slopes
     optimizer = torch.optim.SGD(
@@ -112,11 +127,11 @@ def edge_popup(
             densities = [goal.at(epoch, fit.epochs) for goal in goals]
             optimizer.param_groups[0]["lr"] = fit.lr * (1 + cos(pi * (epoch - 1) / fit.epochs)) / 2
             for xs, ys in batches(x, y, fit.batch, (*seed, epoch)):
-                torch.mul(frozen, select(stack, scores, densities), out=stack.weights)
+                torch.mul(frozen, select(stack, scores, densities, joint), out=stack.weights)
                 stack.backward(xs, ys, kind, head)
                 slopes.copy_(popup_gradient(stack.grads, frozen, scores))
                 optimizer.step()
-            history.append(_masks(stack, select(stack, scores, densities)))
+            history.append(_masks(stack, select(stack, scores, densities, joint)))
             progress.tell(epoch=epoch, passes=len(x) * stack.count)
     return Popped(history[-1], history)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ticketlab import criteria
 from ticketlab.criteria import Scores
-from ticketlab.masks import Mask, keep_top, keep_top_layerwise
+from ticketlab.masks import Mask, check_fits, keep_top, keep_top_layerwise
 from ticketlab.spec import InputError
 from ticketlab.training import State
 
@@ -213,6 +213,47 @@ def prune_to(
         scores = checked(criterion(probe, weights, mask), mask, name)
         mask = rule.select(scores, mask, density ** (turn / rounds))
     return mask
+
+
+# ---------------------------------------------------------------- in one call, for any model
+
+
+def score(
+    model: nn.Module, mask: Mask, criterion: str | Criterion, x: Tensor, y: Tensor,
+    random: torch.Generator | None = None,
+) -> Scores:  # fmt: skip
+    """Scores of what `mask` names at the model's present weights, high means keep.
+
+    `criterion` is one of CRITERIA by name, or a function of one's own; x (n, ...) and y (n,) are a
+    batch as the model gets it; `random` is needed by "random" alone. All on the mask's device.
+    Raises InputError for a mask that does not fit, an unknown name, a wrong shape, or NaN.
+    """
+    check_fits(mask, model)
+    chosen = _named(criterion)
+    scores = chosen(probe_model(model, x, y, random), _weights(model), mask)
+    return checked(scores, mask, getattr(chosen, "__name__", "criterion"))
+
+
+def prune_model(
+    model: nn.Module, mask: Mask, criterion: str | Criterion, density: float, x: Tensor, y: Tensor,
+    random: torch.Generator | None = None, rounds: int = 1, rule: Rule = EXACT,
+) -> Mask:  # fmt: skip
+    """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`."""
+    check_fits(mask, model)
+    probe, weights = probe_model(model, x, y, random), _weights(model)
+    return prune_to(_named(criterion), probe, weights, mask, density, rounds, rule)
+
+
+def _named(criterion: str | Criterion) -> Criterion:
+    if not isinstance(criterion, str):
+        return criterion
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion: {criterion!r} is unknown, allowed: {', '.join(CRITERIA)}")
+    return CRITERIA[criterion]
+
+
+def _weights(model: nn.Module) -> State:
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 # ---------------------------------------------------------------- edge-popup

@@ -9,6 +9,7 @@ from ticketlab.planting.audit import (
     audit,
     auroc,
     connected,
+    detectability,
     found,
     in_deviations,
     paths_alive,
@@ -26,8 +27,8 @@ from ticketlab.planting.targets import ground_truth_density, nonzeros, piecewise
 from ticketlab.planting.tasks import TASKS, Task, ring_radii, sample, task_named
 
 __all__ = [
-    "LOUD", "TASKS", "Mode", "Planted", "Task", "audit", "auroc", "connected", "deviations",
-    "found", "ground_truth_density", "in_deviations", "match_cosine", "mother", "nonzeros",
-    "paths_alive", "piecewise", "plant", "ring_radii", "sample", "target", "task_named",
+    "LOUD", "TASKS", "Mode", "Planted", "Task", "audit", "auroc", "connected", "detectability",
+    "deviations", "found", "ground_truth_density", "in_deviations", "match_cosine", "mother",
+    "nonzeros", "paths_alive", "piecewise", "plant", "ring_radii", "sample", "target", "task_named",
     "without_factor",
 ]  # fmt: skip

@@ -1,5 +1,8 @@
 """How well a ticket is hidden, and how much of it a method found."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import rankdata
@@ -48,6 +51,42 @@ def auroc(scores: torch.Tensor, inside: torch.Tensor) -> float | None:
         return None
     ranks = rankdata(scores.detach().double().flatten().numpy())
     return float((ranks[marked].sum() - hits * (hits + 1) / 2) / (hits * (marked.size - hits)))
+
+
+CELLS = np.logspace(-3, 2, 31)
+"""Bounds of |w| / sigma between which entries look alike to `detectability`."""
+
+
+def looks(planted: Planted) -> np.ndarray:
+    """What is to be seen of each entry, int (n,): its size's cell, and whether the bias of its
+    neuron is exactly zero, which no random bias is."""
+    parts = []
+    for name, size in in_deviations(planted.weights).items():
+        number = name.removeprefix("weight").removeprefix("bias")
+        silent = (planted.weights[f"bias{number}"] == 0).expand_as(size)
+        cell = np.digitize(size.numpy(), CELLS)
+        parts.append((cell + (len(CELLS) + 1) * silent.numpy()).ravel())
+    return np.concatenate(parts)
+
+
+def detectability(planted: Sequence[Planted]) -> list[float]:
+    """How well a simple classifier tells planted entries from others, by mother: an AUROC.
+
+    It knows how often an entry that looks the same (`looks`) is planted in the *other* mothers,
+    so it needs two or more of them; 0.5 is blind, 1 sees the ticket.
+    """
+    seen = [looks(one) for one in planted]
+    truth = [one.mask.flat().numpy() for one in planted]
+    kinds = 2 * (len(CELLS) + 1)
+    every = np.stack([np.bincount(look, minlength=kinds) for look in seen])
+    hits = np.stack([np.bincount(s[t], minlength=kinds) for s, t in zip(seen, truth, strict=True)])
+    areas = []
+    for place, look in enumerate(seen):
+        others = every.sum(0) - every[place]
+        share = (hits.sum(0) - hits[place] + 1e-3) / (others + 1)
+        area = auroc(torch.from_numpy(share[look]), torch.from_numpy(truth[place]))
+        areas.append(0.5 if area is None else area)
+    return areas
 
 
 def found(mask: Mask, planted: Mask) -> dict[str, float]:
