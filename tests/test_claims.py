@@ -18,12 +18,16 @@ from ticketlab.claims import (
     Claim,
     Interval,
     Verdict,
+    as_interval,
+    as_metric,
     as_metrics,
     by_seed,
     decide,
     interval,
     judge,
     load_claims,
+    minus,
+    over_levels,
     paired,
     read_verdicts,
     styled,
@@ -91,6 +95,20 @@ def test_differences_are_paired_by_seed_and_only_common_seeds_count() -> None:
 
 def test_arms_without_a_common_seed_have_no_difference(one_line: Message) -> None:
     assert "1 or more" in one_line(lambda: paired({0: 1.0}, {1: 2.0}))
+
+
+def test_metrics_over_levels_are_intervals_over_seeds() -> None:
+    found = over_levels({0.65: {0: -14.0, 1: -12.0}, 0.88: {1: -24.0, 0: -26.0}, 0.9: {}})
+    assert list(found) == ["at_65", "at_88", "at_90", "mean"]
+    assert found["at_65"] == asdict(interval([-14.0, -12.0])) and found["at_90"] is None
+    assert found["mean"] == asdict(interval([-20.0, -18.0]))  # n is seeds, not seeds x levels
+    assert over_levels({0.9: {}}) == {"at_90": None, "mean": None}
+
+
+def test_an_interval_goes_into_metrics_and_comes_back() -> None:
+    assert as_metric([]) is None and as_metric({}) is None and as_interval(None) is None
+    assert as_interval(as_metric({3: 1.0, 1: 2.0})) == interval([1.0, 2.0])
+    assert minus({1: 5.0, 2: 1.0}, {2: 3.0, 9: 0.0}) == {2: -2.0}
 
 
 def test_a_table_gives_one_value_a_seed(one_line: Message) -> None:

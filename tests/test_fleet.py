@@ -1,5 +1,6 @@
 """Units in parallel processes: same results, nothing twice, nothing half-done, no orphans."""
 
+import json
 import os
 import signal
 import subprocess
@@ -106,8 +107,12 @@ def test_workers_send_their_events_to_the_listener(tmp_path: Path) -> None:
         fleet.run(units(tmp_path, told), tmp_path / str(workers), workers)
         assert progress.listener() == events
         progress.listen_to(None)
-        lines = sorted(events.read_text().splitlines())
-        assert lines == [f'{{"arm": "arm {i}", "passes": 100, "accuracy": 0.5}}' for i in range(3)]
+        lines = [json.loads(line) for line in events.read_text().splitlines()]
+        by_arm = sorted((e for e in lines if "arm" in e), key=lambda event: event["arm"])
+        assert by_arm == [{"arm": f"arm {i}", "passes": 100, "accuracy": 0.5} for i in range(3)]
+        ends = {e["unit"]: e["seconds"] for e in lines if "unit" in e}
+        assert set(ends) == {f"unit-{i}" for i in range(3)} and min(ends.values()) >= 0
+        assert len(lines) == 6
 
 
 # --- nothing twice

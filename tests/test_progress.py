@@ -111,7 +111,9 @@ def test_units_report_to_the_listener_of_the_run_and_their_results_hold_none(
     silent = fleet.run([unit], tmp_path / "silent")
     progress.listen_to(tmp_path / "events")
     told = fleet.run([unit], tmp_path / "told")
-    assert lines(tmp_path / "events") == [{"arm": "imp", "seed": 3, "epoch": 1, "passes": 7}]
+    event, end = lines(tmp_path / "events")
+    assert event == {"arm": "imp", "seed": 3, "epoch": 1, "passes": 7}
+    assert set(end) == {"unit", "seconds"} and end["unit"] == "unit"
     assert silent["unit"].record == told["unit"].record == {}
     one, two = (tmp_path / name / "unit.json" for name in ("silent", "told"))
     assert one.read_bytes() == two.read_bytes()
@@ -206,7 +208,28 @@ def test_a_watch_ends_with_its_block_and_lets_the_error_through(tmp_path: Path) 
         raise KeyboardInterrupt
     assert isinstance(watch.stream, Terminal)
     assert watch.stream.getvalue().startswith("colt@desk: stopped after ")
-    assert list(tmp_path.iterdir()) == [] and listener() is None
+    assert listener() is None
+
+
+def test_seconds_of_units_that_ended_before_a_kill_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    for unit in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt), watching(path):
+            progress.tell(unit=unit, seconds=2.5)
+            progress.tell(passes=30)
+            raise KeyboardInterrupt
+    with watching(path) as last:
+        progress.tell(unit="b", seconds=3.0)
+    assert last.seconds == {"a": 2.5, "b": 3.0} and last.passes == 0
+    assert not path.exists()
+
+
+def test_the_end_of_a_unit_is_not_what_a_worker_does(tmp_path: Path) -> None:
+    with watching(tmp_path / "events") as watch:
+        progress.tell(arm="imp", accuracy=0.5)
+        progress.tell(unit="search/imp/seed-0", seconds=2.0)
+        watch._read()
+        assert watch.latest == {"arm": "imp", "accuracy": 0.5}
 
 
 def test_what_an_earlier_run_left_is_not_counted(tmp_path: Path) -> None:

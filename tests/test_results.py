@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Message, equal
+from conftest import Message, equal, tiny_params
 
 from ticketlab import results
 from ticketlab.files import read_json
@@ -21,6 +22,7 @@ from ticketlab.results import (
     load_result,
     save_result,
     sources_behind,
+    with_origin,
     write_metrics,
     write_table,
 )
@@ -32,6 +34,19 @@ def ticket(weights: bool = False) -> Ticket:
     mask = Mask({"w": torch.arange(12).view(3, 4) % 3 == 0})
     state = {"w": torch.rand(3, 4) * mask["w"], "b": torch.tensor(3)} if weights else None
     return Ticket(mask, state, {"arm": "imp", "seed": 0})
+
+
+def test_tickets_are_told_their_study_unit_parameters_and_versions() -> None:
+    given = Result({"a": 1}, {"b": ticket()})
+    arguments = {"params": tiny_params(), "seed": 3, "chosen": {}}
+    for folder, study in ((ROOT / "results/desk/runs/.colt.partial", "desk"), (Path("/x"), None)):
+        facts = with_origin(given, "search/imp/seed-3", folder, arguments).tickets["b"].metadata
+        assert (facts["study"], facts["unit"]) == (study, "search/imp/seed-3")
+        assert facts["arm"] == "imp" and facts["seed"] == 0  # its own facts stay
+        assert facts["versions"]["torch"] == version("torch")
+        assert facts["parameters"]["params"]["rate"] == tiny_params().rate
+        assert "workers" not in facts["parameters"]["params"]["runtime"]  # decides nothing
+    assert given.tickets["b"].metadata == {"arm": "imp", "seed": 0}
 
 
 def stored(folder: Path) -> set[str]:

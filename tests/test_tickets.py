@@ -10,9 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from ticketlab import models
+from ticketlab.data import DataSet
 from ticketlab.files import read_safetensors, write_safetensors
-from ticketlab.masks import Mask
-from ticketlab.tickets import Ticket, load_ticket, save_ticket, state_digest
+from ticketlab.masks import Mask, ones, prune
+from ticketlab.tickets import (
+    Ticket,
+    load_ticket,
+    make_ticket,
+    network,
+    save_ticket,
+    state_digest,
+)
 from ticketlab.training import State
 
 FACTS = {"paper": "colt", "arm": "imp", "seed": 0, "sparsity": 0.1 + 0.2, "parent": None}
@@ -170,3 +179,40 @@ def test_changed_metadata_is_a_changed_ticket(tmp_path: Path, one_line: Message)
     save_ticket(Ticket(Mask({"a": torch.tensor([True])}), metadata={"arm": "colt"}), path)
     path.write_bytes(path.read_bytes().replace(b"colt", b"cult"))
     assert path.name in one_line(lambda: load_ticket(path))
+
+
+# --- tickets that know where they come from
+
+
+def made(digits: DataSet, name: str, **origin: object) -> Ticket:
+    """A ticket of half a network's prunable weights, at the weights of seed 3."""
+    spec = models.ModelSpec(name=name)
+    net = models.build(spec, digits.shape, digits.classes, seed=3)
+    dense = ones(net, models.prunable(net, "conv_linear"))
+    keep = prune({n: net.get_parameter(n).detach().abs() for n in dense}, dense, 0.5)
+    return make_ticket(keep, net.state_dict(), **network(spec, digits), **origin)
+
+
+@pytest.mark.parametrize("name", ["lenet_300_100", "resnet8"])
+def test_a_ticket_gives_its_network_back(digits: DataSet, tmp_path: Path, name: str) -> None:
+    back = load_ticket(written(tmp_path, made(digits, name, paper="colt", seed=3)))
+    model, start = back.model(), models.build(models.ModelSpec(name=name), digits.shape, 10, seed=3)
+    kept = model.state_dict()
+    for key, tensor in start.state_dict().items():
+        wanted = tensor * back.mask[key] if key in back.mask else tensor
+        assert torch.equal(kept[key], wanted), key
+    assert model(torch.zeros(2, *digits.shape)).shape == (2, digits.classes)
+    assert back.metadata["init_sha256"] == state_digest(start.state_dict())
+    assert back.metadata["data_sha256"] == digits.sha256
+    assert back.metadata["sparsity"] == back.mask.sparsity == pytest.approx(0.5, abs=1e-4)
+
+
+def test_an_initial_hash_that_is_given_stays(digits: DataSet) -> None:
+    assert made(digits, "lenet_300_100", init_sha256="of theta 0").metadata["init_sha256"] == (
+        "of theta 0"
+    )
+
+
+def test_what_is_no_network_says_so_in_one_line(one_line: Message) -> None:
+    assert "no weights" in one_line(make_ticket(mask(), model={"name": "conv2"}).model)
+    assert "no model" in one_line(make_ticket(mask(), state()).model)

@@ -1,6 +1,6 @@
 """What the papers claim and whether our numbers bear it out: intervals, differences, verdicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,8 +53,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
     """Interval of a - b over the seeds that both have: the arms share initialisation and data."""
-    seeds = sorted(set(a) & set(b))
-    return interval([a[seed] - b[seed] for seed in seeds])
+    return interval(list(minus(a, b).values()))
 
 
 def by_seed(frame: pd.DataFrame, column: str) -> dict[int, float]:
@@ -62,6 +61,34 @@ def by_seed(frame: pd.DataFrame, column: str) -> dict[int, float]:
     if frame.seed.duplicated().any():
         raise InputError(f"{column}: several rows for one seed, allowed is one")
     return dict(zip(frame.seed.tolist(), frame[column].tolist(), strict=True))
+
+
+def minus(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
+    """a - b by seed, for the seeds that both have."""
+    return {seed: a[seed] - b[seed] for seed in sorted(a) if seed in b}
+
+
+# ---------------------------------------------------------------- intervals in metrics.json
+
+
+def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] | None:
+    """The interval of some values (or of those by seed) as metrics.json has it; null for none."""
+    listed = list(values.values() if isinstance(values, Mapping) else values)
+    return asdict(interval(listed)) if listed else None
+
+
+def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
+    """An interval of metrics.json as an object."""
+    return None if found is None else Interval(**found)
+
+
+def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]:
+    """Metrics at each sparsity, `at_90`, and of each seed's mean over them; null where none ran."""
+    measured = [values for values in by_level.values() if values]
+    seeds = sorted(set.intersection(*map(set, measured))) if measured else []
+    mean = [float(np.mean([values[seed] for values in measured])) for seed in seeds]
+    found = {f"at_{100 * level:g}": as_metric(values) for level, values in by_level.items()}
+    return found | {"mean": as_metric(mean)}
 
 
 # ---------------------------------------------------------------- claims and verdicts

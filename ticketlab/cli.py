@@ -1,4 +1,4 @@
-"""`ticketlab prepare | train | run` (what the stages of dvc.yaml call) and `ticketlab claims`."""
+"""`ticketlab`: what the stages of dvc.yaml call (prepare, train, run), and what readers ask for."""
 
 import os
 import shutil
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ticketlab import claims as verdicts
 from ticketlab import data, gpu, params, progress, results
+from ticketlab import timings as seconds
 from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.fleet import UnitFailed
 from ticketlab.notebook import NotebookFailed, execute
@@ -81,6 +82,28 @@ def claims(
                 write_atomically(readme, text.encode())
 
 
+@app.command()
+def timings(
+    study: StudyName,
+    write: Annotated[bool, typer.Option(help="write results/STUDY/timings.csv")] = False,
+) -> None:
+    """Show the seconds that each arm of a study took on this machine."""
+    with one_line_errors():
+        folder = ROOT / "results" / study
+        found = seconds.table(folder)
+        show_table(f"seconds of the units of {study}", found)
+        if write:
+            results.write_table(found, folder / "timings.csv")
+
+
+def show_table(title: str, frame: pd.DataFrame) -> None:
+    """A table on the terminal."""
+    table = Table(*frame.columns, title=title)
+    for row in frame.astype(str).itertuples(index=False):
+        table.add_row(*row)
+    Console().print(table)
+
+
 def show_claims(study: str, found: pd.DataFrame) -> None:
     """The verdicts as a table, and the pages behind them."""
     table = Table(title=f"claims at the scale of {study}")
@@ -100,11 +123,11 @@ def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> 
     """Run a paper's units into `folder`, showing progress; what `folder` holds is not run again."""
     chosen: Study = STUDIES[paper]
     events = folder.with_name(f".{paper}.events")
-    clock = gpu.Stopwatch(gpu.choose_device(values.runtime.device))  # type: ignore[attr-defined]
-    with clock, progress.Watch(events, f"{paper}@{study}", chosen.expected_passes(values)):
+    with progress.Watch(events, f"{paper}@{study}", chosen.expected_passes(values)) as watch:
         done = chosen.run(values, folder)
     results.forget_others(folder, done)
-    write_json(folder.parent / f"{paper}.timings.json", {"seconds": clock.seconds})
+    runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
+    seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, runtime)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ticketlab.data import Batches, DataSet, load
 from ticketlab.masks import Mask, chance_jaccard, jaccard, ones, prune, shuffle_layerwise
 from ticketlab.results import Result
 from ticketlab.spec import InputError
-from ticketlab.tickets import Ticket, state_digest
+from ticketlab.tickets import Ticket, make_ticket, network
 from ticketlab.training import KeepBest, Net, State, Track, evaluate, train
 
 # ---------------------------------------------------------------- what one seed starts from
@@ -75,6 +75,12 @@ class Bench:
     def order(self, copy: int = 0) -> tuple[object, ...]:
         """What fixes the data order of a copy; copy 0 is also the order of IMP and retraining."""
         return (self.seed, copy)
+
+    def ticket(self, arm: str, index: int, mask: Mask, weights: State | None = None) -> Ticket:
+        """A round's ticket; `weights` (with the full head) are those it is rewound to."""
+        facts = network(self.params.model, self.data)
+        origin: dict[str, Any] = {"paper": "colt", "arm": arm, "seed": self.seed, "round": index}
+        return make_ticket(mask, weights, **origin, **facts)
 
 
 # ---------------------------------------------------------------- one training
@@ -147,7 +153,7 @@ def search_colt(params: ColtParams, seed: int, variant: Variant) -> Result:
         )
         if turn.index == 1:
             rounds[0]["init_agreement"] = jaccard(_gone(at_init), _gone(turn.own[0]))
-        tickets[f"round-{turn.index:02d}"] = _ticket(turn.mask, variant.name, seed, turn.index)
+        tickets[f"round-{turn.index:02d}"] = bench.ticket(variant.name, turn.index, turn.mask)
     return Result({"arm": variant.name, "seed": seed, "rounds": rounds}, tickets)
 
 
@@ -201,13 +207,6 @@ def _gone(mask: Mask) -> Mask:
     return Mask({name: ~keep for name, keep in mask.items()})
 
 
-def _ticket(mask: Mask, arm: str, seed: int, index: int, weights: State | None = None) -> Ticket:
-    facts: dict[str, Any] = {"paper": "colt", "arm": arm, "seed": seed, "round": index}
-    if weights is not None:
-        facts["init_sha256"] = state_digest(weights)
-    return Ticket(mask, weights, facts | {"sparsity": mask.sparsity})
-
-
 def search_imp(
     params: ColtParams, seed: int, arm: str, schedule: list[int] | None = None
 ) -> Result:
@@ -232,25 +231,13 @@ def search_imp(
     ):
         cost = {"round": level.index, "passes": bench.passes * level.index}
         rounds.append(cost | describe_mask(level.mask, net.model) | scores[level.index])
-        tickets[f"round-{level.index:02d}"] = _ticket(level.mask, arm, seed, level.index)
+        tickets[f"round-{level.index:02d}"] = bench.ticket(arm, level.index, level.mask)
     found = Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
-    return with_weights(found, theta, params.levels)
-
-
-def with_weights(found: Result, theta: State, levels: tuple[float, ...]) -> Result:
-    """Adds the rewound weights to the tickets that are compared; the others keep the mask alone."""
-    tickets = dict(found.tickets)
-    for name, mask in chosen_tickets(found, levels).items():
-        facts, weights = tickets[name].metadata, masked(theta, mask)
-        facts = {**facts, "init_sha256": state_digest(weights)}
-        tickets[name] = Ticket(mask, weights, facts)
-    return Result(found.record, tickets)
-
-
-def masked(state: State, mask: Mask) -> State:
-    """The state on the CPU with its removed weights set to zero."""
-    host, keep = {name: tensor.cpu() for name, tensor in state.items()}, mask.to("cpu")
-    return {name: t * keep[name] if name in keep else t for name, t in host.items()}
+    # Tickets that are compared keep their rewound weights; the others are a mask alone.
+    for name, mask in chosen_tickets(found, params.levels).items():
+        index = int(name.removeprefix("round-"))
+        tickets[name] = bench.ticket(arm, index, mask, theta)
+    return found
 
 
 # ---------------------------------------------------------------- retraining tickets (units)
@@ -274,7 +261,7 @@ def score_tickets(params: ColtParams, seed: int, arm: str, chosen: dict[str, Mas
         net.rewind(theta, mask)
         trained = train_and_score(net, bench.data, params, bench.order(), mask)
         rounds.append({"round": index} | describe_mask(mask, net.model) | trained.scores)
-        tickets[name] = _ticket(mask, arm, seed, index, masked(theta, mask))
+        tickets[name] = bench.ticket(arm, index, mask, theta)
     return Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
 
 

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 
 from ticketlab import colt
-from ticketlab.claims import Interval, by_seed, interval, paired
+from ticketlab.claims import (
+    as_interval,
+    as_metric,
+    by_seed,
+    interval,
+    over_levels,
+    paired,
+)
 from ticketlab.colt_params import ColtParams
 from ticketlab.results import Result
 
@@ -119,17 +126,6 @@ def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict
     return {seed: own[seed] - theirs[seed] for seed in own}
 
 
-def over_levels(
-    scores: pd.DataFrame, arm: str, other: str, levels: tuple[float, ...]
-) -> dict[str, Any]:
-    """Intervals of the paired difference at each level, and of its mean over the levels."""
-    each = {level: difference(scores, arm, other, level) for level in levels}
-    seeds = each[levels[0]]
-    mean = [float(np.mean([by[seed] for by in each.values()])) for seed in seeds]
-    found = {f"at_{100 * level:g}": interval(list(by.values())) for level, by in each.items()}
-    return {name: asdict(value) for name, value in (found | {"mean": interval(mean)}).items()}
-
-
 def transfer_differences(frame: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """COLT's transferred tickets minus the others', mask and weights carried, mean over levels."""
     others = ("imp", "dense", "shuffled")
@@ -151,7 +147,9 @@ def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
     others = ("imp", "imp-matched", "shuffled", "reinit", "dense")
     pairs = [*((main, other) for other in others), (random, "imp"), (random, main)]
     differences = {
-        f"{_short(a, params)}_minus_{_short(b, params)}": over_levels(scores, a, b, params.levels)
+        f"{_short(a, params)}_minus_{_short(b, params)}": over_levels(
+            {level: difference(scores, a, b, level) for level in params.levels}
+        )
         for a, b in pairs
     }
     return {
@@ -177,7 +175,7 @@ def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """Rounds to the target by arm, how many COLT saves, and how its rate compares with chance."""
     main = params.main[0].name
     counts = {arm: rounds_to_target(rounds, arm, params.target) for arm in sorted(set(rounds.arm))}
-    found: dict[str, Any] = {arm: _or_none(list(by.values())) for arm, by in counts.items()}
+    found: dict[str, Any] = {arm: as_metric(by) for arm, by in counts.items()}
     fewer = {"imp_minus_colt": (counts["imp"], counts[main])}
     five = [v.name for v in params.ablations if v.partitions > params.partitions and not v.votes]
     fewer["colt_minus_more_partitions"] = (counts[main], counts[five[0]] if five else {})
@@ -187,10 +185,6 @@ def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     found["rate"] = asdict(interval(mine.groupby("seed")["rate"].mean().tolist()))
     found["agreement"] = asdict(interval(mine.groupby("seed").agreement.mean().tolist()))
     return found
-
-
-def _or_none(values: list[float]) -> dict[str, Any] | None:
-    return asdict(interval(values)) if values else None
 
 
 def _short(arm: str, params: ColtParams) -> str:
@@ -229,8 +223,3 @@ def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams)
             "n": len(own),
         }
     return pd.DataFrame(rows).T
-
-
-def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """An interval of metrics.json as an object."""
-    return None if found is None else Interval(**found)

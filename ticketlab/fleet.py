@@ -13,7 +13,7 @@ from typing import Any
 from joblib import Parallel, delayed
 
 from ticketlab import progress
-from ticketlab.results import Result, content_key, load_result, save_result
+from ticketlab.results import Result, content_key, load_result, save_result, with_origin
 from ticketlab.spec import InputError
 
 
@@ -65,13 +65,16 @@ def run(units: Sequence[Unit], folder: Path, workers: int = 1) -> dict[str, Resu
 
 def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     progress.listen_to(listener)
+    started = time.monotonic()
     try:
         result = unit.work(**unit.arguments)
     except InputError:
         raise
     except Exception as error:
         raise UnitFailed(f"unit {unit.name} failed: {type(error).__name__}: {error}") from error
-    save_result(folder, unit.name, key, result)
+    save_result(folder, unit.name, key, with_origin(result, unit.name, folder, unit.arguments))
+    progress.label()
+    progress.tell(unit=unit.name, seconds=round(time.monotonic() - started, 3))
 
 
 def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:

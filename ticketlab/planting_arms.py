@@ -18,7 +18,7 @@ from ticketlab.popup import Goal, edge_popup
 from ticketlab.results import Result
 from ticketlab.saliency import CRITERIA, Probe, Rule
 from ticketlab.stacked import Fit, Head
-from ticketlab.tickets import Ticket, state_digest
+from ticketlab.tickets import Ticket, make_ticket, state_digest
 from ticketlab.training import State
 
 # ---------------------------------------------------------------- what one seed starts from
@@ -256,7 +256,9 @@ def prune_and_train(
 def _tickets(arms: Sequence[Arm], head: dict[str, Any]) -> dict[str, Ticket]:
     """The masks by method and density."""
     return {
-        f"{arm.method}-{arm.label}": Ticket(arm.mask, None, head | {"method": arm.method})
+        f"{arm.method}-{arm.label}": make_ticket(
+            arm.mask, paper="plant_n_seek", arm=arm.method, **head
+        )
         for arm in arms
         if arm.density < 1
     }

@@ -17,7 +17,7 @@ from ticketlab.prac import CriticalSet, MaskWatch, Outcome
 from ticketlab.prac_params import Plan, Setting
 from ticketlab.results import Result
 from ticketlab.spec import InputError
-from ticketlab.tickets import Ticket, state_digest
+from ticketlab.tickets import Ticket, make_ticket, network
 from ticketlab.training import (
     Epoch,
     KeepBest,
@@ -89,6 +89,12 @@ class Bench:
     def order(self) -> tuple[object, ...]:
         """What fixes the data order and the augmentation: equal for all arms of a seed."""
         return ("prac", self.seed)
+
+    def ticket(self, arm: str, index: int, mask: Mask, weights: State | None = None) -> Ticket:
+        """A round's ticket; `weights` are those it is rewound to."""
+        facts = network(self.setting.model, self.clean)
+        origin: dict[str, Any] = {"paper": "prac", "arm": arm, "seed": self.seed, "round": index}
+        return make_ticket(mask, weights, **origin, **facts)
 
     @property
     def per_epoch(self) -> int:
@@ -227,7 +233,7 @@ def search(
         rate=setting.rate, rounds=range(first, setting.rounds),
     ):  # fmt: skip
         rounds.append(describe_round(turn, bench, searcher))
-        tickets[f"round-{turn.index + 1:02d}"] = _ticket(turn.mask, arm, seed, turn.index + 1)
+        tickets[f"round-{turn.index + 1:02d}"] = bench.ticket(arm, turn.index + 1, turn.mask)
     record = {"arm": arm, "seed": seed, "data_sha256": bench.data.sha256, "rounds": rounds}
     if searcher.scores:
         record["selections"] = selections(searcher.scores, rounds, setting, seed)
@@ -324,8 +330,8 @@ def search_imp(setting: Setting, seed: int, arm: str = "imp") -> Result:
         target=1.0, max_rounds=setting.rounds,
     ):  # fmt: skip
         rounds[level.index] |= {"round": level.index, "sparsity": level.mask.sparsity}
-        weights = masked(searcher.theta, level.mask)
-        tickets[f"round-{level.index:02d}"] = _ticket(level.mask, arm, seed, level.index, weights)
+        found = bench.ticket(arm, level.index, level.mask, searcher.theta)
+        tickets[f"round-{level.index:02d}"] = found
     return Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
 
 
@@ -353,7 +359,7 @@ def score_tickets(
         net.rewind(best.state)
         scores = test_scores(net, bench, last, {"validation_accuracy": 100 * best.accuracy})
         rounds.append({"round": index, "sparsity": mask.sparsity} | scores)
-        tickets[name] = _ticket(mask, arm, seed, index, masked(theta, mask))
+        tickets[name] = bench.ticket(arm, index, mask, theta)
     return Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
 
 
@@ -370,11 +376,6 @@ def test_scores(net: Net, bench: Bench, last: State, facts: Mapping[str, Any]) -
     }
 
 
-def masked(state: State, mask: Mask) -> State:
-    """The state on the CPU with its removed weights set to zero."""
-    return {n: (t * mask[n] if n in mask else t).cpu() for n, t in state.items()}
-
-
 def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, Mask]:
     """Random pruning at the sparsities of a search: nested masks by round name."""
     random = gpu.generator("cpu", seed, "random pruning")
@@ -383,10 +384,3 @@ def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, 
         mask = prune(uniform(mask, random), mask, rate)
         found[f"round-{index:02d}"] = mask
     return found
-
-
-def _ticket(mask: Mask, arm: str, seed: int, index: int, weights: State | None = None) -> Ticket:
-    facts: dict[str, Any] = {"paper": "prac", "arm": arm, "seed": seed, "round": index}
-    if weights is not None:
-        facts["init_sha256"] = state_digest(weights)
-    return Ticket(mask.to("cpu"), weights, facts | {"sparsity": mask.sparsity})

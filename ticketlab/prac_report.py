@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ticketlab.claims import Interval, by_seed, interval, paired
+from ticketlab.claims import (
+    as_interval,
+    as_metric,
+    by_seed,
+    interval,
+    minus,
+    paired,
+)
 from ticketlab.critical_sets import IndexFile, save_index, unpack_index
 from ticketlab.data import DataSet
 from ticketlab.masks import chance_jaccard, jaccard
@@ -225,13 +232,8 @@ def differences(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
         each = [minus(at(scores, "prac", k), at(scores, other, k)) for k in levels]
         mean = {seed: float(np.mean([by[seed] for by in each])) for seed in each[0]}
         cases = {"first_level": each[0], "last_level": each[-1], "mean": mean}
-        found[f"prac_minus_{_key(other)}"] = {name: _of(by) for name, by in cases.items()}
+        found[f"prac_minus_{_key(other)}"] = {name: as_metric(by) for name, by in cases.items()}
     return found
-
-
-def minus(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
-    """a - b for the seeds that both have."""
-    return {seed: a[seed] - b[seed] for seed in a if seed in b}
 
 
 def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
@@ -241,13 +243,13 @@ def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> d
     """
     last = rounds[(rounds.place == "main") & (rounds["round"] == params.rounds)]
     own = {str(arm): by_seed(rows, "saving") for arm, rows in last.groupby("arm")}
-    found: dict[str, Any] = {_key(arm): _of(by) for arm, by in own.items() if arm != "imp"}
+    found: dict[str, Any] = {_key(arm): as_metric(by) for arm, by in own.items() if arm != "imp"}
     found["prac_minus_imp_early_stop"] = asdict(paired(own["prac"], own["imp-early-stop"]))
     level = max((k for k in params.levels if matches(scores, k)), default=None)
     rows = rounds[(rounds.place == "main") & (rounds.arm == "prac") & (rounds["round"] == level)]
     return found | {
         "matched_level": level,
-        "where_matched": None if level is None else _of(by_seed(rows, "saving")),
+        "where_matched": None if level is None else as_metric(by_seed(rows, "saving")),
     }
 
 
@@ -275,8 +277,8 @@ def decomposition(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams
     for name, (arm, base) in steps.items():
         gained = None if level is None else minus(at(scores, arm, level), at(scores, base, level))
         found[name] = {
-            "saving": _of(minus(saved[arm], saved[base])),
-            "accuracy": _of(gained) if gained else None,
+            "saving": as_metric(minus(saved[arm], saved[base])),
+            "accuracy": as_metric(gained) if gained else None,
         }
     return found
 
@@ -298,9 +300,9 @@ def costs(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     for arm in sorted(set(total.index.get_level_values("arm"))):
         own = total.xs(arm)
         found[_key(arm)] = {
-            "training": _of(own.train_images.to_dict()),
-            "forward": _of(own.forward_images.to_dict()),
-            "saving_in_all": _of((100 * (1 - own["all"] / imp)).dropna().to_dict()),
+            "training": as_metric(own.train_images.to_dict()),
+            "forward": as_metric(own.forward_images.to_dict()),
+            "saving_in_all": as_metric((100 * (1 - own["all"] / imp)).dropna().to_dict()),
         }
     return found
 
@@ -314,15 +316,15 @@ def set_metrics(sets: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     last = share[share.columns[-1]]
     hard = params.data.name == "cifar100"
     return {
-        "first_share": _of(share[1].to_dict()),
-        "smallest_share": _of(share.min(axis=1).to_dict()),
-        "last_share": _of(last.to_dict()),
-        "shrinkage": _of((share[1] - share.min(axis=1)).to_dict()),
-        "rebound": _of((last - share.min(axis=1)).to_dict()),
-        "overlap": _of(late.dropna().to_dict()),
-        "overlap_in_round_2": _of(by_seed(second.dropna(subset="overlap"), "overlap")),
+        "first_share": as_metric(share[1].to_dict()),
+        "smallest_share": as_metric(share.min(axis=1).to_dict()),
+        "last_share": as_metric(last.to_dict()),
+        "shrinkage": as_metric((share[1] - share.min(axis=1)).to_dict()),
+        "rebound": as_metric((last - share.min(axis=1)).to_dict()),
+        "overlap": as_metric(late.dropna().to_dict()),
+        "overlap_in_round_2": as_metric(by_seed(second.dropna(subset="overlap"), "overlap")),
         "cet_outside": int(own.cet_outside.sum()),
-        "last_share_of_a_hard_task": _of(last.to_dict()) if hard else None,
+        "last_share_of_a_hard_task": as_metric(last.to_dict()) if hard else None,
     }
 
 
@@ -338,7 +340,7 @@ def distance_metrics(results: Results) -> dict[str, Any]:
     own = table[(table.arm == "prac") & (table["round"] == 1)]
     past = own.groupby("seed").epoch.max() - own.groupby("seed")["drop"].first()
     cases = {"before_drop": before, "after_drop": after, "fall": ratio, "stop_after_drop": past}
-    return {name: _of(values.to_dict()) for name, values in cases.items()}
+    return {name: as_metric(values.to_dict()) for name, values in cases.items()}
 
 
 def ablations(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
@@ -347,14 +349,14 @@ def ablations(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) ->
     own = at(scores, "prac", level)
     arms = [*(f"prac-ef-{v}" for v in params.thresholds), *params.scores]
     found: dict[str, Any] = {
-        f"prac_minus_{_key(arm)}": _of(minus(own, at(scores, arm, level))) for arm in arms
+        f"prac_minus_{_key(arm)}": as_metric(minus(own, at(scores, arm, level))) for arm in arms
     }
     mean = main[main["round"] == 1].set_index(["arm", "seed"]).set_samples.dropna()
     highest = f"prac-ef-{max(params.thresholds, default=0)}"
     has = highest in mean.index.get_level_values("arm")
     images = float(main[(main.arm == "imp")].samples.iloc[0])
     scale = {arm: (100 * mean.loc[arm] / images).to_dict() for arm in ("prac", highest) if has}
-    found["threshold_set_share"] = _of(minus(scale["prac"], scale[highest])) if has else None
+    found["threshold_set_share"] = as_metric(minus(scale["prac"], scale[highest])) if has else None
     found["threshold_accuracy"] = found.get(f"prac_minus_{_key(highest)}")
     return found
 
@@ -373,7 +375,7 @@ def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
             "native_minus_imp": ("prac", at(scores, "imp", level, other.name)),
         }
         each = {n: minus(at(scores, arm, level, other.name), b) for n, (arm, b) in pairs.items()}
-        found[other.name] = {name: _of(by) for name, by in each.items()}
+        found[other.name] = {name: as_metric(by) for name, by in each.items()}
         for name, by in each.items():
             pooled.setdefault(name, []).append(by)
     names = ("sequence_minus_native", "final_minus_native")
@@ -383,7 +385,7 @@ def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
 def _mean_over(each: Sequence[Mapping[int, float]]) -> dict[str, Any] | None:
     """Interval of the seeds' means over several nets; seeds that one of them lacks are left out."""
     seeds = set.intersection(*(set(by) for by in each)) if each else set()
-    return _of({seed: float(np.mean([by[seed] for by in each])) for seed in sorted(seeds)})
+    return as_metric({seed: float(np.mean([by[seed] for by in each])) for seed in sorted(seeds)})
 
 
 def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
@@ -400,7 +402,7 @@ def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
         cases = {"own": 0.0} if arm == "prac" else {"own": 0.0, "over_1": 1.0, "over_10": 0.1}
         own = {name: _amortised(total, params, arm, paid) for name, paid in cases.items()}
         label = "native" if arm == "prac" else arm.removeprefix("transfer-")
-        found[label] = {name: _of(by) for name, by in own.items()}
+        found[label] = {name: as_metric(by) for name, by in own.items()}
     return found
 
 
@@ -437,25 +439,16 @@ def noise_metrics(
     own = at(scores, "prac", level, "noise")
     clean = at(scores, "imp", level), at(scores, "imp", level, "noise")
     return {
-        "flipped_in_set": _of(kept), "enrichment": _of(enriched),
-        "flipped_of_never_learned": _of(never),
-        "prac_minus_imp": _of(minus(own, at(scores, "imp", level, "noise"))),
-        "prac_minus_random": _of(minus(own, at(scores, "random", level, "noise"))),
-        "imp_noisy_minus_clean": _of(minus(clean[1], clean[0])),
+        "flipped_in_set": as_metric(kept), "enrichment": as_metric(enriched),
+        "flipped_of_never_learned": as_metric(never),
+        "prac_minus_imp": as_metric(minus(own, at(scores, "imp", level, "noise"))),
+        "prac_minus_random": as_metric(minus(own, at(scores, "random", level, "noise"))),
+        "imp_noisy_minus_clean": as_metric(minus(clean[1], clean[0])),
     }  # fmt: skip
-
-
-def _of(by: Mapping[Any, float]) -> dict[str, Any] | None:
-    return asdict(interval(list(by.values()))) if by else None
 
 
 def _key(arm: str) -> str:
     return arm.replace("-", "_")
-
-
-def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """An interval of metrics.json as an object."""
-    return None if found is None else Interval(**found)
 
 
 # ---------------------------------------------------------------- tables for the page

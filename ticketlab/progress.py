@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +58,8 @@ class Watch:
         self.started = time.monotonic()
         self.passes = 0.0
         self.latest: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        """Seconds of each unit that has ended, also before a kill."""
         self._rest = ""  # the start of a line that is being written
         self.interval = 0.3 if stream.isatty() else 15.0
         self._stop = threading.Event()
@@ -64,7 +67,8 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("")
+        ended = self._left_by_a_kill()
+        self.path.write_text("".join(f"{json.dumps(event)}\n" for event in ended))
         listen_to(self.path)
         self._file = self.path.open()
         self._thread.start()
@@ -75,9 +79,11 @@ class Watch:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._read()
         listen_to(None)
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        if kind is None:
+            self.path.unlink(missing_ok=True)
         minutes = (time.monotonic() - self.started) / 60
         ending = "done" if kind is None else "stopped"
         self._show(f"{self.title}: {ending} after {minutes:.1f} min", end="\n")
@@ -90,10 +96,17 @@ class Watch:
 
     def _read(self) -> None:
         *lines, self._rest = (self._rest + self._file.read()).split("\n")
-        for line in lines:
-            with suppress(ValueError):  # what a killed worker left is no event
-                self.latest = json.loads(line)
-                self.passes += self.latest.get("passes", 0)
+        for event in _events(lines):
+            if "unit" in event:
+                self.seconds[event["unit"]] = event["seconds"]
+            else:
+                self.latest = event
+                self.passes += event.get("passes", 0)
+
+    def _left_by_a_kill(self) -> list[dict[str, Any]]:
+        """The ends of units that a run which did not end well has told of."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return [event for event in _events(text.splitlines()) if "unit" in event]
 
     def line(self) -> str:
         """One line: share done, what the latest worker does, and the time left."""
@@ -107,6 +120,12 @@ class Watch:
     def _show(self, text: str, end: str) -> None:
         clear = "\r\x1b[2K" if self.stream.isatty() else ""
         print(f"{clear}{text}", end=end, file=self.stream, flush=True)
+
+
+def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(ValueError):  # what a killed worker left is no event
+            yield json.loads(line)
 
 
 def _clock(seconds: float) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,9 @@ from ticketlab.tickets import Ticket, load_ticket, save_ticket
 
 READERS = ("progress",)
 """Rooms that units use but that cannot change a result."""
+
+NUMERICAL = ("torch", "torchvision", "numpy")
+"""Packages whose version can change a number."""
 
 
 # ---------------------------------------------------------------- units of a study
@@ -40,6 +43,27 @@ def save_result(folder: Path, name: str, key: str, result: Result) -> None:
         save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
     content = {"key": key, "record": result.record, "tickets": sorted(result.tickets)}
     write_json(folder / f"{name}.json", content)
+
+
+def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str, Any]) -> Result:
+    """The result with its tickets told their study, unit, parameters and package versions.
+
+    A ticket that is handed on can then be traced without the folder that it came from.
+    """
+    parameters = {k: _jsonable(v) for k, v in arguments.items() if isinstance(v, Spec)}
+    origin = {"study": _study_of(folder), "unit": unit, "parameters": parameters}
+    origin |= {"versions": {name: version(name) for name in ("ticketlab", *NUMERICAL)}}
+    tickets = {
+        name: replace(ticket, metadata={**ticket.metadata, **origin})
+        for name, ticket in result.tickets.items()
+    }
+    return Result(result.record, tickets)
+
+
+def _study_of(folder: Path) -> str | None:
+    """The study whose results folder holds `folder`; None elsewhere."""
+    root = ROOT / "results"
+    return folder.relative_to(root).parts[0] if folder.is_relative_to(root) else None
 
 
 def load_result(folder: Path, name: str, key: str | None = None) -> Result | None:
@@ -155,6 +179,6 @@ def _rounded(value: Any) -> Any:
 
 def provenance(module: str, data_sha256: str, device: str) -> dict[str, str]:
     """What a number depends on besides parameters and seeds: versions, code, data, device."""
-    packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    packages = {name: version(name) for name in NUMERICAL}
     code = {"python": platform.python_version(), "code": code_hash(module)}
     return packages | code | {"device": device, "data": data_sha256}

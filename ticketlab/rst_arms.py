@@ -13,7 +13,18 @@ from ticketlab.gpu import Runtime
 from ticketlab.masks import Mask, ones
 from ticketlab.rst import Penalty
 from ticketlab.spec import Spec
-from ticketlab.training import Net, Observer, Recipe, Seeds, Step, StepField, evaluate, train
+from ticketlab.tickets import Ticket, make_ticket, network, state_digest
+from ticketlab.training import (
+    Net,
+    Observer,
+    Recipe,
+    Seeds,
+    State,
+    Step,
+    StepField,
+    evaluate,
+    train,
+)
 
 # ---------------------------------------------------------------- parameters
 
@@ -154,6 +165,12 @@ class Bench:
         if arm.endswith("erk"):
             return rst.random_mask(dense, rst.erk_counts(dense, level), random)
         return rst.random_mask(dense, rst.kept_counts(dense, level), random)
+
+    def ticket(self, arm: str, level: float, mask: Mask, weights: State, start: State) -> Ticket:
+        """A ticket at the weights that are finetuned; `start` are the seed's initial ones."""
+        facts = network(self.case.model, self.data) | {"init_sha256": state_digest(start)}
+        return make_ticket(mask, weights, paper="dlth", arm=arm, seed=self.seed,
+                           case=self.case.name, level=level, **facts)  # fmt: skip
 
     def iterations(self, recipe: Recipe) -> int:
         """Optimiser steps of a recipe on the training images."""

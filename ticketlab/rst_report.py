@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ticketlab.claims import Interval, by_seed, interval
+from ticketlab.claims import Interval, as_metric, by_seed, minus, over_levels
 from ticketlab.results import Result
 from ticketlab.rst_arms import DAMAGED, Case, RstParams
 
@@ -82,22 +82,7 @@ def values_of(rows: pd.DataFrame, arm: str, level: float, column: str = "test_ac
 
 def difference(rows: pd.DataFrame, arm: str, other: str, level: float) -> BySeed:
     """Test accuracy of `arm` minus `other` by seed, in points; empty if one did not run there."""
-    a, b = values_of(rows, arm, level), values_of(rows, other, level)
-    return {seed: a[seed] - b[seed] for seed in a if seed in b}
-
-
-def over_levels(by_level: Mapping[float, BySeed]) -> dict[str, Any]:
-    """Intervals at each level, and of each seed's mean over the levels; null where nothing ran."""
-    measured = [values for values in by_level.values() if values]
-    seeds = sorted(set.intersection(*map(set, measured))) if measured else []
-    mean = [float(np.mean([values[seed] for values in measured])) for seed in seeds]
-    found = {f"at_{100 * level:g}": list(values.values()) for level, values in by_level.items()}
-    return {name: or_null(values) for name, values in (found | {"mean": mean}).items()}
-
-
-def or_null(values: Sequence[float]) -> dict[str, Any] | None:
-    """The interval of some values as in metrics.json; null for none."""
-    return asdict(interval(values)) if len(values) else None
+    return minus(values_of(rows, arm, level), values_of(rows, other, level))
 
 
 def differences(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any]:
@@ -115,7 +100,7 @@ def gap_growth(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any] | 
     if len(levels) < 2:
         return None
     high, low = (difference(rows, "rst", "scratch", level) for level in (max(levels), min(levels)))
-    return or_null([high[seed] - low[seed] for seed in high if seed in low])
+    return as_metric(minus(high, low))
 
 
 # ---------------------------------------------------------------- checks of the method (C1-C5)
@@ -134,11 +119,11 @@ def method_checks(rows: pd.DataFrame, looks: pd.DataFrame, case: Case) -> dict[s
         "removal_gain": gone.groupby(rst.seed).min(),
         "gap_closed": gap_closed(looks[(looks.arm == "rst") & (looks.case == case.name)]),
     }
-    found = {name: or_null(list(values)) for name, values in worst.items()}
+    found = {name: as_metric(values) for name, values in worst.items()}
     loss = pd.Series(dtype=float)
     if len(abrupt):
         loss = (abrupt.before_removal - abrupt.after_removal).groupby(abrupt.seed).min()
-    return found | {"abrupt_removal_loss": or_null(list(loss))}
+    return found | {"abrupt_removal_loss": as_metric(list(loss))}
 
 
 def masks_exact(rows: pd.DataFrame) -> pd.Series:
@@ -190,8 +175,8 @@ def metrics(results: Results, params: RstParams) -> dict[str, Any]:
         "method": method_checks(own, looks, main),
         "draws": {
             "inits_over_masks": ratio and asdict(ratio),
-            "over_masks": or_null(spread[0]),
-            "over_inits": or_null(spread[1]),
+            "over_masks": as_metric(spread[0]),
+            "over_inits": as_metric(spread[1]),
         },
         "budget": budget(own),
         **{name: other_case(rows, params, name) for name in ("boundary", "tiny_imagenet")},
@@ -210,8 +195,7 @@ def accuracies(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
     for arm in own.arm.unique():
         levels = own[own.arm == arm].level.unique()
         found[str(arm)] = {
-            f"at_{100 * level:g}": or_null(list(values_of(own, arm, level).values()))
-            for level in sorted(levels)
+            f"at_{100 * level:g}": as_metric(values_of(own, arm, level)) for level in sorted(levels)
         }
     return found
 
@@ -266,8 +250,3 @@ def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
         "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
         "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"] / scratch["dense_flops"],
     }).sort_values("images / Scratch")  # fmt: skip
-
-
-def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """An interval of metrics.json as an object."""
-    return None if found is None else Interval(**found)

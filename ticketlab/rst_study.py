@@ -25,7 +25,6 @@ from ticketlab.rst_arms import (
 )
 from ticketlab.rst_controls import EarlyBird
 from ticketlab.spec import InputError
-from ticketlab.tickets import Ticket, state_digest
 from ticketlab.training import Net, Recipe, State, Step, evaluate, train
 
 # ---------------------------------------------------------------- units
@@ -86,7 +85,7 @@ def train_pressed(
         rows.append(hurt.finish(places))
     here = {"case": bench.case.name, "arm": arm, "seed": seed, "mask_seed": mask_seed}
     record = {"rows": rows, "looks": [here | {"level": level} | look for look in looks]}
-    return Result(record, {"ticket": _ticket(mask, bench, arm, level, ticket)})
+    return Result(record, {"ticket": bench.ticket(arm, level, mask, ticket, start)})
 
 
 def press(work: Work, mask: Mask) -> list[dict[str, float]]:
@@ -144,7 +143,7 @@ def train_pretrained(params: RstParams, place: int, seed: int) -> Result:
     rows, tickets = [_dense_row(work, dense)], {}
     for level in bench.case.levels:
         mask = rst.magnitude_mask(trained, dense, level)
-        tickets[f"lth-{100 * level:g}"] = _ticket(mask, bench, "lth", level, start)
+        tickets[f"lth-{100 * level:g}"] = bench.ticket("lth", level, mask, start, start)
         for arm in bench.case.arms_at(level):
             if arm in PRETRAINED:
                 rows.append(_pretrained_row(work.at(arm, level), mask, start, trained, birds))
@@ -206,14 +205,6 @@ def _iterated(work: Work, start: State) -> Mask:
 
     dense = bench.dense_mask(work.net)
     return rst_controls.iterative_magnitude(train_masked, dense, work.level, how.cycles)
-
-
-def _ticket(mask: Mask, bench: Bench, arm: str, level: float, state: State) -> Ticket:
-    """The weights on the CPU with removed ones at 0, and where they come from."""
-    weights = {n: (w.cpu() * mask[n] if n in mask else w.cpu()) for n, w in state.items()}
-    facts = {"paper": "dlth", "case": bench.case.name, "arm": arm, "seed": bench.seed,
-             "level": level, "weights_sha256": state_digest(weights)}  # fmt: skip
-    return Ticket(mask, weights, facts)
 
 
 def watch_finetuning(

@@ -1,4 +1,4 @@
-"""A ticket: a mask and the rewound weights it belongs to, as one verified file."""
+"""A ticket: a mask and the weights it starts from, as one verified file that knows its origin."""
 
 import hashlib
 import json
@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from ticketlab import models
+from ticketlab.data import DataSet
 from ticketlab.files import read_safetensors, write_safetensors
 from ticketlab.masks import Mask, pack, unpack
 from ticketlab.spec import InputError
@@ -15,11 +19,48 @@ from ticketlab.training import State
 
 @dataclass(frozen=True)
 class Ticket:
-    """A mask, the rewound weights it belongs to (if kept), and where it comes from."""
+    """A mask, the weights it starts from (if kept), and where it comes from."""
 
     mask: Mask
     weights: State | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def model(self) -> nn.Module:
+        """The network at the ticket's weights, on the CPU and ready to train under `mask`.
+
+        InputError for a ticket that was stored as a mask alone, or without its architecture.
+        """
+        facts = self.metadata
+        if self.weights is None or "model" not in facts:
+            what = "no weights" if self.weights is None else "no model in its metadata"
+            raise InputError(
+                f"ticket: it has {what}, so there is no network to build; use its mask"
+            )
+        spec = models.ModelSpec.model_validate(facts["model"])
+        model = models.build(spec, tuple(facts["shape"]), facts["classes"], seed=0)
+        model.load_state_dict(self.weights)
+        return model
+
+
+def make_ticket(mask: Mask, weights: State | None = None, **origin: Any) -> Ticket:
+    """A ticket on the CPU: removed weights are zero, `origin` becomes its metadata.
+
+    `init_sha256` is the hash of `weights` before masking, unless `origin` has it: tickets of one
+    seed that were rewound to the same weights share it.
+    """
+    mask = mask.to("cpu")
+    origin |= {"sparsity": mask.sparsity}
+    if weights is None:
+        return Ticket(mask, None, origin)
+    host = {name: tensor.cpu() for name, tensor in weights.items()}
+    kept = {name: w * mask[name] if name in mask else w for name, w in host.items()}
+    return Ticket(mask, kept, {"init_sha256": state_digest(host)} | origin)
+
+
+def network(spec: models.ModelSpec, data: DataSet) -> dict[str, Any]:
+    """What `Ticket.model` needs to build the network, and the hash of the data; for `origin`."""
+    return {"model": spec.model_dump(mode="json"), "shape": list(data.shape),
+            "classes": data.classes, "data_sha256": data.sha256}  # fmt: skip
 
 
 def save_ticket(ticket: Ticket, path: Path) -> None:

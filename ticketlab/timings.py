@@ -1,0 +1,47 @@
+"""Seconds of each unit of work: measured while it runs, kept beside the results, outside the lock.
+
+No result depends on them, and no executed notebook shows them: they differ on every run. Those of a
+published study are in results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ticketlab import gpu
+from ticketlab.files import read_json, write_json
+from ticketlab.spec import InputError
+
+
+def note(
+    path: Path, measured: Mapping[str, float], units: Collection[str], runtime: gpu.Runtime
+) -> None:
+    """Write the seconds of `units`; those that did not run now keep what `path` has for them."""
+    earlier = read_json(path)["seconds"] if path.exists() else {}
+    known = {**earlier, **measured}
+    device = gpu.choose_device(runtime.device)
+    seconds = {name: known[name] for name in sorted(units) if name in known}
+    content = {"device": gpu.describe(device), "workers": gpu.worker_count(runtime)}
+    write_json(path, content | {"seconds": seconds})
+
+
+def table(study: Path) -> pd.DataFrame:
+    """One row a paper and arm: units, mean and total seconds, workers at once, device."""
+    rows = []
+    for path in sorted((study / "runs").glob("*.timings.json")):
+        content, paper = read_json(path), path.name.removesuffix(".timings.json")
+        rows += [
+            (paper, _arm(name), seconds, content["workers"], content["device"])
+            for name, seconds in content["seconds"].items()
+        ]
+    if not rows:
+        raise InputError(f"study: no timings in {study / 'runs'}, run `dvc repro` first")
+    units = pd.DataFrame(rows, columns=["paper", "arm", "seconds", "workers", "device"])
+    groups = units.groupby(["paper", "arm", "workers", "device"]).seconds
+    return groups.agg(["count", "mean", "sum"]).round(2).reset_index()
+
+
+def _arm(unit: str) -> str:
+    """'search/imp/seed-3' -> 'search/imp': the unit's name without its seed."""
+    return "/".join(part for part in unit.split("/") if not part.startswith("seed-"))
