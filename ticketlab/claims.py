@@ -191,10 +191,15 @@ MARKS = ("<!-- claims:", "<!-- /claims -->")
 COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
 
 
-def read_verdicts(study: Path) -> pd.DataFrame:
-    """The verdicts in the metrics of a study's papers, with COLUMNS; the index is the paper."""
+def read_verdicts(study: Path, of: Sequence[str] | None = None) -> pd.DataFrame:
+    """The verdicts in the metrics of a study's papers, with COLUMNS; the index is the paper.
+
+    Of all papers that have metrics there, or of those named.
+    """
     rows, papers = [], []
     for path in sorted(study.glob("*/metrics.json")):
+        if of is not None and path.parent.name not in of:
+            continue
         recorded = read_json(path)["claims"]
         for claim in load_claims(path.parent.name):
             if claim.id not in recorded:

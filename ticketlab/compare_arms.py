@@ -131,15 +131,18 @@ class Bench:
         """Optimiser steps of a recipe on all training images."""
         return recipe.iterations(len(self.data.train))[1]
 
-    def flops(self, mask: Mask | None = None) -> tuple[int, int]:
+    def flops(self, mask: Mask | None = None) -> tuple[float, float]:
         """FLOPs of an image's forward pass: dense, and of the weights that are there."""
-        model, shape = self._shape_model, self.data.shape
-        dense = models.flops(model, shape)
-        return dense, models.flops(model, shape, mask.densities()) if mask else dense
+        dense, layers = self._prices
+        gone = {} if mask is None else {n: 1 - share for n, share in mask.densities().items()}
+        return dense, dense - sum(share * layers[name] for name, share in gone.items())
 
     @cached_property
-    def _shape_model(self) -> torch.nn.Module:
-        return models.build(self.bed.model, self.data.shape, self.data.classes, 0)
+    def _prices(self) -> tuple[int, dict[str, int]]:
+        """FLOPs of the dense net, and of each layer that can be pruned."""
+        model, shape = self.net().model, self.data.shape
+        dense = models.flops(model, shape)
+        return dense, {name: dense - models.flops(model, shape, {name: 0.0}) for name in self.dense}
 
     def label(self, arm: str, mask: Mask) -> None:
         """Name what is being trained, for the person who waits."""
@@ -362,8 +365,7 @@ def one_shot(bench: Bench, method: str) -> list[Found]:
         ledger, probe = Ledger(bench), make_probe(bench, net, method)  # the same for each level
         density = (bench.kept(level) - 0.5) / bench.dense.total  # rounds to exactly that many
         mask = saliency.prune_to(criterion, probe, weights, bench.dense, density, rounds)
-        for images in charged(method, len(probe.y), rounds):
-            ledger.train(1, images)
+        ledger.train(*charged(method, len(probe.y), rounds))
         found.append(Found(level, mask, rounds, ledger.spent))
     return found
 
@@ -379,9 +381,10 @@ def make_probe(bench: Bench, net: Net, method: str) -> saliency.Probe:
     return saliency.probe_model(net.model, x, y, random)
 
 
-def charged(method: str, probe: int, rounds: int) -> list[int]:
-    """Images of each gradient that a criterion takes: GraSP's second one goes through the first."""
-    return {"snip": [probe], "grasp": [probe] * 2, "synflow": [1] * rounds}.get(method, [])
+def charged(method: str, probe: int, rounds: int) -> tuple[int, int]:
+    """Gradients that a criterion takes, and the images in them; GraSP's second goes through one."""
+    gradients = {"snip": 1, "grasp": 2, "synflow": rounds}.get(method, 0)
+    return gradients, gradients * (1 if method == "synflow" else probe)
 
 
 # ---------------------------------------------------------------- RST

@@ -1,7 +1,6 @@
 """What the comparison says: one table of tickets, paired differences, costs, overlaps, the swap."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from ticketlab.claims import COLUMNS as VERDICT_COLUMNS
-from ticketlab.claims import Interval, by_seed, interval, paired, read_verdicts
+from ticketlab.claims import (
+    Interval,
+    as_metric,
+    by_seed,
+    interval,
+    minus,
+    over_levels,
+    read_verdicts,
+)
 from ticketlab.compare_params import ITERATIVE, MASKS, METHODS, Bed, CompareParams
 from ticketlab.compare_study import COLUMNS, name_of, ticket_name
 from ticketlab.masks import Mask, jaccard
@@ -134,11 +141,16 @@ def summary(params: CompareParams, each: Callable[[Bed, float], By]) -> dict[str
     found: dict[str, Any] = {}
     means = []
     for bed in params.beds:
-        parts = {f"at_{100 * level:g}": each(bed, level) for level in bed.levels}
-        means.append(mean_of(parts.values()))
-        parts["mean"] = means[-1]
-        found[bed.name] = {k: asdict(interval(list(by.values()))) for k, by in parts.items()}
-    return found | {"mean": asdict(interval(list(mean_of(means).values())))}
+        by_level = {level: each(bed, level) for level in bed.levels}
+        means.append(mean_of(by_level.values()))
+        found[bed.name] = over_levels(by_level)
+    return found | {"mean": as_metric(mean_of(means))}
+
+
+def by_net(parts: Mapping[str, By]) -> dict[str, Any]:
+    """Intervals of a number by net, and of its mean over the nets."""
+    mean = mean_of(parts.values())
+    return {net: as_metric(by) for net, by in parts.items()} | {"mean": as_metric(mean)}
 
 
 def difference(rows: pd.DataFrame, params: CompareParams, arm: str, other: str) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def difference(rows: pd.DataFrame, params: CompareParams, arm: str, other: str) 
         own = accuracy(rows, bed.name, arm, level)
         at = 0.0 if other == "dense" else level
         theirs = accuracy(rows, bed.name, other, at)
-        return {seed: own[seed] - theirs[seed] for seed in own}
+        return minus(own, theirs)
 
     return summary(params, each)
 
@@ -158,7 +170,7 @@ def over_best_at_init(rows: pd.DataFrame, params: CompareParams, arm: str) -> di
 
     def each(bed: Bed, level: float) -> By:
         own, best = accuracy(rows, bed.name, arm, level), best_of(rows, bed.name, AT_INIT, level)
-        return {seed: own[seed] - best[seed] for seed in own}
+        return minus(own, best)
 
     return summary(params, each)
 
@@ -184,9 +196,8 @@ def _top_difference(
     parts: dict[str, By] = {}
     for bed in params.beds:
         own, theirs = (accuracy(rows, bed.name, name, bed.levels[-1]) for name in (arm, other))
-        parts[bed.name] = {seed: own[seed] - theirs[seed] for seed in own}
-    parts["mean"] = mean_of(list(parts.values()))
-    return {name: asdict(interval(list(by.values()))) for name, by in parts.items()}
+        parts[bed.name] = minus(own, theirs)
+    return by_net(parts)
 
 
 # ---------------------------------------------------------------- costs
@@ -199,8 +210,7 @@ def saving(rows: pd.DataFrame, params: CompareParams, arm: str, column: str) -> 
         top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
         own, imp = (by_seed(top[top.arm == name], column) for name in (arm, "imp"))
         parts[bed.name] = {seed: 100 * (1 - own[seed] / imp[seed]) for seed in own}
-    parts["mean"] = mean_of(list(parts.values()))
-    return {name: asdict(interval(list(by.values()))) for name, by in parts.items()}
+    return by_net(parts)
 
 
 def fewer_rounds(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
@@ -209,9 +219,8 @@ def fewer_rounds(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     for bed in params.beds:
         top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
         imp, colt = (by_seed(top[top.arm == name], "rounds") for name in ("imp", "colt"))
-        parts[bed.name] = {seed: float(imp[seed] - colt[seed]) for seed in imp}
-    parts["mean"] = mean_of(list(parts.values()))
-    return {name: asdict(interval(list(by.values()))) for name, by in parts.items()}
+        parts[bed.name] = minus(imp, colt)
+    return by_net(parts)
 
 
 COSTS = {
@@ -257,9 +266,8 @@ def swap_effect(
         ]  # fmt: skip
         if not all(found):
             return None
-        parts[bed.name] = {seed: found[0][seed] - found[1][seed] for seed in found[0]}
-    parts["mean"] = mean_of(list(parts.values()))
-    return {name: asdict(interval(list(by.values()))) for name, by in parts.items()}
+        parts[bed.name] = minus(*found)
+    return by_net(parts)
 
 
 def swap_matrix(swaps: pd.DataFrame, net: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -323,7 +331,7 @@ def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
         own = rows[rows.net == bed.name]
         found[bed.name] = {
             str(arm).replace(", ", " ").replace(" ", "_"): {
-                f"at_{100 * level:g}": asdict(interval(group.test_accuracy.tolist()))
+                f"at_{100 * level:g}": as_metric(group.test_accuracy)
                 for level, group in chosen.groupby("level")
             }
             for arm, chosen in own.groupby("arm")
@@ -338,10 +346,7 @@ def overlap_metrics(overlaps: pd.DataFrame, params: CompareParams) -> dict[str, 
         pair = overlaps[(overlaps.arm == one) & (overlaps.other == two)]
         pair = pair.assign(beyond=100 * (pair.iou - pair.chance))
         parts = {bed.name: by_seed(pair[pair.net == bed.name], "beyond") for bed in params.beds}
-        parts["mean"] = mean_of(list(parts.values()))
-        found[f"{one}_and_{two}".replace("-", "_")] = {
-            name: asdict(interval(list(by.values()))) for name, by in parts.items()
-        }
+        found[f"{one}_and_{two}".replace("-", "_")] = by_net(parts)
     return found
 
 
@@ -387,13 +392,3 @@ def paper_verdicts(study: Path) -> pd.DataFrame:
     if not others:
         return pd.DataFrame(columns=list(VERDICT_COLUMNS))
     return read_verdicts(study, others)
-
-
-def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """An interval of metrics.json as an object."""
-    return None if found is None else Interval(**found)
-
-
-def one_pair(a: Mapping[int, float], b: Mapping[int, float]) -> str:
-    """A paired difference as text."""
-    return str(paired(a, b))

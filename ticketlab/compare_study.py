@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ from ticketlab import fleet, gpu
 from ticketlab.colt import chance_rate, rounds_to
 from ticketlab.compare_arms import Bench, Cost, Found, Ledger, one_shot, press, search
 from ticketlab.compare_params import METHODS, Bed, CompareParams, Weights, check
-from ticketlab.data import Batches, load
+from ticketlab.data import Batches, DataSpec, load
 from ticketlab.fleet import Unit
 from ticketlab.masks import Mask
 from ticketlab.results import Result
-from ticketlab.tickets import Ticket, state_digest
+from ticketlab.tickets import Ticket, make_ticket, network
 from ticketlab.training import KeepBest, Net, Recipe, State, Step, evaluate, train
 
 COLUMNS: tuple[Weights, ...] = ("init", "rewound", "reinit", "rst", "rst-other")
@@ -70,7 +70,7 @@ def long_units(
         (row,) = (r for r in found[name_of(bed, control.budget, seed)].record["rows"]
                   if r["level"] == bed.levels[-1])  # fmt: skip
         mask = _last_mask(found, bed, control.mask, seed)
-        cost = row["images"] / bed.recipe.passes(len(load(params.data).train))
+        cost = row["images"] / one_training(params, bed)
         units.append(_unit(params, place, seed, train_long, f"long-{control.mask}-{control.budget}",
                            cost, arm=control.name, mask=mask, images=row["images"]))  # fmt: skip
     return units
@@ -123,32 +123,41 @@ def _unit(
 ) -> Unit:
     bed = params.beds[place]
     arguments = {"params": params, "place": place, "seed": seed, **more}
-    passes = cost * bed.recipe.passes(len(load(params.data).train))
-    return Unit(name_of(bed, what, seed), work, arguments, passes)
+    return Unit(name_of(bed, what, seed), work, arguments, cost * one_training(params, bed))
 
 
 # ---------------------------------------------------------------- planned work
 
 
+def one_training(params: CompareParams, bed: Bed) -> int:
+    """Images seen by one training."""
+    return _passes(bed.recipe, params.data)
+
+
+@cache
+def _passes(recipe: Recipe, data: DataSpec) -> int:
+    return recipe.passes(len(load(data).train))
+
+
 def searched(params: CompareParams, bed: Bed, method: str) -> float:
     """About how many trainings of the net a method's search takes."""
-    top, images = bed.levels[-1], len(load(params.data).train)
+    top = bed.levels[-1]
     rounds = rounds_to(top, params.rate)
     fast = rounds_to(top, (params.rate + chance_rate(params.rate, params.partitions)) / 2)
-    transform = bed.transform.passes(images) / bed.recipe.passes(images) * len(bed.levels)
+    pressed = _passes(bed.transform, params.data) / one_training(params, bed)
     return {"imp": rounds, "prac": 0.6 * rounds, "colt": fast, "imp-matched": fast,
-            "rst": transform}.get(method, 0.0)  # fmt: skip
+            "rst": pressed * len(bed.levels)}.get(method, 0.0)  # fmt: skip
 
 
 def expected_passes(params: CompareParams) -> float:
     """Image passes that the study will take, about."""
-    total, images = fleet.expected_passes(method_units(params)), len(load(params.data).train)
+    total = fleet.expected_passes(method_units(params))
     for bed in params.beds:
         trainings = searched(params, bed, "imp-matched") + len(bed.levels)
         trainings += sum(1 + searched(params, bed, control.budget) for control in params.long)
         cells = [w for m in params.swap_masks for w in COLUMNS if not is_own(params, m, w)]
         trainings += len(cells) + cells.count("rst")
-        total += trainings * bed.recipe.passes(images) * len(params.seeds)
+        total += trainings * one_training(params, bed) * len(params.seeds)
     return total
 
 
@@ -196,15 +205,11 @@ def priced(row: dict[str, Any], spent: Cost, last: Cost) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def make_ticket(
-    bench: Bench, arm: str, level: float, mask: Mask, weights: State, **facts: Any
-) -> Ticket:
-    """The ticket on the CPU, with what it comes from."""
-    host, keep = {name: tensor.cpu() for name, tensor in weights.items()}, mask.to("cpu")
-    masked = {name: t * keep[name] if name in keep else t for name, t in host.items()}
-    about = {"paper": "compare", "net": bench.bed.name, "arm": arm, "seed": bench.seed,
-             "level": level, "sparsity": mask.sparsity}  # fmt: skip
-    return Ticket(keep, masked, about | facts | {"init_sha256": state_digest(masked)})
+def ticket(bench: Bench, arm: str, level: float, mask: Mask, weights: State, rounds: int) -> Ticket:
+    """A level's ticket with the weights it starts from."""
+    origin: dict[str, Any] = {"paper": "compare", "net": bench.bed.name, "arm": arm,
+                              "seed": bench.seed, "level": level, "round": rounds}  # fmt: skip
+    return make_ticket(mask, weights, **origin, **network(bench.bed.model, bench.data))
 
 
 # ---------------------------------------------------------------- what units do
@@ -235,9 +240,8 @@ def train_method(
         scores, last = finish(bench, net, find.mask)
         row = describe(bench, method, find.level, weights, find.mask, find.rounds)
         rows.append(priced(row | scores, spent, last))
-        tickets[ticket_name(find.level)] = make_ticket(
-            bench, method, find.level, find.mask, state, rounds=find.rounds
-        )
+        made = ticket(bench, method, find.level, find.mask, state, find.rounds)
+        tickets[ticket_name(find.level)] = made
     return Result({"rows": rows, "left": left, "data_sha256": bench.data.sha256}, tickets)
 
 
