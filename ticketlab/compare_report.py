@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
-from ticketlab.claims import COLUMNS as VERDICT_COLUMNS
 from ticketlab.claims import (
+    COLOURS,
     Interval,
     as_metric,
     by_seed,
@@ -18,6 +19,7 @@ from ticketlab.claims import (
     over_levels,
     read_verdicts,
 )
+from ticketlab.claims import COLUMNS as VERDICT_COLUMNS
 from ticketlab.compare_params import ITERATIVE, MASKS, METHODS, Bed, CompareParams
 from ticketlab.compare_study import COLUMNS, name_of, ticket_name
 from ticketlab.masks import Mask, jaccard
@@ -320,22 +322,21 @@ def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
     }
 
 
-def _name(arm: str, other: str) -> str:
-    return f"{arm}_minus_{other}".replace("-", "_")
+def _name(*arms: str) -> str:
+    return "_minus_".join(arms).replace(",", "").replace("-", "_").replace(" ", "_")
 
 
 def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     """Interval of each arm's test accuracy by net and level."""
     found: dict[str, Any] = {}
     for bed in params.beds:
-        own = rows[rows.net == bed.name]
-        found[bed.name] = {
-            str(arm).replace(", ", " ").replace(" ", "_"): {
-                f"at_{100 * level:g}": as_metric(group.test_accuracy)
-                for level, group in chosen.groupby("level")
-            }
-            for arm, chosen in own.groupby("arm")
-        }
+        arms = found.setdefault(bed.name, {})
+        for level in (0.0, *bed.levels):
+            own = rows[(rows.net == bed.name) & (rows.level == level)]
+            for arm in own.arm.unique():
+                values = own[own.arm == arm].test_accuracy
+                place = arms.setdefault(_name(arm), {})
+                place[f"at_{100 * level:g}"] = as_metric(values)
     return found
 
 
@@ -356,6 +357,7 @@ def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     for mask in params.swap_masks:
         for weights in COLUMNS:
             effects[f"{mask}_on_{weights}_minus_init"] = (mask, weights), (mask, "init")
+    effects["imp_weights_matter"] = ("imp", "init"), ("imp", "reinit")
     effects["imp_minus_random_on_reinit"] = ("imp", "reinit"), ("random", "reinit")
     effects["imp_minus_random_on_rst"] = ("imp", "rst"), ("random", "rst")
     return {
@@ -390,5 +392,12 @@ def paper_verdicts(study: Path) -> pd.DataFrame:
     papers = [path.parent.name for path in sorted(study.glob("*/metrics.json"))]
     others = [paper for paper in papers if paper != "compare"]
     if not others:
-        return pd.DataFrame(columns=list(VERDICT_COLUMNS))
+        return pd.DataFrame(columns=list(VERDICT_COLUMNS), index=pd.Index([], name="paper"))
     return read_verdicts(study, others)
+
+
+def coloured(found: pd.DataFrame) -> Styler:
+    """A table of verdicts for a page, verdicts in colour; the same bytes on each run."""
+    table = Styler(found.reset_index(), uuid="papers").hide(axis="index")
+    table = table.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
+    return table.map(lambda word: f"font-weight: bold; color: {COLOURS[word]}", subset=["verdict"])
