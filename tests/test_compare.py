@@ -315,7 +315,8 @@ def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path)
     swaps = compare_report.swap_table({}, params)
     assert swaps.empty
     found = compare_report.swap_metrics(swaps, params)
-    assert found["imp_weights_matter"] is None
+    assert found["imp_weights_matter"] == found["imp_on_rst_minus_init"] == {"mean": None}
+    assert compare_report.measured(found) == []
 
 
 def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def _length_line(ax: Axes, top: pd.DataFrame, mask: str, color: str) -> None:
     if len(means) > 1:
         label = f"{mask} mask, trained longer"
         ax.plot(means.images, means.test_accuracy, "-", color=color, lw=1.2, label=label)
-        ax.plot(means.images[1:], means.test_accuracy[1:], "x", color=color, markersize=5)
+        ax.plot(means.images.iloc[1:], means.test_accuracy.iloc[1:], "x", color=color, markersize=5)
 
 
 def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:

@@ -180,14 +180,14 @@ def over_best_at_init(rows: pd.DataFrame, params: CompareParams, arm: str) -> di
 def at_equal_cost(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     """Each method minus the mask that was trained for as many images, at the highest level.
 
-    By control and net; "mean" is over the nets. None where the study has no such control.
+    By control and net; "mean" is over the nets, null where the study has no such control.
     """
     found: dict[str, Any] = {}
     for mask in ("random", "synflow"):
         for budget in (*ITERATIVE, "rst"):
             names = [c.name for c in params.long if (c.mask, c.budget) == (mask, budget)]
             found[f"{budget}_minus_{mask}_long"] = (
-                _top_difference(rows, params, budget, names[0]) if names else None
+                _top_difference(rows, params, budget, names[0]) if names else {"mean": None}
             )
     return found
 
@@ -226,30 +226,36 @@ def fewer_rounds(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
 
 
 COSTS = {
-    "rounds": "rounds",
-    "search_iterations": "steps to find",
-    "search_images": "images to find",
-    "images": "images in all",
-    "dense_flops": "GFLOPs, dense",
-    "sparse_flops": "GFLOPs, sparse",
+    "rounds": ("rounds", 1.0),
+    "search_iterations": ("steps to find", 1.0),
+    "search_images": ("images to find", 1.0),
+    "images": ("images in all", 1.0),
+    "dense_flops": ("GFLOPs, dense", 1e-9),
+    "sparse_flops": ("GFLOPs, sparse", 1e-9),
 }
+"""Titles and units of the leaderboard's columns."""
 
 
 def leaderboard(rows: pd.DataFrame, net: str, level: float) -> pd.DataFrame:
-    """All arms of a net at one level, best first: accuracy with interval, and mean costs.
+    """All arms of a net at one level, best first: accuracy with interval, and mean costs, as text.
 
-    The dense net stands among them. GFLOPs count a training step as three forward passes.
+    The dense net stands among them. FLOPs count a training step as three forward passes.
     """
     chosen = rows[(rows.net == net) & rows.level.isin([0.0, level])]
+    means = chosen.groupby("arm").test_accuracy.mean().sort_values(ascending=False)
     table = {}
-    for arm, own in chosen.groupby("arm"):
-        costs = {title: own[column].mean() for column, title in COSTS.items()}
+    for arm in means.index:
+        own = chosen[chosen.arm == arm]
+        costs = {
+            title: f"{own[column].mean() * unit:,.0f}" for column, (title, unit) in COSTS.items()
+        }
         table[arm] = {"accuracy": str(interval(own.test_accuracy.tolist())), **costs}
-    order = chosen.groupby("arm").test_accuracy.mean().sort_values(ascending=False).index
-    frame = pd.DataFrame(table).T.loc[order].rename_axis(f"{net}, {level:.3g} sparsity")
-    flops = [COSTS["dense_flops"], COSTS["sparse_flops"]]
-    frame[flops] = frame[flops].astype(float) / 1e9
-    return frame
+    return pd.DataFrame(table).T.rename_axis(f"{net} at {100 * level:g} %")
+
+
+def measured(numbers: Mapping[str, Any]) -> list[str]:
+    """The names of a group of metrics that this study has."""
+    return [name for name, found in numbers.items() if found["mean"]]
 
 
 # ---------------------------------------------------------------- the swap
@@ -257,8 +263,8 @@ def leaderboard(rows: pd.DataFrame, net: str, level: float) -> pd.DataFrame:
 
 def swap_effect(
     swaps: pd.DataFrame, params: CompareParams, one: tuple[str, str], two: tuple[str, str]
-) -> dict[str, Any] | None:
-    """Accuracy of one (mask, weights) minus another, by net and over the nets; None without."""
+) -> dict[str, Any]:
+    """Accuracy of one (mask, weights) minus another, by net; the mean is null if not trained."""
     parts: dict[str, By] = {}
     for bed in params.beds:
         found = [
@@ -267,7 +273,7 @@ def swap_effect(
             for mask, weights in (one, two)
         ]  # fmt: skip
         if not all(found):
-            return None
+            return {"mean": None}
         parts[bed.name] = minus(*found)
     return by_net(parts)
 
@@ -357,6 +363,7 @@ def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     for mask in params.swap_masks:
         for weights in COLUMNS:
             effects[f"{mask}_on_{weights}_minus_init"] = (mask, weights), (mask, "init")
+    effects["imp_on_rst_minus_init"] = ("imp", "rst"), ("imp", "init")
     effects["imp_weights_matter"] = ("imp", "init"), ("imp", "reinit")
     effects["imp_minus_random_on_reinit"] = ("imp", "reinit"), ("random", "reinit")
     effects["imp_minus_random_on_rst"] = ("imp", "rst"), ("random", "rst")
@@ -375,8 +382,7 @@ def _collapsed(results: Results) -> dict[str, int]:
 
 def differences_table(numbers: Mapping[str, Any], names: Sequence[str]) -> pd.DataFrame:
     """Chosen differences: one row each, a column for each net and one for their mean, as text."""
-    rows = {name: {net: _text(part) for net, part in (numbers[name] or {}).items()}
-            for name in names}  # fmt: skip
+    rows = {name: {net: _text(part) for net, part in numbers[name].items()} for name in names}
     return pd.DataFrame(rows).T.rename_axis("points, paired by seed")
 
 
