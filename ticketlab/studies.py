@@ -8,6 +8,8 @@ from typing import Any
 from ticketlab import (
     colt_params,
     colt_study,
+    compare_params,
+    compare_study,
     planting_params,
     planting_study,
     prac_params,
@@ -34,4 +36,7 @@ STUDIES = {
         planting_params.PlantParams, planting_study.study, planting_study.expected_passes
     ),
     "dlth": Study(rst_arms.RstParams, rst_study.study, rst_study.expected_passes),
+    "compare": Study(
+        compare_params.CompareParams, compare_study.study, compare_study.expected_passes
+    ),
 }

@@ -1,7 +1,7 @@
 """The verdicts of a study in one file, results/STUDY/claims.json, and the tables made of it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ RESULTS = ROOT / "results"
 # ---------------------------------------------------------------- the file of a study
 
 
-def collect(study: Path) -> dict[str, dict[str, Any]]:
+def collect(study: Path, papers: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
     """Every claim on the papers that have metrics in the folder `study`, by paper and id.
+
+    Of all of them, or of those named.
 
     Each with its verdict, the evidence and bound behind it, the paper's own value, the studies that
     can check it, and the figure and cell of the executed notebook that show it.
@@ -27,6 +29,8 @@ def collect(study: Path) -> dict[str, dict[str, Any]]:
     found, every = {}, load_claims()
     for path in sorted(study.glob("*/metrics.json")):
         folder, metrics = path.parent, read_json(path)
+        if papers is not None and folder.name not in papers:
+            continue
         if claims := [claim for claim in every if claim.paper == folder.name]:
             cells = code_cells(folder / f"{folder.name}.ipynb")
             found[folder.name] = {c.id: entry(judge(c, metrics), folder, cells) for c in claims}
@@ -82,11 +86,15 @@ COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
 
 
 def table(study: Path) -> pd.DataFrame:
-    """The verdicts of a study with COLUMNS and `shown`, a path below it; the index is the paper."""
+    """The verdicts of a study from its claims.json, as `as_table` has them."""
     if not (study / FILE).exists():
         how = f"`dvc repro` or `ticketlab claims {study.name} --collect`"
         raise InputError(f"study: no verdicts in {study}, run {how} first")
-    recorded = read_json(study / FILE)
+    return as_table(read_json(study / FILE), study)
+
+
+def as_table(recorded: Mapping[str, Mapping[str, Any]], study: Path) -> pd.DataFrame:
+    """Collected verdicts with COLUMNS and `shown`, a path below `study`; the index is the paper."""
     rows, papers = [], []
     for claim in load_claims():
         if claim.paper not in recorded:
