@@ -21,7 +21,7 @@ from ticketlab.popup import Goal
 from ticketlab.results import Result
 from ticketlab.saliency import CRITERIA, Rule
 from ticketlab.spec import InputError, Spec
-from ticketlab.tickets import Ticket, state_digest
+from ticketlab.tickets import Ticket, make_ticket, network, state_digest
 from ticketlab.training import Net, Recipe, State, Step, Track, evaluate, predict, train
 
 Mother = Literal["planted", "unplanted"]
@@ -227,12 +227,13 @@ def train_ticket(setting: ConvSetting, seed: int) -> Result:
         bench, net, start, conv.ticket_method, conv.ticket_density, "multishot"
     )
     trained = fit(bench, net, start, mask, conv.recipe, "final")
-    weights = {name: tensor.cpu() for name, tensor in trained.items()}
     record = {
         "seed": seed, "score": accuracy(bench, net), "kept": mask.alive,
         "density": mask.density, "collapsed": collapsed,
     }  # fmt: skip
-    return Result(record, {"ticket": Ticket(mask.to("cpu"), weights, {"seed": seed})})
+    origin = {"paper": "plant_n_seek", "arm": "conv-ticket", "seed": seed}
+    ticket = make_ticket(mask, trained, **origin, **network(conv.ticket_model, bench.data))
+    return Result(record, {"ticket": ticket})
 
 
 def plant(setting: ConvSetting, seed: int, found: Known) -> Result:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
 
 from ticketlab.masks import Mask, check_same_layers
 from ticketlab.planting.hide import Planted, deviations
@@ -49,7 +48,7 @@ def auroc(scores: torch.Tensor, inside: torch.Tensor) -> float | None:
     hits = int(marked.sum())
     if not 0 < hits < marked.size:
         return None
-    ranks = rankdata(scores.detach().double().flatten().numpy())
+    ranks = pd.Series(scores.detach().double().flatten().numpy()).rank().to_numpy()
     return float((ranks[marked].sum() - hits * (hits + 1) / 2) / (hits * (marked.size - hits)))
 
 
