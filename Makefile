@@ -17,7 +17,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env repro study test lint typecheck pytest format lab constraints clean
+.PHONY: help env repro study report test lint typecheck pytest format lab constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 20
@@ -68,6 +68,9 @@ study: env ## run another block of params.yaml: make study STUDY=cifar10
 	@trap 'mv .dvc/tmp/params.kept params.yaml' EXIT; trap 'exit 130' INT TERM; \
 		cp .dvc/tmp/params.study params.yaml && $(IN_VENV) dvc repro $$(cat .dvc/tmp/targets.study) \
 		&& $(IN_VENV) ticketlab claims $(STUDY) --collect && $(IN_VENV) ticketlab claims $(STUDY)
+
+report: env ## the results as a static site in site/, verdicts first
+	@$(BIN)/ticketlab report
 
 test: lint typecheck pytest ## everything .ci/run asks for
 

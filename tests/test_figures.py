@@ -184,3 +184,26 @@ def test_the_style_is_set_whatever_was_set_before() -> None:
     assert (plt.rcParams["savefig.dpi"], plt.rcParams["lines.linewidth"]) == (144, 1.6)
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     assert [to_hex(colour) for colour in colours] == list(figures.PALETTE)
+
+
+# --- words for those who cannot see it
+
+
+def test_a_saved_figure_is_shown_with_its_alt_text(tmp_path: Path) -> None:
+    """IPython asks for the bundle, and puts what it returns into the output's metadata."""
+    figure = drawing()
+    figure.axes[0].set(title="Pace", xlabel="images seen\n(millions)", ylabel="accuracy (%)")
+    shown = save(figure, tmp_path, "pace")
+    data, metadata = shown._repr_mimebundle_(include=None, exclude=None)  # type: ignore[attr-defined]
+    assert data == {}
+    told = "Pace: accuracy (%) against images seen (millions), with imp (n = 3), colt (n = 1)"
+    assert metadata == {"image/png": {"alt": told}}
+
+
+def test_alt_texts_name_each_kind_of_panel_once() -> None:
+    figure, axes = plt.subplots(1, 3)
+    figure.suptitle("Digits")
+    for ax in axes[:2]:
+        ax.set_title("forgotten")
+    assert figures.alt_text(figure) == "Digits; 3 panels; forgotten"
+    assert figures.alt_text(plt.figure()) == "Figure without labels"

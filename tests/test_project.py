@@ -65,6 +65,10 @@ FLOORS = [
     {"prac_figures", "colt_figures", "planting_figures", "conv_figures", "rst_figures"},
     {"compare_figures"},
     {"notebook"},
+    {"snapshots"},
+    {"comparison"},
+    {"markup", "panels"},
+    {"comparison_page", "website"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -42,6 +42,8 @@ StudyNames = Annotated[
 ]
 PaperName = Annotated[str, typer.Argument(help=f"one of {', '.join(params.PAPERS)}")]
 
+RevisionName = Annotated[str, typer.Argument(help="git revision, DVC experiment or workspace")]
+
 
 @app.command()
 def prepare(study: StudyName) -> None:
@@ -170,6 +172,32 @@ def plan(studies: StudyNames = None) -> None:
             print(planning.summary(plans, ROOT))
         else:
             print("nothing to train")
+
+
+@app.command()
+def compare(
+    a: RevisionName,
+    b: RevisionName,
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("compare.html"),
+) -> None:
+    """Compare two revisions in one HTML page: parameters, claims, metrics, curves, masks."""
+    from ticketlab import comparison_page  # draws and renders: no other command waits for it
+
+    with one_line_errors():
+        told = comparison_page.write(a, b, out)
+        print(f"{a} and {b}: {told}; read {out}")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="the folder of the site")] = ROOT / "site",
+) -> None:
+    """Build the static site from the executed notebooks: verdicts first, then the papers."""
+    from ticketlab import website  # renders: no other command waits for it
+
+    with one_line_errors():
+        pages = website.build(out)
+        print(f"report: {len(pages)} pages, read {out / 'index.html'}")
 
 
 def show_table(title: str, frame: pd.DataFrame) -> None:

@@ -31,12 +31,34 @@ def use_style() -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Figure:
-    """Write the figure as figures/NAME.png in `folder`, the same bytes for the same drawing."""
+    """Write the figure as figures/NAME.png in `folder`, the same bytes for the same drawing.
+
+    Shown in a notebook, the figure's output has its alt text as metadata.
+    """
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomically(folder / "figures" / f"{name}.png", buffer.getvalue())
     plt.close(figure)
+    metadata = {"image/png": {"alt": alt_text(figure)}}
+    figure._repr_mimebundle_ = lambda **_: ({}, metadata)  # type: ignore[attr-defined]
     return figure
+
+
+def alt_text(figure: Figure) -> str:
+    """The figure in words: title, and of each panel its title, axes and the names in its legend."""
+    title = figure.get_suptitle()
+    panels = list(dict.fromkeys(filter(None, map(_panel_in_words, figure.axes))))
+    count = f"{len(figure.axes)} panels" if len(figure.axes) > 1 else ""
+    return "; ".join(filter(None, [title, count, *panels])) or "Figure without labels"
+
+
+def _panel_in_words(ax: Axes) -> str:
+    """'Title: y against x, with this and that' of what the panel has."""
+    sides = filter(None, (ax.get_ylabel(), ax.get_xlabel()))
+    named = [name for name in ax.get_legend_handles_labels()[1] if not name.startswith("_")]
+    told = " against ".join(" ".join(side.split()) for side in sides)
+    told += f", with {', '.join(dict.fromkeys(named))}" if named else ""
+    return ": ".join(filter(None, (" ".join(ax.get_title().split()), told)))
 
 
 Look = Mapping[str, str]

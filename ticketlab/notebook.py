@@ -163,7 +163,7 @@ def assignment(name: str, value: Any) -> str:
 def parameter_names(notebook: dict[str, Any]) -> list[str]:
     """What the cell tagged `parameters` assigns, in order. InputError unless there is exactly one
     such cell and it holds plain Python."""
-    cells = [cell for cell in notebook["cells"] if "parameters" in _tags(cell)]
+    cells = [cell for cell in notebook["cells"] if "parameters" in tags(cell)]
     if len(cells) != 1:
         raise InputError(f"{len(cells)} cells are tagged 'parameters', there must be exactly one")
     try:
@@ -298,7 +298,7 @@ def _cell_problems(cell: dict[str, Any]) -> Iterator[str]:
             yield "has outputs"
         if cell.get("execution_count") is not None:
             yield "has an execution count"
-        yield from _code_problems(text, is_parameters="parameters" in _tags(cell))
+        yield from _code_problems(text, is_parameters="parameters" in tags(cell))
 
 
 def _code_problems(text: str, is_parameters: bool) -> Iterator[str]:
@@ -336,7 +336,8 @@ def _read(path: Path) -> "NotebookNode":
     return nbformat.read(path, as_version=4)
 
 
-def _tags(cell: dict[str, Any]) -> list[str]:
+def tags(cell: dict[str, Any]) -> list[str]:
+    """The tags of a cell."""
     return cell.get("metadata", {}).get("tags", [])
 
 

@@ -1,0 +1,186 @@
+"""One revision of the project as data: parameters, metrics, curves and tickets, read through DVC.
+
+A revision is a git commit, branch or tag, the name of a DVC experiment, or `workspace`. Everything
+comes from DVC's Python API, so nothing is checked out and nothing in the working tree changes.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ticketlab.spec import ROOT, InputError
+from ticketlab.tickets import Ticket, load_ticket
+
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A table that dvc.yaml declares as a plot: columns `x` and `y`, long format, a row a seed."""
+
+    x: str
+    y: str
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Tickets:
+    """The tickets of one revision by place: 'desk/colt/search/imp/seed-0/round-03'."""
+
+    digests: Mapping[str, str | None] = field(default_factory=dict)
+    """DVC's hash of each file, where DVC knows it: equal hashes are equal tickets."""
+    read: Callable[[str], Ticket] = dict().__getitem__  # type: ignore[assignment]
+    missing: tuple[str, ...] = ()
+    """Folders whose tickets are not in the DVC cache: 'desk/colt'."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one revision says."""
+
+    name: str
+    revision: str
+    """The commit, or `workspace`."""
+    params: Mapping[str, Any]
+    """Leaves by dotted key."""
+    metrics: Mapping[str, Mapping[str, Any]]
+    """metrics.json by paper: 'desk/colt'."""
+    claims: Mapping[str, Mapping[str, Any]]
+    """Verdicts with their evidence by paper and claim id, those of claims.json where it exists."""
+    curves: Mapping[str, Curve]
+    """By table: 'desk/colt/scores'."""
+    tickets: Tickets = field(default_factory=Tickets)
+
+
+@contextmanager
+def opened(name: str, root: Path = ROOT) -> Iterator[Snapshot]:
+    """The snapshot of a revision; its tickets can be read while it is open.
+
+    InputError for a revision that does not exist, or that has no pipeline to read.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import RevError
+
+    try:
+        repo = Repo(str(root), rev=None if name == WORKSPACE else name)
+        found = _read(repo, name)
+    except RevError:
+        allowed = f"a git revision, an experiment of `dvc exp list`, or {WORKSPACE}"
+        raise InputError(f"revision: {name!r} is unknown, allowed: {allowed}") from None
+    except DvcException as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"revision: {name!r} cannot be read ({reason})") from None
+    with closing(repo):
+        yield found
+
+
+def _read(repo: Any, name: str) -> Snapshot:
+    values = _by_file(repo.params.show()).get("params.yaml", {})
+    found = _by_file(repo.metrics.show())
+    metrics = {_place(p): v for p, v in found.items() if p.endswith("/metrics.json")}
+    return Snapshot(
+        name=name,
+        revision=WORKSPACE if name == WORKSPACE else repo.get_rev(),
+        params=flat(values),
+        metrics=metrics,
+        claims={place: v.get("claims", {}) for place, v in metrics.items()} | _judged(found),
+        curves=_curves(repo),
+        tickets=_tickets(repo),
+    )
+
+
+def _by_file(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """DVC's {revision: {data: {file: {data: content}}}} of one revision as {file: content}."""
+    (files,) = [entry.get("data", {}) for entry in shown.values()] or [{}]
+    return {Path(path).as_posix().lstrip("/"): file.get("data", {}) for path, file in files.items()}
+
+
+def _judged(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdicts of each results/STUDY/claims.json: {paper: {claim id: verdict, evidence}}."""
+    files = {Path(path).parts[1]: v for path, v in found.items() if path.endswith("/claims.json")}
+    return {f"{study}/{paper}": v for study, papers in files.items() for paper, v in papers.items()}
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key; lists are leaves."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: tree} if prefix else {}
+    found: dict[str, Any] = {}
+    for key, inner in tree.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _place(path: str) -> str:
+    """'results/desk/colt/scores.csv' -> 'desk/colt/scores'; of metrics.json only the folder."""
+    inner = Path(path).relative_to("results")
+    return (inner.parent if inner.name == "metrics.json" else inner.with_suffix("")).as_posix()
+
+
+def _curves(repo: Any) -> dict[str, Curve]:
+    """The tables of dvc.yaml's plots that exist in this revision."""
+    found = {}
+    for out in repo.index.outs:
+        path = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
+        axes = out.plot if isinstance(out.plot, dict) else {}
+        if {"x", "y"} <= set(axes) and path.endswith(".csv") and repo.dvcfs.exists(path):
+            with repo.dvcfs.open(path) as file:
+                found[_place(path)] = Curve(axes["x"], axes["y"], pd.read_csv(file))
+    return found
+
+
+# ---------------------------------------------------------------- tickets
+
+
+def _tickets(repo: Any) -> Tickets:
+    digests: dict[str, str | None] = {}
+    missing, paths = [], {}
+    for out in repo.index.outs:
+        folder = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
+        if "/runs/" not in folder:
+            continue
+        place = folder.removeprefix("results/").replace("/runs/", "/", 1)
+        files = _files(repo, folder)
+        if not files:
+            missing.append(place)
+        for path, info in files.items():
+            ticket = place + path.removeprefix(folder).removesuffix(".safetensors")
+            digests[ticket] = info
+            paths[ticket] = path
+    fs = repo.dvcfs
+    return Tickets(digests, lambda ticket: _fetch(fs, paths[ticket]), tuple(missing))
+
+
+def _files(repo: Any, folder: str) -> dict[str, str | None]:
+    """Ticket files below a folder with DVC's hashes; none if its listing is not in the cache."""
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+
+    try:
+        listed = sorted(repo.dvcfs.find(folder))
+    except (OSError, DvcException, DataIndexDirError):
+        return {}
+    tickets = [path for path in listed if path.endswith(".safetensors") and "/." not in path]
+    return {path.lstrip("/"): _digest(repo.dvcfs.info(path)) for path in tickets}
+
+
+def _digest(info: Mapping[str, Any]) -> str | None:
+    """The hash of a file of a commit; one in the workspace may differ from what DVC recorded."""
+    recorded = info.get("dvc_info") or {}
+    return None if info.get("fs_info") else recorded.get("md5")
+
+
+def _fetch(fs: Any, path: str) -> Ticket:
+    """One ticket, from the cache or the workspace; InputError when it is in neither."""
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        try:
+            fs.get_file(path, file.name)
+        except OSError:
+            raise InputError(f"{path}: not in the DVC cache, see `dvc pull`") from None
+        return load_ticket(Path(file.name))
