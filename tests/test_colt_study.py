@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, Message, equal, tiny_params
+from conftest import CPU, TINY, Message, equal, tiny_params
 from matplotlib.figure import Figure
 
 from ticketlab import colt, colt_arms, colt_figures, colt_report, fleet, progress
@@ -36,9 +36,13 @@ from ticketlab.colt_report import (
 )
 from ticketlab.colt_study import expected_passes, follow_up_units, search_units, study
 from ticketlab.criteria import magnitude
+from ticketlab.files import read_yaml
 from ticketlab.masks import Mask, ones, prune
+from ticketlab.params import load_paper
 from ticketlab.results import Result
+from ticketlab.spec import ROOT
 from ticketlab.tickets import Ticket, make_ticket
+from ticketlab.training import Step
 
 MAIN, RANDOM, FIVE = "colt-class-2of2", "colt-random-2of2", "colt-class-5of5"
 PARAMS = tiny_params(
@@ -604,3 +608,25 @@ def test_one_round_shows_the_fate_of_every_weight(digits: object, close: None) -
     first, kept = scores[0]["body.conv1.weight"], own[0]["body.conv1.weight"]
     assert limits == {float(first[~kept].max())} and float(first[kept].min()) > min(limits)
     assert len(legend(figure)) == 4
+
+
+# --- every block of params.yaml
+
+
+BLOCKS = [name for name, papers in read_yaml(ROOT / "params.yaml").items() if "colt" in papers]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_cut_of_every_block_runs(block: str, tiny_root: Path) -> None:
+    """The block's net, recipe and rates, on tiny images for two steps and one round."""
+    whole = load_paper(block, "colt")
+    assert isinstance(whole, ColtParams)
+    two_steps = {"length": Step(2, "it"), "batch": 20, "warmup": Step(0, "it")}
+    few = TINY.model_copy(update={"train": 40, "validation": 20, "test": 20})
+    changes = {"data": few, "recipe": whole.recipe.model_copy(update=two_steps), "max_rounds": 1,
+               "rewind": Step(0, "it"), "ablations": (), "runtime": CPU}  # fmt: skip
+    cut = whole.model_copy(update=changes)
+    found = colt_arms.search_colt(cut, 0, cut.main[0])
+    (turn,) = found.record["rounds"]
+    assert cut.rate <= turn["rate"] <= 2 * cut.rate
+    assert found.tickets["round-01"].mask.sparsity == turn["sparsity"]
