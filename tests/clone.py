@@ -86,7 +86,7 @@ class Clone:
 
     def commit(self) -> None:
         """Commit everything that git takes."""
-        self.run("git add -A && git commit -qm 'as tested'")
+        self.run("git add -A && git commit -q --allow-empty -m 'as tested'")
 
     def changes(self) -> str:
         """What `git status --short` says."""
