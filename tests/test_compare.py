@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketlab import compare_arms, compare_figures, compare_report, compare_study, masks, models
-from ticketlab.claims import counts, judge, load_claims
+from ticketlab.claims import judge, load_claims
 from ticketlab.compare_arms import Bench, Cost, Found, Ledger, Turn, agreed, at_levels
 from ticketlab.compare_params import METHODS, CompareParams, check
 from ticketlab.files import write_json
 from ticketlab.masks import Mask
 from ticketlab.results import Result
+from ticketlab.verdicts import counts
 
 TINY_VALUES: dict[str, Any] = {
     "seeds": [0, 1],
@@ -322,10 +323,16 @@ def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path)
 def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> None:
     assert compare_report.paper_verdicts(tmp_path).empty
     claim = load_claims("colt")[0]
-    verdict = {"verdict": "inconclusive", "evidence": None}
-    recorded = {one.id: verdict for one in load_claims("colt")}
-    write_json(tmp_path / "colt" / "metrics.json", {"claims": recorded})
-    write_json(tmp_path / "compare" / "metrics.json", {"claims": {}})
+    metrics: dict[str, Any] = {}
+    for one in load_claims("colt"):
+        *path, last = one.metric.split(".")
+        inner = metrics
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = {"mean": one.at_least, "low": None, "high": None, "n": 1}
+    for paper, numbers in (("colt", metrics), ("compare", {})):
+        write_json(tmp_path / paper / "metrics.json", numbers)
+        write_json(tmp_path / paper / f"{paper}.ipynb", {"cells": []})
     found = compare_report.paper_verdicts(tmp_path)
     assert set(found.index) == {"colt"} and claim.id in set(found.claim)
     assert counts(found).loc["colt", "inconclusive"] == len(found)
