@@ -34,11 +34,12 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
     """Test accuracy of every method at every sparsity: mean, 95 % interval, one panel a net."""
     figure, axes = _panels(params, 5)
     for ax, bed in zip(axes, params.beds, strict=True):
-        own = rows[rows.net == bed.name]
+        own = _without_collapsed(ax, rows[rows.net == bed.name])
         _dense_line(ax, own)
         for i, method in enumerate(ORDER):
             values = summarise(own[own.arm == method], ["level"], "test_accuracy")
-            places = np.arange(len(values)) + (i - (len(ORDER) - 1) / 2) * 0.075
+            at = np.array([bed.levels.index(level) for level in values.level])
+            places = at + (i - (len(ORDER) - 1) / 2) * 0.075
             style, error = (
                 LOOKS[method],
                 [values["mean"] - values.low, values.high - values["mean"]],
@@ -56,6 +57,21 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
     return figure
 
 
+def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
+    """One net's rows without arms below half of the dense accuracy, which a note names instead.
+
+    A layer without any weight leaves chance; on the same axis it would hide all other differences.
+    """
+    means = own.groupby(["arm", "level"]).test_accuracy.mean()
+    lost = means[means < own[own.arm == "dense"].test_accuracy.mean() / 2]
+    if len(lost):
+        named = lost.reset_index().itertuples(index=False)
+        texts = [f"{arm} at {100 * level:g} %: {mean:.0f} %" for arm, level, mean in named]
+        note = "collapsed, not drawn: " + ", ".join(texts)
+        ax.text(0, -0.16, note, transform=ax.transAxes, fontsize=8, color="#b00020", va="top")
+    return own[[key not in lost.index for key in zip(own.arm, own.level, strict=True)]]
+
+
 def _dense_line(ax: Axes, own: pd.DataFrame) -> None:
     dense = own[own.arm == "dense"].test_accuracy.mean()
     ax.axhline(dense, color=LOOKS["dense"]["color"], lw=1, ls="--", label="dense")
@@ -69,12 +85,13 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
     """
     figure, axes = _panels(params, 5)
     for ax, bed in zip(axes, params.beds, strict=True):
-        own = rows[rows.net == bed.name]
-        top = own[own.level == bed.levels[-1]]
-        _dense_line(ax, own)
+        whole = rows[rows.net == bed.name]
+        _dense_line(ax, whole)
+        top = _without_collapsed(ax, whole[whole.level.isin([0, bed.levels[-1]])])
+        top = top[top.level == bed.levels[-1]]
         for mask, color in CONTROLS.items():
             _length_line(ax, top, mask, color)
-        for method in ORDER:
+        for method in (m for m in ORDER if m in set(top.arm)):
             _point(ax, top[top.arm == method], method)
         ax.set(xscale="log", xlabel="images seen in all", ylabel="test accuracy (%)")
         ax.set_title(f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
@@ -110,10 +127,13 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
     methods = [method for method in ORDER if method != "random"]
     shades = sns.color_palette("crest", max(len(bed.levels) for bed in params.beds)).as_hex()
     for ax, bed in zip(axes, params.beds, strict=True):
+        known = _without_collapsed(ax, rows[rows.net == bed.name])
         for place, level in enumerate(bed.levels):
-            own = rows[(rows.net == bed.name) & (rows.level == level)]
+            own = known[known.level == level]
             base = by_seed(own[own.arm == "random"], "test_accuracy")
             for i, method in enumerate(methods):
+                if method not in set(own.arm):
+                    continue
                 own_by = by_seed(own[own.arm == method], "test_accuracy")
                 found = interval(list(minus(own_by, base).values()))
                 error = None if found.high is None else found.high - found.mean

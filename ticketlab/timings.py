@@ -4,10 +4,13 @@ No result depends on them, and no executed notebook shows them: they differ on e
 published study are in results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`.
 """
 
+import os
+import platform
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from ticketlab import gpu
 from ticketlab.files import read_json, write_json
@@ -22,8 +25,18 @@ def note(
     known = {**earlier, **measured}
     device = gpu.choose_device(runtime.device)
     seconds = {name: known[name] for name in sorted(units) if name in known}
-    content = {"device": gpu.describe(device), "workers": gpu.worker_count(runtime)}
+    content = {"device": described(device), "workers": gpu.worker_count(runtime)}
     write_json(path, content | {"seconds": seconds})
+
+
+def described(device: torch.device) -> str:
+    """The device by its product name; of a CPU the model, as far as the system tells it."""
+    if device.type != "cpu":
+        return gpu.describe(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return f"{(names or [platform.processor() or 'cpu'])[0]}, {os.cpu_count()} cores"
 
 
 def table(study: Path) -> pd.DataFrame:
