@@ -1,5 +1,6 @@
 """The plotting style: bands are t intervals, arms keep their looks, files keep their bytes."""
 
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,8 +163,8 @@ def test_ticks_end_where_the_data_does(ax: Axes, lowest: float, last: float) -> 
 def test_the_same_drawing_gives_the_same_bytes_and_is_closed(tmp_path: Path) -> None:
     open_before = plt.get_fignums()
     for name in ("one", "two"):
-        figure = drawing()
-        assert save(figure, tmp_path, name) is figure
+        shown = save(drawing(), tmp_path, name)
+        assert shown.data == (tmp_path / "figures" / f"{name}.png").read_bytes()
     one, two = (tmp_path / "figures" / f"{name}.png" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes() and one.read_bytes().startswith(b"\x89PNG")
     assert b"Software" not in one.read_bytes() and b"matplotlib" not in one.read_bytes().lower()
@@ -181,7 +182,7 @@ def test_the_style_is_set_whatever_was_set_before() -> None:
     plt.rcParams.update({"figure.figsize": (1, 1), "savefig.dpi": 10, "lines.linewidth": 9})
     use_style()
     assert plt.rcParams["figure.figsize"] == [8.0, 4.5]
-    assert (plt.rcParams["savefig.dpi"], plt.rcParams["lines.linewidth"]) == (144, 1.6)
+    assert (plt.rcParams["savefig.dpi"], plt.rcParams["lines.linewidth"]) == (120, 1.6)
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     assert [to_hex(colour) for colour in colours] == list(figures.PALETTE)
 
@@ -190,14 +191,17 @@ def test_the_style_is_set_whatever_was_set_before() -> None:
 
 
 def test_a_saved_figure_is_shown_with_its_alt_text(tmp_path: Path) -> None:
-    """IPython asks for the bundle, and puts what it returns into the output's metadata."""
+    """And as large as it was drawn, whatever its resolution."""
     figure = drawing()
     figure.axes[0].set(title="Pace", xlabel="images seen\n(millions)", ylabel="accuracy (%)")
+    use_style()
     shown = save(figure, tmp_path, "pace")
-    data, metadata = shown._repr_mimebundle_(include=None, exclude=None)  # type: ignore[attr-defined]
-    assert data == {}
+    data, metadata = shown._repr_mimebundle_()
+    assert b64decode(data["image/png"]) == (tmp_path / "figures" / "pace.png").read_bytes()
     told = "Pace: accuracy (%) against images seen (millions), with imp (n = 3), colt (n = 1)"
-    assert metadata == {"image/png": {"alt": told}}
+    assert metadata["image/png"]["alt"] == told
+    inches = metadata["image/png"]["width"] / 96
+    assert 0.7 < inches / figure.get_size_inches()[0] < 1.1
 
 
 def test_alt_texts_name_each_kind_of_panel_once() -> None:

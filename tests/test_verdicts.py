@@ -86,8 +86,8 @@ def test_the_metrics_decide_the_verdict(
 
 def test_papers_that_a_study_lacks_are_left_out(tmp_path: Path) -> None:
     study = made(made(tmp_path), "prac")
-    (study / "compare").mkdir()
-    (study / "compare" / "metrics.json").write_text("{}")  # of no paper, so without claims
+    (study / "other").mkdir()
+    (study / "other" / "metrics.json").write_text("{}")  # of no paper, so without claims
     assert list(collect(study)) == ["colt", "prac"]
     assert set(table(write(study).parent).index) == {"colt", "prac"}
 

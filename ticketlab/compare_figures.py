@@ -37,6 +37,8 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
         own = _without_collapsed(ax, rows[rows.net == bed.name])
         _dense_line(ax, own)
         for i, method in enumerate(ORDER):
+            if method not in set(own.arm):
+                continue
             values = summarise(own[own.arm == method], ["level"], "test_accuracy")
             at = np.array([bed.levels.index(level) for level in values.level])
             places = at + (i - (len(ORDER) - 1) / 2) * 0.075
@@ -127,10 +129,12 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
     methods = [method for method in ORDER if method != "random"]
     shades = sns.color_palette("crest", max(len(bed.levels) for bed in params.beds)).as_hex()
     for ax, bed in zip(axes, params.beds, strict=True):
-        known = _without_collapsed(ax, rows[rows.net == bed.name])
+        whole = rows[rows.net == bed.name]
+        known = _without_collapsed(ax, whole)
         for place, level in enumerate(bed.levels):
             own = known[known.level == level]
-            base = by_seed(own[own.arm == "random"], "test_accuracy")
+            random = whole[(whole.level == level) & (whole.arm == "random")]
+            base = by_seed(random, "test_accuracy")
             for i, method in enumerate(methods):
                 if method not in set(own.arm):
                     continue

@@ -61,8 +61,8 @@ def entry(verdict: Verdict, folder: Path, cells: Sequence[Mapping[str, Any]]) ->
 
 
 def code_cells(page: Path) -> list[Mapping[str, Any]]:
-    """The code cells of an executed notebook that show something."""
-    cells = read_json(page)["cells"]
+    """The code cells of an executed notebook that show something; none for one run in Jupyter."""
+    cells = read_json(page)["cells"] if page.exists() else []
     return [cell for cell in cells if cell["cell_type"] == "code" and cell["outputs"]]
 
 

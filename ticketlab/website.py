@@ -234,13 +234,14 @@ def _dressed(notebook: "NotebookNode") -> "NotebookNode":
             if "image/png" in output.get("data", {}):
                 shown = output.metadata.setdefault("image/png", {})
                 shown.setdefault("alt", f"Figure: {under}")
-                shown["shape"] = _shape(output.data["image/png"])
+                shown["shape"] = _shape(output.data["image/png"], shown)
     return notebook
 
 
-def _shape(png: str) -> str:
-    """The attributes of an image's size, from its header; broad ones scroll on a phone."""
+def _shape(png: str, shown: Mapping[str, Any]) -> str:
+    """The attributes of an image's size, told or its own; broad ones scroll on a phone."""
     width, height = struct.unpack(">II", base64.b64decode(png[:64])[16:24])
+    width, height = shown.get("width", width), shown.get("height", height)
     broad = ' class="broad"' if width > BROAD else ""
     return f'width="{width}" height="{height}"{broad}'
 
