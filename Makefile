@@ -86,7 +86,7 @@ typecheck: env ## mypy
 
 pytest: env ## the test suite
 	@echo "pytest: the whole suite on 2 processes"
-	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -q -n 2
+	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -q -n 2 --dist worksteal
 
 format: env ## ruff's fixes and format, notebooks stripped
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

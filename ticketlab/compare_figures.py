@@ -69,7 +69,8 @@ def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
     if len(lost):
         named = lost.reset_index().itertuples(index=False)
         texts = [f"{arm} at {100 * level:g} %: {mean:.0f} %" for arm, level, mean in named]
-        note = "collapsed, not drawn: " + ", ".join(texts)
+        more = f" and {len(texts) - 2} more" if len(texts) > 2 else ""
+        note = "collapsed, not drawn: " + ", ".join(texts[:2]) + more
         ax.text(0, -0.16, note, transform=ax.transAxes, fontsize=8, color="#b00020", va="top")
     return own[[key not in lost.index for key in zip(own.arm, own.level, strict=True)]]
 

@@ -15,6 +15,7 @@ import torch
 
 from ticketlab import (
     colt_study,
+    compare_study,
     gpu,
     models,
     params,
@@ -25,7 +26,8 @@ from ticketlab import (
     stacked,
 )
 from ticketlab.colt_params import ColtParams
-from ticketlab.data import DataSet, load
+from ticketlab.compare_params import Bed, CompareParams
+from ticketlab.data import DataSet, DataSpec, load
 from ticketlab.pipeline import out_of_date, readers, stages_of
 from ticketlab.planting_params import PlantParams, cases
 from ticketlab.prac_params import PracParams
@@ -146,6 +148,8 @@ def known_units(values: Spec) -> tuple[int, bool]:
         swapped = any("rst-lth-mask" in case.arms_at(level)
                       for case in values.cases for level in case.levels)  # fmt: skip
         return len(rst_study.first_units(values)), swapped
+    if isinstance(values, CompareParams):
+        return len(compare_study.method_units(values)), True
     assert isinstance(values, PlantParams)
     return len(planting_study.units(values)), False
 
@@ -165,8 +169,15 @@ def jobs(values: Spec) -> list[Job]:
         return found
     if isinstance(values, RstParams):
         return [_rst_job(values, place) for place in range(len(values.cases))]
+    if isinstance(values, CompareParams):
+        return [_bed_job(values, bed) for bed in values.beds]
     assert isinstance(values, PlantParams)
     return [stack_job(values)]
+
+
+def _bed_job(values: CompareParams, bed: Bed) -> Job:
+    alone = values.model_copy(update={"beds": (bed,)})
+    return image_job(values, bed, compare_study.expected_passes(alone), bed.recipe, values.data)
 
 
 def _rst_job(values: RstParams, place: int) -> Job:
@@ -181,10 +192,16 @@ def _rst_job(values: RstParams, place: int) -> Job:
 # ---------------------------------------------------------------- how fast it is here
 
 
-def image_job(values: Any, setting: Any, passes: float, recipe: Recipe | None = None) -> Job:
-    """A net on images: `setting` has its data and model."""
+def image_job(
+    values: Any,
+    setting: Any,
+    passes: float,
+    recipe: Recipe | None = None,
+    images: DataSpec | None = None,
+) -> Job:
+    """A net on images: `setting` has its model, and data and recipe where they are not given."""
     recipe = recipe or setting.recipe
-    data = load(setting.data, gpu.start(values.runtime))
+    data = load(images or setting.data, gpu.start(values.runtime))
     net = models.build(setting.model, data.shape, data.classes, 0)
     size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
 

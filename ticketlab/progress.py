@@ -82,7 +82,7 @@ class Watch:
         self._read()
         listen_to(None)
         self._file.close()
-        if kind is None:
+        if kind is None or not self.seconds:  # else the next run still needs them
             self.path.unlink(missing_ok=True)
         minutes = (time.monotonic() - self.started) / 60
         ending = "done" if kind is None else "stopped"
