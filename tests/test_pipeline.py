@@ -251,7 +251,7 @@ def running_in(clone: Clone) -> list[int]:
 
 
 def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
-    clone.set(desk={"recipe": {"length": "60ep"}, "runtime": {"workers": 2}})  # long enough
+    clone.set(desk={"recipe": {"length": "300ep"}, "runtime": {"workers": 2}})  # long enough
     before = clone.tree("results")
     partial = clone.path("results/desk/runs/.colt.partial")
     process = subprocess.Popen(
@@ -260,15 +260,28 @@ def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     )  # fmt: skip
     try:
         wait_for(lambda: any(partial.rglob("*.json")))
-        os.killpg(process.pid, signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        told = interrupted(process)
     finally:
         process.kill()
-    assert process.returncode not in (0, None)
+    assert process.returncode not in (0, None), told
     assert "stopped after" in told and "Traceback" not in told
     wait_for(lambda: not running_in(clone), seconds=30)
     after = clone.tree("results", hidden=False)
     assert after == before
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What a process says that gets Ctrl-C, again if it is still there after a while.
+
+    One that arrives within a callback of Python's own (a weak reference's) is printed and ignored.
+    """
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            return process.communicate(timeout=20)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError("the run goes on after three interrupts")
 
 
 # --- bad input

@@ -129,6 +129,7 @@ INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "make lab": serves_the_notebooks,
     "make report": reports,
     "make study STUDY=cifar10": with_another_study,
+    "make study STUDY=cifar10_cpu": with_another_study,
     "make study STUDY=cifar100": with_another_study,
     "make study STUDY=paper": with_another_study,
 }
