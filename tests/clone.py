@@ -47,6 +47,20 @@ Done = subprocess.CompletedProcess[str]
 Tree = dict[str, str]
 
 
+def own_environment(root: Path, programs: Path) -> dict[str, str]:
+    """Variables for commands in the project at `root`: nothing of the user's git or DVC."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETLAB_", "GIT_"))}
+    names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER")
+             for what in ("NAME", "EMAIL")}  # fmt: skip
+    tmp = root / ".dvc" / "tmp"
+    return kept | names | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root),
+        "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
+        "DVC_SITE_CACHE_DIR": str(tmp / "site"), "DVC_GLOBAL_CONFIG_DIR": str(tmp / "global"),
+        "DVC_SYSTEM_CONFIG_DIR": str(tmp / "system"), "DVC_NO_ANALYTICS": "1",
+    }  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Clone:
     """A folder with a checkout of the project, and how to work in it."""
@@ -60,18 +74,10 @@ class Clone:
     @property
     def env(self) -> dict[str, str]:
         """The activated environment of the clone; nothing of the user's git, DVC or Jupyter."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETLAB_", "GIT_"))}
-        names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER")
-                 for what in ("NAME", "EMAIL")}  # fmt: skip
-        tmp = self.root / ".dvc" / "tmp"
-        return kept | names | {
-            "PATH": f"{self.root / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "COLUMNS": "120",
+        return own_environment(self.root, self.root / ".venv" / "bin") | {
+            "OMP_NUM_THREADS": "1", "COLUMNS": "120",
             "TICKETLAB_DEVICE": "cpu",  # the same bytes on each machine that has a GPU, too
-            "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
-            "DVC_SITE_CACHE_DIR": str(tmp / "site"), "DVC_GLOBAL_CONFIG_DIR": str(tmp / "global"),
-            "DVC_SYSTEM_CONFIG_DIR": str(tmp / "system"), "DVC_NO_ANALYTICS": "1",
-            "JUPYTER_DATA_DIR": str(tmp / "jupyter"),
+            "JUPYTER_DATA_DIR": str(self.root / ".dvc" / "tmp" / "jupyter"),
         }  # fmt: skip
 
     def run(self, command: str, check: bool = True, cwd: str = ".", **env: str) -> Done:

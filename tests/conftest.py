@@ -40,12 +40,17 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def use_data(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Point data root and prepared folder at `folder`, and leave the choice of a device open."""
+    patch.setenv("TICKETLAB_DATA", str(folder))
+    patch.setenv("TICKETLAB_PREPARED", str(folder / "prepared"))
+    patch.delenv("TICKETLAB_DEVICE", raising=False)
+
+
 @pytest.fixture
 def tiny_root(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As `tiny_folder`, with data root and prepared folder pointing at it."""
-    monkeypatch.setenv("TICKETLAB_DATA", str(tiny_folder))
-    monkeypatch.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
-    monkeypatch.delenv("TICKETLAB_DEVICE", raising=False)
+    use_data(monkeypatch, tiny_folder)
     return tiny_folder
 
 

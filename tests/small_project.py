@@ -4,13 +4,13 @@ Its one stage copies ready tickets and writes a table and metrics, by the same p
 pipeline. It has the package's own `__init__` and `spec`, so it shows in which folder a stage works.
 """
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from clone import own_environment
 
 from ticketlab.masks import Mask
 from ticketlab.spec import ROOT
@@ -85,24 +85,13 @@ class Project:
 
     def run(self, command: str) -> str:
         """What a shell command prints; nothing of the user's git or DVC has a say."""
+        env = own_environment(self.root, Path(sys.executable).parent)
         done = subprocess.run(
-            command, shell=True, cwd=self.root, env=self._env(), capture_output=True, text=True,
+            command, shell=True, cwd=self.root, env=env, capture_output=True, text=True,
             check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
-
-    def _env(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETLAB_", "GIT_"))}
-        names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER")
-                 for what in ("NAME", "EMAIL")}  # fmt: skip
-        tmp = self.root / ".dvc" / "tmp"
-        return kept | names | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.root), "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_SYSTEM": os.devnull, "DVC_SITE_CACHE_DIR": str(tmp / "site"),
-            "DVC_GLOBAL_CONFIG_DIR": str(tmp / "global"), "DVC_NO_ANALYTICS": "1",
-        }  # fmt: skip
 
 
 def make(root: Path) -> Project:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU, TINY, Message, equal, tiny_params
+from conftest import CPU, TINY, Message, equal, tiny_params, use_data
 from matplotlib.figure import Figure
 
 from ticketlab import colt, colt_arms, colt_figures, colt_report, fleet, progress
@@ -64,9 +64,7 @@ class Done:
 def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("TICKETLAB_DATA", str(tiny_folder))
-        patched.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
-        patched.delenv("TICKETLAB_DEVICE", raising=False)
+        use_data(patched, tiny_folder)
         progress.listen_to(folder / "events")
         results = study(PARAMS, folder / "runs")
         progress.listen_to(None)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, Message
+from conftest import TINY, Message, use_data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,8 +60,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The tiny study, run once for all tests of this file."""
     folder, params = tmp_path_factory.mktemp("runs"), tiny()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TICKETLAB_DATA", str(tiny_folder))
-        patch.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
+        use_data(patch, tiny_folder)
         return params, compare_study.study(params, folder), folder
 
 

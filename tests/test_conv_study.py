@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Message
+from conftest import TINY, Message, use_data
 from pytest import approx
 
 from ticketlab import conv_arms, conv_figures, conv_planting, conv_report, params, planting_study
@@ -53,9 +53,7 @@ def tiny(workers: int = 1, **changes: object) -> PlantParams:
 @pytest.fixture(scope="module")
 def rooted(tiny_folder: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TICKETLAB_DATA", str(tiny_folder))
-        patch.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
-        patch.delenv("TICKETLAB_DEVICE", raising=False)
+        use_data(patch, tiny_folder)
         prepare(TINY.name)
         yield tiny_folder
 

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from conftest import TINY, Message, equal
+from conftest import TINY, Message, equal, use_data
 
 from ticketlab import critical_sets, prac, prac_arms, prac_figures, prac_report, prac_study
 from ticketlab.claims import judge, load_claims
@@ -70,8 +70,7 @@ def other(**changes: object) -> dict[str, Any]:
 def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The tiny study, run once: its parameters, results and folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TICKETLAB_DATA", str(tiny_folder))
-        patch.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
+        use_data(patch, tiny_folder)
         folder = tmp_path_factory.mktemp("prac")
         yield params(), prac_study.study(params(), folder), folder
 

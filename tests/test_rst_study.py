@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, Message
+from conftest import TINY, Message, use_data
 from scipy import stats
 
 from ticketlab import params as files
@@ -70,8 +70,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The tiny study, run once for all tests of this file."""
     folder, params = tmp_path_factory.mktemp("runs"), tiny()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TICKETLAB_DATA", str(tiny_folder))
-        patch.setenv("TICKETLAB_PREPARED", str(tiny_folder / "prepared"))
+        use_data(patch, tiny_folder)
         return params, rst_study.study(params, folder), folder
 
 
