@@ -7,6 +7,7 @@ minutes, its own git history and its own DVC cache; nothing is written into the 
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,12 +153,15 @@ class Clone:
                 yaml.dump(content, file)
 
     def brief(self, paper: str) -> None:
-        """Take the round by hand (but its first cell) out of a notebook, for time's sake."""
+        """Take the round by hand and all figures but one out of a notebook, for time's sake."""
         path = self.root / "notebooks" / f"{paper}.ipynb"
         book = nbformat.read(path, as_version=4)
         heads = [i for i, cell in enumerate(book.cells) if cell.source.startswith("## ")]
         first = next(i for i in heads if book.cells[i].source.startswith("## One round by hand"))
         del book.cells[first + 2 : next(i for i in heads if i > first)]
+        drawing = [cell for cell in book.cells if "figures.save(" in cell.source]
+        for cell in drawing[1:]:
+            cell.source = re.sub(r"(?m)^( *)(display\()?figures\.save\(.*$", r"\1pass", cell.source)
         nbformat.write(book, path)
 
     def copy(self, to: Path) -> "Clone":

@@ -1,7 +1,9 @@
 """A small real data set and small nets for all tests; nothing is written into the repository."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from hypothesis import settings
 from joblib.externals.loky import get_reusable_executor
 
-from ticketlab import models
+from ticketlab import claims, files, models, params
 from ticketlab.colt_params import ColtParams
 from ticketlab.data import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
@@ -23,6 +25,26 @@ CPU = Runtime(device="cpu", workers=1)
 TINY = DataSpec(name="digits_tiny", train=200, validation=50, test=100, pool=2)
 
 Message = Callable[[Callable[[], object]], str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_yaml_once() -> Iterator[None]:
+    """params.yaml and claims.yaml take a third of a second each to parse, and most tests ask."""
+    known: dict[tuple[Path, int, int], Any] = {}
+
+    def read(path: Path) -> Any:
+        if not path.exists():
+            return files.read_yaml(path)
+        state = path.stat()
+        key = (path, state.st_mtime_ns, state.st_size)
+        if key not in known:
+            known[key] = files.read_yaml(path)
+        return deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (params, claims):
+            patch.setattr(room, "read_yaml", read)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,15 @@ def stopped(log: str, seed: int) -> Result:
     raise KeyboardInterrupt
 
 
+def dying(log: str, seed: int) -> Result:
+    """Its process is gone, as when the system has run out of memory; each time, or only once."""
+    again = Path(f"{log}.{seed}")
+    if seed >= 9 or not again.exists():
+        again.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return counted(log, seed)
+
+
 def told(log: str, seed: int) -> Result:
     progress.label(arm=f"arm {seed}")
     progress.tell(passes=100, accuracy=0.5)
@@ -213,6 +222,20 @@ def test_a_failing_unit_is_named_and_the_results_of_others_are_kept(
     done = runs(tmp_path)
     fleet.run(units(tmp_path, seeds=(0, 1)), folder)
     assert runs(tmp_path) == done  # they are not run again
+
+
+def test_a_process_that_dies_is_named_and_everything_else_is_stored(tmp_path: Path) -> None:
+    folder, log = tmp_path / "runs", str(tmp_path / "log")
+    todo = units(tmp_path, seeds=(0, 1, 2, 3))
+    once, always = (
+        Unit(f"arm/seed-{seed}", dying, {"log": log, "seed": seed}, passes=2.5) for seed in (7, 9)
+    )
+    with pytest.raises(UnitFailed, match=r"unit arm/seed-9 failed: .* out of memory"):
+        fleet.run([*todo, once, always], folder, workers=2)
+    kept = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
+    assert kept == {*(f"unit-{i}.json" for i in range(4)), "arm/seed-7.json"}
+    assert sorted(runs(tmp_path)) == [0, 1, 2, 3, 7]
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from clone import Clone, Terminal, finished, wait_for
+from conftest import use_data
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
@@ -123,17 +124,6 @@ def test_a_second_run_changes_nothing(reference: Clone) -> None:
     assert reference.tree() == before
 
 
-def test_a_forced_run_with_other_workers_writes_the_same_bytes(clone: Clone) -> None:
-    clone.set(desk={"runtime": {"workers": 2}})
-    clone.commit()
-    before = {folder: clone.tree(folder) for folder in (PAGES, RUNS)}
-    told = clone.run("dvc repro --force").stdout
-    assert told.count("Running stage") == 4
-    assert clone.changes() == ""
-    assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
-    assert [name for name in clone.tree("results") if "/." in f"/{name}"] == []  # no remains
-
-
 CHANGES = {
     "params.yaml: rate": ("params.yaml", "rate: 0.4", "rate: 0.35", {"colt_train", "colt"}),
     "params.yaml: workers": ("params.yaml", "workers: 1", "workers: 2", set()),
@@ -185,57 +175,59 @@ def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None
 # --- failures
 
 
-def test_a_failing_notebook_leaves_the_last_good_pages(clone: Clone) -> None:
-    """And a good one with a changed claim replaces them, without training."""
-    pages, runs = clone.tree(PAGES), clone.tree(RUNS)
-    failed = clone.path("results/desk/colt.failed.ipynb")
-    good = clone.path("notebooks/colt.ipynb").read_text()
+def test_after_a_bad_notebook_and_a_kill_a_forced_run_writes_the_same_bytes(clone: Clone) -> None:
+    """With other workers than the first run, on what the killed one has left."""
+    clone.set(desk={"runtime": {"workers": 2}})
+    clone.commit()
+    before = {folder: clone.tree(folder) for folder in (PAGES, RUNS)}
+    fail_in_a_cell(clone)
+    assert clone.tree(PAGES) == before[PAGES]
+    partial = clone.path("results/desk/runs/.colt.partial")
+    first = kill_in_training(clone, partial)
+    made = first.stat().st_mtime_ns
+    assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
+    told = clone.run("dvc repro --force").stdout
+    assert told.count("Running stage") == 4
+    assert clone.changes() == ""
+    assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
+    kept = clone.path(RUNS) / first.relative_to(partial)
+    assert kept.stat().st_mtime_ns == made  # not trained twice
+    remains = [name for name in clone.tree("results") if "/." in f"/{name}" or "failed" in name]
+    assert remains == []
+
+
+def fail_in_a_cell(clone: Clone) -> None:
+    """A notebook with a mistake: its traceback on the terminal, and what ran under a clear name."""
+    path, failed = clone.path("notebooks/colt.ipynb"), clone.path("results/desk/colt.failed.ipynb")
+    good = path.read_text()
     book = nbformat.reads(good, as_version=4)
     del book.cells[8:]  # the rest takes longer and does not matter here
     book.cells.append(nbformat.v4.new_code_cell("missing_name", id="cell-99"))
-    nbformat.write(book, clone.path("notebooks/colt.ipynb"))
+    nbformat.write(book, path)
     done = clone.run("dvc repro colt@desk", check=False)
     assert done.returncode != 0
     assert "NameError: name 'missing_name' is not defined" in done.stderr
     assert "results/desk/colt.failed.ipynb" in done.stderr
-    assert clone.tree(PAGES) == pages
     part = nbformat.read(failed, as_version=4)
     assert part.cells[-1].outputs[0].ename == "NameError"
     assert sum(bool(cell.get("outputs")) for cell in part.cells) > 1  # what went before is in it
     assert "failed" not in clone.changes()  # never taken for a result by git
-    clone.path("notebooks/colt.ipynb").write_text(good)
-    clone.edit("claims.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -101.0"))
-    told = clone.run("dvc repro colt@desk").stdout
-    assert "Running stage 'colt@desk'" in told and "Running stage 'colt_train" not in told
-    assert not failed.exists() and clone.tree(RUNS) == runs
-    assert set(clone.tree(PAGES)) == set(pages)
-    metrics = json.loads(clone.path(f"{PAGES}/metrics.json").read_text())
-    assert metrics["claims"]["colt-H2"]["verdict"] == "reproduced"
+    path.write_text(good)
 
 
-def test_a_killed_run_is_taken_up_and_ends_with_the_same_bytes(
-    clone: Clone, reference: Clone
-) -> None:
-    clone.set(desk={"runtime": {"workers": 2}})
-    shutil.rmtree(clone.path("results/desk"))
-    partial = clone.path("results/desk/runs/.colt.partial")
+def kill_in_training(clone: Clone, partial: Path) -> Path:
+    """Kill a forced run and all its processes once a first unit is stored: its record."""
     process = subprocess.Popen(
-        "exec dvc repro colt_train@desk", shell=True, cwd=clone.root, env=clone.env,
+        "exec dvc repro --force colt_train@desk", shell=True, cwd=clone.root, env=clone.env,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
-        first = wait_for(lambda: next(iter(sorted(partial.rglob("*.json"))), None))
+        first: Path = wait_for(lambda: next(iter(sorted(partial.rglob("*.json"))), None))
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert not clone.path(RUNS).exists()  # nothing half-made under the name of a result
-    made = first.stat().st_mtime_ns
     wait_for(lambda: not running_in(clone))  # workers of their own group end by themselves
-    assert "Running stage 'colt_train@desk'" in clone.run("dvc repro colt_train@desk").stdout
-    kept = clone.path(RUNS) / first.relative_to(partial)
-    assert kept.stat().st_mtime_ns == made  # not trained twice
-    assert clone.tree(RUNS) == reference.tree(RUNS)
-    assert not partial.exists()
+    return first
 
 
 def running_in(clone: Clone) -> list[int]:
@@ -257,6 +249,7 @@ def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     process = subprocess.Popen(
         ["ticketlab", "train", "desk", "colt"], cwd=clone.root, env=clone.env,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=hear_interrupts,
     )  # fmt: skip
     try:
         wait_for(lambda: any(partial.rglob("*.json")))
@@ -268,6 +261,11 @@ def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     wait_for(lambda: not running_in(clone), seconds=30)
     after = clone.tree("results", hidden=False)
     assert after == before
+
+
+def hear_interrupts() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C; so may these tests have been."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupted(process: subprocess.Popen[str]) -> str:
@@ -394,10 +392,10 @@ def test_a_read_only_results_folder_is_one_line(clone: Clone) -> None:
 # --- every study, every notebook
 
 
-@pytest.fixture
-def few_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def few_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data root with a few random images under the name of each data set that needs a network."""
-    random = np.random.default_rng(0)
+    random, root = np.random.default_rng(0), tmp_path_factory.mktemp("data")
     shapes = {"cifar10": (10, 32, 3), "cifar100": (100, 32, 3), "tiny_imagenet": (200, 32, 3),
               "mnist": (10, 28, 1), "fashion_mnist": (10, 28, 1)}  # fmt: skip
     for name, (classes, side, channels) in shapes.items():
@@ -407,10 +405,10 @@ def few_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             image = random.integers(0, 255, (1, side, side, channels), dtype=np.uint8)
             arrays[f"x_{part}"] = np.broadcast_to(image, (n, side, side, channels))
             arrays[f"y_{part}"] = np.arange(n) % classes
-        np.savez_compressed(tmp_path / f"{name}.npz", **arrays)
-    monkeypatch.setenv("TICKETLAB_DATA", str(tmp_path))
-    monkeypatch.setenv("TICKETLAB_PREPARED", str(tmp_path / "prepared"))
-    return tmp_path
+        np.savez(root / f"{name}.npz", **arrays)
+    with pytest.MonkeyPatch.context() as patch:
+        use_data(patch, root)
+        yield root
 
 
 @pytest.mark.parametrize("study", [name for name in BLOCKS if name != "desk"])
@@ -430,8 +428,7 @@ def test_a_notebook_runs_from_its_folder_with_its_defaults(
     clone = reference.copy(tmp_path / "clone")
     shutil.copy(ROOT / "notebooks" / f"{paper}.ipynb", clone.path("notebooks"))  # the whole of it
     clone.commit()
-    command = f"jupyter nbconvert --to notebook --execute {paper}.ipynb --output-dir {tmp_path}"
-    clone.run(command, cwd="notebooks")
+    clone.run(f"jupyter execute {paper}.ipynb --output={tmp_path / paper}.ipynb", cwd="notebooks")
     done = nbformat.read(tmp_path / f"{paper}.ipynb", as_version=4)
     cells = [cell for cell in done.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)

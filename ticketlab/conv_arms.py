@@ -403,9 +403,16 @@ def check(setting: ConvSetting) -> None:
     if conv.probe > images:
         raise InputError(f"conv.probe: {conv.probe}, allowed: 1 to {images} (training images)")
     total = sum(tensor.numel() for tensor in weights.values())
-    for wanted in (*conv.densities, *conv.popup_densities):
-        saliency.kept_at(total, 1.0 if wanted == "gt" else wanted)
-    saliency.kept_at(sum(tensor.numel() for tensor in ticket.values()), conv.ticket_density)
+    own_total = sum(tensor.numel() for tensor in ticket.values())
+    for key, chosen, among in (
+        ("densities", conv.densities, total), ("popup_densities", conv.popup_densities, total),
+        ("ticket_density", (conv.ticket_density,), own_total),
+    ):  # fmt: skip
+        for wanted in chosen:
+            try:
+                saliency.kept_at(among, 1.0 if wanted == "gt" else wanted)
+            except InputError as error:
+                raise InputError(f"conv.{key}: {error}") from None
 
 
 def _recipes(conv: ConvParams) -> Mapping[str, Recipe]:

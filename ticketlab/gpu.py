@@ -10,15 +10,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import PlainValidator
 from torch import Tensor, nn
 
 from ticketlab.spec import InputError, Spec
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
+CLUSTER = "dask:"
+MOST_WORKERS = 256
+
+
+def _check_workers(value: object) -> int | str:
+    """A number of processes, or a Dask scheduler."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_WORKERS:
+        return value
+    if isinstance(value, str) and len(value) > len(CLUSTER) and value.startswith(CLUSTER):
+        return value
+    raise ValueError(f"allowed is 0 to {MOST_WORKERS}, or '{CLUSTER}' and a scheduler's address")
 
 
 class Runtime(Spec):
@@ -30,8 +41,9 @@ class Runtime(Spec):
     compile: bool = False
     cuda_graphs: bool = False
     deterministic: bool = True
-    workers: int = Field(default=0, ge=0, le=256)
-    """Parallel processes; 0 means one a core on CPU and one on a GPU."""
+    workers: Annotated[int | str, PlainValidator(_check_workers)] = 0
+    """Parallel processes; 0 means one a core on CPU and one on a GPU. "dask:tcp://HOST:PORT" hands
+    the units to the workers of that Dask scheduler, which share the project's folder."""
 
 
 # ---------------------------------------------------------------- device and processes
@@ -73,14 +85,20 @@ def start(runtime: Runtime) -> torch.device:
         # cuBLAS reads this when its handle is made; without it deterministic mode refuses to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Some CUDA kernels (max-pool's backward) have no deterministic form: they warn, and run.
-    torch.use_deterministic_algorithms(runtime.deterministic, warn_only=device.type == "cuda")
+    strictness = "warn" if device.type == "cuda" else "error"
+    torch.set_deterministic_debug_mode(strictness if runtime.deterministic else "default")
+    if runtime.compile:  # the compiler has a switch of its own; importing it takes 3 s
+        torch.use_deterministic_algorithms(runtime.deterministic, warn_only=strictness == "warn")
     # Filling every new tensor guards against reading uninitialised memory only; it costs 5 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return device
 
 
-def worker_count(runtime: Runtime) -> int:
-    """Processes to run at once: as asked, else one a core on CPU and one on an accelerator."""
+def worker_count(runtime: Runtime) -> int | str:
+    """Processes to run at once: as asked, else one a core on CPU and one on an accelerator.
+
+    A scheduler's address stays as it is.
+    """
     if runtime.workers:
         return runtime.workers
     if choose_device(runtime.device).type != "cpu":

@@ -16,6 +16,7 @@ import torch
 from ticketlab import (
     colt_study,
     compare_study,
+    fleet,
     gpu,
     models,
     params,
@@ -125,7 +126,7 @@ def plan(study: str, paper: str, values: Spec, seconds: float) -> Plan:
     check_data(values)
     found = jobs(values)
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
-    workers = gpu.worker_count(runtime)
+    workers = fleet.at_once(gpu.worker_count(runtime))
     spent = sum(job.passes / job.speed(seconds / len(found)) for job in found)
     spent *= BESIDE.get(paper, 1.0)
     trainings = sum(job.passes / job.training for job in found)

@@ -25,7 +25,8 @@ def check(params: PlantParams) -> PlantParams:
             for wanted in grid.densities:
                 saliency.kept_at(bench.dense().total, bench.density(wanted))
     if params.conv is not None:
-        conv_arms.check(conv_setting(params))
+        whole = conv_setting(params).model_copy(update={"conv": params.conv})
+        conv_arms.check(whole)
     return params
 
 

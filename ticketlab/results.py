@@ -19,8 +19,9 @@ from ticketlab.masks import Mask
 from ticketlab.spec import ROOT, Spec
 from ticketlab.tickets import Ticket, load_ticket, save_ticket
 
-READERS = ("progress",)
-"""Rooms that units use but that cannot change a result."""
+READERS = ("progress", "fleet")
+"""Rooms that units use but that cannot change a result: who runs a unit decides none of its bytes
+(tests/test_fleet.py)."""
 
 NUMERICAL = ("torch", "torchvision", "numpy")
 """Packages whose version can change a number."""

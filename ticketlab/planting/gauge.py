@@ -6,8 +6,6 @@ judged after dividing them out: fitted on training data, one for all outputs or 
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 from torch import Tensor
 
 from ticketlab.stacked import Kind
@@ -45,6 +43,9 @@ def _least_squares(outputs: Tensor, y: Tensor) -> Tensor:
 
 def _least_cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
     """Convex in the factors; outputs are first brought to unit size, for they can be tiny."""
+    from scipy.optimize import minimize  # here: half a second that few processes need
+    from scipy.special import logsumexp
+
     size = outputs.square().mean(0).sqrt().numpy()
     unit = outputs.numpy() / np.where(size > 0, size, 1.0)
     rows, labels = np.arange(len(unit)), y.numpy()
