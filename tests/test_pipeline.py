@@ -245,14 +245,14 @@ def running_in(clone: Clone) -> list[int]:
 def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     clone.set(desk={"recipe": {"length": "300ep"}, "runtime": {"workers": 2}})  # long enough
     before = clone.tree("results")
-    partial = clone.path("results/desk/runs/.colt.partial")
+    events = clone.path("results/desk/runs/.colt.events")
     process = subprocess.Popen(
         ["ticketlab", "train", "desk", "colt"], cwd=clone.root, env=clone.env,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=hear_interrupts,
     )  # fmt: skip
     try:
-        wait_for(lambda: any(partial.rglob("*.json")))
+        wait_for(lambda: events.exists() and "epoch" in events.read_text())
         told = interrupted(process)
     finally:
         process.kill()

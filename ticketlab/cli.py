@@ -54,6 +54,7 @@ def prepare(study: StudyName) -> None:
         paths = {name: data.prepare(name) for name in names}
         hashes = {name: data.read_prepared(path, name)[1].sha256 for name, path in paths.items()}
         write_json(ROOT / "results" / study / "data.json", hashes)
+        seconds.begin(ROOT / "results" / study / "timings.csv")
         print(f"data@{study}: prepared {', '.join(names)}")
 
 

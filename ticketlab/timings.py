@@ -1,7 +1,8 @@
 """Seconds of each unit of work: measured while it runs, kept beside the results, outside the lock.
 
-No result depends on them, and no executed notebook shows them: they differ on every run. Those of a
-published study are in results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`.
+No result depends on them: they differ on every run. Those of a published study are in
+results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`; the comparison's page shows
+that file, which a re-run leaves alone.
 """
 
 import os
@@ -14,7 +15,10 @@ import torch
 
 from ticketlab import gpu
 from ticketlab.files import read_json, write_json
+from ticketlab.results import write_table
 from ticketlab.spec import InputError
+
+COLUMNS = ("paper", "arm", "workers", "device", "count", "mean", "sum")
 
 
 def note(
@@ -27,6 +31,12 @@ def note(
     seconds = {name: known[name] for name in sorted(units) if name in known}
     content = {"device": described(device), "workers": gpu.worker_count(runtime)}
     write_json(path, content | {"seconds": seconds})
+
+
+def begin(published: Path) -> None:
+    """A table without rows, if there is none yet: the comparison's page depends on the file."""
+    if not published.exists():
+        write_table(pd.DataFrame(columns=list(COLUMNS)), published)
 
 
 def described(device: torch.device) -> str:
