@@ -58,6 +58,7 @@ FLOORS = [
     {"params"},
     {"claims", "timings", "inventory", "planning"},
     {"verdicts", "verification"},
+    {"published"},
     {"figures"},
     {"prac_report", "colt_report", "planting_report", "rst_report", "compare_report"},
     {"conv_report"},

@@ -22,6 +22,7 @@ from ticketlab import (
     pipeline,
     planning,
     progress,
+    published,
     results,
     verdicts,
     verification,
@@ -87,7 +88,7 @@ def run(study: StudyName, paper: PaperName) -> None:
 def claims(
     study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
     collect: Annotated[bool, typer.Option(help="write results/STUDY/claims.json")] = False,
-    write: Annotated[bool, typer.Option(help="put all studies' table into README.md")] = False,
+    write: Annotated[bool, typer.Option(help="renew README.md and PUBLISHED.md")] = False,
 ) -> None:
     """Show the verdicts of a study, from the metrics of its notebooks, and where to read on."""
     with one_line_errors():
@@ -99,9 +100,11 @@ def claims(
             else:
                 show_claims(name, verdicts.table(ROOT / "results" / name))
         if write:
-            readme = ROOT / "README.md"
-            text = verdicts.with_table(readme.read_text(), verdicts.tables(chosen))
+            readme, found = ROOT / "README.md", verdicts.tables(chosen)
+            text = verdicts.with_table(readme.read_text(), found)
+            numbers = published.with_rows(published.PAGE.read_text(), published.rows(list(found)))
             write_atomically(readme, text.encode())
+            write_atomically(published.PAGE, numbers.encode())
 
 
 @app.command()

@@ -145,7 +145,7 @@ def with_table(page: str, found: Mapping[str, pd.DataFrame]) -> str:
     for paper in sorted({paper for each in found.values() for paper in each.index}):
         rows = _paper(paper, {n: each[each.index == paper] for n, each in found.items()})
         head = f"<summary>{paper}: all {len(rows) - 1} claims with their evidence</summary>"
-        parts.append(f"<details>{head}\n\n{_markdown(rows)}\n</details>\n")
+        parts.append(f"<details>{head}\n\n{markdown(rows)}\n</details>\n")
     return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
 
 
@@ -153,7 +153,7 @@ def _counts(found: Mapping[str, pd.DataFrame]) -> str:
     numbers = [counts(each).assign(study=study) for study, each in found.items()]
     whole = pd.concat(numbers).reset_index().sort_values("paper", kind="stable")
     columns = ["paper", "study", *COLOURS]
-    return _markdown([columns, *whole[columns].values.tolist()])
+    return markdown([columns, *whole[columns].values.tolist()])
 
 
 def _paper(paper: str, found: Mapping[str, pd.DataFrame]) -> list[list[str]]:
@@ -173,7 +173,8 @@ def _paper(paper: str, found: Mapping[str, pd.DataFrame]) -> list[list[str]]:
     return rows
 
 
-def _markdown(rows: Sequence[Sequence[Any]]) -> str:
+def markdown(rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; the first row is its heading."""
     cells = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     lines = [" | ".join(str(cell).replace("|", "\\|") for cell in line) for line in cells]
     return "".join(f"| {line} |\n" for line in lines)

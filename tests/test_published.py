@@ -1,0 +1,64 @@
+"""Published numbers beside ours: the table is current, distances are right, mistakes one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from conftest import Message
+
+from ticketlab import params, verdicts
+from ticketlab.published import PAGE, Published, load_published, ours, rows, with_rows
+from ticketlab.spec import ROOT
+
+
+def entry(**changes: Any) -> Published:
+    values = {"id": "x", "paper": "colt", "quantity": "q", "low": 2.0, "high": 4.0,
+              "source": "s", "metric": "a/b", "reason": "r"}  # fmt: skip
+    return Published.model_validate(values | changes)
+
+
+def study(folder: Path, **metrics: Any) -> Path:
+    (folder / "colt").mkdir()
+    (folder / "colt" / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def test_the_distance_is_zero_inside_and_signed_outside() -> None:
+    assert [entry().gap(value) for value in (1.5, 2.0, 3.0, 4.0, 4.5)] == [-0.5, 0, 0, 0, 0.5]
+    assert entry().known == "2 to 4" and entry(low=3.0, high=3.0).known == "3"
+
+
+def test_ours_is_the_interval_or_nothing_and_an_unknown_path_one_line(
+    tmp_path: Path, one_line: Message
+) -> None:
+    made = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
+    folder = study(tmp_path, a={"b": made}, c=None)
+    found = ours(entry(), folder)
+    assert found is not None and (found.mean, found.n) == (1.0, 3)
+    assert ours(entry(metric="c/d"), folder) is None  # not measured in this study
+    assert ours(entry(paper="prac"), folder) is None  # not a paper of this study
+    told = one_line(lambda: ours(entry(metric="a/d"), folder))
+    assert told.startswith("published x: metric 'a/d' is not in ")
+
+
+def test_a_bad_entry_is_one_line(tmp_path: Path, one_line: Message) -> None:
+    path = tmp_path / "published.yaml"
+    values = entry().model_dump()
+    path.write_text(json.dumps([values, values | {"low": 5.0}]))
+    assert "low: 5 is above high, 4" in one_line(lambda: load_published(path))
+    path.write_text(json.dumps([values | {"speed": 3}]))
+    assert "published.yaml: 0.speed" in one_line(lambda: load_published(path))
+    assert "marks" in one_line(lambda: with_rows("no marks", [["a"]]))
+
+
+def test_every_number_has_ours_at_desk() -> None:
+    """Paths that no study has would never be noticed."""
+    found = {one.id: ours(one, ROOT / "results" / "desk") for one in load_published()}
+    assert [name for name, value in found.items() if value is None] == []
+
+
+def test_the_page_is_that_of_the_results(committed: Path) -> None:
+    results = committed / "results"
+    studies = list(verdicts.tables(params.chosen_studies(), results))
+    page = (committed / PAGE.name).read_text()
+    assert with_rows(page, rows(studies, results)) == page, "run: ticketlab claims --write"

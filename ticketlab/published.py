@@ -1,0 +1,100 @@
+"""Published numbers beside ours (published.yaml): how far each study is from them, and why."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError, model_validator
+
+from ticketlab.claims import Interval, as_interval
+from ticketlab.files import read_json, read_yaml
+from ticketlab.spec import ROOT, InputError, Spec
+from ticketlab.verdicts import markdown
+
+PAGE = ROOT / "PUBLISHED.md"
+MARKS = ("<!-- published -->", "<!-- /published -->")
+
+
+class Published(Spec):
+    """One number of a paper and where ours is found."""
+
+    id: str
+    paper: str
+    quantity: str
+    low: float
+    high: float
+    """The number, or the ends of what is known about it."""
+    source: str
+    metric: str
+    """Path of an interval in results/STUDY/PAPER/metrics.json, a/b/c."""
+    reason: str
+    """Why ours may differ at the scale of our studies."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Published":
+        if self.low > self.high:
+            raise ValueError(f"low: {self.low:g} is above high, {self.high:g}")
+        return self
+
+    @property
+    def known(self) -> str:
+        """'66 to 66.8', or one number."""
+        ends = dict.fromkeys((f"{self.low:g}", f"{self.high:g}"))
+        return " to ".join(ends)
+
+    def gap(self, ours: float) -> float:
+        """How far ours is above (or below, negative) what is known; 0 inside."""
+        return max(0.0, ours - self.high) + min(0.0, ours - self.low)
+
+
+def load_published(path: Path = ROOT / "published.yaml") -> list[Published]:
+    """The entries of published.yaml; InputError names a bad one."""
+    try:
+        return TypeAdapter(list[Published]).validate_python(read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path.name}: {place}: {first['msg']}") from None
+
+
+def ours(entry: Published, study: Path) -> Interval | None:
+    """Our number in a study; None where the study does not measure it.
+
+    Raises InputError for a path that its metrics do not have.
+    """
+    path = study / entry.paper / "metrics.json"
+    if not path.exists():
+        return None
+    found: Any = read_json(path)
+    for key in entry.metric.split("/"):
+        if found is None:
+            return None
+        if not isinstance(found, Mapping) or key not in found:
+            raise InputError(f"published {entry.id}: metric {entry.metric!r} is not in {path}")
+        found = found[key]
+    return as_interval(found)
+
+
+def rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[list[str]]:
+    """A heading, then a row a number: paper, quantity, published, each study's and the reason."""
+    found = [["paper", "quantity", "published", *studies, "source", "likely reason"]]
+    for entry in load_published():
+        cells = [_cell(entry, ours(entry, results / study)) for study in studies]
+        known = [entry.paper, entry.quantity, entry.known]
+        found.append([*known, *cells, entry.source, " ".join(entry.reason.split())])
+    return found
+
+
+def _cell(entry: Published, found: Interval | None) -> str:
+    if found is None:
+        return "-"
+    gap = entry.gap(found.mean)
+    return f"{found} (**{f'{gap:+.2g}' if gap else 'inside'}**)"
+
+
+def with_rows(page: str, found: Sequence[Sequence[str]]) -> str:
+    """The page with the table between its marks."""
+    if not all(mark in page for mark in MARKS):
+        raise InputError(f"{PAGE.name}: no {' ... '.join(MARKS)}, the table needs its marks")
+    head, _, rest = page.partition(MARKS[0])
+    return f"{head}{MARKS[0]}\n{markdown(found)}{MARKS[1]}{rest.partition(MARKS[1])[2]}"
