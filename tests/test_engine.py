@@ -193,7 +193,7 @@ def test_a_path_that_is_not_possible_is_one_line(job: MakeJob, one_line: Message
     assert biased.mask is not None
     biases = dict(biased.mask) | {"body.fc1.bias": torch.rand(300) < 0.5}
     cases = [
-        (job(0), "fast", CPU, "auto, sparse, stacked, plain"),
+        (job(0), "fast", CPU, "auto, sparse, stacked, plain, compacted"),
         (job(0, name="conv2"), "stacked", CPU, "plain ReLU MLP"),
         (job(0, mask=None), "sparse", CPU, "no mask"),
         (replace(biased, mask=Mask(biases)), "sparse", CPU, "biases"),

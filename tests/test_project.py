@@ -43,7 +43,7 @@ FLOORS = [
     {"criteria"},
     {"training"},
     {"tickets"},
-    {"imp"},
+    {"imp", "compaction"},
     {"critical_sets"},
     {"stacked", "saliency"},
     {"lanes"},

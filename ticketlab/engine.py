@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from ticketlab import gpu, training
+from ticketlab.compaction import compact
 from ticketlab.data import DataSet, Images
 from ticketlab.dense_lanes import CHUNK as DENSE_CHUNK
 from ticketlab.dense_lanes import DenseLanes
@@ -25,9 +26,10 @@ from ticketlab.training import KeepBest, Net
 
 __all__ = ["PATHS", "Job", "Path", "Trained", "choose", "train_many"]
 
-Path = Literal["sparse", "stacked", "plain"]
+Path = Literal["sparse", "stacked", "plain", "compacted"]
 """sparse: an MLP's surviving weights alone, block-diagonal; stacked: MLPs as batched products;
-plain: `training.train`, one job after another, with CUDA-graphed steps where the runtime asks."""
+plain: `training.train`, one job after another, with CUDA-graphed steps where the runtime asks;
+compacted: that on the net without its dead channels, where it saves FLOPs (only if asked for)."""
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
@@ -82,7 +84,7 @@ def density(job: Job) -> float:
 
 def _obstacle(job: Job, runtime: Runtime, path: Path) -> str:
     """Why a job cannot take a path; empty if it can."""
-    if path == "plain":
+    if path in ("plain", "compacted"):
         return ""
     if not linears(job.model):
         return "the model is not a plain ReLU MLP"
@@ -130,7 +132,8 @@ def _chunks(jobs: Sequence[Job], chosen: Sequence[Path]) -> Iterator[list[int]]:
     """Places of the jobs that train together: one path, shape, recipe and amount of data."""
     groups: dict[object, list[int]] = {}
     for place, (job, path) in enumerate(zip(jobs, chosen, strict=True)):
-        groups.setdefault(place if path == "plain" else _kind(job, path), []).append(place)
+        alone = path in ("plain", "compacted")
+        groups.setdefault(place if alone else _kind(job, path), []).append(place)
     for places in groups.values():
         size = SPARSE_CHUNK if chosen[places[0]] == "sparse" else DENSE_CHUNK
         yield from (places[start : start + size] for start in range(0, len(places), size))
@@ -155,6 +158,8 @@ def _one_batch(jobs: Sequence[Job]) -> bool:
 def _train(jobs: Sequence[Job], runtime: Runtime, path: Path) -> list[Trained]:
     if path == "plain":
         return [_plain(job, runtime) for job in jobs]
+    if path == "compacted":
+        return [_compacted(job, runtime) for job in jobs]
     if path == "sparse":
         return train(SparseLanes(jobs, shared=_one_batch(jobs)), jobs, path)
     graphed = gpu.uses_graphs(gpu.choose_device(runtime.device), runtime)
@@ -172,3 +177,20 @@ def _plain(job: Job, runtime: Runtime) -> Trained:
     )  # fmt: skip
     kept = Best(best.state, best.accuracy, best.epoch) if best else None
     return Trained(net.state(), history, "plain", kept)
+
+
+def _compacted(job: Job, runtime: Runtime) -> Trained:
+    """The plain loop on the smaller net; its path is "plain" where nothing is saved."""
+    small = None if job.mask is None else compact(job.model, job.mask, job.data.shape)
+    if small is None or job.mask is None:
+        return _plain(job, runtime)
+    start, images = job.start(), len(job.images)
+    less = replace(job, model=small.model, mask=small.mask, state=small.shrink(start))
+    done = _plain(less, runtime)
+    state = small.expand(done.state, start, job.mask, job.recipe, images)
+    best = done.best
+    if best is not None:
+        until = done.history[best.epoch].iteration
+        whole = small.expand(best.state, start, job.mask, job.recipe, images, until)
+        best = Best(whole, best.accuracy, best.epoch)
+    return Trained(state, done.history, "compacted", best)
