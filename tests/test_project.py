@@ -39,7 +39,7 @@ FLOORS = [
     {"sources"},
     {"prepared"},
     {"data"},
-    {"models"},
+    {"models", "windows"},
     {"criteria"},
     {"training"},
     {"tickets"},
