@@ -1,7 +1,7 @@
 """Augmented batches by copying windows: the images of `data.Batches` bit for bit, faster on a CPU.
 
-Every crop is a window of the padded image and every flipped one a window of its mirror image, so
-both are kept and a batch is one copy of windows, whole rows at a time, instead of a gather by pixel.
+Every crop is a window of the padded image, and every flipped one a window of its mirror image. Both
+are kept, and a batch is one copy of windows instead of a gather by pixel.
 """
 
 import numpy as np
