@@ -17,10 +17,10 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env repro study report test lint typecheck pytest format lab constraints clean
+.PHONY: help env repro study report bench bench-gpu test lint typecheck pytest format lab constraints clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
 env: $(READY) ## make .venv from pyproject.toml with the exact versions of constraints.txt
 
@@ -71,6 +71,12 @@ study: env ## run another block of params.yaml: make study STUDY=cifar10
 
 report: env ## the results as a static site in site/, verdicts first
 	@$(BIN)/ticketlab report
+
+bench: env ## our speed beside the peers' loops on one CPU core, into benchmarks/results/ (15 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks cpu
+
+bench-gpu: env ## the same on an accelerator
+	@$(BIN)/python -m benchmarks gpu
 
 test: lint typecheck pytest ## everything .ci/run asks for
 

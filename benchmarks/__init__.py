@@ -1,0 +1,1 @@
+"""Our speed beside the peers' loops: `make bench`, `make bench-gpu`."""

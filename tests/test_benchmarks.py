@@ -1,0 +1,90 @@
+"""The benchmark runs from end to end at tiny sizes; nothing here asserts a time."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import cases, measure, peers, report
+
+
+def test_every_case_runs_and_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = command.bench("cpu", cases.TINY, tmp_path)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"cpu.json", "cpu.csv", "cpu.md", "cpu-goals.png", "cpu-scaling.png"}
+    assert json.loads((tmp_path / "cpu.json").read_text())["machine"]["threads"] == 1
+    page = (tmp_path / "cpu.md").read_text()
+    for case in record["cases"]:
+        rows = [row for row in record["rows"] if row["case"] == case["name"]]
+        assert f"### {case['title']}" in page and case["title"] in capsys.readouterr().out + page
+        assert any(row["ours"] for row in rows) and rows[0]["ratio"] == 1
+        assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
+        facts = case["facts"]
+        assert facts.get("mask bits that differ", 0) == 0 and facts.get("masks equal", True)
+    missed = [goal for goal in record["goals"] if not goal["met"]]
+    assert all(goal["why"] in page for goal in missed) and len(record["goals"]) >= 15
+    axes = {row["axis"] for row in record["scaling"]}
+    assert len(axes) == 5 and all(row["rate"] > 0 for row in record["scaling"])
+
+
+def test_peers_mask_alike_and_load_every_image() -> None:
+    data = cases.synthetic(30, (1, 14, 14))
+    model = cases.net("conv2", data.shape, wide=False)
+    mask = cases.random_mask(model, 0.3)
+    for loop in peers.STYLES.values():
+        torch.manual_seed(0)
+        assert loop(model, peers.pil_loader(data.train, 10), mask) == 30
+    with torch.no_grad():
+        kept = [model.get_parameter(n)[~keep].abs().max() for n, keep in mask.items()]
+    assert max(kept) == 0
+    assert peers.drain(peers.masked_copies(data.train, 7, 2)) == 30
+    assert peers.drain(peers.pil_loader(data.train, 7, 2)) == 30
+
+
+def test_an_ensemble_by_vmap_steps_as_each_net_alone() -> None:
+    nets = [cases.net("lenet_300_100", (1, 4, 4), seed) for seed in range(2)]
+    masks = [cases.random_mask(net, 0.5, seed) for seed, net in enumerate(nets)]
+    x, y = torch.randn(2, 6, 1, 4, 4), torch.randint(0, 10, (2, 6))
+    group = peers.Ensemble(nets, masks)
+    assert group.step(x, y) == 12
+    for place, net in enumerate(nets):
+        torch.optim.SGD(net.parameters(), 0.01).zero_grad()
+        torch.nn.functional.cross_entropy(net(x[place]), y[place]).backward()  # type: ignore[no-untyped-call]
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None
+            stepped = (parameter - 0.01 * parameter.grad).detach()
+            if name in masks[place]:
+                stepped = stepped * masks[place][name]
+            assert torch.allclose(group.parameters[name][place], stepped, atol=1e-6)
+
+
+def test_ratios_are_of_rounds_and_goals_of_the_best_peer() -> None:
+    amounts = {"slow": 1.0, "fast": 4.0, "ours": 8.0}
+    variants = [
+        measure.Variant(name, lambda n=name: amounts[n] * _spin(), name == "ours")  # type: ignore[misc]
+        for name in amounts
+    ]
+    goals = [measure.Goal("ours", ("slow", "fast"), 1e9, "nothing")]
+    case = measure.Case("c", "A case", "images/s", "slow", variants, goals)
+    rows = measure.interleaved(case, 2, torch.device("cpu"))
+    assert [row["variant"] for row in rows] == list(amounts) and rows[0]["rounds"] == 2
+    (verdict,) = measure.judged(case, rows)
+    assert verdict["over"] in ("slow", "fast") and not verdict["met"]
+    assert "| x | |" in report._rates(rows) and "Every goal is met" in report._missed([])
+
+
+def _spin() -> float:
+    return float(sum(range(20_000)) > 0)
+
+
+def test_bad_commands_are_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TICKETLAB_DEVICE", raising=False)
+    commands = [[], ["tpu"]] if torch.cuda.is_available() else [[], ["tpu"], ["gpu"]]
+    for arguments in commands:
+        assert command.main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
