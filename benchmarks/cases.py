@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.measure import Case, Goal, Variant
-from ticketlab import flow, gpu, lanes, masks, models, planting, selection, stacked
+from ticketlab import flow, gpu, lanes, masks, models, planting, stacked
 from ticketlab.compaction import compact
 from ticketlab.data import Augment, Batches, DataSet, Images
 from ticketlab.dense_lanes import DenseLanes
@@ -23,7 +23,6 @@ from ticketlab.popup import Goal as PopupGoal
 from ticketlab.popup import PopupFit, edge_popup
 from ticketlab.stacked import Fit
 from ticketlab.training import Recipe, Step
-from ticketlab.windows import WindowBatches
 
 CPU = Runtime(device="cpu")
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
@@ -115,14 +114,14 @@ def augmentation(scale: Scale) -> Case:
     ]
     found.append(Variant("airbench-style masked copies",
                          lambda: peers.drain(peers.masked_copies(images, batch, 4))))  # fmt: skip
-    plain = Batches(images, data, data.augment)
-    windows = WindowBatches(images, data, data.augment)
-    found += [Variant("data.Batches (gather)", partial(resident, plain), True),
-              Variant("windows.WindowBatches", partial(resident, windows), True)]  # fmt: skip
+    gather, windows = (Batches(images, data, data.augment) for _ in range(2))
+    gather._windows = None  # as on other devices than the CPU
+    found += [Variant("data.Batches, gathered", partial(resident, gather), True),
+              Variant("data.Batches", partial(resident, windows), True)]  # fmt: skip
     pil = tuple(variant.name for variant in found[: len(scale.workers)])
     goals = [
-        Goal("windows.WindowBatches", pil, 25, "the memory's speed: a float image is 12 kB"),
-        Goal("windows.WindowBatches", ("airbench-style masked copies",), 5,
+        Goal("data.Batches", pil, 25, "the memory's speed: a float image is 12 kB"),
+        Goal("data.Batches", ("airbench-style masked copies",), 5,
              "masked copies are at their best on whole epochs in cache"),
     ]  # fmt: skip
     return Case("augmentation", "Crop and flip, 3x32x32", "images/s", pil[0], found, goals)
@@ -379,21 +378,22 @@ def threshold(scale: Scale) -> Case:
         "torch.sort": lambda: scores.sort().values[place],
         "torch.topk": lambda: scores.topk(keep).values[-1],
         "torch.kthvalue": lambda: scores.kthvalue(place + 1).values,
-        "selection.kth_largest": lambda: selection.kth_largest(scores, keep),
+        "masks.by_radix": lambda: masks.by_radix(scores, keep),
+        "masks.kth_largest": lambda: masks.kth_largest(scores, keep),
         "masks.top_k (mask)": lambda: masks.top_k(scores, keep),
-        "selection.top_k (mask)": lambda: selection.top_k(scores, keep),
     }
 
     def run(way: Any) -> float:
         way()
         return float(scale.scores)
 
-    found = [Variant(name, partial(run, way), name.partition(".")[0] in ("selection", "masks"))
+    found = [Variant(name, partial(run, way), name.startswith("masks."))
              for name, way in ways.items()]  # fmt: skip
     why = "numpy sorts with vector instructions by now: a sort takes about 5 partitions"
-    goals = [Goal("selection.kth_largest", ("np.sort",), 10, why),
-             Goal("selection.kth_largest", ("torch.kthvalue",), 3, "memory's speed")]  # fmt: skip
-    equal = torch.equal(masks.top_k(scores, keep), selection.top_k(scores, keep))
+    goals = [Goal("masks.kth_largest", ("np.sort",), 10, why),
+             Goal("masks.kth_largest", ("torch.kthvalue",), 3, "memory's speed")]  # fmt: skip
+    keys, radix = masks.by_radix(scores, keep)
+    equal = int((keys >= radix).sum()) == int(masks.top_k(scores, keep).sum())
     title = f"The k-th of {scale.scores:,} float32 scores"
     return Case("threshold", title, "scores/s", "np.sort", found, goals, {"masks equal": equal})
 

@@ -1,50 +1,13 @@
-"""Selection without sorting and SynFlow in one go: equal to the plain ways, ties included."""
+"""SynFlow in one go: the masks of the plain way, ties included."""
 
 import pytest
 import torch
 from conftest import Message
-from hypothesis import given
-from hypothesis import strategies as some
 from torch import nn
 
-from ticketlab import flow, masks, models, saliency, selection
+from ticketlab import flow, masks, models, saliency
 from ticketlab.masks import Mask, ones
 from ticketlab.models import ModelSpec
-
-
-@given(
-    values=some.lists(some.sampled_from([0.0, -0.0, 1.0, 1.5, -2.0, float("inf")]), min_size=1),
-    share=some.floats(0, 1),
-    dtype=some.sampled_from([torch.float32, torch.float64]),
-)
-def test_top_k_is_that_of_masks(values: list[float], share: float, dtype: torch.dtype) -> None:
-    scores = torch.tensor(values, dtype=dtype)
-    k = round(share * len(values))
-    assert torch.equal(selection.top_k(scores, k), masks.top_k(scores, k))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["normal", "ties", "equal", "sorted", "sparse"])
-def test_large_selections_are_exact(kind: str, dtype: torch.dtype) -> None:
-    random = torch.Generator().manual_seed(0)
-    scores = torch.randn(200_001, generator=random, dtype=torch.float64)
-    scores = {
-        "normal": scores,
-        "ties": (4 * scores).round(),
-        "equal": torch.ones_like(scores),
-        "sorted": scores.sort().values,
-        "sparse": scores.clamp(min=2.0) - 2.0,
-    }[kind].to(dtype)
-    for k in (1, 2, 1000, 100_000, 199_999, 200_001):
-        assert torch.equal(selection.top_k(scores, k), masks.top_k(scores, k)), k
-        assert selection.kth_largest(scores, k) == scores.kthvalue(len(scores) - k + 1).values
-
-
-def test_selection_refuses_in_one_line(one_line: Message) -> None:
-    assert "NaN" in one_line(lambda: selection.top_k(torch.tensor([1.0, float("nan")]), 1))
-    assert "k: 3" in one_line(lambda: selection.top_k(torch.tensor([1.0, 2.0]), 3))
-    infinities = torch.tensor([float("inf"), float("-inf")])  # their sum is NaN, they are not
-    assert selection.top_k(infinities, 1).tolist() == [True, False]
 
 
 def plain(model: nn.Module, mask: Mask, density: float, rounds: int) -> Mask:

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ticketlab import colt, critical_sets, gpu, imp, models, prac, progress, rst, saliency
+from ticketlab import colt, critical_sets, flow, gpu, imp, models, prac, progress, rst, saliency
 from ticketlab.compare_params import ONE_SHOT, Bed, CompareParams
 from ticketlab.criteria import Scores, magnitude
 from ticketlab.critical_sets import Correctness
@@ -364,7 +364,10 @@ def one_shot(bench: Bench, method: str) -> list[Found]:
     for level in bench.bed.levels:
         ledger, probe = Ledger(bench), make_probe(bench, net, method)  # the same for each level
         density = (bench.kept(level) - 0.5) / bench.dense.total  # rounds to exactly that many
-        mask = saliency.prune_to(criterion, probe, weights, bench.dense, density, rounds)
+        if method == "synflow":
+            mask = flow.synflow(net.model, bench.dense, density, rounds, bench.data.shape)
+        else:
+            mask = saliency.prune_to(criterion, probe, weights, bench.dense, density, rounds)
         ledger.train(*charged(method, len(probe.y), rounds))
         found.append(Found(level, mask, rounds, ledger.spent))
     return found

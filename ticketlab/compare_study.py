@@ -1,7 +1,7 @@
 """The comparison: which units there are, and the one way in which all tickets are scored."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from ticketlab.colt import chance_rate, rounds_to
 from ticketlab.compare_arms import Bench, Cost, Found, Ledger, one_shot, press, search
 from ticketlab.compare_params import METHODS, Bed, CompareParams, Weights, check
 from ticketlab.data import Batches, DataSpec, load
+from ticketlab.engine import Job, Trained, train_many
 from ticketlab.fleet import Unit
 from ticketlab.masks import Mask
 from ticketlab.results import Result
 from ticketlab.tickets import Ticket, make_ticket, network
-from ticketlab.training import KeepBest, Net, Recipe, State, Step, evaluate, train
+from ticketlab.training import Net, Recipe, State, Step, evaluate
 
 COLUMNS: tuple[Weights, ...] = ("init", "rewound", "reinit", "rst", "rst-other")
 """The weights of the swap: of the seed's start, of later in training, of another draw, transformed
@@ -164,27 +165,43 @@ def expected_passes(params: CompareParams) -> float:
 # ---------------------------------------------------------------- one final training
 
 
-def finish(
-    bench: Bench, net: Net, mask: Mask, recipe: Recipe | None = None
-) -> tuple[dict[str, float], Cost]:
-    """Train the ticket that the net holds, as every ticket is; scores in percent, and the cost.
+@dataclass(frozen=True)
+class Start:
+    """A ticket about to be trained: its weights, its mask, and another recipe than the net's."""
+
+    state: State
+    mask: Mask
+    recipe: Recipe | None = None
+
+
+def finish(bench: Bench, starts: Sequence[Start]) -> list[tuple[dict[str, Any], Cost]]:
+    """Train tickets, all on the same batches; for each its scores in percent, and the cost.
 
     `test_accuracy` is that of the epoch that is best on validation; test images select nothing.
     """
-    data, recipe = bench.data, recipe or bench.bed.recipe
-    best, test = KeepBest(data.validation, data), Batches(data.test, data)
-    history = train(net, data.train, data, recipe, seed=bench.order(), mask=mask, observers=[best])
-    last = chosen = evaluate(net, data.test, test)
-    if best.epoch < history[-1].epoch:
-        net.rewind(best.state)
-        chosen = evaluate(net, data.test, test)
-    ledger = Ledger(bench)
-    ledger.train(bench.iterations(recipe), recipe.passes(len(data.train)), mask)
-    return {
-        "test_accuracy": 100 * chosen.accuracy,
-        "last_accuracy": 100 * last.accuracy,
-        "validation_accuracy": 100 * best.accuracy,
-    }, ledger.spent
+    data, net = bench.data, bench.net()
+    jobs = [
+        Job(net.model, data.train, data, start.recipe or bench.bed.recipe, bench.order(),
+            start.mask, start.state, data.validation)
+        for start in starts
+    ]  # fmt: skip
+    trained = train_many(jobs, bench.params.runtime, tell=lambda line: None)
+    return [score(bench, net, job, done) for job, done in zip(jobs, trained, strict=True)]
+
+
+def score(bench: Bench, net: Net, job: Job, done: Trained) -> tuple[dict[str, Any], Cost]:
+    """A trained ticket's scores on `net`, the path that trained it, and what that cost."""
+    test, best = Batches(bench.data.test, bench.data), done.best
+    if best is None:
+        raise RuntimeError("a job with validation images has a best epoch")
+    accuracies = {}
+    for name, state in (("test_accuracy", best.state), ("last_accuracy", done.state)):
+        net.rewind(state)
+        accuracies[name] = 100 * evaluate(net, bench.data.test, test).accuracy
+    ledger, mask = Ledger(bench), job.mask
+    ledger.train(bench.iterations(job.recipe), job.recipe.passes(len(bench.data.train)), mask)
+    facts = {"validation_accuracy": 100 * best.accuracy, "path": done.path}
+    return accuracies | facts, ledger.spent
 
 
 def describe(
@@ -219,7 +236,7 @@ def train_dense(params: CompareParams, place: int, seed: int) -> Result:
     """The net with all its weights: what every ticket is measured against."""
     bench = Bench(params, place, seed)
     bench.label("dense", bench.dense)
-    scores, last = finish(bench, bench.net(), bench.dense)
+    ((scores, last),) = finish(bench, [Start(bench.net().state(), bench.dense)])
     row = describe(bench, "dense", 0.0, "init", bench.dense)
     return Result({"rows": [priced(row | scores, Cost(), last)]})
 
@@ -233,11 +250,12 @@ def train_method(
     weights = own_weights(params, method)
     net = bench.net()
     theta = net.state() if weights == "init" else bench.theta(net)
-    for find in found:
-        state, spent = start_of(bench, method, find, theta)
-        bench.label(method, find.mask)
-        net.rewind(state, find.mask)
-        scores, last = finish(bench, net, find.mask)
+    begun = [start_of(bench, method, find, theta) for find in found]
+    bench.label(method, found[-1].mask)
+    starts = [Start(state, find.mask) for find, (state, _) in zip(found, begun, strict=True)]
+    for find, (state, spent), (scores, last) in zip(
+        found, begun, finish(bench, starts), strict=True
+    ):
         row = describe(bench, method, find.level, weights, find.mask, find.rounds)
         rows.append(priced(row | scores, spent, last))
         made = ticket(bench, method, find.level, find.mask, state, find.rounds)
@@ -261,9 +279,9 @@ def train_long(
     recipe, total = bench.bed.recipe, len(bench.data.train)
     per_epoch = recipe.iterations(total)[0]
     longer = recipe.model_copy(update={"length": Step(round(images / total * per_epoch), "it")})
-    net, mask = bench.net(), mask.to(bench.device)
+    mask = mask.to(bench.device)
     bench.label(arm, mask)
-    scores, last = finish(bench, net, mask, longer)
+    ((scores, last),) = finish(bench, [Start(bench.net().state(), mask, longer)])
     row = describe(bench, arm, bench.bed.levels[-1], "init", mask)
     return Result({"rows": [priced(row | scores, Cost(), last)]})
 
@@ -272,16 +290,20 @@ def train_swapped(
     params: CompareParams, place: int, seed: int, weights: Weights, chosen: dict[str, Mask]
 ) -> Result:
     """Masks of several methods on weights that are not their own, trained as every ticket is."""
-    bench, rows = Bench(params, place, seed), []
-    net, level = bench.net(), bench.bed.levels[-1]
+    bench, level = Bench(params, place, seed), params.beds[place].levels[-1]
     shared = None if weights == "rst" else swapped_in(bench, weights)
+    starts = {}
     for method, mask in chosen.items():
         mask = mask.to(bench.device)
         state = press(bench, mask, Ledger(bench)) if shared is None else shared
-        bench.label(f"{method} on {weights}", mask)
-        net.rewind(state, mask)
-        scores, _ = finish(bench, net, mask)
-        rows.append(describe(bench, method, level, weights, mask) | scores)
+        starts[method] = Start(state, mask)
+    bench.label(f"masks on {weights}", starts[next(iter(starts))].mask)
+    rows = [
+        describe(bench, method, level, weights, start.mask) | scores
+        for (method, start), (scores, _) in zip(
+            starts.items(), finish(bench, list(starts.values())), strict=True
+        )
+    ]
     return Result({"swapped": rows})
 
 

@@ -241,9 +241,11 @@ def _mean_std(x: Tensor) -> tuple[float, float]:
 class Batches:
     """One split made ready once, then cheap batches: float32 (B,C,H,W), normalised.
 
-    Clean batches (no augmentation) are one index_select. Augmented ones are an index_select from
-    zero-padded uint8 images and one gather for crop and flip, then an optional rotation: the whole
-    batch at once on the device, no host round trip. Padding is black, as if added to the raw image.
+    Clean batches (no augmentation) are one index_select. Augmented ones are cut out of zero-padded
+    uint8 images, then optionally rotated: the whole batch at once on the device, no host round
+    trip. On a CPU a crop is a copy of a window of the image, or of its mirror image (which takes
+    the set's memory twice); elsewhere crop and flip are one gather. Both give the same bits.
+    Padding is black, as if added to the raw image.
     """
 
     def __init__(self, images: Images, data: DataSet, augment: Augment | None = None) -> None:
@@ -256,6 +258,9 @@ class Batches:
         self._ready = not self.augment.active and 4 * images.x.numel() <= FLOAT_BUDGET
         if self._ready:
             self._store = self._normalised(self._store)
+        self._windows = None
+        if images.x.device.type == "cpu" and (pad or self.augment.flip):
+            self._windows = _windows(self._store, self.shape, self.augment.flip)
         self._rows, self._columns = (
             torch.arange(n, device=images.x.device) for n in self.shape[1:]
         )
@@ -270,7 +275,10 @@ class Batches:
             return self._store.index_select(0, index)
         if generator is None or not self.augment.active:
             return self._normalised(self._inner().index_select(0, index))
-        x = self._cropped(self._store.index_select(0, index), generator)
+        if self._windows is not None:
+            x = self._cut(self._windows, index, generator)
+        else:
+            x = self._cropped(self._store.index_select(0, index), generator)
         if self.augment.rotate:
             draw = torch.rand(len(index), generator=generator, device=x.device)
             x = rotate(x.float(), (2 * draw - 1) * self.augment.rotate)
@@ -283,6 +291,18 @@ class Batches:
     def _normalised(self, x: Tensor) -> Tensor:
         # two plainly rounded steps: the same bits whether done for the whole set or per batch
         return x.sub(self._shift).mul_(self._scale)
+
+    def _cut(self, windows: np.ndarray, index: Tensor, generator: Generator) -> Tensor:
+        """Crop and flip the images at `index`, each by its own draw: uint8 (B,C,H,W)."""
+        n, pad = len(index), self.augment.crop
+        flip = top = left = torch.zeros(n, dtype=torch.int64)
+        if self.augment.flip:
+            flip = torch.randint(2, (n, 1), generator=generator)[:, 0]
+        if pad:
+            top, left = torch.randint(2 * pad + 1, (2, n, 1), generator=generator)[..., 0]
+        left = torch.where(flip.bool(), 2 * pad - left, left)  # as seen in the mirror
+        cut = windows[flip.numpy(), index.numpy(), top.numpy(), left.numpy()]
+        return torch.from_numpy(cut)
 
     def _cropped(self, x: Tensor, generator: Generator) -> Tensor:
         """Crop and flip padded x uint8 (B,C,H+2p,W+2p), each image by its own draw."""
@@ -299,6 +319,14 @@ class Batches:
         pixel = (rows[:, :, None] * x.shape[3] + columns[:, None, :]).view(n, 1, -1)
         picked = x.flatten(2).gather(2, pixel.expand(-1, x.shape[1], -1))
         return picked.view(n, *self.shape)
+
+
+def _windows(store: Tensor, shape: tuple[int, ...], flip: bool) -> np.ndarray:
+    """Every window of padded images (N,C,H+2p,W+2p), and of their mirror images if they flip: a
+    view (mirrored, N, top, left, C, H, W), nothing copied but the mirror images."""
+    both = torch.stack([store, store.flip(3)] if flip else [store]).numpy()
+    view = np.lib.stride_tricks.sliding_window_view(both, shape[1:], axis=(3, 4))
+    return view.transpose(0, 1, 3, 4, 2, 5, 6)
 
 
 def batch(

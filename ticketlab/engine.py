@@ -33,7 +33,7 @@ compacted: that on the net without its dead channels, where it saves FLOPs (only
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
-SPARSE_BELOW = 0.1
+SPARSE_BELOW = 0.12
 """Density (of all weight matrices) up to which survivors alone are faster than batched products."""
 
 

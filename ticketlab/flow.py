@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ticketlab import selection
-from ticketlab.masks import Mask, check_fits
+from ticketlab.masks import Mask, check_fits, top_k
 from ticketlab.saliency import kept_at
 from ticketlab.spec import InputError
 
@@ -94,7 +93,7 @@ def _pruned(net: _Positive, mask: Mask, density: float, rounds: int) -> Tensor:
         if places is None and int(torch.count_nonzero(scores)) < wanted:
             places = alive.nonzero()[:, 0]  # survivors without a path tie with removed entries
             scores = scores[places]
-        chosen = selection.top_k(scores, wanted)
+        chosen = top_k(scores, wanted)
         if places is None:
             alive = chosen
             net.weights.mul_(alive)

@@ -17,7 +17,6 @@ from ticketlab.masks import Mask, check_fits
 from ticketlab.spec import InputError
 from ticketlab.stacked import no_denormals
 from ticketlab.training import Epoch, Recipe, State, Step, learning_rate
-from ticketlab.windows import WindowBatches
 
 # ---------------------------------------------------------------- what is trained
 
@@ -172,7 +171,7 @@ class Feeds:
         for job in jobs:
             source = (id(job.images), id(job.data))
             if source not in prepared:
-                prepared[source] = WindowBatches(job.images, job.data, job.data.augment)
+                prepared[source] = Batches(job.images, job.data, job.data.augment)
             key = (*source, job.seed)
             feeds.setdefault(key, Feed(job, prepared[source]))
             self.order.append(feeds[key])

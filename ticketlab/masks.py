@@ -202,18 +202,41 @@ def _split(flat: Tensor, like: Mask) -> Mask:
 def top_k(scores: Tensor, k: int) -> Tensor:
     """Bool (n,): the k highest of `scores` (n,), ties by lower index; exact, without a sort.
 
-    The k-th score is found by radix select on the bits of float32: two histograms of 65,536 bins.
+    Raises InputError for NaN and for a k outside 0..n.
     """
+    if not 0 <= k <= len(scores):
+        raise InputError(f"k: {k} is not between 0 and the {len(scores)} scores")
     if torch.isnan(scores).any():
         raise InputError("scores: NaN found, allowed are numbers and infinities")
-    if k == 0 or k == scores.numel():
+    if k in (0, len(scores)):
         return torch.full_like(scores, k > 0, dtype=torch.bool)
-    keys = _ordered_keys(scores)
-    threshold = _kth_largest(keys, k)
-    keep = keys > threshold
-    ties = (keys == threshold).nonzero().flatten()
+    if scores.device.type == "cpu":
+        scores = scores.float() if scores.dtype == torch.bfloat16 else scores  # exact; numpy's lack
+        threshold: Tensor | float = kth_largest(scores, k)
+    else:
+        scores, threshold = by_radix(scores, k)
+    keep = scores > threshold
+    ties = (scores == threshold).nonzero().flatten()
     keep[ties[: k - int(keep.sum())]] = True
     return keep
+
+
+def kth_largest(scores: Tensor, k: int) -> float:
+    """The k-th largest (k from 1) of scores (n,) on the CPU, by numpy's vectorised partition."""
+    place = len(scores) - k
+    return np.partition(scores.detach().numpy(), place)[place].item()
+
+
+def by_radix(scores: Tensor, k: int) -> tuple[Tensor, int]:
+    """Integer keys (n,) in the order of the scores, and the k-th largest key.
+
+    Two histograms of 65,536 bins over the bits of float32: for devices whose sort is what costs.
+    """
+    keys = _ordered_keys(scores)
+    high = _bin_of_kth((keys >> 16) + 32768, k)
+    inside = keys[(keys >> 16) + 32768 == high[0]]
+    low = _bin_of_kth(inside & 0xFFFF, high[1])
+    return keys, ((high[0] - 32768) << 16) + low[0]
 
 
 def _ordered_keys(scores: Tensor) -> Tensor:
@@ -223,13 +246,6 @@ def _ordered_keys(scores: Tensor) -> Tensor:
         return torch.unique(scores, return_inverse=True)[1].to(torch.int32)
     bits = (scores.float() + 0.0).contiguous().view(torch.int32)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def _kth_largest(keys: Tensor, k: int) -> int:
-    high = _bin_of_kth((keys >> 16) + 32768, k)
-    inside = keys[(keys >> 16) + 32768 == high[0]]
-    low = _bin_of_kth(inside & 0xFFFF, high[1])
-    return ((high[0] - 32768) << 16) + low[0]
 
 
 def _bin_of_kth(bins: Tensor, k: int) -> tuple[int, int]:
