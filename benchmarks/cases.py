@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.measure import Case, Goal, Variant
-from ticketlab import flow, gpu, lanes, masks, models, planting, stacked
+from ticketlab import flow, gpu, masks, models, planting, stacked
 from ticketlab.compaction import compact
 from ticketlab.data import Augment, Batches, DataSet, Images
-from ticketlab.dense_lanes import DenseLanes
 from ticketlab.engine import Job, train_many
 from ticketlab.gpu import Runtime
 from ticketlab.masks import Mask, keep_top, ones
@@ -34,13 +33,13 @@ class Scale:
 
     rounds: int = 5
     few_rounds: int = 3
-    images: int = 3000
-    conv_images: int = 64
+    images: int = 2400
+    conv_images: int = 48
     nets: int = 8
     planted: int = 32
     planted_images: int = 320
     workers: tuple[int, ...] = (0, 2)
-    flow_rounds: tuple[int, int] = (20, 100)
+    flow_rounds: tuple[int, int] = (10, 100)
     scores: int = 14_700_000
     wide: bool = True
     """Networks of the papers' widths; else narrow ones."""
@@ -187,30 +186,23 @@ def _gemm(n: int = 1024) -> float:
 
 def ensembling(scale: Scale, count: int) -> Case:
     """`count` LeNets with their own batches: ours against torch.func's vmap, input included."""
-    data = synthetic(scale.images // 4, MNIST)
+    data = synthetic(scale.images // 2, MNIST)
     tickets = jobs("lenet_300_100", data, count, 0.5, 60)
-    group = peers.Ensemble(
-        [job.model for job in tickets], [job.mask or Mask({}) for job in tickets]
-    )
+    found_masks = [job.mask or Mask({}) for job in tickets]
 
     def peer() -> float:
+        group = peers.Ensemble([job.model for job in tickets], found_masks)
         return sum(group.step(x, y) for x, y in _batches(data, count, 60))
 
     found = [
         Variant("torch.func vmap", peer),
-        Variant("stacked", partial(together, tickets), True),
+        Variant("stacked", partial(trained, tickets, "stacked"), True),
         Variant("plain loop, one by one", partial(trained, tickets, "plain"), True),
     ]
     why = "both are at the core's GEMM rate"
     goals = [Goal("stacked", ("torch.func vmap",), 1.0, why)]
     title = f"{count} LeNets at once, batch 60"
     return Case(f"ensembling-lenet-{count}", title, "images/s", found[0].name, found, goals)
-
-
-def together(tickets: list[Job]) -> float:
-    """All tickets in one stack, however many."""
-    lanes.train(DenseLanes(tickets), tickets, "stacked")
-    return float(sum(len(job.images) for job in tickets))
 
 
 def _batches(data: DataSet, count: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -262,7 +254,7 @@ def planted(scale: Scale, popup: bool) -> Case:
 def tiny_ensembling(scale: Scale, count: int) -> Case:
     """Small MLPs with their own batches of 32: ours against vmap."""
     shape = (1, 4, 4)
-    data = synthetic(scale.planted_images, shape)
+    data = synthetic(5 * scale.planted_images, shape)
     spec = ModelSpec(name="mlp", width=100, depth=3)
     recipe = Recipe(lr=0.01, batch=32, length=Step(1, "ep"), schedule="constant")
     nets = [models.build(spec, shape, 10, seed) for seed in range(count)]
@@ -271,13 +263,13 @@ def tiny_ensembling(scale: Scale, count: int) -> Case:
         Job(model, data.train, data, recipe, (seed,), mask)
         for seed, (model, mask) in enumerate(zip(nets, found_masks, strict=True))
     ]
-    group = peers.Ensemble(nets, found_masks)
 
     def peer() -> float:
+        group = peers.Ensemble(nets, found_masks)
         return sum(group.step(x, y) for x, y in _batches(data, count, 32))
 
     found = [Variant("torch.func vmap", peer),
-             Variant("stacked", partial(together, tickets), True)]  # fmt: skip
+             Variant("stacked", partial(trained, tickets, "stacked"), True)]  # fmt: skip
     goals = [Goal("stacked", ("torch.func vmap",), 1.0, "both wait for the same small products")]
     title = f"{count} MLPs 16-100-100-100-10 at once, batch 32"
     return Case(f"ensembling-mlp-{count}", title, "images/s", found[0].name, found, goals)
@@ -350,20 +342,20 @@ def synflow(scale: Scale, name: str) -> Case:
     model = net(name, CIFAR, 0, scale.wide)
     dense = ones(model, models.prunable(model, "conv_linear"))
     found: dict[str, Mask] = {}
+    facts: dict[str, Any] = {"rounds": rounds, "mask bits": dense.total}
 
     def run(way: str, prune: Any) -> float:
         found[way] = prune(model, dense, 0.01, rounds, CIFAR)
+        if len(found) == 2:
+            differing = found["peer"].flat() != found["ours"].flat()
+            facts["mask bits that differ"] = int(differing.sum())
         return float(rounds)
 
-    run("peer", peers.synflow)
-    run("ours", flow.synflow)
-    differing = int((found["peer"].flat() != found["ours"].flat()).sum())
     variants = [Variant("authors' way", partial(run, "peer", peers.synflow)),
                 Variant("flow.synflow", partial(run, "ours", flow.synflow), True)]  # fmt: skip
     least = 2.5 if name == "vgg16_bn" else 1.5
     why = "one forward and backward pass a round in float64 is left"
     goals = [Goal("flow.synflow", ("authors' way",), least, why)]
-    facts = {"rounds": rounds, "mask bits that differ": differing, "mask bits": dense.total}
     title = f"SynFlow, {name}, {rounds} rounds to 1 %"
     return Case(f"synflow-{name}", title, "rounds/s", variants[0].name, variants, goals, facts)
 

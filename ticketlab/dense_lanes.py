@@ -10,8 +10,13 @@ from ticketlab.masks import Mask
 from ticketlab.stacked import Stack
 from ticketlab.training import State
 
-CHUNK = 8
-"""Nets trained together; of LeNet-300-100 more gain nothing."""
+SMALL = 100_000
+
+
+def chunk(parameters: int) -> int:
+    """Nets trained together: more of LeNet-300-100 gain nothing, smaller ones wait for launches."""
+    return 8 if parameters > SMALL else 32
+
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 

@@ -15,8 +15,7 @@ import torch
 from ticketlab import gpu, training
 from ticketlab.compaction import compact
 from ticketlab.data import DataSet, Images
-from ticketlab.dense_lanes import CHUNK as DENSE_CHUNK
-from ticketlab.dense_lanes import DenseLanes
+from ticketlab.dense_lanes import DenseLanes, chunk
 from ticketlab.gpu import Runtime
 from ticketlab.lanes import Best, Job, Trained, keeps, linears, train
 from ticketlab.sparse_lanes import CHUNK as SPARSE_CHUNK
@@ -135,7 +134,9 @@ def _chunks(jobs: Sequence[Job], chosen: Sequence[Path]) -> Iterator[list[int]]:
         alone = path in ("plain", "compacted")
         groups.setdefault(place if alone else _kind(job, path), []).append(place)
     for places in groups.values():
-        size = SPARSE_CHUNK if chosen[places[0]] == "sparse" else DENSE_CHUNK
+        first = places[0]
+        parameters = sum(p.numel() for p in jobs[first].model.parameters())
+        size = SPARSE_CHUNK if chosen[first] == "sparse" else chunk(parameters)
         yield from (places[start : start + size] for start in range(0, len(places), size))
 
 

@@ -153,10 +153,13 @@ class Feed:
         self.random = gpu.generator(job.device, "order", *job.seed)
         self.order = torch.empty(0)
 
+    def shuffle(self) -> Tensor:
+        """Draw the order of the next epoch, int64 (N,)."""
+        self.order = epoch_order(len(self.images), self.random)
+        return self.order
+
     def __call__(self, place: int) -> tuple[Tensor, Tensor]:
         """The batch at a place of the epoch: x (B, F) and labels (B,)."""
-        if place == 0:
-            self.order = epoch_order(len(self.images), self.random)
         index = self.order[place * self.batch : (place + 1) * self.batch]
         return self.batches(index, self.random).flatten(1), self.images.y[index]
 
@@ -176,18 +179,29 @@ class Feeds:
             feeds.setdefault(key, Feed(job, prepared[source]))
             self.order.append(feeds[key])
         self.unique = list(feeds.values())
-        self._rooms: dict[int, Tensor] = {}
+        active = any(batches.augment.active for batches in prepared.values())
+        self.one_source = len(prepared) == 1 and not active
+        self.orders = torch.empty(0)
 
     def __call__(self, place: int) -> tuple[Tensor, Tensor]:
         """x (B, F) and y (B,) if shared, else (K, B, F) and (K, B)."""
+        if place == 0:
+            for feed in self.unique:
+                feed.shuffle()
+            if self.one_source:
+                self.orders = torch.stack([feed.order for feed in self.order])
+        if len(self.unique) == 1:
+            return self.unique[0](place)
+        if self.one_source:  # clean images: those of all lanes in one go
+            return self._at_once(self.order[0], place)
         drawn = {id(feed): feed(place) for feed in self.unique}
-        if len(drawn) == 1:
-            return drawn[id(self.order[0])]
         pairs = [drawn[id(feed)] for feed in self.order]
-        x = pairs[0][0]
-        room = self._rooms.setdefault(len(x), x.new_empty(len(pairs), *x.shape))
-        torch.stack([x for x, _ in pairs], out=room)
-        return room, torch.stack([y for _, y in pairs])
+        return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
+
+    def _at_once(self, feed: Feed, place: int) -> tuple[Tensor, Tensor]:
+        index = self.orders[:, place * feed.batch : (place + 1) * feed.batch].flatten()
+        x, y = feed.batches(index), feed.images.y.index_select(0, index)
+        return x.view(len(self.order), -1, x[0].numel()), y.view(len(self.order), -1)
 
 
 # ---------------------------------------------------------------- validation
