@@ -17,8 +17,10 @@ RESULTS = ROOT / "benchmarks" / "results"
 NOTES = {
     "cpu": "One thread, process CPU time (workers' included), variants interleaved in one process. "
     "The machine may be shared with others: CPU time leaves out waiting, not their use of caches "
-    "and memory. Images are random. Peers are our own transcriptions of their loops, without "
-    "progress bars, logs and checkpoints. Made by `make bench`.",
+    "and memory, and loops that live in Python (PIL, DataLoader) suffer more from that than matrix "
+    "products do, which flatters ratios to them. Images are random. Peers are our own "
+    "transcriptions of their loops, without progress bars, logs and checkpoints. Made by "
+    "`make bench`.",
     "gpu": "Device events, variants interleaved in one process. Images are random. Made by "
     "`make bench-gpu`.",
 }
