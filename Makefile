@@ -72,7 +72,7 @@ study: env ## run another block of params.yaml: make study STUDY=cifar10
 report: env ## the results as a static site in site/, verdicts first
 	@$(BIN)/ticketlab report
 
-bench: env ## our speed beside the peers' loops on one CPU core, into benchmarks/results/ (15 minutes)
+bench: env ## our speed beside the peers' loops on one CPU core, into benchmarks/results/ (about 6 minutes of CPU time)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks cpu
 
 bench-gpu: env ## the same on an accelerator

@@ -17,32 +17,45 @@ RESULTS = ROOT / "benchmarks" / "results"
 NOTES = {
     "cpu": "One thread, process CPU time (workers' included), variants interleaved in one process. "
     "The machine may be shared with others: CPU time leaves out waiting, not their use of caches "
-    "and memory. Images are random. Peers are our own transcriptions of their loops, without "
-    "progress bars, logs and checkpoints. Made by `make bench`.",
+    "and memory, and loops that live in Python (PIL, DataLoader) suffer more from that than matrix "
+    "products do, which flatters ratios to them. Images are random. Peers are our own "
+    "transcriptions of their loops, without progress bars, logs and checkpoints. Made by "
+    "`make bench`.",
     "gpu": "Device events, variants interleaved in one process. Images are random. Made by "
     "`make bench-gpu`.",
 }
 
 
 def bench(kind: str, scale: cases.Scale, folder: Path) -> dict[str, Any]:
-    """Run all cases of a kind and write the record; InputError if there is no such device."""
+    """Run all cases of a kind and write the record; InputError if there is no such device.
+
+    An interrupted run writes the cases that it has finished.
+    """
     device = gpu.start(Runtime(device="cuda" if kind == "gpu" else "cpu", deterministic=False))
     record: dict[str, Any] = {"name": kind, "note": NOTES[kind], "machine": machine(device)}
     record |= {"rows": [], "goals": [], "cases": [], "scaling": []}
-    for case, rounds in _cases(kind, scale):
-        started = cpu_seconds()
-        rows = interleaved(case, rounds, device)
-        record["rows"] += rows
-        record["goals"] += judged(case, rows)
-        head = {"name": case.name, "title": case.title, "facts": case.facts}
-        record["cases"].append(head)
-        print(f"{case.title}: {cpu_seconds() - started:.0f} s", flush=True)
-        for goal in record["goals"][-len(case.goals) :] if case.goals else []:
-            print(f"  {goal['ratio']:.2f}x (goal {goal['goal']:g}x) {goal['variant']}", flush=True)
-    if kind == "cpu":
-        record["scaling"] = list(scaling.rows(scale))
-    report.write(record, folder)
+    try:
+        for case, rounds in _cases(kind, scale):
+            _measure(case, rounds, device, record)
+        if kind == "cpu":
+            record["scaling"] += scaling.rows(scale)
+    finally:
+        if record["rows"]:
+            report.write(record, folder)
     return record
+
+
+def _measure(case: Case, rounds: int, device: torch.device, record: dict[str, Any]) -> None:
+    """Add a case's rows and verdicts to the record, and tell the person who waits."""
+    started = cpu_seconds()
+    rows = interleaved(case, rounds, device)
+    goals = judged(case, rows)
+    record["rows"] += rows
+    record["goals"] += goals
+    record["cases"].append({"name": case.name, "title": case.title, "facts": case.facts})
+    print(f"{case.title}: {cpu_seconds() - started:.0f} s", flush=True)
+    for goal in goals:
+        print(f"  {goal['ratio']:.2f}x (goal {goal['goal']:g}x) {goal['variant']}", flush=True)
 
 
 def _cases(kind: str, scale: cases.Scale) -> Iterator[tuple[Case, int]]:

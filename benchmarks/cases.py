@@ -199,7 +199,7 @@ def ensembling(scale: Scale, count: int) -> Case:
         Variant("stacked", partial(trained, tickets, "stacked"), True),
         Variant("plain loop, one by one", partial(trained, tickets, "plain"), True),
     ]
-    why = "both are at the core's GEMM rate"
+    why = "both spend their time in the same batched products"
     goals = [Goal("stacked", ("torch.func vmap",), 1.0, why)]
     title = f"{count} LeNets at once, batch 60"
     return Case(f"ensembling-lenet-{count}", title, "images/s", found[0].name, found, goals)
@@ -301,7 +301,7 @@ def convnet(scale: Scale, name: str) -> Case:
     slow = "this core has no instructions for bf16 products, so they are emulated"
     goals = [Goal(found[3].name, (peer.name,), 1.9 if small else 2.2, slow)]
     if not small:
-        why = "the float32 loop is at the GEMM rate"
+        why = "float32 convolutions take the time, in either layout, and they are the same ones"
         goals.insert(0, Goal(found[2].name, (peer.name,), 1.35, why))
     return Case(name, f"{name}, batch {batch}", "images/s", peer.name, found, goals)
 

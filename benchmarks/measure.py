@@ -1,5 +1,7 @@
 """How things are timed: variants interleaved in one process, median and spread over rounds."""
 
+import ctypes
+import gc
 import platform
 import resource
 import statistics
@@ -140,9 +142,11 @@ def peak_memory(run: Run) -> tuple[float, float, int | None]:
 
 def _memory_from_now() -> int | None:
     """Start the kernel's high-water mark anew; resident bytes now. None elsewhere than on Linux."""
+    gc.collect()
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not be used again unseen
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
+    except (OSError, AttributeError):
         return None
     return _status("VmRSS")
 

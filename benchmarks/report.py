@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ticketlab.figures import PALETTE, use_style
 from ticketlab.files import write_atomically, write_json
@@ -140,7 +141,8 @@ def scaling_figure(rows: Sequence[Record]) -> Figure:
         axes[1, column].set(xlabel=axis)
     axes[0, 0].set_ylabel("images / s")
     axes[1, 0].set_ylabel("peak memory beyond the start, MiB")
-    axes[0, 0].legend()
+    lines = [Line2D([], [], marker="o", color=PALETTE[n]) for n in range(len(paths))]
+    axes[0, 0].legend(lines, paths)
     return figure
 
 
@@ -148,7 +150,13 @@ def _line(ax: Axes, points: Sequence[Record], key: str, per: float, label: str, 
     None
 ):  # fmt: skip
     known = [point for point in points if point[key] is not None]
+    if not known and not points:
+        return
+    if not known:
+        ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes)
     if known:
         x = [point["at"] for point in known]
         ax.plot(x, [point[key] / per for point in known], marker="o", label=label, color=colour)
         ax.set_xscale("log")
+        ax.set_xticks(x, [f"{at:g}" for at in x], fontsize=8)
+        ax.minorticks_off()
