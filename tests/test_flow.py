@@ -16,7 +16,7 @@ def plain(model: nn.Module, mask: Mask, density: float, rounds: int) -> Mask:
 
 
 @pytest.mark.parametrize("name", ["lenet_300_100", "conv3", "vgg16_bn", "resnet8"])
-@pytest.mark.parametrize(("density", "rounds"), [(0.5, 3), (0.02, 20), (0.01, 1)])
+@pytest.mark.parametrize(("density", "rounds"), [(0.5, 3), (0.02, 8)])
 def test_masks_are_equal_bit_for_bit(name: str, density: float, rounds: int) -> None:
     width = {} if "lenet" in name else {"width": 8}
     model = models.build(ModelSpec(name=name, **width), (1, 16, 16), 10, 3)  # type: ignore[arg-type]
