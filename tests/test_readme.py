@@ -120,6 +120,11 @@ def reports(clone: Clone, command: str) -> None:
     assert [page.name for page in pages] == ["colt.html", "index.html"]
 
 
+def measures(clone: Clone, command: str) -> None:
+    """Minutes of measurements: tests/test_benchmarks.py runs small ones."""
+    assert "python -m benchmarks cpu" in clone.run(f"{command} --dry-run").stdout
+
+
 INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "make test": checks_out,
     "dvc repro --force": runs_elsewhere,
@@ -128,6 +133,7 @@ INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "ticketlab compare sweep-1 sweep-2": compares_a_sweep_elsewhere,
     "make lab": serves_the_notebooks,
     "make report": reports,
+    "make bench": measures,
     "make study STUDY=cifar10": with_another_study,
     "make study STUDY=cifar10_cpu": with_another_study,
     "make study STUDY=cifar100": with_another_study,
