@@ -3,14 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import Message, equal
 
-from ticketlab import params, planting, planting_arms, planting_study, stacked
+from ticketlab import (
+    params,
+    planting,
+    planting_arms,
+    planting_metrics,
+    planting_study,
+    stacked,
+)
 from ticketlab import planting_figures as draw
 from ticketlab import planting_report as report
-from ticketlab.claims import judge, load_claims
+from ticketlab.claims import as_metric, judge, load_claims
 from ticketlab.figures import use_style
 from ticketlab.planting_arms import Bench, multishot_masks, singleshot_masks
 from ticketlab.planting_metrics import metrics
@@ -152,6 +160,60 @@ def test_metrics_answer_every_claim(results: dict[str, Result]) -> None:
     assert set(numbers["conv"].values()) == {None}
     assert numbers["visible"]["circle_norm"]["n"] == 1
     assert released["mean"] > 1 and numbers["popup"]["relu_gt_found_released"]["mean"] == 0
+
+
+def pruned(**columns: object) -> pd.DataFrame:
+    """Rows of pruned nets: equal values for all, lists for a row each."""
+    usual = {"task": "circle", "seed": 0, "regime": "singleshot", "mother": "planted", "depth": 5,
+             "width": 100, "noise": 0.01, "density": 0.1, "label": "0.1", "method": "snip",
+             "alive": True, "weak": 90.0, "weak_margin": -8.0, "raw_margin": -8.0,
+             "scalar_margin": 0.0, "per_output_margin": -8.0}  # fmt: skip
+    return pd.DataFrame(usual | columns)
+
+
+def mean(found: planting_metrics.Found) -> float:
+    assert found is not None
+    return float(found["mean"])
+
+
+def test_accuracies_and_errors_are_held_against_fixed_bounds() -> None:
+    circle = pruned(method=["random", "snip", "grasp", "magnitude"], weak=[85.0, 87.0, 20.0, 99.0])
+    found = planting_metrics.singleshot_metrics(circle)
+    assert found["circle_above_thresholds"] == as_metric([-1.0])  # SNIP; GraSP has no threshold
+    dense = circle.assign(label="0.5", density=0.5)
+    assert planting_metrics.singleshot_metrics(dense)["circle_above_thresholds"] == as_metric([-8])
+    gt = planting_metrics.singleshot_metrics(circle.assign(label="gt", density=0.005))
+    assert gt["circle_gt_below_20"] == as_metric([-79.0]) and gt["relu_gt_shortfall"] is None
+    helix = pruned(task="helix", label="0.5", method=["random", "grasp"], weak=[2e-4, 1.0])
+    found = planting_metrics.singleshot_metrics(helix)
+    assert mean(found["helix_below_0002_at_05"]) == pytest.approx(1)
+    assert mean(found["helix_grasp_above_01"]) == pytest.approx(1)
+
+
+def test_gains_widths_and_local_grasp_are_paired_by_seed() -> None:
+    both = pruned(regime=["singleshot", "multishot"], label="0.01", density=0.01,
+                  method="magnitude", weak_margin=[-60.0, -10.0])  # fmt: skip
+    found = planting_metrics.multishot_metrics(both)
+    assert found["magnitude_gain_at_001"] == as_metric([50.0]) and not found["snip_gain_at_001"]
+    assert found["grasp_local_deficit"] is None
+    local = pruned(regime="multishot", method=["snip", "grasp_local"], weak_margin=[-5.0, -30.0])
+    assert planting_metrics.multishot_metrics(local)["grasp_local_deficit"] == as_metric([25.0])
+    wide = pruned(depth=6, width=[100, 1000, 1000], label=["0.1", "0.1", "0.9"],
+                  per_output_margin=[-40.0, -44.0, 0.0])  # fmt: skip
+    assert planting_metrics.wide_likeness(wide) == as_metric([-4.0])
+    assert planting_metrics.wide_likeness(wide[:1]) is None
+
+
+def test_sparse_and_linear_edge_popup_have_their_bounds() -> None:
+    circle = pruned(regime="popup_linear", method=["plain", "annealed"], density=0.005, label="gt",
+                    raw=[17.0, 39.0], scalar=0.0)  # fmt: skip
+    found = planting_metrics.popup_metrics(circle)
+    assert found["circle_sparse_below_half"] == as_metric([11.0])
+    assert found["relu_linear_below_0001_at_05"] is None
+    relu = circle.assign(task="relu", label="0.5", density=0.5, scalar=1e-4)
+    found = planting_metrics.popup_metrics(relu)
+    assert mean(found["relu_linear_below_0001_at_05"]) == pytest.approx(1)
+    assert found["circle_sparse_below_half"] is None
 
 
 def test_a_margin_is_zero_at_the_ticket_and_negative_below() -> None:

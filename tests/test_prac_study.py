@@ -13,7 +13,7 @@ import torch
 from conftest import TINY, Message, equal, use_data
 
 from ticketlab import critical_sets, prac, prac_arms, prac_figures, prac_report, prac_study
-from ticketlab.claims import judge, load_claims
+from ticketlab.claims import as_metric, judge, load_claims
 from ticketlab.data import DataSpec, load
 from ticketlab.masks import after_pruning, jaccard
 from ticketlab.params import load_study, read_yaml, validate
@@ -343,7 +343,9 @@ def test_metrics_are_plain_numbers_with_every_metric_that_claims_name(done: Any)
     numbers = prac_report.metrics(results, p)
     assert json.loads(json.dumps(numbers)) == numbers
     verdicts = {v.claim.id: v.word for v in (judge(c, numbers) for c in load_claims("prac"))}
-    assert verdicts.pop("prac-S8") == "not run at this scale"  # it is about CIFAR-100
+    for name in ("S8", "S8-saving", "S10-share-steps", "S10-accuracy-steps", "S5-stop"):
+        # About CIFAR-100, about two values of E_F or more, and a stop that the last epoch hides.
+        assert verdicts.pop(f"prac-{name}") == "not run at this scale" or name == "S5-stop"
     assert "not run at this scale" not in verdicts.values()
     differences = numbers["differences"]["prac_minus_imp"]
     levels = [differences["first_level"]["mean"], differences["last_level"]["mean"]]
@@ -352,6 +354,36 @@ def test_metrics_are_plain_numbers_with_every_metric_that_claims_name(done: Any)
     cost = numbers["cost"]
     assert cost["imp"]["training"]["mean"] == 3 and cost["imp"]["saving_in_all"]["mean"] == 0
     assert cost["prac"]["saving_in_all"]["mean"] < numbers["saving"]["prac"]["mean"]
+
+
+def test_a_harder_task_and_more_thresholds_fill_their_numbers(done: Any) -> None:
+    p, results, _ = done
+    data = p.data.model_copy(update={"name": "cifar100"})
+    rounds, scores = prac_report.rounds_table(results), prac_report.scores_table(results)
+    found = prac_report.savings(rounds, scores, p.model_copy(update={"data": data}))
+    less, saved = found["short_of_80_on_a_hard_task"], found["prac"]
+    assert less["mean"] == pytest.approx(80 - saved["mean"])
+    ladder = [{0: 30.0, 1: 40.0}, {0: 25.0, 1: 41.0}, {0: 24.0, 1: 20.0}]
+    assert prac_report.least_step(ladder) == as_metric([1.0, -1.0])
+    assert prac_report.least_step(ladder[:2]) is None
+
+
+def test_the_early_stop_is_expected_a_window_after_the_drop(done: Any) -> None:
+    _, results, _ = done
+    sets = prac_report.metrics(results, params())["sets"]
+    assert sets["rounds_with_cet_inside"]["mean"] == 100
+    least = prac_report.least_of(prac_report.scores_table(results), 2)
+    assert least[0] <= prac_report.at(prac_report.scores_table(results), "imp", 2)[0]
+
+    def off(limit: int = 40, drop: float = 2.0, **changes: object) -> Any:
+        turn = {"samples": 200, "first_drop": drop, "limit": limit, "iterations": 35}
+        found = {"search/main/prac/seed-0": Result({"seed": 0, "rounds": [turn]})}
+        return prac_report.stops_off(found, params(seeds=[0], **changes))
+
+    assert off() == {0: -0.5}  # 3.5 epochs of 10 iterations; the drop is at 2, the window 1
+    assert off(limit=30) == off(drop=1.5) == off(least_iterations=31) == {}
+    flat = {"lr": 0.1, "batch": 20, "length": "4ep", "schedule": "constant", "milestones": []}
+    assert off(recipe=flat) == {}
 
 
 def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path) -> None:

@@ -303,6 +303,8 @@ def test_differences_are_paired_and_absent_arms_are_null() -> None:
     found = rst_report.differences(rows, (0.9,))
     assert found["rst_minus_scratch"]["mean"]["mean"] == 2.0
     assert found["rst_minus_lth"] == {"at_90": None, "mean": None}
+    fresh = rst_report.differences(arms(scratch=[79.0, 80.0], reinit=[80.0, 80.0]), (0.9,))
+    assert fresh["scratch_minus_reinit"]["mean"]["mean"] == -0.5
 
 
 def test_the_gap_grows_from_the_lowest_level_to_the_highest() -> None:

@@ -1,6 +1,6 @@
 """What the COLT study says: tables, differences paired by seed, metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from ticketlab.claims import (
     as_metric,
     by_seed,
     interval,
+    minus,
     over_levels,
     paired,
 )
@@ -20,6 +21,10 @@ from ticketlab.colt_params import ColtParams
 from ticketlab.results import Result
 
 Results = Mapping[str, Result]
+BySeed = dict[int, float]
+
+EXTREME = 0.99
+"""The sparsity that the paper's searches end beyond (H7)."""
 
 
 # ---------------------------------------------------------------- tables
@@ -126,6 +131,47 @@ def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict
     return {seed: own[seed] - theirs[seed] for seed in own}
 
 
+def kept_up_to(
+    scores: pd.DataFrame, main: str, levels: Sequence[float], loss: float = 1.0
+) -> tuple[BySeed, BySeed]:
+    """The highest sparsity (%) at which COLT, and IMP, are within `loss` points of dense, by seed.
+
+    Looked up at COLT's tickets nearest to the levels, IMP at the same sparsity; 0 if at none.
+    """
+    own: BySeed = {}
+    imp: BySeed = {}
+    for level in sorted(levels):
+        lost, behind = (difference(scores, main, other, level) for other in ("dense", "imp"))
+        for seed, sparsity in by_seed(nearest(scores, main, level), "sparsity").items():
+            for kept, value in ((own, lost[seed]), (imp, lost[seed] - behind[seed])):
+                kept[seed] = 100 * sparsity if value >= -loss else kept.get(seed, 0.0)
+    return own, imp
+
+
+def kept_metrics(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
+    """Up to which sparsity COLT and IMP keep the dense net's accuracy within a point (H1).
+
+    A seed in which neither does, at any level, compares nothing and is left out of the difference.
+    """
+    own, imp = kept_up_to(scores, params.main[0].name, params.levels)
+    apart = {seed: value for seed, value in minus(own, imp).items() if own[seed] or imp[seed]}
+    return {"colt": as_metric(own), "imp": as_metric(imp), "colt_minus_imp": as_metric(apart)}
+
+
+def family_differences(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
+    """COLT minus COLT with more segments, each seed that has both, at equal sparsity (S7)."""
+    main, more, found = params.main[0].name, more_partitions(params), {}
+    for level in params.levels if more else ():
+        apart = difference(scores, more[0], main, level)
+        found[level] = {seed: -value for seed, value in apart.items()}
+    return {"colt_minus_more_partitions": over_levels(found)}
+
+
+def more_partitions(params: ColtParams) -> list[str]:
+    """The ablations that differ from COLT by having more segments."""
+    return [v.name for v in params.ablations if v.partitions > params.partitions and not v.votes]
+
+
 def transfer_differences(frame: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """COLT's transferred tickets minus the others', mask and weights carried, mean over levels."""
     others = ("imp", "dense", "shuffled")
@@ -155,8 +201,11 @@ def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
     return {
         "accuracy": accuracies(scores, params),
         "differences": differences,
+        "within_a_point": kept_metrics(scores, params),
+        "family": family_differences(scores, params),
         "rounds": round_metrics(rounds, params),
         "transfer": transfer_differences(transfer_table(results), params),
+        "elsewhere": {"imagenet_and_detection": None},
         "collapsed_layers": _collapsed(results),
     }
 
@@ -177,14 +226,22 @@ def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     counts = {arm: rounds_to_target(rounds, arm, params.target) for arm in sorted(set(rounds.arm))}
     found: dict[str, Any] = {arm: as_metric(by) for arm, by in counts.items()}
     fewer = {"imp_minus_colt": (counts["imp"], counts[main])}
-    five = [v.name for v in params.ablations if v.partitions > params.partitions and not v.votes]
+    five = more_partitions(params)
     fewer["colt_minus_more_partitions"] = (counts[main], counts[five[0]] if five else {})
     for name, (a, b) in fewer.items():
         found[name] = asdict(paired(a, b)) if set(a) & set(b) else None
+    found["percent_saved"] = as_metric(percent_saved(counts["imp"], counts[main]))
     mine = rounds[rounds.arm == main]
+    reached = 100 * mine.groupby("seed").sparsity.max()
+    found["sparsity_reached"] = as_metric(reached.to_dict()) if params.target >= EXTREME else None
     found["rate"] = asdict(interval(mine.groupby("seed")["rate"].mean().tolist()))
     found["agreement"] = asdict(interval(mine.groupby("seed").agreement.mean().tolist()))
     return found
+
+
+def percent_saved(imp: Mapping[int, float], own: Mapping[int, float]) -> BySeed:
+    """Percent of IMP's rounds that another arm does without, for the seeds that both have (H6)."""
+    return {seed: 100 * (1 - own[seed] / imp[seed]) for seed in sorted(imp) if seed in own}
 
 
 def _short(arm: str, params: ColtParams) -> str:

@@ -6,6 +6,7 @@ ticket, negative is worse), `shortfall` the opposite. A metric is None if the st
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from math import log10
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,12 @@ TRAINED = ("magnitude", "snip", "synflow")
 """Multishot methods that the paper finds good."""
 MODERATE, SPARSE = 0.1, 0.011
 """From this density on the paper calls a ticket moderate; up to this one it is sparse."""
+USUAL = ("random", "magnitude", "synflow")
+"""Singleshot methods that leave no path at the ticket's density, and that handle Helix at 0.5."""
+TRAINS = {"0.1": 88.0, "0.5": 93.0}
+"""Circle: accuracy (%) that one shot should reach at a density, by magnitude, SNIP and SynFlow."""
+RANDOM_TRAINS = {"0.1": 80.0, "0.5": 93.0}
+"""And by random pruning."""
 FOUND = 0.30103
 """Decades: an error within twice the ticket's counts as finding a ticket as good."""
 
@@ -93,6 +100,23 @@ def shortfall(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
     return over_seeds(each_seed(rows, column, "max"), -1.0)
 
 
+def below(rows: pd.DataFrame, bound: float, column: str = "weak") -> Found:
+    """By how many accuracy points the best arm of each seed stays below `bound` percent."""
+    return over_seeds({seed: bound - v for seed, v in each_seed(rows, column, "max").items()})
+
+
+def decades_below(rows: pd.DataFrame, bound: float, column: str = "weak") -> Found:
+    """By how many decades the largest error of each seed stays below `bound`."""
+    largest = each_seed(rows, column, "max")
+    return over_seeds({seed: log10(bound / max(v, 1e-12)) for seed, v in largest.items()})
+
+
+def decades_above(rows: pd.DataFrame, bound: float, column: str = "weak") -> Found:
+    """By how many decades the smallest error of each seed stays above `bound`."""
+    smallest = each_seed(rows, column, "min")
+    return over_seeds({seed: log10(max(v, 1e-12) / bound) for seed, v in smallest.items()})
+
+
 def share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series]) -> Found:
     """Percent of each seed's rows for which something holds."""
     if rows.empty:
@@ -132,16 +156,31 @@ def singleshot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
             _weak(arms(moderate, task="circle", method=SPECIAL)),
         ),
         "drop_at_001": minus(_weak(arms(circle, label="0.1")), _weak(arms(circle, label="0.01"))),
+        "circle_above_thresholds": worst(_over_thresholds(circle), "above"),
+        "circle_gt_below_20": below(arms(circle, label="gt", method=USUAL), 20.0),
+        "relu_gt_shortfall": shortfall(arms(one, task="relu", label="gt")),
+        "helix_below_0002_at_05": decades_below(
+            arms(one, task="helix", label="0.5", method=USUAL), 0.002
+        ),
+        "helix_grasp_above_01": decades_above(arms(one, task="helix", method="grasp"), 0.1),
     }
+
+
+def _over_thresholds(circle: pd.DataFrame) -> pd.DataFrame:
+    """The arms that TRAINS is about, with the points that they are `above` it."""
+    rows = arms(circle, label=tuple(TRAINS), method=("random", *TRAINED))
+    bound = rows.label.map(TRAINS).where(rows.method != "random", rows.label.map(RANDOM_TRAINS))
+    return rows.assign(above=rows.weak - bound)
 
 
 def multishot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
     """C7, C8 and C10: ten rounds of training, scoring, pruning and resetting."""
     many, once = arms(rows, regime="multishot"), arms(rows, regime="singleshot")
     circle, helix = arms(many, task="circle"), arms(many, task="helix")
-    at = {"task": "circle", "label": "0.01", "method": TRAINED}
-    below = circle[circle.density <= MODERATE]
-    grasp = each_seed(arms(below, method=("grasp", "grasp_local")), "weak_margin", "mean")
+    at: dict[str, object] = {"task": "circle", "label": "0.01", "method": TRAINED}
+    both = (many, once)
+    few = circle[circle.density <= MODERATE]
+    grasp = each_seed(arms(few, method=("grasp", "grasp_local")), "weak_margin", "mean")
     sparse = many[many.density <= SPARSE]
     return {
         "circle_gain_at_001": minus(_weak(arms(many, **at)), _weak(arms(once, **at))),
@@ -150,15 +189,24 @@ def multishot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
             _weak(arms(circle, label="gt", method="synflow")),
             _weak(arms(circle, label="gt", method=("magnitude", "snip", "grasp")), "max"),
         ),
+        **{
+            f"{method}_gain_at_001": minus(
+                *(_weak(arms(r, **at | {"method": method})) for r in both)
+            )
+            for method in TRAINED
+        },
         "helix_margin_at_01": best(arms(helix, label="0.1")),
-        "grasp_deficit": minus(_weak(arms(below, method=TRAINED)), grasp),
+        "grasp_deficit": minus(_weak(arms(few, method=TRAINED)), grasp),
+        "grasp_local_deficit": minus(
+            _weak(arms(few, method=TRAINED)), _weak(arms(few, method="grasp_local"))
+        ),
         "helix_sparse_shortfall": shortfall(arms(sparse, task="helix")),
         "relu_sparse_shortfall": shortfall(arms(sparse, task="relu")),
     }
 
 
 def depth_metrics(every: pd.DataFrame, main: pd.DataFrame) -> dict[str, Found]:
-    """C5: shallow and deep mothers, Circle, one shot."""
+    """C5: shallow, deep and wide mothers, Circle, one shot."""
     same = {"task": "circle", "regime": "singleshot", "mother": "planted", "method": ONE_SHOT}
     rows = arms(every, **same)
     usual = set(main.depth)
@@ -168,7 +216,18 @@ def depth_metrics(every: pd.DataFrame, main: pd.DataFrame) -> dict[str, Found]:
     return {
         "depth3_shortfall": shortfall(shallow),
         "depth10_minus_main": minus(_weak(deep, "max"), _weak(plain, "max")),
+        "wide_likeness": wide_likeness(rows[(rows.depth == 6) & rows.noise.isin(set(main.noise))]),
     }
+
+
+def wide_likeness(rows: pd.DataFrame) -> Found:
+    """Minus the points between untrained masks of mothers 1000 and 100 wide, where both ran."""
+    wide, usual = (rows[rows.width == width] for width in (1000, 100))
+    common = tuple(set(wide.label) & set(usual.label))
+    one, other = (
+        each_seed(arms(r, label=common), "per_output_margin", "mean") for r in (wide, usual)
+    )
+    return over_seeds({seed: -abs(one[seed] - other[seed]) for seed in one if seed in other})
 
 
 def noise_metrics(every: pd.DataFrame) -> dict[str, Found]:
@@ -213,6 +272,10 @@ def popup_metrics(main: pd.DataFrame) -> dict[str, Found]:
         "annealing_gain_at_01": minus(
             each_seed(arms(circle, label="0.1", method="annealed"), "raw_margin", "mean"),
             each_seed(arms(circle, label="0.1", method="plain"), "raw_margin", "mean"),
+        ),
+        "circle_sparse_below_half": below(circle[circle.density <= SPARSE], 50.0, "raw"),
+        "relu_linear_below_0001_at_05": decades_below(
+            arms(linear, task="relu", label="0.5", method="plain"), 0.001, "scalar"
         ),
         "relu_linear_shortfall": shortfall(arms(moderate, task="relu"), "scalar_margin"),
         "relu_released_shortfall": shortfall(arms(released, task="relu"), "scalar_margin"),

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from ticketlab.claims import (
 from ticketlab.critical_sets import IndexFile, save_index, unpack_index
 from ticketlab.data import DataSet
 from ticketlab.masks import chance_jaccard, jaccard
-from ticketlab.prac_params import FOLLOWERS, LADDERS, PracParams
+from ticketlab.prac_params import FOLLOWERS, LADDERS, PracParams, Score
 from ticketlab.results import Result
 
 Results = Mapping[str, Result]
@@ -30,6 +31,10 @@ LONG = ("set", "distances", "train_accuracy", "classes", "forgetting")
 """What a round's record holds beyond single numbers."""
 PAIRS = (*LADDERS[1:], *FOLLOWERS, "random-pruning", "reinit")
 """The arms, besides IMP and the dense net, that PrAC is compared with at every level."""
+ABOVE_RANDOM = ("imp", "prac", "cet-only", "random")
+"""The arms whose masks the paper ranks above random pruning."""
+EASY_SAVING = 80.0
+"""Percent of IMP's iterations that PrAC saves at least on CIFAR-10 (prac-S1)."""
 FORWARD = 1 / 3
 """Cost of a forward pass alone, as a share of a training pass (a backward pass costs two)."""
 
@@ -207,7 +212,7 @@ def metrics(results: Results, params: PracParams) -> dict[str, Any]:
         "decomposition": decomposition(rounds, scores, params),
         "cost": costs(rounds, params),
         "sets": set_metrics(sets, params),
-        "mask_distance": distance_metrics(results),
+        "mask_distance": distance_metrics(results, params),
         "ablations": ablations(rounds, scores, params),
         "transfer": transfers(scores, params),
         "amortised": amortised(rounds, params),
@@ -233,7 +238,18 @@ def differences(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
         mean = {seed: float(np.mean([by[seed] for by in each])) for seed in each[0]}
         cases = {"first_level": each[0], "last_level": each[-1], "mean": mean}
         found[f"prac_minus_{_key(other)}"] = {name: as_metric(by) for name, by in cases.items()}
+    least = [minus(least_of(scores, k), at(scores, "random-pruning", k)) for k in levels]
+    mean = {seed: float(np.mean([by[seed] for by in least])) for seed in least[0]}
+    cases = {"first_level": least[0], "last_level": least[-1], "mean": mean}
+    found["least_minus_random_pruning"] = {name: as_metric(by) for name, by in cases.items()}
     return found
+
+
+def least_of(scores: pd.DataFrame, level: int) -> dict[int, float]:
+    """The lowest accuracy of ABOVE_RANDOM after `level` rounds, for the seeds that all have."""
+    each = [at(scores, arm, level) for arm in ABOVE_RANDOM]
+    seeds = set.intersection(*map(set, each))
+    return {seed: min(by[seed] for by in each) for seed in sorted(seeds)}
 
 
 def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
@@ -244,6 +260,8 @@ def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> d
     last = rounds[(rounds.place == "main") & (rounds["round"] == params.rounds)]
     own = {str(arm): by_seed(rows, "saving") for arm, rows in last.groupby("arm")}
     found: dict[str, Any] = {_key(arm): as_metric(by) for arm, by in own.items() if arm != "imp"}
+    less = {seed: EASY_SAVING - value for seed, value in own["prac"].items()}
+    found["short_of_80_on_a_hard_task"] = as_metric(less) if _is_hard(params) else None
     found["prac_minus_imp_early_stop"] = asdict(paired(own["prac"], own["imp-early-stop"]))
     level = max((k for k in params.levels if matches(scores, k)), default=None)
     rows = rounds[(rounds.place == "main") & (rounds.arm == "prac") & (rounds["round"] == level)]
@@ -314,7 +332,7 @@ def set_metrics(sets: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     late = own[own["round"] > 1].groupby("seed").overlap.mean()
     second = own[own["round"] == 2]
     last = share[share.columns[-1]]
-    hard = params.data.name == "cifar100"
+    returns = own[own["round"] > 1].returned > 0
     return {
         "first_share": as_metric(share[1].to_dict()),
         "smallest_share": as_metric(share.min(axis=1).to_dict()),
@@ -324,12 +342,24 @@ def set_metrics(sets: pd.DataFrame, params: PracParams) -> dict[str, Any]:
         "overlap": as_metric(late.dropna().to_dict()),
         "overlap_in_round_2": as_metric(by_seed(second.dropna(subset="overlap"), "overlap")),
         "cet_outside": int(own.cet_outside.sum()),
-        "last_share_of_a_hard_task": as_metric(last.to_dict()) if hard else None,
+        "rounds_with_cet_inside": as_metric(_percent(own.cet_outside == 0, own.seed)),
+        "rounds_with_returns": as_metric(_percent(returns, own.seed)),
+        "always_left_out": as_metric((100 - share.max(axis=1)).to_dict()),
+        "last_share_of_a_hard_task": as_metric(last.to_dict()) if _is_hard(params) else None,
     }
 
 
-def distance_metrics(results: Results) -> dict[str, Any]:
-    """IMP's dense round: mask distance before and after the learning rate's first fall."""
+def _percent(holds: pd.Series, seed: pd.Series) -> dict[int, float]:
+    """In how many percent of its rows something holds, by seed."""
+    return {int(str(key)): 100.0 * value for key, value in holds.groupby(seed).mean().items()}
+
+
+def _is_hard(params: PracParams) -> bool:
+    return params.data.name == "cifar100"
+
+
+def distance_metrics(results: Results, params: PracParams) -> dict[str, Any]:
+    """Dense rounds: IMP's mask distance around the rate's first fall, PrAC's early stop."""
     table = distances_table(results, ("imp", "prac"))
     dense = table[(table.arm == "imp") & (table["round"] == 1)]
     before = (
@@ -340,14 +370,33 @@ def distance_metrics(results: Results) -> dict[str, Any]:
     own = table[(table.arm == "prac") & (table["round"] == 1)]
     past = own.groupby("seed").epoch.max() - own.groupby("seed")["drop"].first()
     cases = {"before_drop": before, "after_drop": after, "fall": ratio, "stop_after_drop": past}
-    return {name: as_metric(values.to_dict()) for name, values in cases.items()}
+    found = {name: as_metric(values.to_dict()) for name, values in cases.items()}
+    return found | {"stop_off": as_metric(stops_off(results, params))}
+
+
+def stops_off(results: Results, params: PracParams) -> dict[int, float]:
+    """Minus the epochs by which PrAC's dense round misses its expected stop, by seed (section 3.3).
+
+    Expected is the first fall of the learning rate plus the epochs that the mask must stand still:
+    91 + 5 in the paper. Empty where a recipe cannot show it: no fall, one within an epoch, or a
+    stop there that the floor on a round forbids or the end of the schedule hides.
+    """
+    found = {}
+    for seed in params.seeds if params.recipe.milestones else ():
+        turn = results[f"search/main/prac/seed-{seed}"].record["rounds"][0]
+        per_epoch = ceil(turn["samples"] / params.recipe.batch)
+        expected = turn["first_drop"] + params.stop.window
+        can_be_seen = params.least_iterations <= expected * per_epoch < turn["limit"]
+        if can_be_seen and float(turn["first_drop"]).is_integer():
+            found[seed] = -abs(turn["iterations"] / per_epoch - expected)
+    return found
 
 
 def ablations(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     """PrAC minus each ablation at the last ablation level; set sizes by E_F, in percent of data."""
     level, main = max(params.ablation_levels), rounds[rounds.place == "main"]
     own = at(scores, "prac", level)
-    arms = [*(f"prac-ef-{v}" for v in params.thresholds), *params.scores]
+    arms = [*(f"prac-ef-{v}" for v in params.thresholds), *get_args(Score)]
     found: dict[str, Any] = {
         f"prac_minus_{_key(arm)}": as_metric(minus(own, at(scores, arm, level))) for arm in arms
     }
@@ -358,7 +407,20 @@ def ablations(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) ->
     scale = {arm: (100 * mean.loc[arm] / images).to_dict() for arm in ("prac", highest) if has}
     found["threshold_set_share"] = as_metric(minus(scale["prac"], scale[highest])) if has else None
     found["threshold_accuracy"] = found.get(f"prac_minus_{_key(highest)}")
+    ladder = ["prac", *(f"prac-ef-{v}" for v in sorted(params.thresholds))]
+    shares = [(100 * mean.loc[arm] / images).to_dict() for arm in ladder]
+    found["threshold_least_step_share"] = least_step(shares)
+    found["threshold_least_step_accuracy"] = least_step([at(scores, a, level) for a in ladder])
     return found
+
+
+def least_step(ladder: Sequence[Mapping[int, float]]) -> dict[str, Any] | None:
+    """The smallest fall from one value to the next, by seed; null with fewer than two steps."""
+    if len(ladder) < 3:
+        return None
+    steps = [minus(high, low) for high, low in pairwise(ladder)]
+    seeds = set.intersection(*map(set, steps))
+    return as_metric({seed: min(step[seed] for step in steps) for seed in sorted(seeds)})
 
 
 def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:

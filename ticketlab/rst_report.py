@@ -25,7 +25,7 @@ PAIRS = (
     ("rst-iter", "rst"), ("rst-iter", "scratch-long"), ("scratch-long", "rst"), ("warm-up", "rst"),
     ("lth", "scratch"), ("rst-magnitude", "rst"), ("rst-antimagnitude", "rst"),
     ("rst-erk", "rst"), ("rst-erk", "scratch-erk"), ("rst-lth-mask", "rst"),
-    ("rst-lth-mask", "lth"),
+    ("rst-lth-mask", "lth"), ("scratch", "reinit"), ("scratch", "signs"),
 )  # fmt: skip
 
 
