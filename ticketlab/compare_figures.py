@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ticketlab.claims import by_seed, interval, minus
 from ticketlab.compare_params import CompareParams
@@ -96,7 +97,10 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
             _length_line(ax, top, mask, color)
         for method in (m for m in ORDER if m in set(top.arm)):
             _point(ax, top[top.arm == method], method)
-        ax.set(xscale="log", xlabel="images seen in all", ylabel="test accuracy (%)")
+        ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel="test accuracy (%)")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}"))
         ax.set_title(f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)

@@ -4,7 +4,7 @@ Every metric is worded so that a claim reads "at least": `margin` is score again
 ticket, negative is worse), `shortfall` the opposite. A metric is None if the study has no such arm.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from math import log10
 from typing import Any
@@ -354,14 +354,18 @@ def visible_metrics(audits: pd.DataFrame) -> dict[str, Found]:
 
 
 def score_intervals(every: pd.DataFrame) -> dict[str, Any]:
-    """Weak scores (strong ones of edge-popup) by cell, regime, mother, method and density."""
+    """Weak scores (strong ones of edge-popup) by cell, regime, mother, method and density.
+
+    A cell names its width only where that is not the study's usual one.
+    """
     found: dict[str, Any] = {}
-    keys: Sequence[str] = ["task", "depth", "noise", "regime", "mother", "method", "label"]
-    for key, rows in every.groupby(list(keys), sort=True):
-        task, depth, noise, *rest = key
+    usual = every.width.mode().iloc[0]
+    keys = ["task", "depth", "noise", "width", "regime", "mother", "method", "label"]
+    for key, rows in every.groupby(keys, sort=True):
+        task, depth, noise, width, *rest = key
         column = "weak" if rows.weak.notna().all() else "per_output"
-        place = found
-        for part in (f"{task}_d{depth}_n{noise:g}", *rest[:-1]):
+        place, cell = found, f"{task}_d{depth}_n{noise:g}"
+        for part in (cell if width == usual else f"{cell}_w{width}", *rest[:-1]):
             place = place.setdefault(str(part), {})
         place[f"at_{rest[-1]}"] = asdict(interval(rows[column].tolist()))
     return found
