@@ -21,6 +21,7 @@ from typing import IO, Any
 import nbformat
 import numpy as np
 import pytest
+import quick
 from filelock import FileLock
 from ruamel.yaml import YAML
 
@@ -83,6 +84,7 @@ class Clone:
 
     def run(self, command: str, check: bool = True, cwd: str = ".", **env: str) -> Done:
         """Run a shell command line in the activated environment of the clone."""
+        env = {"PATH": f"{quick.folder()}{os.pathsep}{self.env['PATH']}"} | env
         done = subprocess.run(
             command, shell=True, cwd=self.root / cwd, env=self.env | env, check=False,
             capture_output=True, text=True, stdin=subprocess.DEVNULL,
