@@ -203,3 +203,12 @@ def test_notebooks_write_formulas_in_plain_text(path: Path) -> None:
     """The site has no MathJax, and the forge shows formulas in its own way."""
     texts = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
     assert [t for t in texts if re.search(r"\$[^$\n]+\$|\\\(|\\\[|\\begin\{", t)] == []
+
+
+def test_the_studies_that_are_run_come_first(tmp_path: Path) -> None:
+    for study in ("alpha", "main", "smoke"):
+        (tmp_path / "results" / study / "colt").mkdir(parents=True)
+        (tmp_path / "results" / study / "colt" / "colt.ipynb").touch()
+    assert [folder.name for folder in website._folders(tmp_path)] == ["alpha", "main"]
+    (tmp_path / "params.yaml").write_text("studies: [main, without-results]\n")
+    assert [folder.name for folder in website._folders(tmp_path)] == ["main", "alpha"]

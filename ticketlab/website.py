@@ -21,6 +21,7 @@ from ticketlab.claims import COLOURS, Claim, Interval, load_claims
 from ticketlab.files import read_json, replace_folder, write_atomically
 from ticketlab.markup import templates
 from ticketlab.notebook import tags
+from ticketlab.params import chosen_studies
 from ticketlab.spec import ROOT, InputError
 
 if TYPE_CHECKING:
@@ -95,8 +96,12 @@ def build(target: Path, root: Path = ROOT) -> list[Path]:
 
 
 def _folders(root: Path) -> list[Path]:
+    """Folders of studies with pages: those that `dvc repro` runs, then the others by name."""
     found = (path.parent.parent for path in sorted((root / "results").glob("*/*/*.ipynb")))
-    return [folder for folder in dict.fromkeys(found) if folder.name != "smoke"]
+    known = {folder.name: folder for folder in found if folder.name != "smoke"}
+    chosen = chosen_studies(root / "params.yaml") if (root / "params.yaml").exists() else []
+    first = [name for name in chosen if name in known]
+    return [known[name] for name in dict.fromkeys([*first, *known])]
 
 
 # ---------------------------------------------------------------- reading
