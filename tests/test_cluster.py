@@ -73,7 +73,12 @@ def test_a_cluster_that_cannot_be_used_is_one_line(one_line: Message) -> None:
     told = one_line(lambda: fleet.at_once("dask:nowhere"))
     assert told.startswith("runtime.workers: no scheduler at 'dask:nowhere' (")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",  # otherwise it looks for a network
+        dashboard_address=":0",
     ) as local:
         told = one_line(lambda: fleet.at_once(f"dask:{local.scheduler_address}"))
     assert "allowed are workers of one thread" in told
