@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.measure import Case, Goal, Variant
-from ticketlab import flow, gpu, masks, models, planting, stacked
+from ticketlab import gpu, masks, models, planting, saliency, stacked
 from ticketlab.compaction import compact
 from ticketlab.data import Augment, Batches, DataSet, Images
 from ticketlab.engine import Job, train_many
@@ -318,7 +318,7 @@ def compaction(scale: Scale) -> Case:
     batch = max(4, scale.conv_images // 2)
     (one,) = jobs("vgg16_bn", data, 1, 1.0, batch, scale.wide)
     assert one.mask is not None
-    mask = flow.synflow(one.model, one.mask, 0.01 if scale.wide else 0.2, 20, CIFAR)
+    mask = synflow_mask(one.model, one.mask, 0.01 if scale.wide else 0.2, 20, CIFAR)
     small = compact(one.model, mask, CIFAR, least=1.0)
     assert small is not None
     whole = Job(one.model, one.images, data, one.recipe, one.seed, mask)
@@ -334,6 +334,14 @@ def compaction(scale: Scale) -> Case:
 
 
 # ---------------------------------------------------------------- scores and thresholds
+
+
+def synflow_mask(
+    model: nn.Module, mask: Mask, density: float, rounds: int, shape: tuple[int, int, int]
+) -> Mask:
+    """SynFlow's mask by the bench's fast way."""
+    x, y = torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64)
+    return saliency.prune_model(model, mask, "synflow", density, x, y, rounds=rounds)
 
 
 def synflow(scale: Scale, name: str) -> Case:
@@ -352,12 +360,38 @@ def synflow(scale: Scale, name: str) -> Case:
         return float(rounds)
 
     variants = [Variant("authors' way", partial(run, "peer", peers.synflow)),
-                Variant("flow.synflow", partial(run, "ours", flow.synflow), True)]  # fmt: skip
+                Variant("saliency.prune_model", partial(run, "ours", synflow_mask),
+                        True)]  # fmt: skip
     least = 2.5 if name == "vgg16_bn" else 1.5
     why = "one forward and backward pass a round in float64 is left"
-    goals = [Goal("flow.synflow", ("authors' way",), least, why)]
+    goals = [Goal("saliency.prune_model", ("authors' way",), least, why)]
     title = f"SynFlow, {name}, {rounds} rounds to 1 %"
     return Case(f"synflow-{name}", title, "rounds/s", variants[0].name, variants, goals, facts)
+
+
+def grasp(scale: Scale) -> Case:
+    """GraSP's scores of ResNet-20 on one batch: the gradient twice, and both from one graph."""
+    model, data = net("resnet20", CIFAR, 0, scale.wide), synthetic(scale.conv_images, CIFAR)
+    dense = ones(model, models.prunable(model, "conv_linear"))
+    x, y = Batches(data.train, data)(torch.arange(len(data.train))), data.train.y
+    found: dict[str, dict[str, Tensor]] = {}
+    facts: dict[str, Any] = {}
+
+    def run(way: str, score: Any) -> float:
+        found[way] = score()
+        if len(found) == 2:
+            apart = [(found["peer"][name] - found["ours"][name]).abs().max() for name in dense]
+            facts["largest difference of scores"] = float(max(apart))
+        return float(len(y))
+
+    peer, ours = (
+        partial(peers.grasp, model, dense, x, y),
+        partial(saliency.score, model, dense, "grasp", x, y),
+    )
+    variants = [Variant("authors' way", partial(run, "peer", peer)),
+                Variant("saliency.score", partial(run, "ours", ours), True)]  # fmt: skip
+    title = f"GraSP, resnet20, one batch of {len(y)}"
+    return Case("grasp", title, "images/s", variants[0].name, variants, [], facts)
 
 
 def threshold(scale: Scale) -> Case:
@@ -409,6 +443,7 @@ def cases(scale: Scale) -> Iterator[tuple[Case, int]]:
     yield compaction(scale), few
     yield synflow(scale, "resnet20"), 1 if scale.wide else few
     yield synflow(scale, "vgg16_bn"), 1
+    yield grasp(scale), few
     yield threshold(scale), few
 
 

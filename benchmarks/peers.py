@@ -275,7 +275,25 @@ def planted_epoch(nets: Sequence[nn.Module], x: Tensor, y: Tensor, popup: bool) 
     return float(count)
 
 
-# ---------------------------------------------------------------- SynFlow as its authors run it
+# ---------------------------------------------------------------- scores as their authors take them
+
+
+def grasp(model: nn.Module, mask: Mask, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """First the gradient, then a second forward pass whose gradient is differentiated again.
+
+    Batch-norm as in evaluation, as ours, so that scores can be compared.
+    """
+    training = model.training
+    model.eval()
+    weights = [model.get_parameter(name) for name in mask]
+    first = torch.autograd.grad(functional.cross_entropy(model(x) / 200, y), weights)
+    loss = functional.cross_entropy(model(x) / 200, y)
+    second = torch.autograd.grad(loss, weights, create_graph=True)
+    flow = torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
+    curved = torch.autograd.grad(flow, weights)
+    model.train(training)
+    pairs = zip(mask, weights, curved, strict=True)
+    return {name: (weight * slope).detach() for name, weight, slope in pairs}
 
 
 def synflow(

@@ -98,12 +98,13 @@ def unpacked(row: dict[str, Any]) -> set[int]:
         ({"levels": []}, "prac.levels: [] is not valid"),
         ({"scores": ["entropy"]}, "prac.scores.0: 'entropy' is not valid"),
         ({"others": [other(name="a/b")]}, "prac.others.0.name: 'a/b' is not valid"),
-        ({"levels": [4]}, "levels: 4, allowed: 1 to 3 (rounds)"),
-        ({"ablation_levels": [4]}, "ablation_levels: 4, allowed: 1 to 3 (rounds)"),
+        ({"levels": [4]}, "levels: 4, allowed: 2 to 3 (rounds)"),
+        ({"levels": [1, 2]}, "levels: 1, allowed: 2 to 3 (rounds)"),
+        ({"ablation_levels": [1]}, "ablation_levels: 1, allowed: 2 to 3 (rounds)"),
         ({"rewind": "5ep"}, "rewind: '5ep' is beyond the run of 40 iterations"),
         ({"data": {**TINY.model_dump(), "validation": 0}}, "data.validation: 0, allowed is 1"),
         ({"model": {"name": "lenet"}}, "model.name = 'lenet'"),
-        ({"others": [other(levels=[3])]}, "others.0.levels: 3, allowed: 1 to 2 (rounds)"),
+        ({"others": [other(levels=[3])]}, "others.0.levels: 3, allowed: 2 to 2 (rounds)"),
         ({"others": [other(name="main")]}, "others.0.name: 'main' is taken"),
         ({"others": [other(), other()]}, "others.0.name: 'convnet' is taken"),
         ({"others": [other(rounds=4)]}, "others.0.rounds: 4, allowed: 1 to 3 (sets"),
@@ -387,7 +388,7 @@ def test_the_early_stop_is_expected_a_window_after_the_drop(done: Any) -> None:
 
 
 def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path) -> None:
-    bare = params(seeds=[0], rounds=2, levels=[2], ablation_levels=[1], thresholds=[], scores=[],
+    bare = params(seeds=[0], rounds=2, levels=[2], ablation_levels=[2], thresholds=[], scores=[],
                   label_noise=0.0, others=[])  # fmt: skip
     results = prac_study.study(bare, tmp_path)
     numbers = prac_report.metrics(results, bare)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ticketlab import gpu, models
+from ticketlab import models
 from ticketlab.masks import Mask, check_fits
 from ticketlab.models import Shape
 from ticketlab.spec import InputError
-from ticketlab.training import Recipe, State, learning_rate
+from ticketlab.training import Recipe, State, learning_rate, make_optimizer
 
 Rows = Mapping[str, Tensor]
 """Which of a layer's outputs stay, by its name: indices in order."""
@@ -228,21 +228,12 @@ def _idle(
     """Steps without a gradient, in place: weight decay is all that happens."""
     if not recipe.weight_decay or not left_out:
         return
-    flat = nn.Parameter(torch.cat([whole[name][left] for name, left in left_out.items()]))
-    flat.grad = torch.zeros_like(flat)
-    fused = gpu.has_fused_optimizer(flat.device)
-    stepper: torch.optim.Optimizer
-    if recipe.optimizer == "adam":
-        stepper = torch.optim.Adam([flat], recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-    else:
-        stepper = torch.optim.SGD(
-            [flat], recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay, fused=fused,
-        )  # fmt: skip
+    flat = torch.cat([whole[name][left] for name, left in left_out.items()])
+    stepper = make_optimizer(recipe, flat, torch.zeros_like(flat))
     per_epoch, total = recipe.iterations(images)
     for iteration in range(total if until is None else until):
-        stepper.param_groups[0]["lr"] = learning_rate(recipe, iteration, per_epoch, total)
+        stepper.lr = learning_rate(recipe, iteration, per_epoch, total)
         stepper.step()
-    parts = flat.detach().split([int(left.sum()) for left in left_out.values()])
+    parts = flat.split([int(left.sum()) for left in left_out.values()])
     for (name, left), part in zip(left_out.items(), parts, strict=True):
         whole[name][left] = part

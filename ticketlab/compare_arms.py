@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ticketlab import colt, critical_sets, flow, gpu, imp, models, prac, progress, rst, saliency
+from ticketlab import colt, critical_sets, gpu, imp, models, prac, progress, rst, saliency
 from ticketlab.compare_params import ONE_SHOT, Bed, CompareParams
 from ticketlab.criteria import Scores, magnitude
 from ticketlab.critical_sets import Correctness
@@ -358,30 +358,25 @@ def prac_turns(bench: Bench, ledger: Ledger) -> Iterator[Turn]:
 
 def one_shot(bench: Bench, method: str) -> list[Found]:
     """Score the initial weights once (SynFlow: in rounds), and keep the best at each level."""
-    net, found, criterion = bench.net(), [], saliency.CRITERIA[method]
-    weights = {name: tensor.detach() for name, tensor in net.model.named_parameters()}
+    model, found = bench.net().model, []
     rounds = bench.params.synflow_rounds if method == "synflow" else 1
     for level in bench.bed.levels:
-        ledger, probe = Ledger(bench), make_probe(bench, net, method)  # the same for each level
+        ledger, (x, y) = Ledger(bench), probe(bench)
+        random = gpu.generator(bench.device, "mask", method, bench.seed)  # the same for each level
         density = (bench.kept(level) - 0.5) / bench.dense.total  # rounds to exactly that many
-        if method == "synflow":
-            mask = flow.synflow(net.model, bench.dense, density, rounds, bench.data.shape)
-        else:
-            mask = saliency.prune_to(criterion, probe, weights, bench.dense, density, rounds)
-        ledger.train(*charged(method, len(probe.y), rounds))
+        mask = saliency.prune_model(model, bench.dense, method, density, x, y, random, rounds)
+        ledger.train(*charged(method, len(y), rounds))
         found.append(Found(level, mask, rounds, ledger.spent))
     return found
 
 
-def make_probe(bench: Bench, net: Net, method: str) -> saliency.Probe:
-    """A fixed draw of training images; each method and seed has its own source of randomness."""
+def probe(bench: Bench) -> tuple[Tensor, Tensor]:
+    """The batch that criteria see: a fixed draw of training images (n, C, H, W), and labels."""
     data = bench.data
     chosen = critical_sets.random_draw(
         len(data.train), bench.params.probe, ("probe", bench.seed)
     ).to(bench.device)
-    x, y = Batches(data.train, data)(chosen), data.train.y[chosen]
-    random = gpu.generator(bench.device, "mask", method, bench.seed)
-    return saliency.probe_model(net.model, x, y, random)
+    return Batches(data.train, data)(chosen), data.train.y[chosen]
 
 
 def charged(method: str, probe: int, rounds: int) -> tuple[int, int]:

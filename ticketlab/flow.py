@@ -4,12 +4,13 @@ The net is made positive once, removed weights are zeroed in place, the k-th sco
 a sort, and once most weights are gone only the scores of survivors are looked at.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ticketlab.masks import Mask, check_fits, top_k
-from ticketlab.saliency import kept_at
 from ticketlab.spec import InputError
 
 FEW = 0.3
@@ -60,18 +61,17 @@ class _Positive:
         return slopes.mul_(self.weights[places])
 
 
-def synflow(
-    model: nn.Module, mask: Mask, density: float, rounds: int, shape: tuple[int, ...]
-) -> Mask:
-    """The mask at `density` of what `mask` names, in `rounds` steps (Tanaka et al. 2020, alg. 1).
+def synflow(model: nn.Module, mask: Mask, counts: Sequence[int], shape: tuple[int, ...]) -> Mask:
+    """What SynFlow keeps of `mask` after a round for each of `counts` (Tanaka et al. 2020, alg. 1).
 
-    `shape` is that of an input without the batch. Raises InputError as `saliency.prune_to` does.
+    `counts` are the entries to keep, falling; `shape` is that of an input without the batch. Raises
+    InputError for a mask that does not fit and for scores that float64 cannot hold.
     """
     check_fits(mask, model)
     training = model.training
     model.eval()
     try:
-        keep = _pruned(_Positive(model, mask, shape), mask, density, rounds)
+        keep = _pruned(_Positive(model, mask, shape), mask, counts)
     finally:
         model.train(training)
     parts = keep.split([layer.numel() for layer in mask.values()])
@@ -80,13 +80,13 @@ def synflow(
     )
 
 
-def _pruned(net: _Positive, mask: Mask, density: float, rounds: int) -> Tensor:
+def _pruned(net: _Positive, mask: Mask, counts: Sequence[int]) -> Tensor:
     """Flat bool (n,) of what the last round keeps."""
     total, alive = mask.total, mask.flat()
     places: Tensor | None = None if mask.alive == total else alive.nonzero()[:, 0]
     count = mask.alive
-    for turn in range(1, rounds + 1):
-        wanted = min(kept_at(total, density ** (turn / rounds)), count)
+    for wanted in counts:
+        wanted = min(wanted, count)
         scores = net.score_all() if places is None else net.score_some(places)
         if not bool(scores.sum().isfinite()):
             raise InputError("criterion 'synflow': scores beyond float64, the net is too deep")

@@ -190,11 +190,6 @@ def uses_graphs(device: torch.device, runtime: Runtime) -> bool:
     return runtime.cuda_graphs and device.type == "cuda"
 
 
-def has_fused_optimizer(device: torch.device) -> bool:
-    """Whether torch's fused optimisers run on this device."""
-    return device.type in ("cpu", "cuda")
-
-
 # ---------------------------------------------------------------- time and memory
 
 

@@ -16,7 +16,7 @@ from ticketlab.data import Batches, DataSet, Images, epoch_order
 from ticketlab.masks import Mask, check_fits
 from ticketlab.spec import InputError
 from ticketlab.stacked import no_denormals
-from ticketlab.training import Epoch, Recipe, State, Step, learning_rate
+from ticketlab.training import Epoch, Recipe, State, Step, learning_rate, make_optimizer
 
 # ---------------------------------------------------------------- what is trained
 
@@ -240,20 +240,6 @@ class Judge:
 # ---------------------------------------------------------------- the loop
 
 
-def optimizer(lanes: Lanes, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the flat buffer, as `training.Net.optimizer` makes it."""
-    flat = nn.Parameter(lanes.weights)
-    flat.grad = lanes.grads
-    fused = gpu.has_fused_optimizer(flat.device)
-    lr, decay = recipe.lr, recipe.weight_decay
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam([flat], lr, weight_decay=decay, fused=fused)
-    return torch.optim.SGD(
-        [flat], lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=decay,
-        fused=fused,
-    )  # fmt: skip
-
-
 def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -> list[Trained]:
     """Train all lanes from start to end; one `Trained` a job, in order.
 
@@ -261,7 +247,8 @@ def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -
     """
     recipe, images = jobs[0].recipe, len(jobs[0].images)
     per_epoch, total = recipe.iterations(images)
-    feeds, judge, stepper = Feeds(jobs), Judge(jobs), optimizer(lanes, recipe)
+    feeds, judge = Feeds(jobs), Judge(jobs)
+    stepper = make_optimizer(recipe, lanes.weights, lanes.grads)
     meter = Meters(len(jobs), lanes.weights.device)
     histories: list[list[Epoch]] = [[] for _ in jobs]
     descend: gpu.Pass | None = None
@@ -271,8 +258,7 @@ def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -
             if descend is None:
                 descend = gpu.GraphedPass(lanes.descend, x, y) if graphed else lanes.descend
             meter.add(*descend(x, y), y)
-            for group in stepper.param_groups:
-                group["lr"] = learning_rate(recipe, iteration, per_epoch, total)
+            stepper.lr = learning_rate(recipe, iteration, per_epoch, total)
             stepper.step()
             if lanes.keep is not None:
                 lanes.weights.mul_(lanes.keep)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ticketlab import gpu
 from ticketlab.data import DataSet, Images
 from ticketlab.masks import Mask, check_fits
+from ticketlab.optimizers import Sgd
 from ticketlab.popup import Goal, first_bounds, popup_masks
 from ticketlab.saliency import popup_gradient
 from ticketlab.spec import InputError
@@ -62,10 +63,11 @@ class Popup(Observer):
             raise InputError(f"popup.recipe.optimizer: {recipe.optimizer!r}, allowed is 'sgd'")
         self.net, self.frozen, self.scores = net, frozen, scores
         self.density, self.joint = density, joint
-        self.optimizer = torch.optim.SGD(
-            list(scores.values()), recipe.lr, momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay, nesterov=recipe.nesterov,
-        )  # fmt: skip
+        self.steppers = {
+            name: Sgd(score, torch.zeros_like(score), recipe.lr, recipe.momentum, recipe.nesterov,
+                      recipe.weight_decay, fused=False)
+            for name, score in scores.items()
+        }  # fmt: skip
         self.show()
 
     def mask(self) -> Mask:
@@ -83,11 +85,12 @@ class Popup(Observer):
     def before_step(self, run: Run) -> None:
         """A step of the scores; the weights themselves get no gradient."""
         slopes = {name: p.grad for name, p in run.net.model.named_parameters()}
-        for name, score in self.scores.items():
-            score.grad = popup_gradient(slopes[name], self.frozen[name], score)  # type: ignore[arg-type]
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(run.recipe, run.iteration, run.per_epoch, run.total)
-        self.optimizer.step()
+        lr = learning_rate(run.recipe, run.iteration, run.per_epoch, run.total)
+        for name, stepper in self.steppers.items():
+            slope, score = slopes[name], stepper.weights
+            stepper.grads = popup_gradient(slope, self.frozen[name], score)  # type: ignore[arg-type]
+            stepper.lr = lr
+            stepper.step()
         run.net.grads.zero_()
 
     def after_step(self, run: Run) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ticketlab import gpu, progress
 from ticketlab.masks import Mask
+from ticketlab.optimizers import Sgd
 from ticketlab.saliency import popup_gradient, popup_kept, popup_mask
 from ticketlab.spec import Spec
 from ticketlab.stacked import Head, Kind, Stack, batches, no_denormals
@@ -117,15 +118,14 @@ def edge_popup(
     frozen = stack.weights.clone()
     scores = first_scores(stack, gpu.generator("cpu", "popup", *seed), joint)
     slopes = torch.zeros_like(scores)
-    scores.grad = slopes
-    optimizer = torch.optim.SGD(
-        [scores], fit.lr, momentum=fit.momentum, weight_decay=fit.weight_decay
+    optimizer = Sgd(
+        scores, slopes, fit.lr, fit.momentum, weight_decay=fit.weight_decay, fused=False
     )
     history = []
     with no_denormals():
         for epoch in range(1, fit.epochs + 1):
             densities = [goal.at(epoch, fit.epochs) for goal in goals]
-            optimizer.param_groups[0]["lr"] = fit.lr * (1 + cos(pi * (epoch - 1) / fit.epochs)) / 2
+            optimizer.lr = fit.lr * (1 + cos(pi * (epoch - 1) / fit.epochs)) / 2
             for xs, ys in batches(x, y, fit.batch, (*seed, epoch)):
                 torch.mul(frozen, select(stack, scores, densities, joint), out=stack.weights)
                 stack.backward(xs, ys, kind, head)

@@ -36,9 +36,7 @@ def check(params: PracParams) -> PracParams:
         raise InputError("data.validation: 0, allowed is 1 or more (PrAC keeps the best epoch)")
     models.check(params.model, data.shape)
     check_setting(params, "", len(data.train))
-    for level in params.ablation_levels:
-        if level > params.rounds:
-            raise InputError(f"ablation_levels: {level}, allowed: 1 to {params.rounds} (rounds)")
+    check_levels("ablation_levels", params.ablation_levels, params.rounds)
     names = [other.name for other in params.others]
     for number, other in enumerate(params.others):
         place = f"others.{number}."
@@ -60,15 +58,24 @@ def check(params: PracParams) -> PracParams:
 
 def check_setting(setting: Setting, place: str, images: int) -> None:
     """The levels are rounds, the rewind point is in the run, and the schedule can be shortened."""
-    for level in setting.levels:
-        if level > setting.rounds:
-            raise InputError(f"{place}levels: {level}, allowed: 1 to {setting.rounds} (rounds)")
+    check_levels(f"{place}levels", setting.levels, setting.rounds)
     try:
         setting.recipe.check(images, setting.rewind)
     except InputError as error:
         raise InputError(f"{place}{error}") from None
     # Not only for `shorten`: an arm of the decomposition scales epochs in any case.
     prac.shortened(setting.recipe, images, max(1, images // 2), "epochs")
+
+
+def check_levels(key: str, levels: tuple[int, ...], rounds: int) -> None:
+    """Levels are rounds whose tickets all arms have of their own.
+
+    The first ticket comes from dense training on all data, which the arms that follow PrAC share.
+    """
+    first = min(2, rounds)
+    for level in levels:
+        if not first <= level <= rounds:
+            raise InputError(f"{key}: {level}, allowed: {first} to {rounds} (rounds)")
 
 
 # ---------------------------------------------------------------- the whole study

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from ticketlab import criteria
+from ticketlab import criteria, flow
 from ticketlab.criteria import Scores
 from ticketlab.masks import Mask, check_fits, keep_top, keep_top_layerwise
 from ticketlab.spec import InputError
@@ -203,16 +203,19 @@ def prune_to(
     criterion: Criterion, probe: Probe, weights: State, mask: Mask, density: float,
     rounds: int = 1, rule: Rule = EXACT,
 ) -> Mask:  # fmt: skip
-    """Score and prune until `density`, in `rounds` steps on an exponential schedule.
+    """Score and prune until `density`, in `rounds` steps of `schedule`.
 
-    Round e of n goes to density^(e/n) (SynFlow's schedule). Raises InputError for a density below
-    one weight and for scores of a wrong shape or NaN.
+    Raises InputError for a density below one weight and for scores of a wrong shape or NaN.
     """
-    for turn in range(1, rounds + 1):
-        name = getattr(criterion, "__name__", "criterion")
-        scores = checked(criterion(probe, weights, mask), mask, name)
-        mask = rule.select(scores, mask, density ** (turn / rounds))
+    name = getattr(criterion, "__name__", "criterion")
+    for share in schedule(density, rounds):
+        mask = rule.select(checked(criterion(probe, weights, mask), mask, name), mask, share)
     return mask
+
+
+def schedule(density: float, rounds: int) -> list[float]:
+    """The density after each round: density^(e/n) after round e of n (SynFlow's schedule)."""
+    return [density ** (turn / rounds) for turn in range(1, rounds + 1)]
 
 
 # ---------------------------------------------------------------- in one call, for any model
@@ -238,10 +241,17 @@ def prune_model(
     model: nn.Module, mask: Mask, criterion: str | Criterion, density: float, x: Tensor, y: Tensor,
     random: torch.Generator | None = None, rounds: int = 1, rule: Rule = EXACT,
 ) -> Mask:  # fmt: skip
-    """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`."""
+    """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`.
+
+    SynFlow takes `flow`'s way, which gives the same masks sooner.
+    """
     check_fits(mask, model)
-    probe, weights = probe_model(model, x, y, random), _weights(model)
-    return prune_to(_named(criterion), probe, weights, mask, density, rounds, rule)
+    chosen = _named(criterion)
+    if chosen is synflow and rule == EXACT:
+        counts = [kept_at(mask.total, share) for share in schedule(density, rounds)]
+        return flow.synflow(model, mask, counts, tuple(x.shape[1:]))
+    probe = probe_model(model, x, y, random)
+    return prune_to(chosen, probe, _weights(model), mask, density, rounds, rule)
 
 
 def _named(criterion: str | Criterion) -> Criterion:

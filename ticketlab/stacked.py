@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ticketlab import gpu, progress
 from ticketlab.masks import Mask, check_same_layers
+from ticketlab.optimizers import Adam
 from ticketlab.spec import InputError, Spec
 from ticketlab.training import State
 
@@ -200,9 +201,7 @@ def train(
 def _train_chunk(
     stack: Stack, x: Tensor, y: Tensor, kind: Kind, fit: Fit, seed: tuple[object, ...]
 ) -> list[State]:
-    stack.weights.grad = stack.grads
-    fused = gpu.has_fused_optimizer(x.device)
-    adam = torch.optim.Adam([stack.weights], fit.lr, fused=fused)
+    adam = Adam(stack.weights, stack.grads, fit.lr)
     with no_denormals():
         for epoch in range(fit.epochs):
             for xs, ys in batches(x, y, fit.batch, (*seed, epoch)):

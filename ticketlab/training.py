@@ -15,6 +15,7 @@ from ticketlab import gpu, progress
 from ticketlab.data import Batches, DataSet, Images
 from ticketlab.gpu import Runtime
 from ticketlab.masks import Mask, check_fits
+from ticketlab.optimizers import Adam, Sgd
 from ticketlab.spec import InputError, Spec
 
 State = dict[str, Tensor]
@@ -110,6 +111,13 @@ class Recipe(Spec):
             raise InputError(f"rewind: '{rewind}' is beyond the run of {total} iterations")
 
 
+def make_optimizer(recipe: Recipe, weights: Tensor, grads: Tensor) -> Adam | Sgd:
+    """A fresh optimiser of the recipe over flat buffers (n,); the loop sets its rate each step."""
+    if recipe.optimizer == "adam":
+        return Adam(weights, grads, recipe.lr, recipe.weight_decay)
+    return Sgd(weights, grads, recipe.lr, recipe.momentum, recipe.nesterov, recipe.weight_decay)
+
+
 def learning_rate(recipe: Recipe, iteration: int, per_epoch: int, total: int) -> float:
     """The learning rate of one iteration (counted from 0) in a run of `total` iterations."""
     warmup = recipe.warmup.iterations(per_epoch, total)
@@ -184,17 +192,6 @@ class Net:
             for name, p in self.model.named_parameters()
         ]
         return torch.cat([self._ordered(part.to(self.device)).flatten() for part in parts]).float()
-
-    def optimizer(self, recipe: Recipe) -> torch.optim.Optimizer:
-        """A fresh optimiser over the flat buffer."""
-        flat = nn.Parameter(self.weights)
-        flat.grad = self.grads
-        fused = gpu.has_fused_optimizer(self.device)
-        shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-        if recipe.optimizer == "adam":
-            return torch.optim.Adam([flat], fused=fused, **shared)
-        sgd = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
-        return torch.optim.SGD([flat], fused=fused, **sgd, **shared)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- observers
@@ -314,7 +311,7 @@ def train(
     keep = None if mask is None else net.flatten(mask)
     if keep is not None:
         net.weights.mul_(keep)
-    optimizer = net.optimizer(recipe)
+    optimizer = make_optimizer(recipe, net.weights, net.grads)
     batches, order = Batches(images, data, data.augment), torch.empty(0)
     random = gpu.generator(net.device, "order", *seed)
     meter, forward_backward = Meter(net.device), None
@@ -331,8 +328,7 @@ def train(
         meter.add(run.loss, run.logits, run.labels)
         for observer in observers:
             observer.before_step(run)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, run.iteration, run.per_epoch, run.total)
+        optimizer.lr = learning_rate(recipe, run.iteration, run.per_epoch, run.total)
         optimizer.step()
         if keep is not None:
             net.weights.mul_(keep)

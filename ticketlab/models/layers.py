@@ -1,6 +1,5 @@
 """What is asked of any network: its output layer, its prunable weights, its cost."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -57,18 +56,29 @@ def flops(model: nn.Module, shape: Shape, density: Mapping[str, float] | None = 
     not named are dense. Biases, BN, pools and activations are not counted.
     """
     density = density or {}
-    net = copy.deepcopy(model).to("meta").eval()  # shapes only: nothing is computed
-    layers = dict(_layers(net))
+    layers = dict(_layers(model))
     if unknown := set(density) - {f"{name}.weight" for name in layers}:
         raise InputError(f"density = {min(unknown)!r}: no conv or Linear weight has this name")
+    uses = _uses(model, layers, shape)
+    weights = {name: layers[name].weight.numel() * n for name, n in uses.items()}
+    return round(sum(2 * n * density.get(f"{name}.weight", 1.0) for name, n in weights.items()))
+
+
+def _uses(model: nn.Module, layers: Mapping[str, Layer], shape: Shape) -> dict[str, int]:
+    """How often an image's forward pass uses each weight of a layer, seen on a blank image."""
     uses: dict[str, int] = {}
 
     def count(name: str, layer: Layer, inputs: Any, output: Tensor) -> None:
         uses[name] = uses.get(name, 0) + output.numel() // layer.weight.shape[0]
 
-    for name, layer in layers.items():
-        layer.register_forward_hook(partial(count, name))
-    with torch.no_grad():
-        net(torch.empty(1, *shape, device="meta"))
-    weights = {name: layers[name].weight.numel() * n for name, n in uses.items()}
-    return round(sum(2 * n * density.get(f"{name}.weight", 1.0) for name, n in weights.items()))
+    hooks = [layer.register_forward_hook(partial(count, name)) for name, layer in layers.items()]
+    training, like = model.training, next(model.parameters())
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return uses
