@@ -89,28 +89,37 @@ def against_images(scale: Scale) -> Iterator[dict[str, Any]]:
 
 
 def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
-    """Processes at once, each with tickets of its own; wall time, so that others' load counts."""
+    """Processes at once, each with tickets of its own; wall time, so that others' load counts.
+
+    Memory is the sum of what each needs beyond its start.
+    """
     data = synthetic(scale.images, MNIST)
     tickets = jobs("lenet_300_100", data, scale.nets, 0.05, 60)
     processes = multiprocessing.get_context("fork")
     for count in (1, 2, 4) if scale.wide else (1,):
-        seconds = min(_wall(processes, count, tickets) for _ in range(2))
+        runs = [_at_once(processes, count, tickets) for _ in range(2)]
+        peaks = [sum(own) for _, own in runs if None not in own]
         yield {"axis": "workers (wall time)", "at": count, "path": "sparse", "unit": "images/s",
-               "rate": 2 * count * len(tickets) * scale.images / seconds,
-               "peak_bytes": None}  # fmt: skip
+               "rate": 2 * count * len(tickets) * scale.images / min(took for took, _ in runs),
+               "peak_bytes": max(peaks) if peaks else None}  # fmt: skip
 
 
-def _wall(processes: Any, count: int, tickets: list[Job]) -> float:
-    workers = [processes.Process(target=_work, args=(tickets,)) for _ in range(count)]
+def _at_once(processes: Any, count: int, tickets: list[Job]) -> tuple[float, list[int | None]]:
+    """Wall seconds of so many processes, and the peak bytes of each."""
+    told = processes.SimpleQueue()
+    workers = [processes.Process(target=_work, args=(tickets, told)) for _ in range(count)]
     started = time.perf_counter()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return time.perf_counter() - started
+    took = time.perf_counter() - started
+    if failed := [worker.exitcode for worker in workers if worker.exitcode]:
+        raise RuntimeError(f"workers ended with {failed}")
+    return took, [told.get() for _ in workers]
 
 
-def _work(tickets: list[Job]) -> None:
+def _work(tickets: list[Job], told: Any) -> None:
     torch.set_num_threads(1)
-    for _ in range(2):
-        trained(tickets, "sparse")
+    _, _, peak = peak_memory(lambda: trained(tickets, "sparse") + trained(tickets, "sparse"))
+    told.put(peak)

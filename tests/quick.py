@@ -1,7 +1,8 @@
-"""`ticketlab` in clones without its three seconds of imports: a process that has them, and forks.
+"""Programs in clones without their seconds of imports: a process that has them, and forks.
 
 Started as a script it serves; each call is a fork with the caller's folder, environment and files,
-which imports the clone's own `ticketlab`. What signals must reach is run as the real program.
+which imports the clone's own `ticketlab`. Notebooks get their kernels in the same way. What signals
+must reach is run as the real program.
 """
 
 import json
@@ -15,14 +16,17 @@ import tempfile
 import time
 import traceback
 from atexit import register
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 PROGRAM = """#!{python} -ISu
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as line:
     line.connect({address!r})
-    call = {{"arguments": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+    call = {{"arguments": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
     socket.send_fds(line, [b"x"], [0, 1, 2])
     line.sendall(json.dumps(call).encode() + b"\\n")
     answer = line.makefile().read()
@@ -32,21 +36,32 @@ sys.exit(int(answer or 1))
 
 @cache
 def folder() -> Path:
-    """A folder with a `ticketlab` for PATH; the process behind it ends with this one."""
+    """A folder for PATH with the programs; the process behind it ends with this one."""
     place = Path(tempfile.mkdtemp(prefix="ticketlab-"))
     address = str(place / "line")
     server = subprocess.Popen(
-        [sys.executable, __file__, address], env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, __file__, address],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     register(end, server, place)
-    program = place / "ticketlab"
-    program.write_text(PROGRAM.format(python=sys.executable, address=address))
-    program.chmod(0o755)
+    for name in PROGRAMS:
+        program = place / name
+        program.write_text(PROGRAM.format(python=sys.executable, address=address))
+        program.chmod(0o755)
+    spec = place / "kernels" / "python3" / "kernel.json"  # for JUPYTER_PATH
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps(kernel_spec(place)))
     while not Path(address).exists():
         assert server.poll() is None, "the server could not start"
         time.sleep(0.02)
     return place
+
+
+def kernel_spec(place: Path) -> dict[str, Any]:
+    """What Jupyter has to know to start a kernel."""
+    argv = [str(place / "kernel"), "-f", "{connection_file}"]
+    return {"argv": argv, "display_name": "Python 3", "language": "python"}
 
 
 def end(server: "subprocess.Popen[bytes]", place: Path) -> None:
@@ -58,16 +73,8 @@ def end(server: "subprocess.Popen[bytes]", place: Path) -> None:
 
 def serve(address: str) -> None:
     """Answer calls, each in a fork of its own; the exit code goes back as text."""
-    import IPython.display  # noqa: F401
-    import joblib  # noqa: F401
-    import numpy  # noqa: F401
-    import pandas  # noqa: F401
-    import rich.table  # noqa: F401
-    import ruamel.yaml  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import torch  # noqa: F401
-    import typer  # noqa: F401
-
+    for name in IMPORTED:
+        import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as line:
         line.bind(address + ".new")
@@ -93,17 +100,16 @@ def answer(caller: socket.socket) -> None:
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["environment"])
-    sys.argv = ["ticketlab", *call["arguments"]]
+    program, *arguments = call["arguments"]
+    sys.argv = [program, *arguments]
     sys.path[:0] = call["environment"]["PYTHONPATH"].split(os.pathsep)
-    caller.sendall(str(exit_code()).encode())
+    caller.sendall(str(exit_code(Path(program))).encode())
 
 
-def exit_code() -> int:
+def exit_code(program: Path) -> int:
     """What the program would end with."""
     try:
-        from ticketlab.cli import app
-
-        app()
+        PROGRAMS[program.name](program.parent)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -113,6 +119,52 @@ def exit_code() -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
+
+
+# ---------------------------------------------------------------- the programs
+
+
+def ticketlab(place: Path) -> None:
+    """The command line, whose notebooks get their kernels from here."""
+    from ipykernel import kernelspec
+
+    from ticketlab.cli import app
+
+    kernelspec.get_kernel_dict = partial(kernel_spec, place)
+    app()
+
+
+def dvc(place: Path) -> None:
+    """DVC, whose stages find these programs first, as they are in PATH."""
+    from dvc.cli import main
+
+    sys.exit(main(sys.argv[1:]))
+
+
+def jupyter_execute(place: Path) -> None:
+    """`jupyter execute`."""
+    from nbclient.cli import main
+
+    main()
+
+
+def kernel(place: Path) -> None:
+    """A notebook's kernel, which ends with the process behind all of this."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")
+    IPKernelApp.launch_instance()
+
+
+PROGRAMS: dict[str, Callable[[Path], None]] = {
+    "ticketlab": ticketlab, "dvc": dvc, "jupyter-execute": jupyter_execute, "kernel": kernel,
+}  # fmt: skip
+IMPORTED = (
+    "IPython.display", "dvc.cli.parser", "dvc.repo", "ipykernel.kernelapp", "joblib",
+    "nbclient.cli", "numpy", "pandas", "rich.table", "ruamel.yaml", "safetensors.torch",
+    "scipy.stats", "torch", "typer",
+)  # fmt: skip
+"""What the programs import; but for matplotlib, which then looks at the environment."""
 
 
 if __name__ == "__main__":

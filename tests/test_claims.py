@@ -151,10 +151,11 @@ def test_a_stricter_bound_never_makes_a_better_verdict(
 
 
 def test_a_null_metric_was_not_run_and_a_missing_one_is_refused(one_line: Message) -> None:
-    assert judge(claim(), {"a": {"b": None}}) == Verdict(claim(), "not run at this scale", None)
-    for metrics in ({}, {"a": {}}, {"a": {"c": None}}, {"a": None}, {"a": 3.0}, {"a.b": None}):
+    for metrics in ({"a": {"b": None}}, {"a": None}):
+        assert judge(claim(), metrics) == Verdict(claim(), "not run at this scale", None)
+    for metrics in ({}, {"a": {}}, {"a": {"c": None}}, {"a": 3.0}, {"a.b": None}):
         told = one_line(lambda metrics=metrics: judge(claim(), metrics))  # type: ignore[misc]
-        assert told == "claim colt-X: metric 'a.b' is not in the metrics"
+        assert told.startswith("claim colt-X: metric 'a.b' is not in the metrics; if an older")
 
 
 def test_verdicts_survive_metrics_json() -> None:

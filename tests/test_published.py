@@ -7,8 +7,7 @@ from typing import Any
 from conftest import Message
 
 from ticketlab import params, verdicts
-from ticketlab.published import PAGE, Published, load_published, ours, rows, with_rows
-from ticketlab.spec import ROOT
+from ticketlab.published import PAGE, Published, load_published, metrics_of, ours, rows, with_rows
 
 
 def entry(**changes: Any) -> Published:
@@ -17,27 +16,19 @@ def entry(**changes: Any) -> Published:
     return Published.model_validate(values | changes)
 
 
-def study(folder: Path, **metrics: Any) -> Path:
-    (folder / "colt").mkdir()
-    (folder / "colt" / "metrics.json").write_text(json.dumps(metrics))
-    return folder
-
-
 def test_the_distance_is_zero_inside_and_signed_outside() -> None:
     assert [entry().gap(value) for value in (1.5, 2.0, 3.0, 4.0, 4.5)] == [-0.5, 0, 0, 0, 0.5]
     assert entry().known == "2 to 4" and entry(low=3.0, high=3.0).known == "3"
 
 
-def test_ours_is_the_interval_or_nothing_and_an_unknown_path_one_line(
-    tmp_path: Path, one_line: Message
-) -> None:
+def test_ours_is_the_interval_or_nothing_and_an_unknown_path_one_line(one_line: Message) -> None:
     made = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
-    folder = study(tmp_path, a={"b": made}, c=None)
-    found = ours(entry(), folder)
+    metrics = {"colt": {"a": {"b": made}, "c": None}}
+    found = ours(entry(), metrics)
     assert found is not None and (found.mean, found.n) == (1.0, 3)
-    assert ours(entry(metric="c/d"), folder) is None  # not measured in this study
-    assert ours(entry(paper="prac"), folder) is None  # not a paper of this study
-    told = one_line(lambda: ours(entry(metric="a/d"), folder))
+    assert ours(entry(metric="c/d"), metrics) is None  # not measured in this study
+    assert ours(entry(paper="prac"), metrics) is None  # not a paper of this study
+    told = one_line(lambda: ours(entry(metric="a/d"), metrics))
     assert told.startswith("published x: metric 'a/d' is not in ")
 
 
@@ -53,7 +44,8 @@ def test_a_bad_entry_is_one_line(tmp_path: Path, one_line: Message) -> None:
 
 def test_every_number_has_ours_at_desk() -> None:
     """Paths that no study has would never be noticed."""
-    found = {one.id: ours(one, ROOT / "results" / "desk") for one in load_published()}
+    metrics = metrics_of("desk")
+    found = {one.id: ours(one, metrics) for one in load_published()}
     assert [name for name, value in found.items() if value is None] == []
 
 

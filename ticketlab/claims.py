@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 from ticketlab.files import read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
 
+EntryT = TypeVar("EntryT", bound=Spec)
 Word = Literal["reproduced", "not reproduced", "inconclusive", "not run at this scale"]
 
 COLOURS: dict[str, str] = {
@@ -77,6 +78,11 @@ def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] |
     return asdict(interval(listed)) if listed else None
 
 
+def is_interval(found: object) -> bool:
+    """Whether this part of a metrics.json is an interval."""
+    return isinstance(found, Mapping) and set(found) == {"mean", "low", "high", "n"}
+
+
 def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
     """An interval of metrics.json as an object."""
     return None if found is None else Interval(**found)
@@ -124,16 +130,20 @@ class Verdict:
 
 def load_claims(paper: str | None = None, path: Path = ROOT / "claims.yaml") -> list[Claim]:
     """The claims of claims.yaml, all or one paper's; InputError names a bad entry."""
+    return [claim for claim in read_entries(path, Claim) if paper in (None, claim.paper)]
+
+
+def read_entries(path: Path, kind: type[EntryT]) -> list[EntryT]:
+    """The entries of a YAML file that is a list of `kind`; InputError names a bad one."""
     entries = read_yaml(path)
     if not isinstance(entries, list):
         raise InputError(f"{path.name}: {type(entries).__name__} found, allowed is a list")
     try:
-        claims = TypeAdapter(list[Claim]).validate_python(entries)
+        return TypeAdapter(list[kind]).validate_python(entries)  # type: ignore[valid-type]
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{path.name}: {place}: {first['msg']}") from None
-    return [claim for claim in claims if paper in (None, claim.paper)]
 
 
 def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
@@ -141,17 +151,28 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
 
     A metric that is null was not measured in this study; one that does not exist is an InputError.
     """
-    found: Any = metrics
-    for key in claim.metric.split("."):
-        if not isinstance(found, Mapping) or key not in found:
-            raise InputError(f"claim {claim.id}: metric {claim.metric!r} is not in the metrics")
-        found = found[key]
-    if found is None:
+    name = f"claim {claim.id}: metric {claim.metric!r}"
+    evidence = measured(metrics, claim.metric.split("."), name)
+    if evidence is None:
         return Verdict(claim, "not run at this scale", None)
-    if not isinstance(found, Mapping) or set(found) != {"mean", "low", "high", "n"}:
-        raise InputError(f"claim {claim.id}: metric {claim.metric!r} is not an interval")
-    evidence = Interval(**found)
     return Verdict(claim, decide(evidence, claim.at_least), evidence)
+
+
+def measured(metrics: Mapping[str, Any], keys: Sequence[str], name: str) -> Interval | None:
+    """The interval at a path in the metrics; None where it, or what holds it, was not measured."""
+    found: Any = metrics
+    for key in keys:
+        if found is None:
+            return None
+        if not isinstance(found, Mapping) or key not in found:
+            raise InputError(
+                f"{name} is not in the metrics; if an older version wrote them, run its notebook "
+                "again"
+            )
+        found = found[key]
+    if found is not None and not is_interval(found):
+        raise InputError(f"{name} is not an interval")
+    return as_interval(found)
 
 
 def decide(evidence: Interval, at_least: float) -> Word:

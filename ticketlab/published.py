@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic import model_validator
 
-from ticketlab.claims import Interval, as_interval
-from ticketlab.files import read_json, read_yaml
+from ticketlab.claims import Interval, measured, read_entries
+from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.verdicts import markdown
 
@@ -49,37 +49,31 @@ class Published(Spec):
 
 def load_published(path: Path = ROOT / "published.yaml") -> list[Published]:
     """The entries of published.yaml; InputError names a bad one."""
-    try:
-        return TypeAdapter(list[Published]).validate_python(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path.name}: {place}: {first['msg']}") from None
+    return read_entries(path, Published)
 
 
-def ours(entry: Published, study: Path) -> Interval | None:
-    """Our number in a study; None where the study does not measure it.
+def ours(entry: Published, metrics: Mapping[str, Any]) -> Interval | None:
+    """Our number in a study's metrics, by paper; None where the study does not measure it.
 
-    Raises InputError for a path that its metrics do not have.
+    Raises InputError for a path that the paper's metrics do not have.
     """
-    path = study / entry.paper / "metrics.json"
-    if not path.exists():
+    if entry.paper not in metrics:
         return None
-    found: Any = read_json(path)
-    for key in entry.metric.split("/"):
-        if found is None:
-            return None
-        if not isinstance(found, Mapping) or key not in found:
-            raise InputError(f"published {entry.id}: metric {entry.metric!r} is not in {path}")
-        found = found[key]
-    return as_interval(found)
+    name = f"published {entry.id}: metric {entry.metric!r}"
+    return measured(metrics[entry.paper], entry.metric.split("/"), name)
+
+
+def metrics_of(study: str, results: Path = ROOT / "results") -> dict[str, Any]:
+    """The metrics of a study by paper."""
+    return {path.parent.name: read_json(path) for path in results.glob(f"{study}/*/metrics.json")}
 
 
 def rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[list[str]]:
     """A heading, then a row a number: paper, quantity, published, each study's and the reason."""
     found = [["paper", "quantity", "published", *studies, "source", "likely reason"]]
+    metrics = {study: metrics_of(study, results) for study in studies}
     for entry in load_published():
-        cells = [_cell(entry, ours(entry, results / study)) for study in studies]
+        cells = [_cell(entry, ours(entry, metrics[study])) for study in studies]
         known = [entry.paper, entry.quantity, entry.known]
         found.append([*known, *cells, entry.source, " ".join(entry.reason.split())])
     return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ticketlab.claims import Interval
+from ticketlab.claims import Interval, is_interval
 from ticketlab.files import read_json
 from ticketlab.pipeline import Committed, Entry, blob_hash, lock_stages, out_of_date, tree_hash
 from ticketlab.spec import InputError
@@ -43,7 +43,7 @@ def compare(old: Any, new: Any, name: str = "") -> Iterator[Shift]:
     """Every metric that is not equal, by dotted name; `math.inf` where nothing can overlap."""
     if old == new:
         return
-    if _is_interval(old) and _is_interval(new):
+    if is_interval(old) and is_interval(new):
         yield _moved(name, Interval(**old), Interval(**new))
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
@@ -56,10 +56,6 @@ def compare(old: Any, new: Any, name: str = "") -> Iterator[Shift]:
         yield Shift(name, _word_size(name, old, new), f"{old} -> {new}")
     else:
         yield Shift(name, math.inf, f"{_short(old)} -> {_short(new)}")
-
-
-def _is_interval(value: Any) -> bool:
-    return isinstance(value, Mapping) and set(value) == {"mean", "low", "high", "n"}
 
 
 def _moved(name: str, old: Interval, new: Interval) -> Shift:
@@ -83,7 +79,7 @@ def _word_size(name: str, old: str, new: str) -> float:
 
 
 def _short(value: Any) -> str:
-    if _is_interval(value):
+    if is_interval(value):
         return str(Interval(**value))
     return json.dumps(value) if not isinstance(value, Mapping) else "..."
 
