@@ -27,9 +27,9 @@ def rows(scale: Scale) -> Iterator[dict[str, Any]]:
     yield from against_workers(scale)
 
 
-def _row(axis: str, at: float, path: str, tickets: list[Job]) -> dict[str, Any]:
+def _row(axis: str, at: float, path: str, tickets: list[Job], scale: Scale) -> dict[str, Any]:
     """The better of two runs, so that a busy moment does not count."""
-    runs = [peak_memory(lambda: _train(tickets, path)) for _ in range(2)]
+    runs = [peak_memory(lambda: _train(tickets, path)) for _ in range(min(2, scale.rounds))]
     rate = max(amount / max(seconds, 1e-9) for amount, seconds, _ in runs)
     peaks = [peak for _, _, peak in runs if peak is not None]
     return {"axis": axis, "at": at, "path": path, "rate": rate, "unit": "images/s",
@@ -52,7 +52,7 @@ def against_tickets(scale: Scale) -> Iterator[dict[str, Any]]:
     for count in (1, 2, 4, 8, 16, 32) if scale.wide else (1, 2):
         tickets = jobs("lenet_300_100", data, count, 0.05, 60)
         for path in ("stacked", "sparse"):
-            yield _row("tickets at once", count, path, tickets)
+            yield _row("tickets at once", count, path, tickets, scale)
 
 
 def against_density(scale: Scale) -> Iterator[dict[str, Any]]:
@@ -61,7 +61,7 @@ def against_density(scale: Scale) -> Iterator[dict[str, Any]]:
     for density in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4) if scale.wide else (0.05, 0.2):
         tickets = jobs("lenet_300_100", data, scale.nets, density, 60)
         for path in ("stacked", "sparse"):
-            yield _row("density", density, path, tickets)
+            yield _row("density", density, path, tickets, scale)
 
 
 def against_width(scale: Scale) -> Iterator[dict[str, Any]]:
@@ -76,7 +76,7 @@ def against_width(scale: Scale) -> Iterator[dict[str, Any]]:
             seed = ("bench", len(tickets))
             tickets.append(Job(model, one.images, data, one.recipe, seed, mask))
         for path in ("plain", "stacked", "sparse"):
-            yield _row("width of an MLP", width, path, tickets)
+            yield _row("width of an MLP", width, path, tickets, scale)
 
 
 def against_images(scale: Scale) -> Iterator[dict[str, Any]]:
@@ -85,7 +85,7 @@ def against_images(scale: Scale) -> Iterator[dict[str, Any]]:
         data = synthetic(count, MNIST)
         tickets = jobs("lenet_300_100", data, 4, 0.05, 60)
         for path in ("plain", "sparse"):
-            yield _row("images in the set", count, path, tickets)
+            yield _row("images in the set", count, path, tickets, scale)
 
 
 def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
@@ -97,8 +97,8 @@ def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
     tickets = jobs("lenet_300_100", data, scale.nets, 0.05, 60)
     processes = multiprocessing.get_context("fork")
     for count in (1, 2, 4) if scale.wide else (1,):
-        runs = [_at_once(processes, count, tickets) for _ in range(2)]
-        peaks = [sum(own) for _, own in runs if None not in own]
+        runs = [_at_once(processes, count, tickets) for _ in range(min(2, scale.rounds))]
+        peaks = [sum(filter(None, own)) for _, own in runs if None not in own]
         yield {"axis": "workers (wall time)", "at": count, "path": "sparse", "unit": "images/s",
                "rate": 2 * count * len(tickets) * scale.images / min(took for took, _ in runs),
                "peak_bytes": max(peaks) if peaks else None}  # fmt: skip

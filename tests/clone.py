@@ -265,7 +265,7 @@ class Terminal:
 
     def __init__(self, clone: Clone, **env: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], cwd=clone.root, env=clone.env | env, text=True,
+            [quick.folder() / "terminal"], cwd=clone.root, env=clone.env | env, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -300,7 +300,3 @@ def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
         assert time.monotonic() < until, f"nothing after {seconds} s"
         time.sleep(0.01)
     return value
-
-
-if __name__ == "__main__":
-    serve(sys.stdin, sys.stdout)

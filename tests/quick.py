@@ -156,8 +156,17 @@ def kernel(place: Path) -> None:
     IPKernelApp.launch_instance()
 
 
+def terminal(place: Path) -> None:
+    """`ticketlab` for many calls (see `clone.Terminal`)."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from clone import serve
+
+    serve(sys.stdin, sys.stdout)
+
+
 PROGRAMS: dict[str, Callable[[Path], None]] = {
     "ticketlab": ticketlab, "dvc": dvc, "jupyter-execute": jupyter_execute, "kernel": kernel,
+    "terminal": terminal,
 }  # fmt: skip
 IMPORTED = (
     "IPython.display", "dvc.cli.parser", "dvc.repo", "ipykernel.kernelapp", "joblib",
