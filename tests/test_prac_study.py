@@ -388,10 +388,13 @@ def test_the_early_stop_is_expected_a_window_after_the_drop(done: Any) -> None:
 
 
 def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path) -> None:
+    """Also where a round is a single epoch, between whose masks there is no distance."""
+    short = {"lr": 0.1, "batch": 20, "length": "1ep", "milestones": ["50%"]}
     bare = params(seeds=[0], rounds=2, levels=[2], ablation_levels=[2], thresholds=[], scores=[],
-                  label_noise=0.0, others=[])  # fmt: skip
+                  label_noise=0.0, others=[], recipe=short, rewind="2it")  # fmt: skip
     results = prac_study.study(bare, tmp_path)
     numbers = prac_report.metrics(results, bare)
+    assert numbers["mask_distance"]["before_drop"] is None
     assert numbers["noise"] is None and numbers["transfer"]["final_minus_native"] is None
     assert numbers["ablations"]["threshold_accuracy"] is None
     words = {judge(claim, numbers).word for claim in load_claims("prac")}

@@ -141,7 +141,8 @@ def distances_table(results: Results, arms: Sequence[str] = ("prac", "imp")) -> 
             head = {"arm": arm, "seed": seed, "round": turn["round"], "drop": turn["first_drop"]}
             numbers = enumerate(turn["distances"], start=2)
             rows += [head | {"epoch": epoch, "distance": d} for epoch, d in numbers]
-    return pd.DataFrame(rows)
+    columns = ["arm", "seed", "round", "drop", "epoch", "distance"]
+    return pd.DataFrame(rows, columns=columns)  # none in rounds of a single epoch
 
 
 def forgetting_table(results: Results) -> pd.DataFrame:
