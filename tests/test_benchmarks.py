@@ -23,6 +23,7 @@ def test_every_case_runs_and_is_written(tmp_path: Path, capsys: pytest.CaptureFi
         assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
         facts = case["facts"]
         assert facts.get("mask bits that differ", 0) == 0 and facts.get("masks equal", True)
+        assert facts.get("largest difference of scores", 0) < 1e-6  # of up to 0.04
     missed = [goal for goal in record["goals"] if not goal["met"]]
     assert all(goal["why"] in page for goal in missed) and len(record["goals"]) >= 15
     axes = {row["axis"] for row in record["scaling"]}
