@@ -44,6 +44,11 @@ class Scale:
     wide: bool = True
     """Networks of the papers' widths; else narrow ones."""
 
+    @property
+    def tries(self) -> int:
+        """Runs of a point of the scaling, of which the better counts."""
+        return min(2, self.rounds)
+
 
 FULL = Scale()
 TINY = Scale(1, 1, 120, 8, 2, 2, 64, (0,), (2, 3), 100_000, False)

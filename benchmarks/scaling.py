@@ -28,8 +28,8 @@ def rows(scale: Scale) -> Iterator[dict[str, Any]]:
 
 
 def _row(axis: str, at: float, path: str, tickets: list[Job], scale: Scale) -> dict[str, Any]:
-    """The better of two runs, so that a busy moment does not count."""
-    runs = [peak_memory(lambda: _train(tickets, path)) for _ in range(min(2, scale.rounds))]
+    """The better of the runs, so that a busy moment does not count."""
+    runs = [peak_memory(lambda: _train(tickets, path)) for _ in range(scale.tries)]
     rate = max(amount / max(seconds, 1e-9) for amount, seconds, _ in runs)
     peaks = [peak for _, _, peak in runs if peak is not None]
     return {"axis": axis, "at": at, "path": path, "rate": rate, "unit": "images/s",
@@ -97,7 +97,7 @@ def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
     tickets = jobs("lenet_300_100", data, scale.nets, 0.05, 60)
     processes = multiprocessing.get_context("fork")
     for count in (1, 2, 4) if scale.wide else (1,):
-        runs = [_at_once(processes, count, tickets) for _ in range(min(2, scale.rounds))]
+        runs = [_at_once(processes, count, tickets) for _ in range(scale.tries)]
         peaks = [sum(filter(None, own)) for _, own in runs if None not in own]
         yield {"axis": "workers (wall time)", "at": count, "path": "sparse", "unit": "images/s",
                "rate": 2 * count * len(tickets) * scale.images / min(took for took, _ in runs),

@@ -100,10 +100,9 @@ def answer(caller: socket.socket) -> None:
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["environment"])
-    program, *arguments = call["arguments"]
-    sys.argv = [program, *arguments]
+    sys.argv = call["arguments"]
     sys.path[:0] = call["environment"]["PYTHONPATH"].split(os.pathsep)
-    caller.sendall(str(exit_code(Path(program))).encode())
+    caller.sendall(str(exit_code(Path(sys.argv[0]))).encode())
 
 
 def exit_code(program: Path) -> int:
@@ -158,7 +157,6 @@ def kernel(place: Path) -> None:
 
 def terminal(place: Path) -> None:
     """`ticketlab` for many calls (see `clone.Terminal`)."""
-    sys.path.insert(0, str(Path(__file__).parent))
     from clone import serve
 
     serve(sys.stdin, sys.stdout)

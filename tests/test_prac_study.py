@@ -101,6 +101,7 @@ def unpacked(row: dict[str, Any]) -> set[int]:
         ({"levels": [4]}, "levels: 4, allowed: 2 to 3 (rounds)"),
         ({"levels": [1, 2]}, "levels: 1, allowed: 2 to 3 (rounds)"),
         ({"ablation_levels": [1]}, "ablation_levels: 1, allowed: 2 to 3 (rounds)"),
+        ({"ablation_levels": [4]}, "ablation_levels: 4, allowed: 2 to 3 (rounds)"),
         ({"rewind": "5ep"}, "rewind: '5ep' is beyond the run of 40 iterations"),
         ({"data": {**TINY.model_dump(), "validation": 0}}, "data.validation: 0, allowed is 1"),
         ({"model": {"name": "lenet"}}, "model.name = 'lenet'"),
