@@ -1,18 +1,21 @@
 """Programs in clones without their seconds of imports: a process that has them, and forks.
 
 Started as a script it serves; each call is a fork with the caller's folder, environment and files,
-which imports the clone's own `ticketlab`. Notebooks get their kernels in the same way. What signals
-must reach is run as the real program.
+which imports the clone's own `ticketlab`. Notebooks get their kernels in the same way. A fork ends
+with its caller, and all of them with the tests. What other signals must reach is run as the real
+program.
 """
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from atexit import register
@@ -36,15 +39,15 @@ sys.exit(int(answer or 1))
 
 @cache
 def folder() -> Path:
-    """A folder for PATH with the programs; the process behind it ends with this one."""
+    """A folder for PATH with the programs; the process behind it and its files end with this one."""
     place = Path(tempfile.mkdtemp(prefix="ticketlab-"))
     address = str(place / "line")
     server = subprocess.Popen(
         [sys.executable, __file__, address],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}, stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    register(end, server, place)
+    register(end, server)
     for name in PROGRAMS:
         program = place / name
         program.write_text(PROGRAM.format(python=sys.executable, address=address))
@@ -64,11 +67,11 @@ def kernel_spec(place: Path) -> dict[str, Any]:
     return {"argv": argv, "display_name": "Python 3", "language": "python"}
 
 
-def end(server: "subprocess.Popen[bytes]", place: Path) -> None:
-    """End the process and remove its folder."""
-    server.kill()
+def end(server: "subprocess.Popen[bytes]") -> None:
+    """End the process, which removes its folder."""
+    assert server.stdin
+    server.stdin.close()
     server.wait()
-    shutil.rmtree(place, ignore_errors=True)
 
 
 def serve(address: str) -> None:
@@ -80,13 +83,15 @@ def serve(address: str) -> None:
         line.bind(address + ".new")
         line.listen()
         os.rename(address + ".new", address)
-        while True:
+        while sys.stdin not in select.select([line, sys.stdin], [], [])[0]:
             caller, _ = line.accept()
             if os.fork() == 0:
                 line.close()
                 answer(caller)
                 os._exit(0)
             caller.close()
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)  # the tests are gone: so are the forks, and what they started
 
 
 def answer(caller: socket.socket) -> None:
@@ -97,12 +102,19 @@ def answer(caller: socket.socket) -> None:
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
+    threading.Thread(target=end_with, args=(caller,), daemon=True).start()
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["environment"])
     sys.argv = call["arguments"]
     sys.path[:0] = call["environment"]["PYTHONPATH"].split(os.pathsep)
     caller.sendall(str(exit_code(Path(sys.argv[0]))).encode())
+
+
+def end_with(caller: socket.socket) -> None:
+    """End this process when its caller is gone."""
+    caller.recv(1)
+    os._exit(1)
 
 
 def exit_code(program: Path) -> int:

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
-import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from clone import wait_for
@@ -19,16 +22,48 @@ from ticketlab.colt_study import search_units
 distributed = pytest.importorskip("distributed")
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A scheduler and its workers, each a process of this machine."""
+
+    address: str
+    folder: Path
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """One more process of the cluster."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments], cwd=self.folder,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def worker(self, threads: int) -> "subprocess.Popen[bytes]":
+        """A worker that nobody starts again when it is lost."""
+        options = ("--nthreads", str(threads), "--no-nanny", "--no-dashboard")
+        return self.start("worker", self.address, "--host", "127.0.0.1", *options)
+
+    def workers(self) -> dict[int, int]:
+        """Threads of each worker by its process id."""
+        with distributed.Client(self.address, timeout="30s") as client:
+            found = client.run(lambda dask_worker: (os.getpid(), dask_worker.state.nthreads))
+            return dict(found.values())
+
+
 @pytest.fixture(scope="module")
-def cluster(tiny_folder: Path) -> Iterator[Any]:
-    """A scheduler and two workers of one thread, as processes of this machine."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def cluster(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler and two workers of one thread."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as started:
         use_data(patch, tiny_folder)
-        with distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
-        ) as local:
-            yield local
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        local = Cluster(f"tcp://127.0.0.1:{port}", tmp_path_factory.mktemp("cluster"))
+        options = ("--host", "127.0.0.1", "--port", port, "--no-dashboard")
+        for start in (lambda: local.start("scheduler", *options), *[lambda: local.worker(1)] * 2):
+            process = start()
+            started.callback(process.wait)
+            started.callback(process.kill)
+        wait_for(lambda: len(local.workers()) == 2)
+        yield local
 
 
 def lose_a_worker(folder: Path, pid: int) -> None:
@@ -37,48 +72,41 @@ def lose_a_worker(folder: Path, pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def processes(address: str) -> set[int]:
-    """The process ids of the workers."""
-    with distributed.Client(address) as client:
-        return set(client.run(os.getpid).values())
-
-
-def test_a_cluster_that_loses_a_worker_stores_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
+def test_a_cluster_that_loses_a_worker_stores_the_same_bytes(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     """COLT's searches of two seeds; the killed worker's unit is taken up by another."""
     todo = search_units(tiny_params(max_rounds=2))
-    before = processes(cluster.scheduler_address)
-    victim = min(before)
+    victim = min(cluster.workers())
     arguments = (tmp_path / "cluster", victim)
     killer = threading.Thread(target=lose_a_worker, args=arguments, daemon=True)
     killer.start()
-    address = f"dask:{cluster.scheduler_address}"
+    address = f"dask:{cluster.address}"
     found = fleet.run(todo, tmp_path / "cluster", workers=address)
     killer.join()
     assert list(found) == [unit.name for unit in todo]
     fleet.run(todo, tmp_path / "here", workers=1)
     assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
-    assert victim not in processes(cluster.scheduler_address)
+    assert victim not in cluster.workers()
     assert fleet.at_once(address) >= 1
 
 
 def test_what_a_unit_raises_on_a_worker_arrives_here(
-    cluster: Any, tmp_path: Path, one_line: Message
+    cluster: Cluster, tmp_path: Path, one_line: Message
 ) -> None:
-    address = f"dask:{cluster.scheduler_address}"
+    address = f"dask:{cluster.address}"
     todo = units(tmp_path, refusing, seeds=(4,))
     assert one_line(lambda: fleet.run(todo, tmp_path, address)) == "rate: 4 is wrong, allowed: 0.5"
 
 
-def test_a_cluster_that_cannot_be_used_is_one_line(one_line: Message) -> None:
+def test_a_cluster_that_cannot_be_used_is_one_line(cluster: Cluster, one_line: Message) -> None:
     told = one_line(lambda: fleet.at_once("dask:nowhere"))
     assert told.startswith("runtime.workers: no scheduler at 'dask:nowhere' (")
-    with distributed.LocalCluster(
-        n_workers=1,
-        threads_per_worker=2,
-        processes=False,
-        protocol="tcp://",
-        host="127.0.0.1",  # otherwise it looks for a network
-        dashboard_address=":0",
-    ) as local:
-        told = one_line(lambda: fleet.at_once(f"dask:{local.scheduler_address}"))
-    assert "allowed are workers of one thread" in told
+    other = cluster.worker(2)
+    try:
+        wait_for(lambda: 2 in cluster.workers().values())
+        told = one_line(lambda: fleet.at_once(f"dask:{cluster.address}"))
+    finally:
+        other.kill()
+        other.wait()
+    assert "has some with 2, allowed are workers of one thread" in told
