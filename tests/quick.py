@@ -39,7 +39,7 @@ sys.exit(int(answer or 1))
 
 @cache
 def folder() -> Path:
-    """A folder for PATH with the programs; the process behind it and its files end with this one."""
+    """A folder for PATH with the programs; what is behind it ends with this process."""
     place = Path(tempfile.mkdtemp(prefix="ticketlab-"))
     address = str(place / "line")
     server = subprocess.Popen(
