@@ -22,7 +22,7 @@ import nbformat
 import numpy as np
 import pytest
 import quick
-from filelock import FileLock
+from conftest import shared_folder
 from ruamel.yaml import YAML
 
 from ticketlab.spec import ROOT
@@ -198,15 +198,12 @@ def finished(factory: pytest.TempPathFactory) -> Clone:
 
     The processes of pytest-xdist share it. What `dvc repro` printed is in .dvc/tmp/first.log.
     """
-    shared = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    clone = Clone(shared / "clone")
-    with FileLock(shared / "clone.lock"):
-        if not (shared / "clone.made").exists():
+    with shared_folder(factory, "finished") as shared:
+        clone, made = Clone(shared / "clone"), shared / "made"
+        if not made.exists():
             shutil.rmtree(clone.root, ignore_errors=True)
             _make(clone)
-            (shared / "clone.made").touch()
+            made.touch()
     return clone
 
 

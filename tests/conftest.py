@@ -1,7 +1,9 @@
 """A small real data set and small nets for all tests; nothing is written into the repository."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from joblib.externals.loky import get_reusable_executor
 
@@ -73,6 +76,20 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode != 0 or not (root / "README.md").exists():
         pytest.skip("not a git checkout")
     return root
+
+
+@contextmanager
+def shared_folder(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder of all test processes: one of them fills it, the others wait, and use what is there.
+
+    For what is never changed, as the units of a study, which are not run again where they are.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with FileLock(root / f"{name}.lock"):
+        (root / name).mkdir(exist_ok=True)
+        yield root / name
 
 
 def use_data(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -25,6 +25,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 PROGRAM = """#!{python} -ISu
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as line:
@@ -106,9 +108,16 @@ def answer(caller: socket.socket) -> None:
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["environment"])
+    draw_as_told()
     sys.argv = call["arguments"]
     sys.path[:0] = call["environment"]["PYTHONPATH"].split(os.pathsep)
     caller.sendall(str(exit_code(Path(sys.argv[0]))).encode())
+
+
+def draw_as_told() -> None:
+    """What matplotlib does when it is imported, which was in another environment."""
+    if backend := os.environ.get("MPLBACKEND"):
+        matplotlib.rcParams["backend"] = backend
 
 
 def end_with(caller: socket.socket) -> None:
@@ -163,6 +172,8 @@ def kernel(place: Path) -> None:
     """A notebook's kernel, which ends with the process behind all of this."""
     from ipykernel.kernelapp import IPKernelApp
 
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    draw_as_told()
     sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")
     IPKernelApp.launch_instance()
 
@@ -179,11 +190,12 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
     "terminal": terminal,
 }  # fmt: skip
 IMPORTED = (
-    "IPython.display", "dvc.cli.parser", "dvc.repo", "ipykernel.kernelapp", "joblib",
-    "nbclient.cli", "numpy", "pandas", "rich.table", "ruamel.yaml", "safetensors.torch",
-    "scipy.stats", "torch", "typer",
+    "IPython.display", "dvc.cli.parser", "dvc.commands.repro", "dvc.repo", "ipykernel.kernelapp",
+    "ipykernel.zmqshell", "joblib", "matplotlib_inline.backend_inline", "nbclient.cli", "numpy",
+    "pandas", "papermill", "pydantic", "rich.progress", "rich.table", "ruamel.yaml",
+    "safetensors.torch", "scipy.stats", "seaborn", "torch", "typer",
 )  # fmt: skip
-"""What the programs import; but for matplotlib, which then looks at the environment."""
+"""What the programs import."""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, Message, use_data
+from conftest import TINY, Message, shared_folder, use_data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,8 +66,11 @@ Study = tuple[CompareParams, dict[str, Result], Path]
 @pytest.fixture(scope="module")
 def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The tiny study, run once for all tests of this file."""
-    folder, params = tmp_path_factory.mktemp("runs"), tiny()
-    with pytest.MonkeyPatch.context() as patch:
+    params = tiny()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        shared_folder(tmp_path_factory, "compare") as folder,
+    ):
         use_data(patch, tiny_folder)
         return params, compare_study.study(params, folder), folder
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Message, use_data
+from conftest import TINY, Message, shared_folder, use_data
 from pytest import approx
 
 from ticketlab import conv_arms, conv_figures, conv_planting, conv_report, params, planting_study
@@ -60,7 +60,8 @@ def rooted(tiny_folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def results(rooted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    return dict(planting_study.study(tiny(), tmp_path_factory.mktemp("runs")))
+    with shared_folder(tmp_path_factory, "conv") as folder:
+        return dict(planting_study.study(tiny(), folder))
 
 
 def bench(results: dict[str, Result]) -> ConvBench:

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from conftest import TINY, Message, equal, use_data
+from conftest import TINY, Message, equal, shared_folder, use_data
 
 from ticketlab import critical_sets, prac, prac_arms, prac_figures, prac_report, prac_study
 from ticketlab.claims import as_metric, judge, load_claims
@@ -71,8 +71,9 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The tiny study, run once: its parameters, results and folder."""
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
-        folder = tmp_path_factory.mktemp("prac")
-        yield params(), prac_study.study(params(), folder), folder
+        with shared_folder(tmp_path_factory, "prac") as folder:
+            results = prac_study.study(params(), folder)
+        yield params(), results, folder
 
 
 def rows(results: Results, arm: str, seed: int = 0, place: str = "main") -> list[dict[str, Any]]:

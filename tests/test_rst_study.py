@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, Message, use_data
+from conftest import TINY, Message, shared_folder, use_data
 from scipy import stats
 
 from ticketlab import params as files
@@ -68,10 +68,10 @@ Study = tuple[RstParams, dict[str, Result], Path]
 @pytest.fixture(scope="module")
 def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The tiny study, run once for all tests of this file."""
-    folder, params = tmp_path_factory.mktemp("runs"), tiny()
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
-        return params, rst_study.study(params, folder), folder
+        with shared_folder(tmp_path_factory, "rst") as folder:
+            return tiny(), rst_study.study(tiny(), folder), folder
 
 
 def row_of(rows: pd.DataFrame, arm: str, seed: int = 0, level: float = 0.8) -> pd.Series:
