@@ -15,6 +15,9 @@ ifneq "$(shell { cat $(READY); $(BIN)/python -c 'print(1)'; } 2>/dev/null; true)
 $(shell rm -f $(READY))
 endif
 
+# Stages and tests start many processes; each is a second slower if it has to compile our modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help env repro study report bench bench-gpu test lint typecheck pytest format lab constraints clean

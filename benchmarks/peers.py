@@ -16,7 +16,6 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader, Dataset, TensorDataset
-from torchvision import transforms
 
 from ticketlab.data import Images
 from ticketlab.masks import Mask
@@ -28,6 +27,8 @@ class PilImages(Dataset[tuple[Any, int]]):
     """A PIL image and a chain of transforms for each image and epoch, as torchvision's sets do."""
 
     def __init__(self, images: Images, pad: int) -> None:
+        from torchvision import transforms  # slow to import, and only needed here
+
         self.pixels = images.x.permute(0, 2, 3, 1).numpy()
         self.labels = images.y.tolist()
         size, channels = images.x.shape[2:], images.x.shape[1]

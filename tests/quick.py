@@ -8,6 +8,7 @@ program.
 
 import json
 import os
+import runpy
 import select
 import shutil
 import signal
@@ -18,14 +19,16 @@ import tempfile
 import threading
 import time
 import traceback
-from atexit import register
+import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import matplotlib
+from filelock import FileLock
 
 PROGRAM = """#!{python} -ISu
 import json, os, socket, sys
@@ -41,26 +44,33 @@ sys.exit(int(answer or 1))
 
 @cache
 def folder() -> Path:
-    """A folder for PATH with the programs; what is behind it ends with this process."""
-    place = Path(tempfile.mkdtemp(prefix="ticketlab-"))
+    """A folder for PATH with the programs; all processes of a test run share what is behind it."""
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    run = os.environ["PYTEST_XDIST_TESTRUNUID"] if shared else uuid4().hex
+    owner = os.getppid() if shared else os.getpid()
+    place = Path(tempfile.gettempdir()) / f"ticketlab-{run}"
     address = str(place / "line")
-    server = subprocess.Popen(
-        [sys.executable, __file__, address],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}, stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    register(end, server)
-    for name in PROGRAMS:
-        program = place / name
-        program.write_text(PROGRAM.format(python=sys.executable, address=address))
-        program.chmod(0o755)
-    spec = place / "kernels" / "python3" / "kernel.json"  # for JUPYTER_PATH
-    spec.parent.mkdir(parents=True)
-    spec.write_text(json.dumps(kernel_spec(place)))
-    while not Path(address).exists():
-        assert server.poll() is None, "the server could not start"
-        time.sleep(0.02)
-    return place
+    with FileLock(f"{place}.lock"):
+        if place.exists():
+            return place
+        place.mkdir(mode=0o700)
+        server = subprocess.Popen(
+            [sys.executable, __file__, address, str(owner)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        for name in PROGRAMS:
+            program = place / name
+            program.write_text(PROGRAM.format(python=sys.executable, address=address))
+            program.chmod(0o755)
+        spec = place / "kernels" / "python3" / "kernel.json"  # for JUPYTER_PATH
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps(kernel_spec(place)))
+        while not Path(address).exists():
+            assert server.poll() is None, "the server could not start"
+            time.sleep(0.02)
+        return place
 
 
 def kernel_spec(place: Path) -> dict[str, Any]:
@@ -69,14 +79,7 @@ def kernel_spec(place: Path) -> dict[str, Any]:
     return {"argv": argv, "display_name": "Python 3", "language": "python"}
 
 
-def end(server: "subprocess.Popen[bytes]") -> None:
-    """End the process, which removes its folder."""
-    assert server.stdin
-    server.stdin.close()
-    server.wait()
-
-
-def serve(address: str) -> None:
+def serve(address: str, owner: int) -> None:
     """Answer calls, each in a fork of its own; the exit code goes back as text."""
     for name in IMPORTED:
         import_module(name)
@@ -85,15 +88,28 @@ def serve(address: str) -> None:
         line.bind(address + ".new")
         line.listen()
         os.rename(address + ".new", address)
-        while sys.stdin not in select.select([line, sys.stdin], [], [])[0]:
+        while alive(owner):
+            if not select.select([line], [], [], 1)[0]:
+                continue
             caller, _ = line.accept()
             if os.fork() == 0:
                 line.close()
                 answer(caller)
                 os._exit(0)
             caller.close()
-    shutil.rmtree(Path(address).parent, ignore_errors=True)
+    place = Path(address).parent
+    shutil.rmtree(place, ignore_errors=True)
+    Path(f"{place}.lock").unlink(missing_ok=True)
     os.killpg(0, signal.SIGKILL)  # the tests are gone: so are the forks, and what they started
+
+
+def alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def answer(caller: socket.socket) -> None:
@@ -168,6 +184,21 @@ def jupyter_execute(place: Path) -> None:
     main()
 
 
+def python(place: Path) -> None:
+    """`python -c CODE ...` and `python [-W error] FILE ...`; all else is a new process."""
+    if sys.argv[1:3] == ["-W", "error"]:
+        warnings.simplefilter("error")
+        del sys.argv[1:3]
+    if sys.argv[1] == "-c":
+        code, sys.argv[:2] = sys.argv[2], []
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    elif sys.argv[1].startswith("-"):
+        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+    else:
+        del sys.argv[0]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+
 def kernel(place: Path) -> None:
     """A notebook's kernel, which ends with the process behind all of this."""
     from ipykernel.kernelapp import IPKernelApp
@@ -186,8 +217,8 @@ def terminal(place: Path) -> None:
 
 
 PROGRAMS: dict[str, Callable[[Path], None]] = {
-    "ticketlab": ticketlab, "dvc": dvc, "jupyter-execute": jupyter_execute, "kernel": kernel,
-    "terminal": terminal,
+    "ticketlab": ticketlab, "dvc": dvc, "jupyter-execute": jupyter_execute, "python": python,
+    "kernel": kernel, "terminal": terminal,
 }  # fmt: skip
 IMPORTED = (
     "IPython.display", "dvc.cli.parser", "dvc.commands.repro", "dvc.repo", "ipykernel.kernelapp",
@@ -199,4 +230,4 @@ IMPORTED = (
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))

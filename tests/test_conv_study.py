@@ -20,7 +20,7 @@ RECIPE: dict[str, Any] = {"optimizer": "adam", "lr": 0.01, "batch": 40, "length"
                           "schedule": "constant"}  # fmt: skip
 POPUP: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "batch": 40, "length": "1ep"}
 CONV: dict[str, Any] = {
-    "data": TINY.model_dump() | {"validation": 0},
+    "data": TINY.model_dump() | {"validation": 0, "pool": 4},
     "model": {"name": "conv2", "width": 4},
     "ticket_model": {"name": "conv2", "width": 2},
     "ticket_density": 0.3,
@@ -169,7 +169,7 @@ def test_bad_parameters_are_refused_in_one_line(rooted: Path, one_line: Message)
 
     assert "mother" in refused(ticket_model={"name": "conv2", "width": 8})
     assert "is not the mother's" in refused(model={"name": "conv4", "width": 4})
-    batch_norm = {"name": "conv3", "width": 4}
+    batch_norm = {"name": "resnet8", "width": 4}
     assert "cannot be planted" in refused(model=batch_norm, ticket_model=batch_norm)
     assert "conv.popup_recipe.optimizer" in refused(popup_recipe=POPUP | {"optimizer": "adam"})
     assert "conv.recipe" in refused(recipe=RECIPE | {"length": "10%"})

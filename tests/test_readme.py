@@ -62,6 +62,12 @@ def checks_out(clone: Clone, command: str) -> None:
     assert "ruff check" in told and "mypy" in told and "pytest" in told
 
 
+def repeats(clone: Clone, command: str) -> None:
+    """Nothing is left to run, and the verdicts are shown; with the programs that start sooner."""
+    told = clone.run(f"{command} IN_VENV=").stdout
+    assert "up to date" in told and "COLT" in told
+
+
 def serves_the_notebooks(clone: Clone, command: str) -> None:
     """JupyterLab comes up and lists the notebooks; it is ended by its own process group."""
     told = clone.run(command.replace("make", "make --dry-run", 1)).stdout
@@ -126,6 +132,7 @@ def measures(clone: Clone, command: str) -> None:
 
 
 INSTEAD: dict[str, Callable[[Clone, str], None]] = {
+    "make repro": repeats,
     "make test": checks_out,
     "dvc repro --force": runs_elsewhere,
     "dvc exp run --queue -n sweep -S 'desk.colt.rate=0.25,0.35'": runs_elsewhere,

@@ -27,7 +27,7 @@ EXTRA_ARMS = ("rst-magnitude", "rst-antimagnitude", "rst-erk", "scratch-erk", "r
               "rst-jump", "rst-square", "rst-cube", "shuffled", "reinit", "signs")  # fmt: skip
 TINY_VALUES: dict[str, Any] = {
     "seeds": [0, 1],
-    "data": TINY.model_dump(),
+    "data": TINY.model_dump() | {"pool": 4},  # 7 x 7 pixels
     "model": {"name": "resnet8", "width": 4},
     "levels": [0.5, 0.8],
     "finetune": {"batch": 50, "length": "4it", "milestones": ["50%"]},

@@ -26,7 +26,8 @@ from ticketlab.verdicts import (
 )
 
 PAGE = "# Title\n\ntext\n<!-- claims: desk -->\nold | table\n<!-- /claims -->\nrest | of | page\n"
-CLAIMS = {paper: load_claims(paper) for paper in PAPERS}
+EVERY = load_claims()
+CLAIMS = {paper: [claim for claim in EVERY if claim.paper == paper] for paper in PAPERS}
 COMMITTED = sorted(path.parent for path in (ROOT / "results").glob("*/claims.json"))
 
 
