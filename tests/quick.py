@@ -40,6 +40,8 @@ with socket.socket(socket.AF_UNIX) as line:
     answer = line.makefile().read()
 sys.exit(int(answer or 1))
 """
+STARTED: list["subprocess.Popen[bytes]"] = []
+"""Ends when this process or, if there are several, the one behind them all has ended."""
 
 
 @cache
@@ -60,6 +62,7 @@ def folder() -> Path:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
+        STARTED.append(server)
         for name in PROGRAMS:
             program = place / name
             program.write_text(PROGRAM.format(python=sys.executable, address=address))
