@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -40,8 +39,6 @@ with socket.socket(socket.AF_UNIX) as line:
     answer = line.makefile().read()
 sys.exit(int(answer or 1))
 """
-STARTED: list["subprocess.Popen[bytes]"] = []
-"""Ends when this process or, if there are several, the one behind them all has ended."""
 
 
 @cache
@@ -56,13 +53,6 @@ def folder() -> Path:
         if place.exists():
             return place
         place.mkdir(mode=0o700)
-        server = subprocess.Popen(
-            [sys.executable, __file__, address, str(owner)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-        STARTED.append(server)
         for name in PROGRAMS:
             program = place / name
             program.write_text(PROGRAM.format(python=sys.executable, address=address))
@@ -70,9 +60,12 @@ def folder() -> Path:
         spec = place / "kernels" / "python3" / "kernel.json"  # for JUPYTER_PATH
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps(kernel_spec(place)))
-        while not Path(address).exists():
-            assert server.poll() is None, "the server could not start"
-            time.sleep(0.02)
+        subprocess.run(  # it comes back when calls will be answered
+            [sys.executable, __file__, address, str(owner)], check=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
         return place
 
 
@@ -83,14 +76,18 @@ def kernel_spec(place: Path) -> dict[str, Any]:
 
 
 def serve(address: str, owner: int) -> None:
-    """Answer calls, each in a fork of its own; the exit code goes back as text."""
+    """Answer calls, each in a fork of its own; the exit code goes back as text.
+
+    It goes on in the background, until the process `owner` has ended.
+    """
     for name in IMPORTED:
         import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as line:
-        line.bind(address + ".new")
+        line.bind(address)
         line.listen()
-        os.rename(address + ".new", address)
+        if os.fork() != 0:
+            os._exit(0)
         while alive(owner):
             if not select.select([line], [], [], 1)[0]:
                 continue
