@@ -1,5 +1,6 @@
 """Units on a Dask cluster: same bytes as here, also when a worker is lost on the way."""
 
+import importlib
 import os
 import signal
 import socket
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 from clone import wait_for
 from conftest import Message, tiny_params, use_data
-from test_fleet import contents, refusing, units
+from test_fleet import contents, refusing, runs, units
 
 from ticketlab import fleet
 from ticketlab.colt_study import search_units
+from ticketlab.fleet import UnitFailed
 
 distributed = pytest.importorskip("distributed")
 
@@ -53,6 +55,7 @@ def cluster(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A scheduler and two workers of one thread."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as started:
         use_data(patch, tiny_folder)
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where units of tests are
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -97,6 +100,21 @@ def test_what_a_unit_raises_on_a_worker_arrives_here(
     address = f"dask:{cluster.address}"
     todo = units(tmp_path, refusing, seeds=(4,))
     assert one_line(lambda: fleet.run(todo, tmp_path, address)) == "rate: 4 is wrong, allowed: 0.5"
+
+
+def test_a_unit_that_a_worker_cannot_read_fails_by_name(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with another version of the package there; the next run goes on as if nothing was."""
+    (tmp_path / "only_here.py").write_text("def work(log, seed): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    work, address = importlib.import_module("only_here").work, f"dask:{cluster.address}"
+    with pytest.raises(UnitFailed, match=r"unit unit-[012] failed: .*different environments"):
+        fleet.run(units(tmp_path, work), tmp_path / "runs", address)
+    assert list(fleet.run(units(tmp_path), tmp_path / "runs", address)) == [
+        "unit-0", "unit-1", "unit-2"
+    ]  # fmt: skip
+    assert sorted(runs(tmp_path)) == [0, 1, 2]
 
 
 def test_a_cluster_that_cannot_be_used_is_one_line(cluster: Cluster, one_line: Message) -> None:

@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ticketlab import progress
@@ -166,9 +166,29 @@ def _end_with_parent(parent: int) -> None:
 def _on_cluster(units: Sequence[Unit], keys: Mapping[str, str], folder: Path, address: str) -> None:
     """Units on the workers of a Dask scheduler; what a lost worker had begun, another takes up."""
     listener = progress.listener()
-    with _connected(address), parallel_config("dask"):
-        pool = Parallel(batch_size=1)
-        pool(delayed(_perform)(unit, keys[unit.name], folder, listener) for unit in units)
+    with _connected(address) as client:
+        from distributed import as_completed
+
+        tasks = {
+            client.submit(_perform, unit, keys[unit.name], folder, listener, pure=False): unit.name
+            for unit in units
+        }
+        try:
+            for task in as_completed(tasks):
+                _check(task, tasks[task])
+        finally:
+            client.cancel(list(tasks))  # what is left of a run that failed or was interrupted
+
+
+def _check(task: Any, name: str) -> None:
+    """Raise what a task on a cluster has raised, or what kept its worker from running it."""
+    try:
+        task.result()
+    except (InputError, UnitFailed):
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UnitFailed(f"unit {name} failed: {told}") from error
 
 
 @contextmanager
