@@ -193,7 +193,7 @@ def python(place: Path) -> None:
         code, sys.argv[:2] = sys.argv[2], []
         exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
     elif sys.argv[1].startswith("-"):
-        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+        sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))
     else:
         del sys.argv[0]
         runpy.run_path(sys.argv[0], run_name="__main__")
