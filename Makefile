@@ -7,6 +7,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+TESTS = $(IN_VENV) OMP_NUM_THREADS=1 pytest -q -n 2 --dist worksteal --durations 10
 USABLE := grep -qs "$(CURDIR)/$(BIN)/python" $(BIN)/pip \
 	&& $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))'
 
@@ -20,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env repro study report bench bench-gpu test lint typecheck pytest format lab constraints clean
+.PHONY: help env repro study report bench bench-gpu test test-slow lint typecheck pytest format lab constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -81,7 +82,11 @@ bench: env ## our speed beside the peers' loops on one CPU core, into benchmarks
 bench-gpu: env ## the same on an accelerator
 	@$(BIN)/python -m benchmarks gpu
 
-test: lint typecheck pytest ## everything .ci/run asks for
+test: lint typecheck pytest ## lint, types and the test suite (under 6 minutes on 2 cores)
+
+test-slow: env ## the tests that take longer, marked slow (.ci/run runs both)
+	@echo "test-slow: the slow tests on 2 processes"
+	@$(TESTS) -m slow
 
 lint: env ## ruff on code and notebooks, stored notebooks without outputs
 	@echo "lint: ruff, nbstripout"
@@ -93,9 +98,9 @@ typecheck: env ## mypy
 	@echo "typecheck: mypy"
 	@$(BIN)/mypy --no-error-summary
 
-pytest: env ## the test suite
-	@echo "pytest: the whole suite on 2 processes"
-	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -q -n 2 --dist worksteal
+pytest: env ## the test suite, then its ten slowest
+	@echo "pytest: the suite on 2 processes, without the slow tests"
+	@$(TESTS) -m "not slow"
 
 format: env ## ruff's fixes and format, notebooks stripped
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
