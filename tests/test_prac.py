@@ -1,6 +1,7 @@
 """PrAC's parts: forgetting, the critical set, early stopping, schedules, the loop, the ledger."""
 
 from math import ceil
+from random import Random
 from typing import Any
 
 import pytest
@@ -146,20 +147,51 @@ def test_mask_distance_of_equal_and_of_disjoint_prunings() -> None:
 STOP = prac.Stop(epsilon=0.08, window=5)
 
 
-def queue_of_the_paper(distances: list[float], epsilon: float, window: int) -> bool:
-    """The authors' queue, literally."""
-    queue, armed = [1.0] * window, False
-    for distance in distances:
-        armed = armed or distance > epsilon
-        if armed:
+def end_of_the_authors(
+    distances: list[float], epsilon: float, window: int, warmup: int
+) -> int | None:
+    """The epoch (from 0) that ends a round in the authors' loop, with its variables; None: none.
+
+    `distances[i]` is the mask distance after epoch i + 1; there is none after epoch 0.
+    """
+    queue, recording = [1.0] * window, False
+    for epoch in range(1, len(distances) + 1):
+        distance = distances[epoch - 1]
+        recording = recording or distance > epsilon
+        if epoch > warmup and recording:
             queue = [*queue[1:], distance]
-    return max(queue) < epsilon
+        if max(queue) < epsilon:
+            return epoch
+    return None
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from([0.01, 0.05, 0.08, 0.09, 0.2]), max_size=12))
-def test_settling_is_the_papers_queue(distances: list[float]) -> None:
-    assert prac.is_settled(distances, STOP) == queue_of_the_paper(distances, 0.08, 5)
+def end_of_ours(distances: list[float], stop: prac.Stop, warmup: int) -> int | None:
+    """The epoch (from 0) that ends a round, from distances seen one after another."""
+    ends = (
+        epoch for epoch in range(1, len(distances) + 1)
+        if prac.is_settled(distances[:epoch], stop, min(warmup, epoch))
+    )  # fmt: skip
+    return next(ends, None)
+
+
+@pytest.mark.parametrize("warmup", [0, 3, 15])
+def test_rounds_end_where_the_authors_end_them(warmup: int) -> None:
+    random = Random(warmup)
+    ends = []
+    for _ in range(20_000):
+        high = random.choice([0.09, 0.15, 0.3])  # few, some and many distances above epsilon
+        distances = [random.uniform(0, high) for _ in range(random.randrange(30))]
+        quiet = [random.uniform(0, 0.085) for _ in range(random.randrange(15))]
+        ends.append(end_of_the_authors(distances + quiet, 0.08, 5, warmup))
+        assert end_of_ours(distances + quiet, STOP, warmup) == ends[-1], distances + quiet
+    assert 2_000 < ends.count(None) < 18_000 and len(set(ends)) > 20  # both ways, at many epochs
+
+
+def test_a_distance_in_warm_up_arms_and_is_not_counted() -> None:
+    """The example of the fault: armed by the second distance, which lies in warm-up."""
+    distances = [0.065, 0.124, 0.029, 0.027, 0.03, 0.02, 0.03, 0.02, 0.02]
+    assert end_of_the_authors(distances, 0.08, 5, 3) == end_of_ours(distances, STOP, 3) == 8
+    assert end_of_ours(distances, STOP, 0) == 7
 
 
 def test_the_earliest_stop_and_arming_that_never_happens() -> None:
@@ -174,7 +206,7 @@ def watched(stop: prac.Stop | None, earliest: int = 0, **recipe: Any) -> tuple[R
     net, data = tiny()
     mask = ones(net.model, prunable(net.model, "hidden"))
     watch = prac.MaskWatch(mask, 0.2, stop, earliest)
-    settled = Recipe(batch=8, length="12ep", lr=1e-6, **recipe)
+    settled = Recipe(**{"batch": 8, "length": "12ep", "lr": 1e-6, **recipe})
     history = train(net, data.train, data, settled, seed=(0,), mask=mask, observers=[watch])
     return Run(net, settled, 5, 60, history=history), watch
 
@@ -185,10 +217,20 @@ def test_a_round_ends_when_its_mask_stands_still_but_not_before_the_floor() -> N
     assert watch.stopped and len(run.history) == 3 and len(watch.distances) == 2
     run, watch = watched(eager, earliest=33)
     assert watch.stopped and len(run.history) == 7
-    run, watch = watched(eager, warmup="4ep")
-    assert watch.stopped and len(run.history) == 6
+    run, watch = watched(eager, warmup="4ep")  # the first epochs to count are those 5 and 6
+    assert watch.stopped and len(run.history) == 7
     run, watch = watched(None)
     assert not watch.stopped and len(watch.distances) == 11 and watch.distances[-1] == 0
+
+
+def test_a_round_armed_in_warm_up_ends_a_window_after_it() -> None:
+    """The net moves in warm-up alone: its rate is practically zero from there on."""
+    still = {"warmup": "3ep", "milestones": ("3ep",), "decay": 1e-12}
+    run, watch = watched(prac.Stop(epsilon=1e-6, window=2), lr=0.5, **still)
+    assert min(watch.distances[:2]) > 0 == max(watch.distances[2:])
+    assert watch.stopped and len(run.history) == 6  # epochs 4 and 5, counted from 0
+    run, watch = watched(prac.Stop(epsilon=0.5, window=2), lr=0.5, **still)
+    assert not watch.stopped and len(run.history) == 12
 
 
 # Schedules

@@ -105,18 +105,19 @@ def mask_distance(a: Mask, b: Mask, alive: int) -> float:
 
 
 def is_armed(distances: Sequence[float], stop: Stop) -> bool:
-    """Whether a distance has exceeded epsilon, or enough of them have been seen."""
+    """Whether a distance has exceeded epsilon, in warm-up too, or enough of them have been seen."""
     waited = stop.arm_after is not None and len(distances) - stop.window >= stop.arm_after
     return waited or any(distance > stop.epsilon for distance in distances)
 
 
-def is_settled(distances: Sequence[float], stop: Stop) -> bool:
+def is_settled(distances: Sequence[float], stop: Stop, warmup: int = 0) -> bool:
     """Whether a round with these mask distances, one an epoch, may end: armed and all quiet.
 
-    The paper's queue of five that starts full of ones and is filled once armed: at the earliest,
-    the mask settles after 1 + 1 + window epochs.
+    The authors' queue of `window` that starts full of ones. Any distance may arm it; it is filled
+    once armed, with what comes after the first `warmup` distances. At the earliest, the mask
+    settles after 1 + 1 + window epochs.
     """
-    recent = distances[-stop.window :]
+    recent = distances[warmup:][-stop.window :]
     quiet = len(recent) == stop.window and max(recent) < stop.epsilon
     return quiet and is_armed(distances, stop)
 
@@ -125,14 +126,15 @@ class MaskWatch(Observer):
     """Prunes on paper after each epoch, records the mask distance, and may end the round.
 
     `stop` None only records. A round never ends before `earliest` iterations (the rewind point,
-    the floor on a round), nor does warm-up count.
+    the floor on a round). Distances of epochs that begin within warm-up, or as it ends, may arm
+    the stop and are not counted as quiet.
     """
 
     def __init__(self, mask: Mask, rate: float, stop: Stop | None, earliest: int = 0) -> None:
         self.mask, self.rate, self.stop, self.earliest = mask, rate, stop, earliest
         self.distances: list[float] = []
         self.stopped = False
-        self._counted = 0
+        self._warmup = 0
         self._before: Mask | None = None
 
     def after_epoch(self, run: Run) -> bool:
@@ -142,12 +144,12 @@ class MaskWatch(Observer):
         if self._before is not None:
             self.distances.append(mask_distance(self._before, now, self.mask.alive))
             warmup = run.recipe.warmup.iterations(run.per_epoch, run.total)
-            self._counted += run.iteration > warmup
+            # Epochs are counted from 0: the authors count those with a number above the warm-up's.
+            self._warmup += run.history[-1].epoch * run.per_epoch <= warmup
         self._before = now
         if self.stop is None or run.iteration < self.earliest:
             return False
-        counted = self.distances[len(self.distances) - self._counted :]
-        self.stopped = is_settled(counted, self.stop)
+        self.stopped = is_settled(self.distances, self.stop, self._warmup)
         return self.stopped
 
 
