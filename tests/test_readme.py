@@ -142,7 +142,6 @@ INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "make report": reports,
     "make bench": measures,
     "make study STUDY=cifar10": with_another_study,
-    "make study STUDY=cifar10_cpu": with_another_study,
     "make study STUDY=cifar100": with_another_study,
     "make study STUDY=paper": with_another_study,
 }
