@@ -1,7 +1,10 @@
 """Hand-built targets, planting, audit and fitted scales: the dossier's checks U1 to U3 and U8."""
 
+from itertools import pairwise
 from math import inf
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import Message, equal
@@ -147,6 +150,58 @@ def test_planting_is_exact_positive_and_leaves_the_rest_alone(
     assert [len(set(places.tolist())) for places in found.places] == list(
         stacked.widths(found.target)
     )
+
+
+RELEASED = dict(np.load(Path(__file__).with_name("released_planting.npz")))
+"""Recorded by running the released planting (RelationalML/PlantNSeek, `plant_target` of
+plant_lottery_tickets/plant.py as of 5d1cacd, on the targets of tickets.py beside it; nothing but
+the README changed up to da69ccf) on hosts that numpy's RandomState drew as `init_He_scaled` does,
+rounded to float16 to keep the file small.
+
+task-depth/target: the released target. task-depth-seed/host: the host. variant-depth-seed/at and
+/planted: where the planted host differs from the host, and its values there; /factors: its output
+factors. The variant helix_clean is Helix without the round-off (1e-15) that the released target
+counts as weights. A net is flat: weights and biases layer by layer, weights (inputs, outputs).
+"""
+GOLDEN = [name.removesuffix("/planted") for name in RELEASED if name.endswith("/planted")]
+
+
+def recorded(values: np.ndarray, shape: list[int]) -> State:
+    """The net of this shape whose flat numbers these are."""
+    flat, pairs = torch.from_numpy(values.astype(np.float64)), []
+    for inputs, outputs in pairwise(shape):
+        weight, bias, flat = flat.tensor_split([inputs * outputs, (inputs + 1) * outputs])
+        pairs.append((weight.view(inputs, outputs), bias))
+    return stacked.network(pairs)
+
+
+def flat(net: State) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in net.values()])
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_mode_authors_plants_number_for_number_what_the_released_code_plants(name: str) -> None:
+    variant, depth, seed = name.split("-")
+    task = variant.removesuffix("_clean")
+    ours = planting.target(task, int(depth))
+    target = ours
+    if task == variant:
+        target = recorded(RELEASED[f"{task}-{depth}/target"], list(stacked.widths(ours)))
+        assert torch.allclose(flat(target), flat(ours), rtol=0, atol=1e-12)
+    width = {"relu": 10, "circle": 24, "helix": 33}[task]
+    numbers = RELEASED[f"{task}-{depth}-{seed}/host"].astype(np.float64)
+    host = recorded(numbers, shape_of(task, int(depth), width))
+    found = planting.plant(target, host, "authors", seeded())
+    numbers[RELEASED[f"{name}/at"]] = RELEASED[f"{name}/planted"]
+    assert torch.allclose(flat(found.weights), torch.from_numpy(numbers), rtol=1e-9, atol=0)
+    factors = torch.from_numpy(RELEASED[f"{name}/factors"])
+    assert torch.allclose(found.factors, factors, rtol=1e-9, atol=0)
+
+
+def test_the_recorded_plantings_are_all_there() -> None:
+    counts = {task: sum(name.startswith(f"{task}-") for name in GOLDEN) for task in planting.TASKS}
+    assert counts == {"relu": 10, "circle": 8, "helix": 8}
+    assert sum(name.startswith("helix_clean-") for name in GOLDEN) == 8
 
 
 def test_planting_depends_on_its_generator_only() -> None:

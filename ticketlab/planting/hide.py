@@ -66,8 +66,9 @@ class Planted:
         return forward(self.ticket(), x) / self.factors
 
 
-Match = Callable[[Tensor, Tensor, set[int]], tuple[int, float]]
-"""Wanted entries (bias first, s + 1), each neuron's own (s + 1, n), used ones -> place, factor."""
+Match = Callable[[Tensor, Tensor, Tensor, set[int]], tuple[int, float]]
+"""Wanted entries (bias first, s + 1), what each neuron has there (s + 1, n), each neuron's weight
+from the layer's first source (n,), used ones -> place, factor."""
 
 
 def plant(target: State, host: State, mode: Mode, random: torch.Generator) -> Planted:
@@ -129,13 +130,17 @@ def _wanted(layer: Layer, neuron: int, sources: Tensor, scale: Tensor) -> tuple[
 def _hidden_layer(
     wanted: Layer, own: Layer, sources: Tensor, scale: Tensor, match: Match, hide_zeros: bool
 ) -> _Placed:
-    """Plant every neuron of a layer, each at its own place with its own factor."""
+    """Plant every neuron of a layer, each at its own place with its own factor.
+
+    A neuron is matched against the layer as it is then, the neurons before it planted already.
+    """
     weight, bias = own[0].clone(), own[1].clone()
     used: set[int] = set()
     places, factors = [], []
     for neuron in range(wanted[0].shape[1]):
         entries, rows = _wanted(wanted, neuron, sources, scale)
-        place, factor = match(entries, torch.cat([own[1][None], own[0][rows]]), used)
+        have = torch.cat([bias[None], weight[rows]])
+        place, factor = match(entries, have, weight[sources[0]], used)
         used.add(place)
         weight[rows, place] = factor * entries[1:]
         if entries[0] != 0 or not hide_zeros:
@@ -192,14 +197,14 @@ def match_cosine(random: torch.Generator) -> Match:
     """
     by_norm = _match_norm(random)
 
-    def match(entries: Tensor, own: Tensor, used: set[int]) -> tuple[int, float]:
+    def match(entries: Tensor, own: Tensor, first: Tensor, used: set[int]) -> tuple[int, float]:
         asked = entries != 0
         wanted, own = entries[asked], own[asked]
         cosine = (wanted @ own) / (wanted.norm() * own.norm(dim=0))
         cosine[list(used)] = -2.0
         best = float(cosine.max())
         if best <= 0:
-            return by_norm(wanted, own, used)
+            return by_norm(wanted, own, first, used)
         place = _one_of((cosine >= best - 1e-12).nonzero().flatten(), random)
         if best < POOR_MATCH:
             return place, float(own[:, place].norm() / wanted.norm())
@@ -211,7 +216,7 @@ def match_cosine(random: torch.Generator) -> Match:
 def _match_norm(random: torch.Generator) -> Match:
     """Any unused neuron, with the norm of what is replaced: the least visible of the three."""
 
-    def match(entries: Tensor, own: Tensor, used: set[int]) -> tuple[int, float]:
+    def match(entries: Tensor, own: Tensor, first: Tensor, used: set[int]) -> tuple[int, float]:
         asked = entries != 0
         free = torch.tensor([n for n in range(own.shape[1]) if n not in used])
         place = _one_of(free, random)
@@ -223,12 +228,14 @@ def _match_norm(random: torch.Generator) -> Match:
 def _match_l1(_: torch.Generator) -> Match:
     """As released: least L1 distance to the projection among neurons with all signs equal.
 
-    The bias always takes part. Without a candidate (certain for many inputs) neuron i takes the
-    next place with the ratio of one arbitrary weight, hence the wild scales. Place 0 counts as
-    used while there is another.
+    The bias always takes part, and so do neurons that are planted already. Without a match (certain
+    for many inputs) neuron i goes to place i; if that place, or the match, is used, to the lowest
+    free one. Place 0 counts as used while there is another. Wherever no match is followed, the
+    factor is |weight from the layer's first source / first weight wanted|, a ratio of two numbers
+    that need not have to do with each other, hence the wild scales.
     """
 
-    def match(entries: Tensor, own: Tensor, used: set[int]) -> tuple[int, float]:
+    def match(entries: Tensor, own: Tensor, first: Tensor, used: set[int]) -> tuple[int, float]:
         factors = (entries @ own) / entries.square().sum()
         signed = entries.sign()[:, None] == own.sign()
         fits = (signed | (entries == 0)[:, None]).all(0) & (factors > 0)
@@ -240,7 +247,7 @@ def _match_l1(_: torch.Generator) -> Match:
                 return place, float(factors[place])
         if place in used | {0}:
             place = next((n for n in range(1, count) if n not in used), 0)
-        return place, float((own[1, place] / entries[1]).abs())
+        return place, float((first[place] / entries[1]).abs())
 
     return match
 
