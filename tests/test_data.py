@@ -556,16 +556,145 @@ def test_uneven_sizes_are_as_equal_as_they_can_be(toy: Callable[..., DataSet]) -
     ]
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=6), st.data())
-def test_shares_sum_up_and_differ_only_where_a_class_runs_out(
-    available: list[int], draw: st.DataObject
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(0, 2), st.data())
+def test_shares_sum_up_keep_to_their_limits_and_to_the_proportion(
+    counts: list[int], least: int, draw: st.DataObject
 ) -> None:
-    n = draw.draw(st.integers(0, sum(available)))
-    shares = room._shares(available, n)
+    most = [draw.draw(st.integers(min(least, count), count)) for count in counts]
+    lowest = [min(least, top) for top in most]
+    n = draw.draw(st.integers(sum(lowest), sum(most)))
+    shares = room._shares(counts, n, least, most)
     assert sum(shares) == n
-    assert all(0 <= share <= most for share, most in zip(shares, available, strict=True))
-    unfilled = [s for s, most in zip(shares, available, strict=True) if s < most]
-    assert not unfilled or max(shares) <= min(unfilled) + 1
+    limits = list(zip(lowest, shares, most, strict=True))
+    assert all(low <= share <= top for low, share, top in limits)
+    free = [c for c, (low, share, top) in enumerate(limits) if low < share < top]
+    for a in free:  # one image more of a or less of b would be farther from the proportion
+        assert all((shares[a] - 0.5) / counts[a] <= (shares[b] + 0.5) / counts[b] for b in free)
+    if n < sum(most):
+        more = room._shares(counts, n + 1, least, most)
+        assert all(m >= s for m, s in zip(more, shares, strict=True))  # larger sets hold smaller
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 3), st.data())
+def test_equal_classes_get_equal_shares_the_first_ones_what_is_left(
+    classes: int, each: int, short: int, draw: st.DataObject
+) -> None:
+    most = [each - (c < short) for c in range(classes)]
+    n = draw.draw(st.integers(0, sum(most)))
+    shares = room._shares([each] * classes, n, most=most)
+    unfilled = [share for share, top in zip(shares, most, strict=True) if share < top]
+    assert sum(shares) == n and (not unfilled or max(shares) <= min(unfilled) + 1)
+    assert unfilled == sorted(unfilled, reverse=True)
+
+
+# Digests of the indices of balanced sets: they decide every published number.
+BALANCED = {"fashion_mnist_22k": (12000, 10000, 10), "mnist_5k": (4000, 1000, 10),
+            "cifar10": (50000, 10000, 10), "cifar100": (50000, 10000, 100),
+            "tiny_imagenet": (100000, 10000, 200)}  # fmt: skip
+GOLDEN = [
+    ("cifar10", 5000, 1000, 5000, 0, "ce299c1163d73d3e"),
+    ("cifar10", None, 0, None, 0, "a0087ab79e53f3b0"),
+    ("cifar10", None, 5000, None, 0, "a366a58591a4bf64"),
+    ("cifar100", None, 5000, None, 0, "6468ebbcc4b66e9d"),
+    ("fashion_mnist_22k", 11000, 1000, 5000, 0, "ebf5f19b4f4e4ad6"),
+    ("fashion_mnist_22k", 3000, 1000, 5000, 0, "32a1f3da4f1de562"),
+    ("fashion_mnist_22k", 5000, 1000, 5000, 0, "318bfc9e4dddca19"),
+    ("fashion_mnist_22k", 5500, 1000, 5000, 0, "998772858f7e5aff"),
+    ("mnist_5k", 2000, 500, None, 0, "54562a3229f09a87"),
+    ("tiny_imagenet", None, 10000, None, 0, "74415019710b642d"),
+    ("cifar10", 4997, 1003, 777, 3, "0f2ecf7607055899"),
+    ("cifar10", None, 5003, None, 1, "7e23469f7074b125"),
+    ("cifar10", 44997, 5003, 10, 1, "cf085099067cfc79"),
+    ("mnist_5k", 3333, 667, 7, 0, "10ad743099770eb0"),
+    ("cifar100", 150, 37, 11, 2, "bbd2b7bf76e876ce"),
+]
+
+
+@pytest.mark.parametrize(("name", "train", "validation", "test", "seed", "digest"), GOLDEN)
+def test_draws_from_balanced_sets_are_what_they_were(
+    name: str, train: int | None, validation: int, test: int | None, seed: int, digest: str
+) -> None:
+    """Labels in a random order, sizes of the shipped studies and odd ones."""
+    *sizes, classes = BALANCED[name]
+    y_train, y_test = (
+        torch.from_numpy(np.random.RandomState(1).permutation(np.arange(n) % classes))
+        for n in sizes
+    )
+    spec = DataSpec(name=name, train=train, validation=validation, test=test, split_seed=seed)
+    assert digest_of(room._split(y_train, y_test, spec)) == digest
+
+
+def digest_of(parts: tuple[torch.Tensor, ...]) -> str:
+    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
+
+
+def test_the_draws_of_the_desk_study_are_what_they_were() -> None:
+    """From the embedded images themselves."""
+    golden = {
+        ("fashion_mnist_22k", 5000, 1000, 5000): "a197ba230b23e8b6",
+        ("fashion_mnist_22k", 5500, 1000, 5000): "cfaf7eb5fac320a3",
+        ("fashion_mnist_22k", 11000, 1000, 5000): "8d377a338b754f01",
+        ("mnist_5k", 2000, 500, None): "ea2aa394ce1e4ea0",
+    }
+    found = {}
+    for name, train, validation, test in golden:
+        raw = sources.read(name)
+        labels = torch.from_numpy(raw.y_train), torch.from_numpy(raw.y_test)
+        spec = DataSpec(name=name, train=train, validation=validation, test=test)
+        found[name, train, validation, test] = digest_of(room._split(*labels, spec))
+    assert found == golden
+
+
+# --- sets whose classes are not equally large
+
+LONG_TAIL = [500, 300, 180, 108, 65, 39, 23, 14, 8, 5]
+
+
+@pytest.fixture
+def tail(folders: SimpleNamespace) -> Callable[..., DataSet]:
+    """Load a set of 1,242 images in ten classes of 500 to 5; each class has 4 test images."""
+    y = np.random.RandomState(0).permutation(np.repeat(np.arange(10), LONG_TAIL))
+    x = np.random.RandomState(1).randint(0, 256, (len(y), 8, 8)).astype(np.uint8)
+    save(folders.raw, "tail", x_train=x, y_train=y, x_test=x[:40], y_test=np.arange(40) % 10)
+    return lambda **settings: load(DataSpec(**{"name": "tail", "validation": 300} | settings))
+
+
+def per_class(images: Images) -> list[int]:
+    return torch.bincount(images.y, minlength=10).tolist()
+
+
+def test_a_long_tail_keeps_its_classes_and_their_proportion(tail: Callable[..., DataSet]) -> None:
+    data = tail()
+    assert per_class(data.validation) == [121, 73, 43, 26, 16, 9, 6, 3, 2, 1]
+    assert per_class(data.train) == [379, 227, 137, 82, 49, 30, 17, 11, 6, 4]
+    few = tail(train=100)
+    assert per_class(few.train) == [40, 24, 14, 9, 5, 3, 2, 1, 1, 1]
+    assert set(few.train_index.tolist()) < set(tail(train=101).train_index.tolist())
+    assert torch.equal(few.validation_index, data.validation_index)
+
+
+@pytest.mark.parametrize(
+    ("settings", "least"),
+    [({"validation": 1232}, 1), ({"validation": 1200}, 1), ({"validation": 0, "train": 10}, 1)],
+)
+def test_no_draw_takes_the_last_training_image_of_a_class(
+    settings: dict[str, int], least: int, tail: Callable[..., DataSet]
+) -> None:
+    assert min(per_class(tail(**settings).train)) == least
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.data())
+def test_training_has_every_class_whatever_is_asked_for(
+    sizes: list[int], draw: st.DataObject
+) -> None:
+    y = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    validation = draw.draw(st.integers(0, len(y) - len(sizes)))
+    train = draw.draw(st.none() | st.integers(len(sizes), len(y) - validation))
+    spec = DataSpec(name="any", validation=validation, train=train, test=1)
+    index, held_out, _ = room._split(y, y, spec)
+    assert len(y[index].unique()) == len(sizes) and len(held_out) == validation
+    assert len(index) == (len(y) - validation if train is None else train)
+    assert not set(index.tolist()) & set(held_out.tolist())
 
 
 @pytest.mark.parametrize(
@@ -575,7 +704,14 @@ def test_shares_sum_up_and_differ_only_where_a_class_runs_out(
             {"train": 31},
             "data.train: 31 > 30 allowed: toy has 36 training images, 6 to validate on",
         ),
-        ({"validation": 36}, "data.validation: 36 > 35 allowed: toy has 36 training images"),
+        (
+            {"validation": 34},
+            "data.validation: 34 > 33 allowed: toy has 36 training images, one of each class to",
+        ),
+        (
+            {"train": 2},
+            "data.train: 2 < 3 allowed: toy has 3 classes, one image of each to train on",
+        ),
         ({"test": 13}, "data.test: 13 > 12 allowed: toy has 12 test images"),
         ({"pool": 4}, "data.pool: 4 does not divide the images' 6 x 6"),
         ({"mean": [0.5] * 3}, "data.mean: 3 values for 1 channel(s)"),

@@ -48,8 +48,10 @@ class Augment(Spec):
 class DataSpec(Spec):
     """Which images: a data set's name, its three splits, augmentation and normalisation.
 
-    Train and validation are disjoint class-balanced draws from the official training set. Their
-    indices depend on the data set, the sizes and `split_seed` alone, never on a run's seed.
+    Train and validation are disjoint draws from the official training set, each class in proportion
+    to its size: equally many of each where the set is balanced. Training keeps an image of every
+    class. The indices depend on the data set, the sizes and `split_seed` alone, never on a run's
+    seed.
     """
 
     name: str
@@ -151,14 +153,19 @@ def load(spec: DataSpec, device: str | torch.device = "cpu", root: Path | None =
 
 def _split(y_train: Tensor, y_test: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor, Tensor]:
     """Train, validation and test indices. Validation is drawn first: it stays as train grows."""
-    _check_sizes(len(y_train), len(y_test), spec)
+    counts = torch.bincount(y_train).tolist()
+    _check_sizes(counts, len(y_test), spec)
     order = _shuffled(len(y_train), spec.split_seed)
-    validation, rest = _balanced(order, y_train, spec.validation)
-    train = rest if spec.train is None else _balanced(rest, y_train, spec.train)[0]
+    shares = _shares(counts, spec.validation, most=[count - 1 for count in counts])
+    validation, train = _drawn(order, y_train, shares)
+    if spec.train is not None:
+        left = [count - share for count, share in zip(counts, shares, strict=True)]
+        train, _ = _drawn(train, y_train, _shares(counts, spec.train, least=1, most=left))
     if spec.test is None:
         return train, validation, torch.arange(len(y_test))
     order = _shuffled(len(y_test), spec.split_seed)
-    return train, validation, _balanced(order, y_test, spec.test)[0]
+    shares = _shares(torch.bincount(y_test).tolist(), spec.test)
+    return train, validation, _drawn(order, y_test, shares)[0]
 
 
 def _shuffled(n: int, seed: int) -> Tensor:
@@ -166,36 +173,48 @@ def _shuffled(n: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(seed).permutation(n).astype(np.int64))
 
 
-def _check_sizes(n_train: int, n_test: int, spec: DataSpec) -> None:
+def _check_sizes(counts: list[int], n_test: int, spec: DataSpec) -> None:
+    """InputError for a size that the set, or its smallest class, does not allow."""
+    n_train, classes, name = sum(counts), len(counts), spec.name
     left = n_train - spec.validation
+    has = f"{name} has {n_train} training images"
     asked = {
-        "validation": (spec.validation, n_train - 1, f"{n_train} training images, one to train on"),
-        "train": (spec.train, left, f"{n_train} training images, {spec.validation} to validate on"),
-        "test": (spec.test, n_test, f"{n_test} test images"),
+        "validation": (spec.validation, n_train - classes, f"{has}, one of each class to train on"),
+        "train": (spec.train, left, f"{has}, {spec.validation} to validate on"),
+        "test": (spec.test, n_test, f"{name} has {n_test} test images"),
     }
     for key, (value, most, why) in asked.items():
         if value is not None and value > most:
-            raise InputError(f"data.{key}: {value} > {most} allowed: {spec.name} has {why}")
+            raise InputError(f"data.{key}: {value} > {most} allowed: {why}")
+    if spec.train is not None and spec.train < classes:
+        raise InputError(
+            f"data.train: {spec.train} < {classes} allowed: {name} has {classes} classes, "
+            "one image of each to train on"
+        )
 
 
-def _balanced(order: Tensor, labels: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Split `order` into its first n entries, equally many per class, and the entries left."""
+def _drawn(order: Tensor, labels: Tensor, shares: list[int]) -> tuple[Tensor, Tensor]:
+    """Split `order` into the first `shares[c]` entries of each class c, and the entries left."""
     own = labels[order]
     take = torch.zeros(len(order), dtype=torch.bool)
-    for label, share in enumerate(_shares(torch.bincount(own).tolist(), n)):
+    for label, share in enumerate(shares):
         take[(own == label).nonzero()[:share, 0]] = True
     return order[take], order[~take]
 
 
-def _shares(available: list[int], n: int) -> list[int]:
-    """Spread n over classes as evenly as `available` allows; an odd rest goes to the first ones."""
-    shares = [0] * len(available)
-    while (left := n - sum(shares)) > 0:
-        unfilled = [c for c, most in enumerate(available) if shares[c] < most]
-        each = max(1, left // len(unfilled))
-        for c in unfilled[:left]:
-            shares[c] = min(shares[c] + each, available[c])
-    return shares
+def _shares(counts: list[int], n: int, least: int = 0, most: list[int] | None = None) -> list[int]:
+    """Spread n over classes in proportion to their `counts`: equally where those are equal.
+
+    Every class gets `least`, none more than `most` (default: all it has); an odd rest goes to the
+    first of equal classes. More images never take one from a class (Webster's method: the k-th
+    image of a class has rank (k - 1/2) / count, and the n lowest ranks are taken).
+    """
+    most = counts if most is None else most
+    labels = np.repeat(np.arange(len(counts)), most)
+    places = np.concatenate([np.arange(top) for top in most])
+    ranks = np.where(places < least, 0.0, (places + 0.5) / np.repeat(counts, most))
+    taken = labels[np.argsort(ranks, kind="stable")[:n]]
+    return np.bincount(taken, minlength=len(counts)).tolist()
 
 
 def _pooled(images: Images, factor: int) -> Images:

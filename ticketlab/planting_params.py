@@ -15,6 +15,8 @@ from ticketlab.stacked import Fit, Head
 from ticketlab.training import Fraction, Recipe, Seeds, Step, StepField
 
 Density = float | Literal["gt"]
+Noise = Annotated[float, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 Mother = Literal["planted", "unplanted", "unbiased"]
 """`unplanted` hides nothing; `unbiased` hides nothing but has output biases of exactly zero, the
 one trace of planting that edge-popup cannot get rid of where it is missing."""
@@ -30,9 +32,9 @@ class Grid(Spec):
     """A block of the experiment: everything in it is combined with everything else in it."""
 
     tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-    depths: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (5,)
-    widths: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (100,)
-    noise: Annotated[tuple[float, ...], Field(strict=False, min_length=1)] = (0.01,)
+    depths: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (5,)
+    widths: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (100,)
+    noise: Annotated[tuple[Noise, ...], Field(strict=False, min_length=1)] = (0.01,)
     mothers: Annotated[tuple[Mother, ...], Field(strict=False, min_length=1)] = ("planted",)
     densities: Annotated[tuple[Density, ...], Field(strict=False)] = ("gt", 0.01, 0.1, 0.5)
     singleshot: Annotated[tuple[Method, ...], Field(strict=False)] = ()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import cos, pi, sqrt
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ticketlab import gpu, progress
@@ -25,11 +26,11 @@ from ticketlab.training import State
 class PopupFit(Spec):
     """How scores learn: SGD with momentum, cosine from `lr` to 0 over the epochs."""
 
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch: int = 32
-    epochs: int = 10
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    batch: int = Field(default=32, ge=1)
+    epochs: int = Field(default=10, ge=1)
 
 
 @dataclass(frozen=True)

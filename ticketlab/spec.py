@@ -13,6 +13,9 @@ class InputError(ValueError):
 
 
 class Spec(BaseModel):
-    """A small immutable record of parameters; unknown keys and wrong types are refused."""
+    """A small immutable record of parameters.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    Unknown keys, wrong types, infinities and nan are refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -173,9 +174,9 @@ def loss_gradient(outputs: Tensor, y: Tensor, kind: Kind, head: Head) -> Tensor:
 class Fit(Spec):
     """How long and how fast to train: Adam at a constant rate, as in the paper (section 4)."""
 
-    lr: float = 0.001
-    batch: int = 32
-    epochs: int = 10
+    lr: float = Field(default=0.001, gt=0)
+    batch: int = Field(default=32, ge=1)
+    epochs: int = Field(default=10, ge=1)
 
 
 def batches(

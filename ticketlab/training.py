@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import ceil, cos, pi
+from math import ceil, cos, isfinite, pi
 from typing import Annotated, Any, Literal
 
 import torch
@@ -38,7 +38,8 @@ class Step:
         if isinstance(text, Step):
             return text
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ep|it|%)", text) if isinstance(text, str) else None
-        if not match or (match[2] == "it" and "." in match[1]):
+        whole = match is not None and (match[2] != "it" or "." not in match[1])
+        if match is None or not whole or not isfinite(float(match[1])):
             raise ValueError("allowed is a step such as '3ep', '500it' or '40%'")
         return cls(float(match[1]), match[2])  # type: ignore[arg-type]
 
