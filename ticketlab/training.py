@@ -149,27 +149,31 @@ class Net:
         self.model = model.to(self.device)
         named = dict(model.named_parameters())
         self.names = tuple(named)
-        self.weights = torch.cat([self._ordered(p.detach()).flatten() for p in named.values()])
+        self._shapes = tuple(p.shape for p in named.values())
+        count = sum(shape.numel() for shape in self._shapes)
+        self.weights = next(iter(named.values())).detach().new_empty(count)
         self.grads = torch.zeros_like(self.weights)
         for parameter, weight, grad in zip(
-            named.values(), self._views(self.weights, named), self._views(self.grads, named),
-            strict=True,
-        ):  # fmt: skip
+            named.values(), self._views(self.weights), self._views(self.grads), strict=True
+        ):
+            weight.copy_(parameter.detach())
             parameter.data, parameter.grad = weight, grad
         self.forward = gpu.compiled(self.model, runtime)
 
-    def _ordered(self, tensor: Tensor) -> Tensor:
-        """The tensor in storage order (OHWI for convolutions under channels_last)."""
-        if self.runtime.channels_last and tensor.dim() == 4:
-            return tensor.permute(0, 2, 3, 1)
-        return tensor
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        """A flat buffer (n,) as the parameters lie in it, each in its own shape.
 
-    def _views(self, flat: Tensor, like: dict[str, nn.Parameter]) -> list[Tensor]:
+        The only place that knows the storage order: weights, gradients and masks are written and
+        read through these views alone.
+        """
         views = []
-        parts = flat.split([p.numel() for p in like.values()])
-        for part, p in zip(parts, like.values(), strict=True):
-            view = part.view(self._ordered(p).shape)
-            views.append(view.permute(0, 3, 1, 2) if view.shape != p.shape else view)
+        parts = flat.split([shape.numel() for shape in self._shapes])
+        for part, shape in zip(parts, self._shapes, strict=True):
+            if self.runtime.channels_last and len(shape) == 4:
+                outputs, inputs, height, width = shape
+                views.append(part.view(outputs, height, width, inputs).permute(0, 3, 1, 2))
+            else:
+                views.append(part.view(shape))
         return views
 
     def state(self) -> State:
@@ -188,11 +192,11 @@ class Net:
     def flatten(self, mask: Mask) -> Tensor:
         """The mask over `weights` as float32 (n,): 0 for removed weights, 1 for all others."""
         check_fits(mask, self.model)
-        parts = [
-            (mask[name] if name in mask else torch.ones_like(p, dtype=torch.bool))
-            for name, p in self.model.named_parameters()
-        ]
-        return torch.cat([self._ordered(part.to(self.device)).flatten() for part in parts]).float()
+        keep = torch.ones_like(self.weights, dtype=torch.float32)
+        for name, view in zip(self.names, self._views(keep), strict=True):
+            if name in mask:
+                view.copy_(mask[name])
+        return keep
 
 
 # ---------------------------------------------------------------- observers
