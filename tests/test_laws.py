@@ -1,0 +1,555 @@
+"""Five laws that every study keeps, seen in what really reaches its trainings and evaluations.
+
+1. All arms of a seed see the same batches, unless `ORDERS_OF_THEIR_OWN` declares otherwise.
+2. Test images reach nothing that selects, watches or stops.
+3. The ledger of a record equals what was trained and looked at, at one price list.
+4. The sets, masks and weights that an arm claims to use are those that reach its trainings.
+5. The zeros of a trained net are those of its mask, in the model's own layout.
+
+Each paper runs once, tiny, with all its arms; `recording` says what is written down on the way.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import use_data
+from recording import Look, Place, Popping, Pruning, Tape, Training, record
+from torch import Tensor
+
+from ticketlab import colt_study, compare_study, models, planting_study, prac_study, rst_study
+from ticketlab.colt_params import ColtParams
+from ticketlab.compare_params import CompareParams
+from ticketlab.critical_sets import unpack_index
+from ticketlab.masks import Mask
+from ticketlab.planting_params import PlantParams
+from ticketlab.prac_params import PracParams
+from ticketlab.rst_arms import RstParams
+from ticketlab.spec import ROOT
+from ticketlab.training import Recipe, State, Step, learning_rate
+
+# ---------------------------------------------------------------- tiny data, tiny studies
+
+
+def images(name: str) -> dict[str, Any]:
+    """120 training, 40 validation and 60 test images of 3 x 14 x 14 pixels that are augmented."""
+    return {"name": name, "train": 120, "validation": 40, "test": 60, "pool": 2,
+            "augment": {"crop": 1, "flip": True}}  # fmt: skip
+
+
+RUNTIME = {"device": "cpu", "workers": 1, "channels_last": True}
+MLP = {"name": "mlp", "width": 16, "depth": 2}
+
+COLT: dict[str, Any] = {
+    "seeds": [0, 1],
+    "data": images("laws"),
+    "model": {"name": "conv3", "width": 4, "conv_bias": False},
+    "recipe": {"optimizer": "adam", "lr": 0.01, "batch": 50, "length": "2ep"},
+    "rate": 0.4,
+    "imp_rate": 0.3,
+    "target": 0.7,
+    "levels": [0.4, 0.7],
+    "ablations": [
+        {"split": "class", "partitions": 5, "seeds": 1},
+        {"split": "interleaved", "seeds": 1},
+        {"split": "random", "votes": 1, "seeds": 1},
+        {"split": "same", "seeds": 1},
+    ],
+    "transfer": {"data": images("others"), "levels": [0.7], "seeds": 1},
+    "runtime": RUNTIME,
+}
+LATE = {"rewind": "2it", "prune_from": "validation", "authors_metric": True, "ablations": []}
+
+PRAC: dict[str, Any] = {
+    "seeds": [0, 1],
+    "data": images("laws"),
+    "model": MLP,
+    "prunable": "hidden",
+    "recipe": {"lr": 0.1, "batch": 20, "length": "4ep", "milestones": ["2ep", "3ep"]},
+    "rewind": "1ep",
+    "rate": 0.5,
+    "rounds": 3,
+    "levels": [2, 3],
+    "stop": {"epsilon": 0.05, "window": 1},
+    "shorten": "iterations",
+    "least_iterations": 6,
+    "thresholds": [1],
+    "scores": ["el2n", "margin", "ccs", "fixed"],
+    "ablation_levels": [3],
+    "label_noise": 0.1,
+    "noise_rounds": 2,
+    "others": [
+        {
+            "name": "convnet",
+            "model": {"name": "conv3_strided", "width": 4},
+            "recipe": {"lr": 0.1, "batch": 20, "length": "2ep"},
+            "rewind": "1ep",
+            "rounds": 2,
+            "levels": [2],
+            "stop": {"epsilon": 0.05, "window": 1},
+        }
+    ],
+    "runtime": RUNTIME,
+}
+
+STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
+    "colt": (colt_study.study, lambda: ColtParams.model_validate(COLT)),
+    "colt-late": (colt_study.study, lambda: ColtParams.model_validate(COLT | LATE)),
+    "prac": (prac_study.study, lambda: PracParams.model_validate(PRAC)),
+}
+PAPERS = tuple(STUDIES)
+
+
+def make_images(root: Path, name: str, first: int, test: int) -> None:
+    """NAME.npz: 20 training and 8 test images per class of mnist_5k in three colours; `first` is
+    where a class's training images begin, `test` where its test images do."""
+    with np.load(ROOT / "data" / "mnist_5k.npz") as file:
+        whole = dict(file)
+    few = {}
+    for part, start, count in (("train", first, 20), ("test", test, 8)):
+        labels = whole[f"y_{part}"]
+        of_class = [np.flatnonzero(labels == c)[start : start + count] for c in range(10)]
+        chosen = np.sort(np.concatenate(of_class))
+        x = whole[f"x_{part}"][chosen]
+        few[f"x_{part}"] = np.stack([x, x[:, ::-1], np.roll(x, 3, 2)], 1)
+        few[f"y_{part}"] = labels[chosen]
+    root.mkdir(exist_ok=True)
+    np.savez_compressed(root / f"{name}.npz", **few)
+
+
+@pytest.fixture(scope="module")
+def tape_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tape]:
+    """The recorded run of a paper's tiny study; each runs once, when it is asked for.
+
+    With `other_test` the test images are others, and nothing else.
+    """
+
+    @cache
+    def root(test: int) -> Path:
+        folder = tmp_path_factory.mktemp("data")
+        make_images(folder, "laws", 0, test)
+        make_images(folder, "others", 20, test + 40)
+        return folder
+
+    @cache
+    def run(paper: str, other_test: bool = False) -> Tape:
+        study, params = STUDIES[paper]
+        with pytest.MonkeyPatch.context() as patch:
+            use_data(patch, root(10 if other_test else 0))
+            return record(study, params(), tmp_path_factory.mktemp(paper))
+
+    return run
+
+
+@pytest.fixture
+def tape(tape_of: Callable[..., Tape], paper: str) -> Tape:
+    """The tape of the test's paper."""
+    return tape_of(paper)
+
+
+def of(*papers: str, open_fault: tuple[str, str] = ("", "")) -> pytest.MarkDecorator:
+    """The papers that a test is about; `open_fault` is one that fails as yet, and why."""
+    late = pytest.mark.xfail(strict=True, reason=open_fault[1])
+    marks = {open_fault[0]: late}
+    return pytest.mark.parametrize(
+        "paper", [pytest.param(p, marks=[marks[p]] if p in marks else []) for p in papers]
+    )
+
+
+# ---------------------------------------------------------------- what the laws compare
+
+
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Whether two states have the same tensors, bit for bit."""
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def masked(state: State, mask: Mask | None) -> State:
+    """The state without what the mask removes."""
+    return {n: w * mask[n] if mask is not None and n in mask else w for n, w in state.items()}
+
+
+def body(state: State) -> State:
+    """All but the output layer."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+
+
+def head(state: State) -> State:
+    """The output layer."""
+    return {name: tensor for name, tensor in state.items() if name.startswith("head.")}
+
+
+def largest(state: State, within: Mask, keep: int) -> Mask:
+    """The `keep` weights of largest size among those in `within`, all layers together."""
+    size = torch.cat([(state[n].abs() * within[n]).flatten() for n in within])
+    order = torch.argsort(torch.where(within.flat(), size, -1.0), descending=True, stable=True)
+    chosen = torch.zeros(len(size), dtype=torch.bool)
+    chosen[order[:keep]] = True
+    parts = chosen.split([within[n].numel() for n in within])
+    return Mask({n: part.view(within[n].shape) for n, part in zip(within, parts, strict=True)})
+
+
+def left(alive: int, rate: float) -> int:
+    """Weights left of `alive` after a round that removes the fraction `rate` of them."""
+    return alive - round(rate * alive)
+
+
+def counts(mask: Mask) -> dict[str, int]:
+    """Weights kept in each layer."""
+    return {name: int(keep.sum()) for name, keep in mask.items()}
+
+
+def drawn_anew(a: State, b: State, mask: Mask) -> bool:
+    """Whether two starts under one mask have no kept weight in common."""
+    return all(bool((a[n] != b[n])[keep].all()) for n, keep in mask.items())
+
+
+def begins_with(one: Training, other: Training) -> bool:
+    """Whether the shorter of two trainings saw the first batches of the longer one."""
+    few = min(len(one.batches), len(other.batches))
+    return [b.digest for b in one.batches[:few]] == [b.digest for b in other.batches[:few]]
+
+
+def replays(one: Training, prefix: Training) -> bool:
+    """Whether a training passes through the end of another: start, batches and rates are its."""
+    rates = [
+        [learning_rate(t.recipe, i, *t.recipe.iterations(len(t.places)))
+         for i in range(prefix.steps)] for t in (one, prefix)
+    ]  # fmt: skip
+    long_enough = one.steps >= prefix.steps and rates[0] == rates[1]
+    return long_enough and same(one.start, prefix.start) and begins_with(one, prefix)
+
+
+# ---------------------------------------------------------------- law 1: batches
+
+
+def own_order(paper: str, training: Training) -> object:
+    """What gives a training an order of its own, beside its seed and its images: declared here."""
+    for pattern, reason in ORDERS_OF_THEIR_OWN.get(paper.partition("-")[0], {}).items():
+        if pattern in training.unit:
+            return reason(training)
+    return None
+
+
+ORDERS_OF_THEIR_OWN: dict[str, dict[str, Callable[[Training], object]]] = {
+    # A copy differs from the others by its segment, and by its order where segments are equal.
+    "colt": {"search/colt-same": lambda t: t.order[-1]},
+}
+
+
+@of(*PAPERS)
+def test_arms_of_a_seed_see_the_same_batches(tape: Tape, paper: str) -> None:
+    seen: dict[object, Training] = {}
+    for training in tape.trainings():
+        key = (training.seed, training.places, training.recipe.batch, own_order(paper, training))
+        first = seen.setdefault(key, training)
+        assert begins_with(first, training), (first.unit, training.unit, training.label)
+        assert training.batches, training.unit
+    shared = {seed: training for (seed, *_), training in seen.items()}
+    assert len({t.batches[0].digest for t in shared.values()}) == len(shared), "seeds differ"
+
+
+@of(*PAPERS)
+def test_an_epoch_is_every_image_of_the_set_once(tape: Tape) -> None:
+    for training in tape.trainings():
+        per_epoch = -(-len(training.places) // training.recipe.batch)
+        for start in range(0, training.steps - per_epoch + 1, per_epoch):
+            epoch = [p for b in training.batches[start : start + per_epoch] for p in b.places]
+            assert sorted(epoch) == sorted(training.places), training.unit
+
+
+# ---------------------------------------------------------------- law 2: test images
+
+
+SHOWS_TEST_ACCURACY = {"colt-late": ("Track",)}
+"""Observers that look at test images, and what they are for: COLT's `authors_metric`, which the
+authors report; nothing is selected by it (see the next test)."""
+
+
+@of(*PAPERS)
+def test_no_net_is_trained_selected_watched_or_stopped_on_test_images(
+    tape: Tape, paper: str
+) -> None:
+    for training in tape.trainings():
+        assert training.splits == {"train"}, training.unit
+        for look in training.looks:
+            allowed = look.by in SHOWS_TEST_ACCURACY.get(paper, ())
+            assert look.splits <= {"train", "validation"} or allowed, (training.unit, look.by)
+    for pruning in tape.of(Pruning):
+        assert {place.split for place in pruning.places} <= {"train"}, pruning.unit
+
+
+def trace(tape: Tape) -> list[object]:
+    """Everything that a study decides: what was trained how, what was looked at, its tickets."""
+    seen: list[object] = []
+    for event in tape.events:
+        if isinstance(event, Training):
+            seen.append((event.unit, event.recipe.model_dump_json(), event.order, event.steps,
+                         [b.digest for b in event.batches], event.mask, event.start, event.end,
+                         event.best))  # fmt: skip
+        elif isinstance(event, Look):
+            seen.append((event.unit, event.kind, sorted(event.splits), event.state))
+        elif isinstance(event, Pruning | Popping):
+            seen.append((event.unit, event.mask, event.weights))
+    for name, result in tape.results.items():
+        seen += [(name, key, t.mask, t.weights or {}) for key, t in result.tickets.items()]
+    return seen
+
+
+def equal(a: object, b: object) -> bool:
+    """Equality of nested traces."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return same(a, b)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@of(*PAPERS)
+def test_other_test_images_change_no_choice(
+    tape_of: Callable[..., Tape], tape: Tape, paper: str
+) -> None:
+    ours, theirs = trace(tape), trace(tape_of(paper, other_test=True))
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert equal(one, other), one[:2]  # type: ignore[index]
+
+
+@of(*PAPERS)
+def test_test_images_were_looked_at(tape: Tape) -> None:
+    looks = [look for look in tape.of(Look) if look.score is not None]
+    assert any(look.splits == {"test"} for look in looks)
+    assert all(len(set(look.places)) == 60 for look in looks if look.splits == {"test"})
+
+
+# ---------------------------------------------------------------- law 5: zeros
+
+
+@of(*PAPERS)
+def test_the_zeros_of_a_trained_net_are_those_of_its_mask(tape: Tape) -> None:
+    assert any(t.mask is not None and t.mask.sparsity > 0.5 for t in tape.trainings())
+    assert {t.unit: t.strange for t in tape.trainings() if t.strange} == {}
+
+
+# ---------------------------------------------------------------- COLT: laws 3 and 4
+
+MAIN = "colt-class-2of2"
+
+
+def variants(tape: Tape) -> dict[str, Any]:
+    """The ways to overlap by the name of their arm."""
+    return {variant.name: variant for variant in tape.params.variants}
+
+
+def colt_units(tape: Tape, *prefixes: str) -> Iterator[tuple[str, list[Training]]]:
+    """Units by name with their trainings, but for the one that leads to the rewind point."""
+    for name in tape.results:
+        if name.startswith(prefixes):
+            yield name, [t for t in tape.trainings(name) if t.steps == total(t)]
+
+
+def total(training: Training) -> int:
+    """Iterations that the recipe asks for."""
+    steps: int = training.recipe.iterations(len(training.places))[1]
+    return steps
+
+
+def colt_theta(tape: Tape, seed: int) -> State:
+    """What a seed rewinds to: the start of IMP's dense training."""
+    start: State = tape.trainings(f"search/imp/seed-{seed}")[bool(late(tape))].start
+    return start
+
+
+def late(tape: Tape) -> int:
+    """The iteration that the study rewinds to."""
+    return int(tape.params.rewind.value)
+
+
+def pruned_from(tape: Tape, training: Training) -> State:
+    """The weights that a study prunes after a training."""
+    return training.end if tape.params.prune_from == "last" else training.best
+
+
+@of("colt", "colt-late")
+def test_colt_copies_learn_their_segments_and_only_those(tape: Tape) -> None:
+    truth = {p: y for t in tape.trainings("search/imp") for p, y in zip(t.places, t.labels)}
+    for name, trainings in colt_units(tape, "search/colt"):
+        variant = variants(tape)[name.split("/")[1]]
+        copies, everything = variant.partitions, set(truth)
+        parts = [set(t.places) for t in trainings]
+        assert parts == parts[:copies] * (len(parts) // copies), name
+        if variant.split == "same":
+            assert all(part == everything for part in parts)
+            continue
+        assert set.union(*parts) == everything and sum(map(len, parts[:copies])) == len(everything)
+        if variant.split == "random":
+            assert all({truth[p] for p in part} == set(range(10)) for part in parts[:copies])
+            continue
+        width = 10 // copies
+        for copy, training in enumerate(trainings[:copies]):
+            block = list(range(copy * width, (copy + 1) * width))
+            if variant.split == "interleaved":
+                block = list(range(copy, 10, copies))
+            pairs = zip(training.places, training.labels, strict=True)
+            assert all(block.index(truth[p]) == label for p, label in pairs), name
+            assert training.start["head.weight"].shape[0] == width
+
+
+@of("colt", "colt-late")
+def test_colt_rounds_keep_what_enough_copies_kept_and_rewind_to_theta(tape: Tape) -> None:
+    for name, trainings in colt_units(tape, "search/colt"):
+        variant, rate = variants(tape)[name.split("/")[1]], tape.params.rate
+        theta, mask = trainings[0].start, trainings[0].mask
+        assert mask is not None and mask.density == 1
+        assert same(body(theta), body(colt_theta(tape, trainings[0].seed)))
+        found = tape.results[name]
+        rounds = len(found.record["rounds"])
+        assert len(trainings) == rounds * variant.partitions
+        for index in range(rounds):
+            turn = trainings[index * variant.partitions : (index + 1) * variant.partitions]
+            assert all(t.mask == mask and same(t.start, masked(theta, mask)) for t in turn), name
+            keep = left(mask.alive, rate)
+            own = [largest(pruned_from(tape, t), mask, keep) for t in turn]
+            votes = {n: torch.stack([m[n] for m in own]).sum(0) for n in mask}
+            mask = Mask({n: count >= variant.needed for n, count in votes.items()})
+            assert found.tickets[f"round-{index + 1:02d}"].mask == mask, name
+
+
+@of("colt", "colt-late")
+def test_colt_selects_copies_on_held_out_images_of_their_own_classes(tape: Tape) -> None:
+    for name, trainings in colt_units(tape, "search/colt-class"):
+        for training in trainings:
+            if tape.params.prune_from == "last":
+                assert not training.looks, name
+                continue
+            held_out = {look.places for look in training.looks}
+            (chosen,) = held_out
+            assert {place.split for place in chosen} == {"validation"}
+            assert 0 < len(chosen) < 40 and max(training.looks[0].labels) < 10 // 2
+
+
+@of("colt", "colt-late")
+def test_imp_prunes_the_smallest_of_what_it_trained_and_rewinds_to_theta(tape: Tape) -> None:
+    for name, trainings in colt_units(tape, "search/imp"):
+        seed, found = trainings[0].seed, tape.results[name]
+        theta, mask = colt_theta(tape, seed), trainings[0].mask
+        paces = [t["alive"] for t in tape.results[f"search/{MAIN}/seed-{seed}"].record["rounds"]]
+        for index, training in enumerate(trainings):
+            assert training.mask == mask == found.tickets[f"round-{index:02d}"].mask, name
+            assert mask is not None and same(training.start, masked(theta, mask)), name
+            if index < len(trainings) - 1:
+                keep = left(mask.alive, tape.params.imp_rate)
+                keep = paces[index] if "imp-matched" in name else keep
+                mask = largest(pruned_from(tape, training), mask, keep)
+        if "imp-matched" in name:
+            assert [t.mask.alive for t in trainings[1:] if t.mask] == paces
+
+
+@of("colt-late")
+def test_theta_is_the_state_after_the_first_steps_on_all_images(tape: Tape) -> None:
+    for name in tape.results:
+        if name.startswith("transfer"):
+            continue
+        early, *others = tape.trainings(name)
+        assert early.steps == late(tape) and early.mask is None, name
+        assert set(early.places) == set(tape.trainings("search/imp")[0].places)
+        for training in others:
+            wanted = masked(early.end, training.mask)
+            own_head = training.start["head.weight"].shape != wanted["head.weight"].shape
+            part = body if own_head else dict
+            assert same(part(training.start), part(wanted)), name
+
+
+@of(
+    "colt",
+    "colt-late",
+    open_fault=(
+        "colt-late",
+        "re-initialised tickets are rewound to later weights of the first draw",
+    ),
+)
+def test_colt_tickets_are_retrained_from_theta_and_controls_are_what_they_say(tape: Tape) -> None:
+    for name, trainings in colt_units(tape, "score/"):
+        arm, seed = name.split("/")[1], trainings[0].seed
+        theta = colt_theta(tape, seed)
+        source = MAIN if arm in ("shuffled", "reinit") else arm
+        search = tape.results[f"search/{source}/seed-{seed}"]
+        for training, row in zip(trainings, tape.results[name].record["rounds"], strict=True):
+            ticket, mask = search.tickets[f"round-{row['round']:02d}"].mask, training.mask
+            assert mask is not None
+            assert set(training.places) == set(tape.trainings("search/imp")[0].places)
+            if arm == "shuffled":
+                assert counts(mask) == counts(ticket) and mask != ticket, name
+            else:
+                assert mask == ticket, name
+            if arm == "reinit":
+                assert drawn_anew(training.start, theta, mask), name
+            else:
+                assert same(training.start, masked(theta, mask)), name
+
+
+@of(
+    "colt",
+    "colt-late",
+    open_fault=(
+        "colt-late",
+        "transferred tickets carry the first weights, not those they are rewound to",
+    ),
+)
+def test_transfer_carries_the_mask_and_its_weights_or_the_mask_alone(tape: Tape) -> None:
+    heads = []
+    for name, trainings in colt_units(tape, "transfer/"):
+        arm, seed = name.split("/")[1], trainings[0].seed
+        theta = colt_theta(tape, seed)
+        for training, row in zip(trainings, tape.results[name].record["rounds"], strict=True):
+            mask = training.mask
+            assert mask is not None and {place.data for place in training.places} == {"others"}
+            heads.append(head(training.start))
+            source = {"imp": "imp", "dense": "imp"}.get(arm.partition("-")[0], MAIN)
+            found = tape.results[f"search/{source}/seed-{seed}"]
+            ticket = found.tickets[f"round-{row['round']:02d}"].mask
+            if arm.startswith("shuffled"):
+                assert counts(mask) == counts(ticket) and mask != ticket, name
+            else:
+                assert mask == ticket, name
+            if arm.endswith("-mask"):
+                assert drawn_anew(training.start, theta, mask), name
+            else:
+                assert same(body(training.start), body(masked(theta, mask))), name
+    assert len(heads) == 7 and all(same(heads[0], each) for each in heads)
+    assert not same(heads[0], head(colt_theta(tape, 0)))
+
+
+@of("colt", "colt-late", open_fault=("colt-late", "steps up to the rewind point are in no ledger"))
+def test_colt_records_the_images_that_its_searches_trained(tape: Tape) -> None:
+    for name in tape.results:
+        if not name.startswith("search/"):
+            continue
+        arm, trainings = name.split("/")[1], tape.trainings(name)
+        first = int(late(tape) > 0)
+        per_round = variants(tape)[arm].partitions if arm in variants(tape) else 1
+        for row in tape.results[name].record["rounds"]:
+            spent = trainings[: first + row["round"] * per_round]
+            assert row["passes"] == sum(t.images for t in spent), (name, row["round"])
+
+
+@of("colt", "colt-late")
+def test_colt_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
+    for name, trainings in colt_units(tape, "search/imp", "score/", "transfer/"):
+        looks = iter(tape.of(Look, name))
+        for training, row in zip(trainings, tape.results[name].record["rounds"], strict=True):
+            last = next(looks)
+            assert last.score is not None and same(last.state, training.end)
+            assert row["test_accuracy"] == 100 * last.score.accuracy
+            selected = last if same(training.best, training.end) else next(looks)
+            assert selected.score is not None and same(selected.state, training.best)
+            assert row["selected_accuracy"] == 100 * selected.score.accuracy
+            if tape.params.authors_metric:
+                tracked = [x.score for x in training.looks if x.by == "Track"]
+                best = max(score.accuracy for score in tracked if score is not None)
+                assert row["best_test_accuracy"] == 100 * best
+        assert next(looks, None) is None, name
