@@ -16,11 +16,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import torch
 from torch import Tensor
 
 from ticketlab import (
-    data, engine, lanes, net_popup, planting, popup, progress, results, saliency, stacked, training,
+    data,
+    engine,
+    lanes,
+    net_popup,
+    planting,
+    popup,
+    progress,
+    results,
+    saliency,
+    stacked,
+    training,
 )  # fmt: skip
 from ticketlab.data import DataSet, Images
 from ticketlab.masks import Mask
