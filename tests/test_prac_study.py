@@ -12,7 +12,17 @@ import pytest
 import torch
 from conftest import TINY, Message, equal, shared_folder, use_data
 
-from ticketlab import critical_sets, prac, prac_arms, prac_figures, prac_report, prac_study
+from ticketlab import (
+    critical_sets,
+    fleet,
+    imp,
+    prac,
+    prac_arms,
+    prac_figures,
+    prac_report,
+    prac_study,
+    training,
+)
 from ticketlab.claims import as_metric, judge, load_claims
 from ticketlab.data import DataSpec, load
 from ticketlab.masks import after_pruning, jaccard
@@ -20,6 +30,7 @@ from ticketlab.params import load_study, read_yaml, validate
 from ticketlab.prac_params import LADDERS, PracParams, plans
 from ticketlab.results import Result, write_table
 from ticketlab.spec import ROOT
+from ticketlab.training import Observer, Run
 
 Results = dict[str, Result]
 IMAGES = 200
@@ -311,6 +322,76 @@ def test_the_rewind_point_is_the_dense_run_after_an_epoch(tiny_root: Path, done:
 
 
 # Ledger, tables, metrics, figures
+
+
+@pytest.fixture(scope="module")
+def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A study of one seed: what the loop did in each unit, and what the units' records say."""
+    one = params(seeds=[0], thresholds=[], noise_rounds=1)
+    done: dict[str, dict[str, int]] = {}
+    now = dict.fromkeys(("iterations", "train_images", "looked_at"), 0)
+
+    class Count(Observer):
+        def before_step(self, run: Run) -> None:
+            now["iterations"] += 1
+            now["train_images"] += len(run.index)
+
+    def train(*arguments: Any, observers: Any = (), **more: Any) -> Any:
+        return training.train(*arguments, observers=[*observers, Count()], **more)
+
+    look = training.predict
+
+    def predict(net: Any, images: Any, batches: Any) -> Any:
+        now["looked_at"] += len(images)
+        return look(net, images, batches)
+
+    perform = fleet._perform
+
+    def counted(unit: fleet.Unit, *more: Any) -> None:
+        now.update(dict.fromkeys(now, 0))
+        perform(unit, *more)
+        done[unit.name] = dict(now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_data(patch, tiny_folder)
+        for module in (prac_arms, imp):
+            patch.setattr(module, "train", train)
+        for module in (prac_arms, training):
+            patch.setattr(module, "predict", predict)
+        patch.setattr(fleet, "_perform", counted)
+        results = prac_study.study(one, tmp_path_factory.mktemp("counted"))
+        yield one, done, results
+
+
+def test_the_ledger_is_what_was_trained_and_looked_at(counted: Any) -> None:
+    """Steps, images in them, and images only looked at, for every unit of the study."""
+    _, done, results = counted
+    assert done.keys() == results.keys() and len(done) > 30
+    for name, result in results.items():
+        record, rounds = result.record, result.record["rounds"]
+        told = {
+            "iterations": sum(r["iterations"] for r in rounds) + record.get("rewind_iterations", 0),
+            "train_images": sum(r["train_images"] for r in rounds) + record.get("rewind_images", 0),
+            "looked_at": sum(r["forward_images"] + r["test_images"] for r in rounds),
+        }
+        assert told == done[name], name
+
+
+def test_only_arms_that_do_not_pass_the_rewind_point_pay_for_it(counted: Any) -> None:
+    """A carried set in round 0 (1.6), and a draw of its own; nobody else trains to it again."""
+    _, _, results = counted
+    for name, result in results.items():
+        kind, _place, arm, _seed = name.split("/")
+        rounds = result.record["rounds"]
+        paid = [row.get("rewind_iterations", 0) for row in rounds]
+        own = result.record.get("rewind_iterations", 0)
+        pays = arm == "transfer-final" and kind == "search"
+        assert paid == [10 * pays] + [0] * (len(rounds) - 1), name
+        assert own == 10 * (arm == "reinit"), name
+    table = prac_report.rounds_table(results)
+    final = table[(table.place == "convnet") & (table.arm == "transfer-final")]
+    trained = [r["iterations"] for r in rows(results, "transfer-final", place="convnet")]
+    assert final.saving.iloc[-1] == pytest.approx(100 * (1 - sum(trained) / 40))
 
 
 def test_the_ledger_follows_the_papers_formula(done: Any) -> None:

@@ -27,7 +27,7 @@ from ticketlab.results import (
     write_table,
 )
 from ticketlab.spec import ROOT
-from ticketlab.tickets import Ticket
+from ticketlab.tickets import Ticket, make_ticket
 
 
 def ticket(weights: bool = False) -> Ticket:
@@ -179,6 +179,15 @@ def test_a_key_changes_with_the_source_behind_it_alone(
     assert content_key("colt_study", {"seed": 0}) == before  # read once a process
     code_hash.cache_clear()
     assert (content_key("colt_study", {"seed": 0}) != before) is changes
+
+
+def test_a_key_changes_with_what_a_ticket_holds_and_not_with_where_it_was_made() -> None:
+    mask = Mask({"w": torch.tensor([True, False])})
+    keys = {
+        content_key("colt_study", make_ticket(mask, {"w": torch.tensor(w)}, study=study))
+        for w, study in (([1.0, 2.0], "a"), ([1.0, 3.0], "b"), ([2.0, 2.0], "a"))
+    }  # the second value is removed by the mask
+    assert len(keys) == 2
 
 
 def test_provenance_names_versions_code_data_and_device() -> None:

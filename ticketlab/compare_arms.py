@@ -54,9 +54,7 @@ class Ledger:
     def rewind(self) -> None:
         """The steps of dense training up to the rewind point, where they are nobody's round."""
         recipe, images = self.bench.bed.recipe, len(self.bench.data.train)
-        steps = self.bench.params.rewind.iterations(*recipe.iterations(images))
-        until = recipe.model_copy(update={"length": Step(steps, "it")})
-        self.train(steps, until.passes(images))
+        self.train(*imp.rewind_cost(recipe, images, self.bench.params.rewind))
 
     def look(self, images: int, mask: Mask | None = None) -> None:
         """A forward pass alone."""

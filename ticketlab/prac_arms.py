@@ -23,6 +23,7 @@ from ticketlab.training import (
     KeepBest,
     Net,
     Recipe,
+    Snapshot,
     State,
     Step,
     evaluate,
@@ -86,6 +87,11 @@ class Bench:
         s = self.setting
         return imp.rewind_state(net, self.data.train, self.data, s.recipe, s.rewind, self.order())
 
+    @property
+    def rewind_cost(self) -> tuple[int, int]:
+        """Iterations of training to the rewind point, and the images in them."""
+        return imp.rewind_cost(self.setting.recipe, len(self.data.train), self.setting.rewind)
+
     def order(self) -> tuple[object, ...]:
         """What fixes the data order and the augmentation: equal for all arms of a seed."""
         return ("prac", self.seed)
@@ -106,12 +112,24 @@ class Bench:
 
 
 class Searcher:
-    """Trains the rounds of one arm and chooses their sets."""
+    """Trains the rounds of one arm and chooses their sets.
 
-    def __init__(self, bench: Bench, arm: str, plan: Plan, spent: list[int] | None = None) -> None:
+    `theta` is the rewind point where another arm of the seed has found it. Else the first round
+    passes through it if it trains on all samples; if not, the arm trains to it and pays for that.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        arm: str,
+        plan: Plan,
+        spent: list[int] | None = None,
+        theta: State | None = None,
+    ) -> None:
         self.bench, self.arm, self.plan, self.spent = bench, arm, plan, spent
         self.net = bench.net()
-        self.start, self.theta = self.net.state(), bench.theta(self.net)
+        self.start = self.net.state()
+        self.theta = theta if bench.setting.rewind.value else self.start
         self.batches = Batches(bench.data.train, bench.data)
         self.dense: Tensor | None = None
         self.scores: dict[str, Tensor] = {}
@@ -131,21 +149,37 @@ class Searcher:
         """Rewind, train on the set, and find the next critical set (section 2.1 of the dossier)."""
         s, data = self.bench.setting, self.bench.data
         progress.label(arm=self.arm, seed=self.bench.seed, sparsity=f"{mask.sparsity:.0%}")
-        self.net.rewind(self.theta if index else self.start, mask)
+        passed, price = self._reach_rewind_point(index, len(images))
+        begin = self.theta if index else self.start
+        assert begin is not None  # reached above, or in round 0
+        self.net.rewind(begin, mask)
         recipe, until = self.schedule(index, len(images))
         bits, best = Correctness(images, len(data.train)), KeepBest(data.validation, data)
         watch = MaskWatch(mask, s.rate, s.stop if self.plan.stop else None, self._earliest(index))
         hard = [Difficulty(len(data.train), s.el2n_epochs)] if self._scores_wanted(index) else []
         part = data.train.select(images)
         history = train(self.net, part, data, recipe, seed=self.bench.order(), mask=mask,
-                        observers=[bits, best, watch, *hard], until=until)  # fmt: skip
+                        observers=[bits, best, watch, *hard, *passed], until=until)  # fmt: skip
         if hard:
             self.scores = hard[0].scores()
+        if passed:
+            self.theta = passed[0].state
         weights, self.record = self.net.state(), bits.record
         self.net.rewind(best.state)
-        facts = round_facts(history, recipe, len(images), watch, best)
+        facts = round_facts(history, recipe, len(images), watch, best, price)
         found = self.found(index, facts)
         return Outcome(weights, found, facts)
+
+    def _reach_rewind_point(
+        self, index: int, samples: int
+    ) -> tuple[list[Snapshot], tuple[int, int]]:
+        """What takes the rewind point on the way, or the iterations and images it takes before."""
+        if self.theta is not None:
+            return [], (0, 0)
+        if index == 0 and samples == len(self.bench.data.train):
+            return [Snapshot(Step(self.bench.rewind_cost[0], "it"))], (0, 0)
+        self.theta = self.bench.theta(self.net)
+        return [], self.bench.rewind_cost
 
     def found(self, index: int, facts: dict[str, Any]) -> CriticalSet:
         """The round's critical set, from its best-on-validation net; none where sets are given."""
@@ -176,9 +210,18 @@ class Searcher:
 
 
 def round_facts(
-    history: list[Epoch], recipe: Recipe, samples: int, watch: MaskWatch, best: KeepBest
+    history: list[Epoch],
+    recipe: Recipe,
+    samples: int,
+    watch: MaskWatch,
+    best: KeepBest,
+    price: tuple[int, int],
 ) -> dict[str, Any]:
-    """The ledger of a round: planned and spent iterations, why it ended, images seen."""
+    """The ledger of a round: planned and spent iterations, why it ended, images seen.
+
+    `price` is what the rewind point cost before the round (iterations, images); `iterations` and
+    `train_images` include it, `epochs` and `limit` do not.
+    """
     (per_epoch, limit), spent = recipe.iterations(samples), history[-1].iteration
     first_drop = min((m.iterations(per_epoch, limit) for m in recipe.milestones), default=limit)
     whole, rest = divmod(spent, per_epoch)
@@ -186,7 +229,8 @@ def round_facts(
         "samples": samples,
         "limit": limit,
         "epochs": len(history),
-        "iterations": spent,
+        "iterations": spent + price[0],
+        "rewind_iterations": price[0],
         "stopped": watch.stopped,
         "armed": watch.stop is not None and prac.is_armed(watch.distances, watch.stop),
         "before_decay": spent <= first_drop,
@@ -194,8 +238,9 @@ def round_facts(
         "distances": watch.distances,
         "train_accuracy": [100 * epoch.accuracy for epoch in history],
         "validation_accuracy": 100 * best.accuracy,
-        "train_images": whole * samples + min(samples, rest * recipe.batch),
+        "train_images": whole * samples + min(samples, rest * recipe.batch) + price[1],
         "forward_images": len(history) * len(best.images),
+        "test_images": 0,
     }
 
 
@@ -210,14 +255,16 @@ def search(
     given: list[str] | None = None,
     spent: list[int] | None = None,
     start: Mask | None = None,
+    dense: Ticket | None = None,
 ) -> Result:
     """One arm's rounds: masks as tickets, and a ledger, a set and its composition for each.
 
     `given` are the packed sets to train on, a round each; `spent` the iterations after which rounds
-    end; `start` a mask after a round 0 that was the same in another arm and is not trained again.
+    end; `start` a mask after a round 0 that was the same in another arm and is not trained again,
+    and `dense` the unpruned ticket of the seed, at the rewind point that this round passed.
     """
     bench = Bench(setting, seed)
-    searcher = Searcher(bench, arm, plan, spent)
+    searcher = Searcher(bench, arm, plan, spent, rewound(dense))
     images = len(bench.data.train)
     sets = [critical_sets.unpack_index(text, images).to(bench.device) for text in given or ()]
     first = 0 if start is None else 1
@@ -238,6 +285,11 @@ def search(
     if searcher.scores:
         record["selections"] = selections(searcher.scores, rounds, setting, seed)
     return Result(record, tickets)
+
+
+def rewound(dense: Ticket | None) -> State | None:
+    """The rewind point that an unpruned ticket holds."""
+    return None if dense is None else dense.weights
 
 
 def describe_round(turn: prac.Round, bench: Bench, searcher: Searcher) -> dict[str, Any]:
@@ -321,7 +373,7 @@ def search_imp(setting: Setting, seed: int, arm: str = "imp") -> Result:
         outcome = searcher.train_round(len(rounds), mask, everything)
         # `train_round` leaves the net at its best epoch on validation.
         scores = test_scores(searcher.net, bench, outcome.weights, outcome.facts)
-        rounds.append(outcome.facts | scores)
+        rounds.append(outcome.facts | scores | {"test_images": 2 * len(bench.data.test)})
         return outcome.weights
 
     tickets = {}
@@ -339,28 +391,45 @@ def search_imp(setting: Setting, seed: int, arm: str = "imp") -> Result:
 
 
 def score_tickets(
-    setting: Setting, seed: int, arm: str, chosen: dict[str, Mask], reinit: bool = False
+    setting: Setting,
+    seed: int,
+    arm: str,
+    chosen: dict[str, Mask],
+    dense: Ticket | None = None,
+    reinit: bool = False,
 ) -> Result:
     """Retrain tickets from the rewind point on all data with the full schedule (2.2).
 
-    `chosen` maps rounds to masks. `reinit` keeps the masks and draws new initial weights.
+    `chosen` maps rounds to masks. `dense` is the unpruned ticket of the seed, at the rewind point;
+    without it, the point is trained to again, and counted. `reinit` keeps the masks and draws new
+    initial weights, which then have a rewind point of their own.
     """
     bench = Bench(setting, seed)
     net = bench.net("reinit" if reinit else "init")
-    theta, rounds, tickets = bench.theta(net), [], {}
+    theta, price = None if reinit else rewound(dense), (0, 0)
+    if theta is None:
+        theta, price = bench.theta(net), bench.rewind_cost
+    rounds, tickets = [], {}
     for name, stored in chosen.items():
         mask = stored.to(bench.device)
         progress.label(arm=arm, seed=seed, sparsity=f"{mask.sparsity:.0%}")
         net.rewind(theta, mask)
         best = KeepBest(bench.data.validation, bench.data)
-        train(net, bench.data.train, bench.data, setting.recipe, seed=bench.order(), mask=mask,
-              observers=[best])  # fmt: skip
+        history = train(net, bench.data.train, bench.data, setting.recipe, seed=bench.order(),
+                        mask=mask, observers=[best])  # fmt: skip
         last, index = net.state(), int(name.removeprefix("round-"))
         net.rewind(best.state)
         scores = test_scores(net, bench, last, {"validation_accuracy": 100 * best.accuracy})
-        rounds.append({"round": index, "sparsity": mask.sparsity} | scores)
+        ledger = {
+            "iterations": history[-1].iteration,
+            "train_images": setting.recipe.passes(len(bench.data.train)),
+            "forward_images": len(history) * len(bench.data.validation),
+            "test_images": 2 * len(bench.data.test),
+        }
+        rounds.append({"round": index, "sparsity": mask.sparsity} | scores | ledger)
         tickets[name] = bench.ticket(arm, index, mask, theta)
-    return Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
+    record = {"arm": arm, "seed": seed, "rewind_iterations": price[0], "rewind_images": price[1]}
+    return Result(record | {"rounds": rounds}, tickets)
 
 
 def test_scores(net: Net, bench: Bench, last: State, facts: Mapping[str, Any]) -> dict[str, float]:

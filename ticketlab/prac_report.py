@@ -46,7 +46,8 @@ def rounds_table(results: Results) -> pd.DataFrame:
     """One row a search round: place, arm, seed, what it trained on and what it cost.
 
     Round r makes the ticket of r prunings: `sparsity` is that ticket's. `total_iterations` are
-    spent up to there, `saving` is by how many percent that is less than IMP's (section 4.1).
+    spent up to there, training to a rewind point that no round passes through included
+    (`rewind_iterations`); `saving` is by how many percent that is less than IMP's (section 4.1).
     """
     rows = []
     for (place, arm, seed), result in searches(results):
@@ -454,8 +455,9 @@ def _mean_over(each: Sequence[Mapping[int, float]]) -> dict[str, Any] | None:
 def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     """Iterations saved against IMP on the other nets in percent, with the main net's sets.
 
-    "native" searches on each net. Carried sets cost nothing more there, but the search that made
-    them has to be paid once: `over_1`, `over_10` share it among so many nets.
+    "native" searches on each net. Carried sets cost their training there ("final" also the rewind
+    point, which its rounds do not pass through), and the search that made them has to be paid once:
+    `over_1`, `over_10` share it among so many nets.
     """
     top = rounds.groupby(["place", "arm", "seed"])["round"].transform("max")
     last = rounds[rounds["round"] == top]

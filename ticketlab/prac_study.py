@@ -23,6 +23,7 @@ from ticketlab.prac_params import (
 )
 from ticketlab.results import Result
 from ticketlab.spec import ROOT, InputError
+from ticketlab.tickets import Ticket
 
 Found = Mapping[str, Result]
 
@@ -199,6 +200,7 @@ def _like_prac(place: str, setting: Setting, seed: int, arm: str, found: Found) 
         "spent": spent(leader),
     }
     if setting.rounds > 1:
+        more["dense"] = _dense(place, seed, found)
         more["start"] = leader.tickets["round-01"].mask
     return _unit(f"search/{place}", arm, seed, search, 1, setting, **more)
 
@@ -269,23 +271,29 @@ def scorings(params: PracParams, found: Found) -> list[Unit]:
     return units
 
 
+def _dense(place: str, seed: int, found: Found) -> Ticket:
+    """IMP's unpruned ticket, at the rewind point that the arms of the seed share."""
+    return found[f"search/{place}/imp/seed-{seed}"].tickets["round-00"]
+
+
 def _score(
     place: str, setting: Setting, seed: int, arm: str, found: Found, levels: tuple[int, ...]
 ) -> Unit:
     chosen = _at(found[f"search/{place}/{arm}/seed-{seed}"], levels)
-    work = score_tickets
-    return _unit(f"score/{place}", arm, seed, work, len(chosen), setting, chosen=chosen)
+    return _unit(f"score/{place}", arm, seed, score_tickets, len(chosen), setting,
+                 chosen=chosen, dense=_dense(place, seed, found))  # fmt: skip
 
 
 def _controls(setting: Setting, seed: int, found: Found) -> list[Unit]:
     """Random pruning at the same sparsities, and PrAC's masks on new initial weights."""
-    dense = found[f"search/main/imp/seed-{seed}"].tickets["round-00"].mask
-    ladder = random_ladder(dense, setting.rate, setting.rounds, seed)
+    dense = _dense("main", seed, found)
+    ladder = random_ladder(dense.mask, setting.rate, setting.rounds, seed)
     random = {name: ladder[name] for name in _names(setting.levels)}
     masks = _at(found[f"search/main/prac/seed-{seed}"], setting.levels)
     cost = len(setting.levels)
     return [
-        _unit("score/main", "random-pruning", seed, score_tickets, cost, setting, chosen=random),
+        _unit("score/main", "random-pruning", seed, score_tickets, cost, setting, chosen=random,
+              dense=dense),
         _unit("score/main", "reinit", seed, score_tickets, cost, setting, chosen=masks,
               reinit=True),
     ]  # fmt: skip

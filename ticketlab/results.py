@@ -17,7 +17,7 @@ import pandas as pd
 from ticketlab.files import read_json, write_atomically, write_json
 from ticketlab.masks import Mask
 from ticketlab.spec import ROOT, Spec
-from ticketlab.tickets import Ticket, load_ticket, save_ticket
+from ticketlab.tickets import Ticket, load_ticket, save_ticket, state_digest
 
 READERS = ("progress", "fleet")
 """Rooms that units use but that cannot change a result: who runs a unit decides none of its bytes
@@ -103,6 +103,8 @@ def content_key(module: str, *parts: object) -> str:
 def _jsonable(value: object) -> Any:
     if isinstance(value, Mask):
         return value.digest()
+    if isinstance(value, Ticket):  # what it holds, not where it comes from
+        return [value.mask.digest(), state_digest(value.weights or {})]
     if isinstance(value, Spec):  # the number of workers changes no result
         return value.model_dump(mode="json", exclude={"runtime": {"workers"}})
     raise TypeError(f"{type(value).__name__} cannot be part of a unit's key")
