@@ -329,6 +329,23 @@ def test_bad_input_is_one_line_and_harms_nothing(broken: Any, case: str) -> None
         clone.run("git checkout -q params.yaml")
 
 
+def test_a_training_that_diverges_is_one_line_with_unit_seed_and_rate(broken: Any) -> None:
+    clone, ticketlab = broken
+    before = clone.tree("results", hidden=False)
+    clone.set(desk={"recipe": {"optimizer": "sgd", "lr": 1e38}, "seeds": [4]})
+    try:
+        done = ticketlab("train", "desk", "colt")
+        lines = done.err.splitlines()  # progress first, which is not an error
+        told = [line for line in lines if line.startswith("error: ")]
+        assert done.code == 2 and lines[-1:] == told, done.err
+        assert "Traceback" not in done.err
+        for word in ("unit search/imp/seed-4", "seed 4", "lr: 1e+38", "diverge"):
+            assert word in told[0], done.err
+        assert clone.tree("results", hidden=False) == before
+    finally:
+        clone.run("git checkout -q params.yaml && rm -rf results/desk/runs/.colt.*")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -110,10 +110,3 @@ def test_the_order_of_batches_follows_its_seed_and_covers_everything() -> None:
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0][0], other[0][0])
     assert sorted(torch.cat([xs for xs, _ in first])[:, 0].tolist()) == sorted(x[:, 0].tolist())
-
-
-def test_divergence_is_one_line(one_line: Message) -> None:
-    x, y = data(64, "regression")
-    dense, fit = random_mask(0, 1.1), Fit(lr=1e30, batch=32, epochs=3)
-    refusal = one_line(lambda: stacked.train([net(0)], [dense], x, y, "regression", fit, (0,)))
-    assert "fit.lr" in refusal

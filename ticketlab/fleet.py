@@ -18,6 +18,7 @@ from ticketlab import progress
 from ticketlab.gpu import CLUSTER
 from ticketlab.results import Result, content_key, load_result, save_result, with_origin
 from ticketlab.spec import InputError
+from ticketlab.training import Diverged
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,12 @@ def _mark(folder: Path, unit: Unit) -> Path:
 
 def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     progress.listen_to(listener)
+    progress.label()
     started = time.monotonic()
     try:
         result = unit.work(**unit.arguments)
+    except Diverged as error:
+        raise Diverged(f"{_place_in(unit)}: {error}") from error
     except InputError:
         raise
     except Exception as error:
@@ -132,6 +136,13 @@ def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     save_result(folder, unit.name, key, with_origin(result, unit.name, folder, unit.arguments))
     progress.label()
     progress.tell(unit=unit.name, seconds=round(time.monotonic() - started, 3))
+
+
+def _place_in(unit: Unit) -> str:
+    """The unit, its seed, and where in it the work stands."""
+    seed = {"seed": unit.arguments["seed"]} if "seed" in unit.arguments else {}
+    facts = [f"{name} {value}" for name, value in (seed | progress.labelled()).items()]
+    return ", ".join([f"unit {unit.name}", *facts])
 
 
 def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:

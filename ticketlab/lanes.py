@@ -16,7 +16,15 @@ from ticketlab.data import Batches, DataSet, Images, epoch_order
 from ticketlab.masks import Mask, check_fits
 from ticketlab.spec import InputError
 from ticketlab.stacked import no_denormals
-from ticketlab.training import Epoch, Recipe, State, Step, learning_rate, make_optimizer
+from ticketlab.training import (
+    Epoch,
+    Recipe,
+    State,
+    Step,
+    check_finite,
+    learning_rate,
+    make_optimizer,
+)
 
 # ---------------------------------------------------------------- what is trained
 
@@ -263,8 +271,11 @@ def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -
             if lanes.keep is not None:
                 lanes.weights.mul_(lanes.keep)
             if (iteration + 1) % per_epoch == 0 or iteration + 1 == total:
-                meter.read(histories, iteration // per_epoch, iteration + 1)
-                judge(lanes, iteration // per_epoch)
+                epoch = iteration // per_epoch
+                meter.read(histories, epoch, iteration + 1)
+                losses = [history[-1].loss for history in histories]
+                check_finite(recipe.lr, epoch + 1, [lanes.weights], losses)
+                judge(lanes, epoch)
     return [
         Trained(lanes.state(lane), histories[lane], path, judge.best[lane])
         for lane in range(len(jobs))

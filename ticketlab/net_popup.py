@@ -17,7 +17,16 @@ from ticketlab.optimizers import Sgd
 from ticketlab.popup import Goal, first_bounds, popup_masks
 from ticketlab.saliency import popup_gradient
 from ticketlab.spec import InputError
-from ticketlab.training import Net, Observer, Recipe, Run, State, learning_rate, train
+from ticketlab.training import (
+    Net,
+    Observer,
+    Recipe,
+    Run,
+    State,
+    check_finite,
+    learning_rate,
+    train,
+)
 
 
 def layers(names: Sequence[str], joint: bool) -> list[list[str]]:
@@ -97,6 +106,11 @@ class Popup(Observer):
         """The weights as chosen, whatever the loop's own optimiser did to them."""
         self.show()
 
+    def after_epoch(self, run: Run) -> bool:
+        """Scores that are no numbers end the search as such weights would."""
+        check_finite(run.recipe.lr, run.history[-1].epoch + 1, self.scores.values())
+        return False
+
 
 def pop(
     net: Net, names: Mask, goal: Goal, images: Images, data: DataSet, recipe: Recipe,
@@ -106,7 +120,7 @@ def pop(
     """Edge-popup among the entries that `names` names, from the net's weights; its last mask.
 
     The recipe is run `levels` times, each time at `goal.at(level, levels)`. `gains` (one mapping a
-    level) multiplies tensors during the search. InputError for scores that diverge.
+    level) multiplies tensors during the search. Diverged for scores that are no numbers.
     """
     check_fits(names, net.model)
     start = {name: p.detach().clone() for name, p in net.model.named_parameters()}
@@ -117,6 +131,4 @@ def pop(
         popup = Popup(net, frozen, scores, goal.at(level, levels), recipe, joint)
         order = (*seed, "popup", level)
         train(net, images, data, recipe, seed=order, observers=[popup, *observers])
-        if not all(bool(score.isfinite().all()) for score in scores.values()):
-            raise InputError(f"popup.recipe.lr: {recipe.lr} makes the scores diverge; lower it")
     return popup.mask()

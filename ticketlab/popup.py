@@ -20,7 +20,7 @@ from ticketlab.optimizers import Sgd
 from ticketlab.saliency import popup_gradient, popup_kept, popup_mask
 from ticketlab.spec import Spec
 from ticketlab.stacked import Head, Kind, Stack, batches, no_denormals
-from ticketlab.training import State
+from ticketlab.training import State, check_finite
 
 
 class PopupFit(Spec):
@@ -132,6 +132,7 @@ def edge_popup(
                 stack.backward(xs, ys, kind, head)
                 slopes.copy_(popup_gradient(stack.grads, frozen, scores))
                 optimizer.step()
+            check_finite(fit.lr, epoch, [scores])
             history.append(_masks(stack, select(stack, scores, densities, joint)))
             progress.tell(epoch=epoch, passes=len(x) * stack.count)
     return Popped(history[-1], history)

@@ -37,6 +37,11 @@ def label(**fields: object) -> None:
     _label.update(fields)
 
 
+def labelled() -> dict[str, object]:
+    """What this process works on, as `label` has named it."""
+    return dict(_label)
+
+
 def tell(**event: object) -> None:
     """Append one event, with the label, as a JSON line; does nothing if nobody listens."""
     if path := os.environ.get(_VARIABLE):

@@ -17,8 +17,8 @@ from torch.nn import functional
 from ticketlab import gpu, progress
 from ticketlab.masks import Mask, check_same_layers
 from ticketlab.optimizers import Adam
-from ticketlab.spec import InputError, Spec
-from ticketlab.training import State
+from ticketlab.spec import Spec
+from ticketlab.training import State, check_finite
 
 Kind = Literal["regression", "classification"]
 Head = Literal["linear", "softmax"]
@@ -209,9 +209,8 @@ def _train_chunk(
                 stack.backward(xs, ys, kind)
                 stack.grads.mul_(stack.keep)
                 adam.step()
+            check_finite(fit.lr, epoch + 1, [stack.weights])
             progress.tell(epoch=epoch + 1, passes=len(x) * stack.count)
-    if not bool(torch.isfinite(stack.weights).all()):
-        raise InputError(f"fit.lr: {fit.lr} makes the training diverge; lower it")
     return stack.states()
 
 

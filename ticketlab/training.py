@@ -1,7 +1,8 @@
 """One training loop for every paper, with observers for what a paper adds."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, cos, isfinite, pi
 from typing import Annotated, Any, Literal
@@ -199,6 +200,28 @@ class Net:
         return keep
 
 
+# ---------------------------------------------------------------- divergence
+
+
+class Diverged(InputError):
+    """A training has left the finite numbers, so that nothing after it would mean anything."""
+
+
+def check_finite(
+    lr: float, epoch: int, tensors: Iterable[Tensor], losses: Iterable[float] = ()
+) -> None:
+    """Raise Diverged unless all are finite in an epoch, counted from 1; one read of the device.
+
+    Every way of training calls it once per epoch, before anything looks at the weights.
+    """
+    finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
+    if not (all(map(isfinite, losses)) and bool(finite)):
+        raise Diverged(
+            f"lr: {lr:g} makes the training diverge, the loss or a weight is not finite in epoch "
+            f"{epoch}; lower it"
+        )
+
+
 # ---------------------------------------------------------------- observers
 
 
@@ -310,7 +333,8 @@ def train(
 
     `seed` fixes the data order and the augmentation, so arms that share it see the same batches.
     `until` ends the run early without changing its schedule. Returns the averages of every epoch.
-    Raises InputError for an empty set, a length of 0 steps, or an end beyond the run.
+    Raises InputError for an empty set, a length of 0 steps, or an end beyond the run, and Diverged
+    at the end of the epoch in which the loss or a weight stops being finite.
     """
     run = _begin(net, images, recipe)
     keep = None if mask is None else net.flatten(mask)
@@ -337,8 +361,9 @@ def train(
         optimizer.step()
         if keep is not None:
             net.weights.mul_(keep)
-        for observer in observers:
-            observer.after_step(run)
+        with _diverged_first(run):
+            for observer in observers:
+                observer.after_step(run)
         run.iteration += 1
         last_of_epoch = run.iteration % run.per_epoch == 0 or run.iteration == end
         if last_of_epoch and _end_epoch(run, meter, observers):
@@ -366,12 +391,30 @@ def _end(run: Run, until: Step | None) -> int:
 def _end_epoch(run: Run, meter: "Meter", observers: Sequence[Observer]) -> bool:
     """Record the epoch and ask every observer; whether one wants to stop."""
     loss, accuracy, passes = meter.read()
-    run.history.append(Epoch((run.iteration - 1) // run.per_epoch, run.iteration, loss, accuracy))
+    epoch = (run.iteration - 1) // run.per_epoch
+    check_finite(run.recipe.lr, epoch + 1, _numbers(run.net), [loss])
+    run.history.append(Epoch(epoch, run.iteration, loss, accuracy))
     progress.tell(epoch=run.epoch, accuracy=accuracy, passes=passes)
     run.net.model.eval()
     stops = [observer.after_epoch(run) for observer in observers]
     run.net.model.train()
     return any(stops)
+
+
+def _numbers(net: Net) -> Iterator[Tensor]:
+    """All weights, then what batch-norm keeps."""
+    yield net.weights
+    yield from net.model.buffers()
+
+
+@contextmanager
+def _diverged_first(run: Run) -> Iterator[None]:
+    """An observer that stumbles over what is no number ends the run as divergence does."""
+    try:
+        yield
+    except InputError:
+        check_finite(run.recipe.lr, run.epoch + 1, _numbers(run.net))
+        raise
 
 
 def _forward_backward(net: Net, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], Any]:
