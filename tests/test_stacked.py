@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import Message, equal
+from conftest import equal
 from torch import Tensor
 from torch.nn import functional
 
