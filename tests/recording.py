@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ticketlab import (
     data,
-    engine,
     lanes,
     net_popup,
     planting,
@@ -33,8 +32,7 @@ from ticketlab import (
 )  # fmt: skip
 from ticketlab.data import DataSet, Images
 from ticketlab.masks import Mask
-from ticketlab.tickets import state_digest
-from ticketlab.training import Net, Observer, Recipe, Run, Score, State
+from ticketlab.training import Net, Observer, Run, Score, State
 
 
 class Place(NamedTuple):
@@ -92,6 +90,8 @@ class Look(Event):
     labels: tuple[int, ...] = ()
     state: State = field(default_factory=dict)
     score: Score | None = None
+    classes: tuple[int, ...] = ()
+    """The predicted classes, of `predict`."""
 
     @property
     def splits(self) -> set[str]:
@@ -124,7 +124,8 @@ class Training(Event):
     model: Any = None
     images: int = 0
     """Images in all batches."""
-    stepwise: list[State] = field(default_factory=list)
+    hits: dict[Place, list[bool]] = field(default_factory=dict)
+    """For each image, whether its class was right, pass by pass."""
 
     @property
     def splits(self) -> set[str]:
@@ -186,6 +187,9 @@ class Witness(Observer):
         wanted = [given[place] for place in self.training.batches[-1].places]
         if run.labels.tolist() != wanted:
             self.training.strange.append(f"step {run.iteration}: labels of other images")
+        right = (run.logits.argmax(1) == run.labels).tolist()
+        for place, hit in zip(self.training.batches[-1].places, right, strict=True):
+            self.training.hits.setdefault(place, []).append(hit)
 
     def after_step(self, run: Run) -> None:
         """The zeros must be the mask's."""
@@ -216,6 +220,8 @@ class Tape:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.results: dict[str, results.Result] = {}
+        self.truth: dict[Place, int] = {}
+        """The label of each image in its data set."""
         self.params: Any = None
         self._known: dict[bytes, Place] = {}
         self._sets: dict[int, tuple[Tensor, Places]] = {}
@@ -236,8 +242,10 @@ class Tape:
         """Know the images of a data set from now on."""
         for split in ("train", "validation", "test"):
             images, index = getattr(found, split), getattr(found, f"{split}_index")
-            for row, place in zip(images.x, index.tolist(), strict=True):
-                self._know(row.numpy().tobytes(), Place(found.name, split, place))
+            places = [Place(found.name, split, place) for place in index.tolist()]
+            for row, place in zip(images.x, places, strict=True):
+                self._know(row.numpy().tobytes(), place)
+            self.truth |= dict(zip(places, images.y.tolist(), strict=True))
 
     def learn_samples(self, task: str, x: Tensor) -> None:
         """Know generated samples (N, inputs) from now on; their split is their number."""
@@ -365,6 +373,7 @@ def _look(kind: str, tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> 
     if look.places != tape.places(images.x):
         raise AssertionError(f"{kind}: the batches are of other images than the labels")
     look.score = found if isinstance(found, Score) else None
+    look.classes = tuple(found.argmax(1).tolist()) if isinstance(found, Tensor) else ()
     tape.looked(look)
     return found
 
@@ -538,9 +547,3 @@ def record(study: Callable[[Any, Path], Any], params: Any, folder: Path) -> Tape
         tape.params = params
         study(params, folder)
     return tape
-
-
-__all__ = [
-    "Batch", "Event", "Look", "Place", "Places", "Popping", "Pruning", "Recipe", "Tape", "Training",
-    "digest", "engine", "record", "recording", "state_digest", "zeros_differ",
-]  # fmt: skip

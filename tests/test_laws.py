@@ -11,6 +11,7 @@ Each paper runs once, tiny, with all its arms; `recording` says what is written 
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from ticketlab import colt_study, prac_study
 from ticketlab.colt_params import ColtParams
+from ticketlab.critical_sets import unpack_index
 from ticketlab.masks import Mask
 from ticketlab.prac_params import PracParams
 from ticketlab.spec import ROOT
@@ -327,6 +329,36 @@ def test_test_images_were_looked_at(tape: Tape) -> None:
     assert all(len(set(look.places)) == 60 for look in looks if look.splits == {"test"})
 
 
+# ---------------------------------------------------------------- law 4, for every paper
+
+
+RELABELLED = {
+    "colt": ("search/colt-class", "search/colt-interleaved"),  # a copy's own classes, from 0
+    "prac": ("search/noise", "score/noise"),  # flipped labels
+}
+
+
+@of(*PAPERS)
+def test_images_have_their_own_labels(tape: Tape, paper: str) -> None:
+    other = RELABELLED.get(paper.partition("-")[0], ())
+    for event in (*tape.trainings(), *tape.of(Look)):
+        looks = event.looks if isinstance(event, Training) else []
+        for each in (event, *looks):
+            if each.labels and not event.unit.startswith(other):
+                assert each.labels == tuple(tape.truth[p] for p in each.places), event.unit
+
+
+@of(*PAPERS)
+def test_the_net_that_is_kept_is_the_best_on_validation(tape: Tape) -> None:
+    for training in tape.trainings():
+        scored = [x for x in training.looks if x.by == "KeepBest"]
+        assert bool(training.best) == bool(scored) or training.path != "plain"
+        if scored:
+            assert {split for look in scored for split in look.splits} == {"validation"}
+            best = max(scored, key=lambda look: look.score.accuracy if look.score else 0)
+            assert same(training.best, best.state) and len(scored) == len(training.ends)
+
+
 # ---------------------------------------------------------------- law 5: zeros
 
 
@@ -377,7 +409,7 @@ def pruned_from(tape: Tape, training: Training) -> State:
 
 @of("colt", "colt-late")
 def test_colt_copies_learn_their_segments_and_only_those(tape: Tape) -> None:
-    truth = {p: y for t in tape.trainings("search/imp") for p, y in labels_of(t).items()}
+    truth = {p: tape.truth[p] for p in tape.trainings("search/imp")[0].places}
     for name, trainings in colt_units(tape, "search/colt"):
         variant = variants(tape)[name.split("/")[1]]
         copies, everything = variant.partitions, set(truth)
@@ -554,3 +586,291 @@ def test_colt_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -
                 best = max(score.accuracy for score in tracked if score is not None)
                 assert row["best_test_accuracy"] == 100 * best
         assert next(looks, None) is None, name
+
+
+# ---------------------------------------------------------------- PrAC: laws 3 and 4
+
+
+def rounds_of(tape: Tape, name: str) -> list[Training]:
+    """The trainings of a unit's rounds; that up to the rewind point has no mask."""
+    return [t for t in tape.trainings(name) if t.mask is not None]
+
+
+def prac_units(tape: Tape, *prefixes: str) -> Iterator[tuple[str, str, int, list[Training]]]:
+    """Units with their net, seed and rounds."""
+    for name in tape.results:
+        if name.startswith(prefixes):
+            _, place, arm, seed = name.split("/")
+            yield place, arm, int(seed.removeprefix("seed-")), rounds_of(tape, name)
+
+
+def prac_setting(tape: Tape, place: str) -> Any:
+    """The parameters of a net."""
+    p = tape.params
+    others = {other.name: p.other(other) for other in p.others}
+    return {"main": p, "noise": p.noisy(), **others}[place]
+
+
+def prac_theta(tape: Tape, place: str, seed: int) -> State:
+    """What a net rewinds to: the end of the first steps of IMP's unit."""
+    (early,) = (t for t in tape.trainings(f"search/{place}/imp/seed-{seed}") if t.mask is None)
+    return early.end
+
+
+def everything(tape: Tape, place: str = "main") -> tuple[Place, ...]:
+    """All training images in their order."""
+    return rounds_of(tape, f"search/{place}/imp/seed-0")[0].places
+
+
+def unpacked(tape: Tape, text: str) -> set[Place]:
+    """The images of a packed set."""
+    whole = everything(tape)
+    return {whole[i] for i in unpack_index(text, len(whole)).tolist()}
+
+
+def looks_after(tape: Tape, training: Training) -> list[Look]:
+    """What a unit looked at between a training and its next one."""
+    found: list[Look] = []
+    for event in tape.events[tape.events.index(training) + 1 :]:
+        if event.unit != training.unit or isinstance(event, Training):
+            return found
+        if isinstance(event, Look):
+            found.append(event)
+    return found
+
+
+def forgotten(training: Training) -> dict[Place, float]:
+    """How often each image of a training went from right to wrong; infinitely if never right."""
+    return {
+        place: sum(a and not b for a, b in pairwise(hits)) if any(hits) else float("inf")
+        for place, hits in training.hits.items()
+    }
+
+
+CRITICAL = ("prac", "cet-only", "cep-only", "prac-linear", "prac-quadratic", "prac-ef-1")
+FOLLOWERS = ("random", "el2n", "margin", "ccs", "fixed")
+
+
+@of("prac")
+def test_prac_trains_on_what_it_forgot_and_on_what_pruning_changed(tape: Tape) -> None:
+    for place, arm, seed, rounds in prac_units(tape, "search/"):
+        if arm not in CRITICAL:
+            continue
+        rows = tape.results[f"search/{place}/{arm}/seed-{seed}"].record["rounds"]
+        expected, dense = set(everything(tape)), ()
+        for index, (training, row) in enumerate(zip(rounds, rows, strict=True)):
+            assert set(training.places) == expected, (place, arm, index)
+            (look,) = looks_after(tape, training)
+            assert same(look.state, training.best) and look.places == everything(tape)
+            dense = dense or look.classes
+            threshold = 1 if arm == "prac-ef-1" else tape.params.threshold
+            cet = {p for p, events in forgotten(training).items() if events > threshold}
+            pairs = zip(look.places, dense, look.classes, strict=True)
+            cep = {p for p, before, now in pairs if before != now}
+            chosen = {"cet-only": cet, "cep-only": cep}.get(arm, cet | cep)
+            expected = chosen or expected
+            assert unpacked(tape, row["set"]) == expected, (place, arm, index)
+            assert (row["cet"], row["cep"]) == (len(cet), len(cep))
+
+
+@of("prac")
+def test_prac_masks_are_pruned_from_the_last_weights_and_rewound_to_theta(tape: Tape) -> None:
+    for place, arm, seed, rounds in prac_units(tape, "search/"):
+        name, rate = f"search/{place}/{arm}/seed-{seed}", tape.params.rate
+        tickets, theta = tape.results[name].tickets, prac_theta(tape, place, seed)
+        dense = rounds_of(tape, f"search/{place}/imp/seed-{seed}")[0]
+        follows = arm in FOLLOWERS
+        for index, training in enumerate(rounds, start=int(follows)):
+            mask = training.mask
+            assert mask is not None and mask.alive == remaining(dense.mask, rate, index)
+            start = theta if index else dense.start
+            assert same(training.start, masked(start, mask)), (name, index)
+            if index or arm == "imp":
+                assert tickets[f"round-{index:02d}"].mask == mask or (index == 1 and follows)
+            after = largest(training.end, mask, left(mask.alive, rate))
+            if f"round-{index + 1:02d}" in tickets:
+                assert tickets[f"round-{index + 1:02d}"].mask == after, (name, index)
+        if follows:
+            leader = tape.results[f"search/{place}/prac/seed-{seed}"]
+            assert rounds[0].mask == leader.tickets["round-01"].mask
+
+
+def remaining(dense: Mask | None, rate: float, rounds: int) -> int:
+    """Weights left after so many rounds."""
+    alive = 0 if dense is None else dense.total
+    for _ in range(rounds):
+        alive = left(alive, rate)
+    return alive
+
+
+@of("prac")
+def test_theta_is_on_the_way_of_the_dense_round(tape: Tape) -> None:
+    for place in ("main", "convnet", "noise"):
+        for seed in tape.params.seeds[: 2 if place == "main" else 1]:
+            unit = f"search/{place}/imp/seed-{seed}"
+            early, dense, *_ = tape.trainings(unit)
+            assert early.steps == 6 and replays(dense, early), place
+            for other in tape.trainings("search/" + place) + tape.trainings("score/" + place):
+                if other.mask is None and other.seed == seed and "reinit" not in other.unit:
+                    assert same(other.end, early.end), other.unit
+
+
+@of("prac")
+def test_prac_followers_train_on_as_many_images_for_as_long(tape: Tape) -> None:
+    whole = everything(tape)
+    for place, arm, seed, rounds in prac_units(tape, "search/"):
+        if arm not in (*FOLLOWERS, "short-imp"):
+            continue
+        leader = rounds_of(tape, f"search/{place}/prac/seed-{seed}")
+        rows = tape.results[f"search/{place}/prac/seed-{seed}"].record["rounds"]
+        if arm == "short-imp":
+            assert all(set(t.places) == set(whole) for t in rounds)
+            assert [t.steps for t in rounds] == [t.steps for t in leader]
+            continue
+        assert [t.steps for t in rounds] == [t.steps for t in leader[1:]], (place, arm)
+        sizes = [row["set_samples"] for row in rows[:-1]]
+        assert [len(t.places) for t in rounds] == sizes, (place, arm)
+        sets = [set(t.places) for t in rounds]
+        scores = leader[0].observer("Difficulty").scores()
+        if arm in ("el2n", "margin"):
+            order = torch.argsort(scores[arm], descending=True, stable=True).tolist()
+            assert sets == [{whole[i] for i in order[:n]} for n in sizes], (place, arm)
+        elif arm == "fixed":
+            assert sorted(sets, key=len)[0] <= sorted(sets, key=len)[-1]
+        elif arm == "ccs":
+            hard = torch.argsort(scores["margin"], descending=True, stable=True).tolist()
+            for chosen, size in zip(sets, sizes, strict=True):
+                cut = int(min(tape.params.ccs_cut, 1 - size / len(whole)) * len(whole))
+                assert not chosen & {whole[i] for i in hard[:cut]}
+        else:
+            assert all(a != set(t.places) for a, t in zip(sets, leader[1:], strict=True))
+
+
+@of("prac")
+def test_carried_sets_are_those_that_the_main_net_found(tape: Tape) -> None:
+    rows = tape.results["search/main/prac/seed-0"].record["rounds"]
+    found = [unpacked(tape, row["set"]) for row in rows]
+    for arm, wanted in {
+        "sequence": [set(everything(tape)), found[0]],
+        "final": [found[-1]] * 2,
+    }.items():
+        rounds = rounds_of(tape, f"search/convnet/transfer-{arm}/seed-0")
+        assert [set(t.places) for t in rounds] == wanted, arm
+
+
+@of("prac")
+def test_labels_are_flipped_in_training_alone_and_as_many_as_asked_for(tape: Tape) -> None:
+    for training in tape.trainings("search/noise") + tape.trainings("score/noise"):
+        wrong = [p for p, label in labels_of(training).items() if label != tape.truth[p]]
+        whole = len(training.places) == 120
+        assert len(wrong) == 12 if whole else len(wrong) <= 12, training.unit
+        for look in training.looks:
+            assert look.labels == tuple(tape.truth[p] for p in look.places)
+    tested = [x for x in tape.of(Look, "score/noise") if x.splits == {"test"}]
+    assert tested and all(x.labels == tuple(tape.truth[p] for p in x.places) for x in tested)
+
+
+def planned(arm: str, setting: Any, samples: int, spent: int) -> int:
+    """Iterations that a round is planned for, by the arm's rule."""
+    per_epoch, full = setting.recipe.iterations(120)
+    own = -(-samples // setting.recipe.batch)
+    if arm in ("imp", "imp-early-stop"):
+        return full
+    if arm == "short-imp":
+        return spent
+    if arm == "prac-quadratic":
+        epochs = max(1, int(setting.recipe.length.value * samples / 120))
+        return max(epochs * own, own, setting.least_iterations)
+    return max(1, int(full * samples / 120), own, setting.least_iterations)
+
+
+@of("prac")
+def test_prac_schedules_are_as_long_as_their_rules_say(tape: Tape) -> None:
+    for place, arm, seed, rounds in prac_units(tape, "search/"):
+        setting = prac_setting(tape, place)
+        for training in rounds:
+            limit = planned(arm, setting, len(training.places), training.steps)
+            assert total(training) == limit, (place, arm, seed)
+            ends_early = arm in (*FOLLOWERS, "prac", "cet-only", "cep-only", "imp-early-stop",
+                                 "prac-ef-1", "transfer-sequence", "transfer-final")  # fmt: skip
+            assert training.steps <= limit if ends_early else training.steps == limit
+    for _, _, _, rounds in prac_units(tape, "score/"):
+        assert all(t.steps == total(t) for t in rounds)
+
+
+@of("prac")
+def test_prac_stops_when_its_mask_has_settled(tape: Tape) -> None:
+    stopped = 0
+    for place, arm, seed, rounds in prac_units(tape, "search/"):
+        setting = prac_setting(tape, place)
+        rows = tape.results[f"search/{place}/{arm}/seed-{seed}"].record["rounds"]
+        for index, training in enumerate(rounds):
+            watch, mask, moved = training.observer("MaskWatch"), training.mask, []
+            assert mask is not None
+            scored = [look for look in training.looks if look.by == "KeepBest"]
+            masks = [largest(x.state, mask, left(mask.alive, tape.params.rate)) for x in scored]
+            moved = [int((a.flat() ^ b.flat()).sum()) / mask.alive for a, b in pairwise(masks)]
+            assert watch.distances == moved, (place, arm, seed)
+            if watch.stop is None:
+                continue
+            epsilon = setting.stop.epsilon  # with a window of 1
+            for epoch, steps in enumerate(training.ends):
+                seen = moved[:epoch]
+                settled = any(d > epsilon for d in seen) and seen[-1] < epsilon
+                least = max(setting.least_iterations, 0 if index else 6)
+                ended = settled and steps >= least
+                assert ended == (epoch == len(training.ends) - 1) or steps == total(training)
+            stopped += watch.stopped
+            assert rows[index]["stopped"] == watch.stopped
+    assert stopped
+
+
+@of("prac")
+def test_prac_tickets_are_retrained_from_theta_and_controls_are_what_they_say(tape: Tape) -> None:
+    for place, arm, seed, rounds in prac_units(tape, "score/"):
+        theta, name = prac_theta(tape, place, seed), f"score/{place}/{arm}/seed-{seed}"
+        rows = tape.results[name].record["rounds"]
+        ladder = tape.results[f"search/{place}/imp/seed-{seed}"].tickets
+        before: Mask | None = None
+        for training, row in zip(rounds, rows, strict=True):
+            key, mask = f"round-{row['round']:02d}", training.mask
+            assert mask is not None and set(training.places) == set(everything(tape))
+            assert mask.alive == ladder[key].mask.alive
+            if arm == "random-pruning":
+                assert mask != ladder[key].mask and (before is None or before.contains(mask))
+                before = mask
+            else:
+                source = "prac" if arm == "reinit" else arm
+                found = tape.results[f"search/{place}/{source}/seed-{seed}"].tickets
+                assert mask == found[key].mask, name
+            if arm == "reinit":
+                assert drawn_anew(training.start, theta, mask)
+            else:
+                assert same(training.start, masked(theta, mask)), name
+
+
+@of("prac")
+def test_prac_ledger_has_the_steps_and_images_of_each_round(tape: Tape) -> None:
+    for place, arm, seed, rounds in prac_units(tape, "search/"):
+        name = f"search/{place}/{arm}/seed-{seed}"
+        for training, row in zip(rounds, tape.results[name].record["rounds"], strict=True):
+            after = [x for x in looks_after(tape, training) if x.splits == {"train"}]
+            looked = sum(len(x.places) for x in [*training.looks, *after])
+            assert row["iterations"] == training.steps, name
+            assert row["train_images"] == training.images, name
+            assert row["forward_images"] == looked, name
+            assert row["samples"] == len(training.places)
+            assert (row["limit"], row["epochs"]) == (total(training), len(training.ends))
+
+
+@of("prac")
+def test_prac_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
+    for place, arm, seed, rounds in prac_units(tape, "score/", "search/main/imp/"):
+        kind = "search" if arm == "imp" else "score"
+        rows = tape.results[f"{kind}/{place}/{arm}/seed-{seed}"].record["rounds"]
+        for training, row in zip(rounds, rows, strict=True):
+            selected, last = (x for x in looks_after(tape, training) if x.splits == {"test"})
+            assert same(selected.state, training.best) and same(last.state, training.end)
+            assert selected.score is not None and last.score is not None
+            assert row["test_accuracy"] == 100 * selected.score.accuracy
+            assert row["last_accuracy"] == 100 * last.score.accuracy
