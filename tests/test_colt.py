@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise, permutations, product
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from conftest import Message, equal, tiny_params
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ticketlab import colt, colt_arms, criteria, masks, progress
+from ticketlab import colt, colt_arms, criteria, imp, masks, progress
 from ticketlab.colt import (
     Round,
     chance_rate,
@@ -25,11 +26,18 @@ from ticketlab.colt import (
     rounds_to,
     segment_indices,
 )
-from ticketlab.colt_arms import Bench, copies, search_colt, search_imp
+from ticketlab.colt_arms import (
+    Bench,
+    chosen_tickets,
+    copies,
+    score_tickets,
+    search_colt,
+    search_imp,
+)
 from ticketlab.colt_params import Variant
 from ticketlab.data import DataSet, Images
 from ticketlab.masks import Mask, at_least, prune
-from ticketlab.training import State, train
+from ticketlab.training import Epoch, Net, Observer, Recipe, Run, State, train
 
 DENSE = Mask({"a": torch.ones(20, 10, dtype=torch.bool), "b": torch.ones(300, dtype=torch.bool)})
 LABELS = torch.arange(60) % 12
@@ -445,3 +453,62 @@ def test_copies_may_rewind_to_a_later_step(tiny_root: Path) -> None:
     ladder = masks_of(search_imp(params, 0, "imp"))
     ladder.pop("round-00")
     assert masks_of(one) == ladder  # T6 holds there too
+
+
+@pytest.mark.parametrize("rewind", ["0it", "2it"])
+def test_the_reinitialised_control_differs_from_the_ticket_by_its_draw_alone(
+    tiny_root: Path, monkeypatch: pytest.MonkeyPatch, rewind: str
+) -> None:
+    """1.14: also where tickets are rewound to a later step, to which the new draw is trained."""
+    params = tiny_params(rewind=rewind)
+    masks = chosen_tickets(search_colt(params, 0, params.main[0]), params.levels)
+    starts: dict[str, list[tuple[State, Mask, object, Recipe]]] = {"ticket": [], "reinit": []}
+    found = {}
+
+    def spy(net: Net, images: Images, data: DataSet, recipe: Recipe, **more: Any) -> list[Epoch]:
+        starts[arm].append((net.state(), more["mask"], more["seed"], recipe))
+        return train(net, images, data, recipe, **more)
+
+    monkeypatch.setattr(colt_arms, "train", spy)
+    for arm in starts:
+        found[arm] = score_tickets(params, 0, arm, masks)
+    for own, other in zip(*starts.values(), strict=True):
+        assert own[1:] == other[1:]  # mask, order, recipe
+        assert all((own[0][n] != other[0][n])[keep].all() for n, keep in own[1].items())
+        assert all(
+            not state[n][~keep].any() for state, *_ in (own, other) for n, keep in own[1].items()
+        )
+        steps = {int(state["body.bn1.num_batches_tracked"]) for state, *_ in (own, other)}
+        assert steps == {int(params.rewind.value)}
+    told = [[turn["test_accuracy"] for turn in each.record["rounds"]] for each in found.values()]
+    assert told[0] != told[1]
+    cost = 40 * int(params.rewind.value)
+    assert [each.record["rewind_passes"] for each in found.values()] == [cost] * 2
+
+
+@pytest.mark.parametrize(
+    "variant", [Variant(), Variant(split="same"), Variant(split="random", partitions=3)]
+)
+def test_passes_are_counted_where_the_length_is_in_iterations(
+    tiny_root: Path, monkeypatch: pytest.MonkeyPatch, variant: Variant
+) -> None:
+    """Each copy takes all of the steps then, whatever its segment holds."""
+    recipe = {"optimizer": "adam", "lr": 0.01, "batch": 20, "length": "7it"}
+    params = tiny_params(recipe=recipe, rewind="3it", max_rounds=2)
+    seen: list[int] = []
+
+    class Count(Observer):
+        def before_step(self, run: Run) -> None:
+            seen.append(len(run.index))
+
+    def counted(*arguments: Any, observers: Any = (), **more: Any) -> Any:
+        return train(*arguments, observers=[*observers, Count()], **more)
+
+    for module in (colt_arms, imp):
+        monkeypatch.setattr(module, "train", counted)
+    rounds = search_colt(params, 0, variant).record["rounds"]
+    assert rounds[-1]["passes"] == sum(seen)
+    seen.clear()
+    ladder = search_imp(params, 0, "imp").record["rounds"]
+    scored = params.recipe.passes(200)  # the last ticket's own training
+    assert ladder[-1]["passes"] + scored == sum(seen)

@@ -497,14 +497,7 @@ def test_theta_is_the_state_after_the_first_steps_on_all_images(tape: Tape) -> N
             assert same(part(training.start), part(wanted)), name
 
 
-@of(
-    "colt",
-    "colt-late",
-    open_fault=(
-        "colt-late",
-        "re-initialised tickets are rewound to the first draw",
-    ),
-)
+@of("colt", "colt-late")
 def test_colt_tickets_are_retrained_from_theta_and_controls_are_what_they_say(tape: Tape) -> None:
     for name, trainings in colt_units(tape, "score/"):
         arm, seed = name.split("/")[1], trainings[0].seed
@@ -525,14 +518,7 @@ def test_colt_tickets_are_retrained_from_theta_and_controls_are_what_they_say(ta
                 assert same(training.start, masked(theta, mask)), name
 
 
-@of(
-    "colt",
-    "colt-late",
-    open_fault=(
-        "colt-late",
-        "transferred tickets are not at the rewind point",
-    ),
-)
+@of("colt", "colt-late")
 def test_transfer_carries_the_mask_and_its_weights_or_the_mask_alone(tape: Tape) -> None:
     heads = []
     for name, trainings in colt_units(tape, "transfer/"):
@@ -557,7 +543,7 @@ def test_transfer_carries_the_mask_and_its_weights_or_the_mask_alone(tape: Tape)
     assert not same(heads[0], head(colt_theta(tape, 0)))
 
 
-@of("colt", "colt-late", open_fault=("colt-late", "steps up to the rewind point are in no ledger"))
+@of("colt", "colt-late")
 def test_colt_records_the_images_that_its_searches_trained(tape: Tape) -> None:
     for name in tape.results:
         if not name.startswith("search/"):

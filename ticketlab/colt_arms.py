@@ -63,14 +63,24 @@ class Bench:
         return mask
 
     def theta(self, net: Net) -> State:
-        """The rewinding point: initial weights, or those after `rewind` steps on all data."""
-        p = self.params
+        """The rewinding point of a net at initial weights: those, or the ones `rewind` steps later.
+
+        The steps are on all data and start from the net's own weights, whatever draw they are; only
+        a copy's narrower head stays as it is, for they are made with the full one.
+        """
+        p, start = self.params, net.state()
         if p.rewind.value == 0:
-            return net.state()
+            return start
         full = self.net()
+        full.rewind(_grafted(full.state(), start))
         later = imp.rewind_state(full, self.data.train, self.data, p.recipe, p.rewind, self.order())
-        own_head = net.state()
-        return {n: later[n] if later[n].shape == own.shape else own for n, own in own_head.items()}
+        return _grafted(start, later)
+
+    @property
+    def rewind_passes(self) -> int:
+        """Images seen on the way to the rewinding point."""
+        p = self.params
+        return imp.rewind_cost(p.recipe, len(self.data.train), p.rewind)[1]
 
     def order(self, copy: int = 0) -> tuple[object, ...]:
         """What fixes the data order of a copy; copy 0 is also the order of IMP and retraining."""
@@ -81,6 +91,11 @@ class Bench:
         facts = network(self.params.model, self.data)
         origin: dict[str, Any] = {"paper": "colt", "arm": arm, "seed": self.seed, "round": index}
         return make_ticket(mask, weights, **origin, **facts)
+
+
+def _grafted(onto: State, graft: State) -> State:
+    """`onto` with the tensors of `graft`, but for a head of another width."""
+    return {n: graft[n] if graft[n].shape == own.shape else own for n, own in onto.items()}
 
 
 # ---------------------------------------------------------------- one training
@@ -157,17 +172,22 @@ def search_colt(params: ColtParams, seed: int, variant: Variant) -> Result:
     return Result({"arm": variant.name, "seed": seed, "rounds": rounds}, tickets)
 
 
+def segments(bench: Bench, variant: Variant, labels: torch.Tensor) -> list[torch.Tensor]:
+    """Which images of a split with these labels (N,) each copy gets, as indices (n_i,)."""
+    split = (bench.data.classes, variant.split, variant.partitions, bench.seed)
+    return colt.segment_indices(labels, *split)
+
+
 def copies(bench: Bench, variant: Variant) -> tuple[Net, Callable[[int, Mask], State]]:
     """The shared net of all copies, and the function that trains copy i under a mask."""
     p, data = bench.params, bench.data
     by_class = variant.split in ("class", "interleaved")
-    split = (data.classes, variant.split, variant.partitions, bench.seed)
-    parts = [data.train.select(i) for i in colt.segment_indices(data.train.y, *split)]
+    parts = [data.train.select(index) for index in segments(bench, variant, data.train.y)]
     held_out = [data.validation] * len(parts)
     if by_class:
         blocks = colt.class_blocks(data.classes, variant.partitions, variant.split == "interleaved")
         parts = [colt.relabel(part, block) for part, block in zip(parts, blocks, strict=True)]
-        chosen = colt.segment_indices(data.validation.y, *split)
+        chosen = segments(bench, variant, data.validation.y)
         pairs = zip(chosen, blocks, strict=True)
         held_out = [colt.relabel(data.validation.select(i), block) for i, block in pairs]
     net = bench.net(data.classes // variant.partitions if by_class else None)
@@ -192,14 +212,15 @@ def describe_round(
     """How much the copies agreed, against chance, and what the round cost."""
     agreement = colt.pruned_agreement(turn)
     by_chance = chance_jaccard(params.rate, params.rate)
-    passes = bench.passes * (variant.partitions if variant.split == "same" else 1)
+    parts = segments(bench, variant, bench.data.train.y)
+    passes = sum(params.recipe.passes(len(part)) for part in parts)
     return {
         "round": turn.index,
         "rate": colt.effective_rate(turn.before, turn.mask),
         "chance_rate": colt.chance_rate(params.rate, variant.partitions, variant.needed),
         "agreement": agreement,
         "chance_agreement": by_chance if variant.partitions == 2 else None,
-        "passes": passes * turn.index,
+        "passes": bench.rewind_passes + passes * turn.index,
     }
 
 
@@ -229,7 +250,8 @@ def search_imp(
     for level in imp.find_tickets(
         train_masked, bench.dense_mask(net), keep=keep, target=target, max_rounds=limit
     ):
-        cost = {"round": level.index, "passes": bench.passes * level.index}
+        passes = bench.rewind_passes + bench.passes * level.index
+        cost = {"round": level.index, "passes": passes}
         rounds.append(cost | describe_mask(level.mask, net.model) | scores[level.index])
         tickets[f"round-{level.index:02d}"] = bench.ticket(arm, level.index, level.mask)
     found = Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
@@ -247,7 +269,8 @@ def score_tickets(params: ColtParams, seed: int, arm: str, chosen: dict[str, Mas
     """Retrain tickets on all data with the full head; `chosen` maps rounds to masks.
 
     Arms other than a search are controls of COLT's masks: "shuffled" moves each layer's kept
-    weights to random places, "reinit" keeps the mask and draws new initial weights.
+    weights to random places, "reinit" keeps the mask and draws new initial weights, which are
+    trained to a rewinding point of their own. `rewind_passes` are the images seen for this.
     """
     bench = Bench(params, seed)
     net = bench.net(stream="reinit" if arm == "reinit" else "init")
@@ -262,19 +285,23 @@ def score_tickets(params: ColtParams, seed: int, arm: str, chosen: dict[str, Mas
         trained = train_and_score(net, bench.data, params, bench.order(), mask)
         rounds.append({"round": index} | describe_mask(mask, net.model) | trained.scores)
         tickets[name] = bench.ticket(arm, index, mask, theta)
-    return Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
+    record = {"arm": arm, "seed": seed, "rewind_passes": bench.rewind_passes}
+    return Result(record | {"rounds": rounds}, tickets)
 
 
 def transfer_tickets(
     params: ColtParams, seed: int, arm: str, with_weights: bool, chosen: dict[str, Mask]
 ) -> Result:
-    """Train tickets on the transfer data set: mask and weights travel, or the mask alone.
+    """Train tickets on the transfer data set: mask and rewound weights travel, or the mask alone.
 
-    The head is new for the target, and the same for all tickets of the seed.
+    The mask alone meets new initial weights. The head is new for the target, and the same for all
+    tickets of the seed.
     """
     bench = Bench(params, seed)
     target = load(params.transfer.data, bench.device)
     source = bench.model(stream="init" if with_weights else "transfer-init")
+    if with_weights:
+        source.load_state_dict(bench.theta(bench.net()))
     head_seed = gpu.derive_seed(seed, "transfer-head")
     net = Net(models.with_head(source, target.classes, head_seed), params.runtime)
     theta = net.state()

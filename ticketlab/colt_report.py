@@ -38,12 +38,15 @@ def rounds_table(results: Results) -> pd.DataFrame:
 def scores_table(results: Results, params: ColtParams) -> pd.DataFrame:
     """One row a retrained ticket: arm, seed, round, sparsity, accuracies in percent, passes.
 
-    `passes` counts the images seen to find the ticket; training it takes one training more.
+    `passes` counts the images seen to find the ticket, and those to the rewinding point of
+    re-drawn weights; training the ticket takes one training more.
     """
     frame = _long(results, "search/imp", "score/").drop(columns=["layers", "collapsed"])
     cost = rounds_table(results).set_index(["arm", "seed", "round"]).passes
     source = frame.arm.replace(dict.fromkeys(("shuffled", "reinit"), params.main[0].name))
     frame["passes"] = [cost[key] for key in zip(source, frame.seed, frame["round"], strict=True)]
+    own = frame.pop("rewind_passes").fillna(0).astype(int)  # IMP's rounds have theirs in `passes`
+    frame["passes"] += own.where(frame.arm == "reinit", 0)
     return frame[[c for c in frame if c not in ("rate", "agreement")]]
 
 
