@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 
 from ticketlab import colt
 from ticketlab.colt_params import ColtParams
-from ticketlab.colt_report import nearest
+from ticketlab.colt_report import nearest, span, sparsities
 from ticketlab.criteria import Scores
 from ticketlab.figures import Look, curves, density_axis, look
 from ticketlab.masks import Mask
 
 ARMS = ("imp", "imp-matched", "main", "random", "shuffled", "reinit")
+LAST = "test accuracy after the last epoch (%)"
+"""The accuracy that all figures of this study show."""
 
 
 def looks(params: ColtParams, arms: Sequence[str] = ARMS) -> dict[str, Look]:
@@ -53,7 +55,7 @@ def accuracy(scores: pd.DataFrame, params: ColtParams) -> Figure:
     dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].test_accuracy.mean()
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
     density_axis(ax, frame.density.min())
-    ax.set(xlabel="sparsity of the convolution weights", ylabel="test accuracy (%)")
+    ax.set(xlabel="sparsity of the convolution weights", ylabel=LAST)
     ax.set_title("Accuracy of the retrained tickets")
     ax.legend(fontsize=8)
     return figure
@@ -83,7 +85,7 @@ def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
     frame = scores[scores["round"] > 0].assign(thousands=scores.passes / 1e3)
     arms = looks(params, ("imp", "imp-matched", "main", "random"))
     curves(ax, frame, "thousands", "test_accuracy", arms, "round")
-    ax.set(xlabel="images seen by the search (thousands)", ylabel="test accuracy (%)")
+    ax.set(xlabel="images seen by the search (thousands)", ylabel=LAST)
     ax.set_title("Accuracy against the cost of finding the ticket")
     ax.legend(fontsize=8)
     return figure
@@ -111,10 +113,12 @@ def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Fig
     wanted = pd.concat([nearest(rounds, arm, level)[["arm", "seed", "round"]] for arm in arms])
     picked = table.merge(wanted)
     heat = picked.groupby(["layer", "arm"], sort=False).density.mean().unstack()[list(arms)]
-    figure, ax = plt.subplots(figsize=(7.5, 0.4 * len(heat) + 1.6))
+    heat.columns = [f"{arm}\n{sparsities(rounds, arm, level)}" for arm in arms]
+    figure, ax = plt.subplots(figsize=(8.5, 0.4 * len(heat) + 1.8))
     few = len(heat) <= 25
     sns.heatmap(heat, annot=few, fmt=".3f", cmap="viridis", ax=ax, cbar_kws={"label": "density"})
-    ax.set(title=f"Layer densities near {level:.0%} sparsity", xlabel="", ylabel="")
+    title = f"Layer densities of the tickets nearest to {100 * level:g} % sparsity (theirs below)"
+    ax.set(title=title, xlabel="", ylabel="")
     return figure
 
 
@@ -123,13 +127,15 @@ def transfer(table: pd.DataFrame, params: ColtParams) -> Figure:
     figure, ax = plt.subplots()
     dense = table[table.arm == "dense"].test_accuracy.mean()
     rows = table[table.arm != "dense"]
+    named = {arm: f"{arm}\n{span(own.sparsity)}" for arm, own in rows.groupby("arm")}
+    rows = rows.assign(arm=rows.arm.map(named))
     sns.stripplot(
         rows, x="arm", y="test_accuracy", hue="carried", dodge=True, size=5, jitter=False, ax=ax
     )
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense on the target")
     name = params.transfer.data.name
-    levels = ", ".join(f"{level:.0%}" for level in params.transfer.levels)
-    ax.set(xlabel="where the ticket comes from", ylabel="test accuracy (%)")
-    ax.set_title(f"Tickets near {levels} moved to {name}")
+    levels = ", ".join(f"{100 * level:g}" for level in params.transfer.levels)
+    ax.set(xlabel="where the ticket comes from, and its sparsity", ylabel=LAST)
+    ax.set_title(f"Tickets nearest to {levels} % sparsity moved to {name}")
     ax.legend(fontsize=8)
     return figure

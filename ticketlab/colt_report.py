@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ticketlab import colt
+from ticketlab import colt, regime
 from ticketlab.claims import (
     as_interval,
     as_metric,
@@ -18,6 +18,8 @@ from ticketlab.claims import (
     paired,
 )
 from ticketlab.colt_params import ColtParams
+from ticketlab.data import DataSet
+from ticketlab.masks import after_pruning
 from ticketlab.results import Result
 
 Results = Mapping[str, Result]
@@ -259,13 +261,69 @@ def _collapsed(results: Results) -> dict[str, int]:
     return {str(arm): int(count) for arm, count in hits.items()}
 
 
-def differences_table(numbers: Mapping[str, Any]) -> pd.DataFrame:
-    """Every paired difference in points at every level: mean, 95 % t interval, n."""
-    rows = {
-        name: {level: str(as_interval(found)) for level, found in by_level.items()}
-        for name, by_level in numbers["differences"].items()
-    }
-    return pd.DataFrame(rows).T.rename_axis("points, paired by seed")
+def differences_table(
+    numbers: Mapping[str, Any], scores: pd.DataFrame, params: ColtParams
+) -> pd.DataFrame:
+    """Every paired difference in points at every level: mean, 95 % t interval, n, real sparsity.
+
+    The sparsity is that of the arm's tickets nearest to the level, where both are compared.
+    """
+    arms = {_short(arm, params): arm for arm in [variant.name for variant in params.main]}
+    rows = {}
+    for name, by_level in numbers["differences"].items():
+        rows[name] = {level: str(as_interval(found)) for level, found in by_level.items()}
+        for level in params.levels:
+            at = sparsities(scores, arms[name.partition("_minus_")[0]], level)
+            rows[name][f"at_{100 * level:g}"] += f" at {at}"
+    return pd.DataFrame(rows).T.rename_axis("points, paired by seed, and the tickets' sparsity")
+
+
+def sparsities(frame: pd.DataFrame, arm: str, level: float) -> str:
+    """The real sparsity of an arm's tickets nearest to a level: one number, or a range of seeds."""
+    return span(nearest(frame, arm, level).sparsity)
+
+
+def span(sparsity: pd.Series) -> str:
+    """Sparsities in percent, as one number or from the lowest to the highest."""
+    low, high = (f"{100 * value:.1f}" for value in (sparsity.min(), sparsity.max()))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def follow_formula(rounds: pd.DataFrame, params: ColtParams) -> pd.Series:
+    """Whether weights removed x (1 + J) = 2 x weights that a copy prunes, by round of two copies.
+
+    This is u = 2r / (1 + J) in whole weights: r rounded as pruning rounds it.
+    """
+    two = rounds[rounds.arm.str.endswith("-2of2")]
+    before = (two.alive / (1 - two.rate)).round().astype(int)
+    pruned = before - before.map(lambda alive: after_pruning(alive, params.rate))
+    return ((before - two.alive) * (1 + two.agreement)).round() == 2 * pruned
+
+
+def moved_with_source(moved: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.Series:
+    """Whether each transferred ticket has as many weights left as the ticket that it comes from."""
+    source = moved.arm.replace({"shuffled": params.main[0].name, "dense": "imp"})
+    left = rounds.set_index(["arm", "seed", "round"]).alive
+    keys = zip(source, moved.seed, moved["round"], strict=True)
+    return moved.alive == [left[key] for key in keys]
+
+
+def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
+    """What the fidelity card leaves to the study's parameters."""
+    arms = ", ".join(f"{variant.name}" for variant in params.variants)
+    return {
+        "net": regime.net(params.model, "conv", data),
+        "images": regime.images(params.data, data),
+        "one training": regime.schedule(params.recipe, len(data.train)),
+        "copies": f"{params.partitions}, each with {data.classes // params.partitions} classes",
+        "pruned per round": f"{params.rate:.3g} by each copy, {params.imp_rate:.3g} by IMP",
+        "a search ends": f"at {params.target:.1%} sparsity or after {params.max_rounds} rounds",
+        "rewinding to": regime.rewinding(params.rewind),
+        "pruned by the weights of": "the last epoch" if params.prune_from == "last"
+        else "the epoch that is best on validation",
+        "searches": arms,
+        "seeds": regime.seeds(params.seeds),
+    }  # fmt: skip
 
 
 def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:

@@ -19,6 +19,8 @@ ORDER = ("imp", "imp-matched", "colt", "prac", "rst", "random", "magnitude", "sn
          "synflow")  # fmt: skip
 """Searches first, then masks from the initial net."""
 LOOKS: dict[str, Look] = {"dense": {"color": "#444444", "marker": "s"}, **look(ORDER)}
+SELECTED = "test accuracy (%), epoch best on validation"
+"""The accuracy that all figures of the comparison show."""
 CONTROLS = {"random": "#949494", "synflow": PALETTE[ORDER.index("synflow") % len(PALETTE)]}
 
 
@@ -53,7 +55,7 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
                 label=f"{method} (n = {int(values.n.max())})",
             )  # fmt: skip
         ax.set_xticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
-        ax.set(xlabel="sparsity", ylabel="test accuracy (%)")
+        ax.set(xlabel="sparsity", ylabel=SELECTED)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.tight_layout()
@@ -97,7 +99,7 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
             _length_line(ax, top, mask, color)
         for method in (m for m in ORDER if m in set(top.arm)):
             _point(ax, top[top.arm == method], method)
-        ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel="test accuracy (%)")
+        ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel=SELECTED)
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}"))
@@ -154,7 +156,7 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
         ax.axvline(0, color="0.4", lw=1)
         ax.set_yticks(range(len(methods)), methods)
         ax.invert_yaxis()
-        ax.set(xlabel="points over the random mask (paired)")
+        ax.set(xlabel="points over the random mask (paired, epoch best on validation)")
         ax.legend(title="sparsity", fontsize=8)
     figure.tight_layout()
     return figure
@@ -203,7 +205,7 @@ def swap(swaps: pd.DataFrame, params: CompareParams) -> Figure:
         order = [method for method in ORDER if method in mean.index]
         sns.heatmap(
             mean.loc[order], annot=text.loc[order], fmt="", cmap="viridis", ax=ax,
-            annot_kws={"fontsize": 8}, cbar_kws={"label": "test accuracy (%)"},
+            annot_kws={"fontsize": 8}, cbar_kws={"label": SELECTED},
         )  # fmt: skip
         ax.set(xlabel="start weights", ylabel="mask")
         ax.set_title(f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")

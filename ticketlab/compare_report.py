@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ticketlab import verdicts
+from ticketlab import regime, verdicts
 from ticketlab.claims import (
     COLOURS,
     Interval,
@@ -21,6 +21,7 @@ from ticketlab.claims import (
 )
 from ticketlab.compare_params import ITERATIVE, MASKS, METHODS, Bed, CompareParams
 from ticketlab.compare_study import COLUMNS, name_of, ticket_name
+from ticketlab.data import DataSet
 from ticketlab.masks import Mask, jaccard
 from ticketlab.results import Result
 
@@ -432,3 +433,21 @@ def coloured(found: pd.DataFrame) -> Styler:
     table = Styler(found.reset_index(), uuid="papers").hide(axis="index")
     table = table.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
     return table.map(lambda word: f"font-weight: bold; color: {COLOURS[word]}", subset=["verdict"])
+
+
+def this_study(params: CompareParams, data: DataSet) -> dict[str, str]:
+    """What the fidelity card leaves to the study's parameters."""
+    facts = {
+        "images": regime.images(params.data, data),
+        "pruned per round": f"{params.rate:.3g} by IMP, PrAC and each of COLT's "
+        f"{params.partitions} copies",
+        "rewinding to": regime.rewinding(params.rewind),
+        "seeds": regime.seeds(params.seeds),
+    }
+    for bed in params.beds:
+        levels = ", ".join(f"{100 * level:g} %" for level in bed.levels)
+        facts[f"{bed.name}: net"] = regime.net(bed.model, bed.prunable, data)
+        facts[f"{bed.name}: sparsity"] = levels
+        facts[f"{bed.name}: every training"] = regime.schedule(bed.recipe, len(data.train))
+        facts[f"{bed.name}: RST's own"] = regime.schedule(bed.transform, len(data.train))
+    return facts

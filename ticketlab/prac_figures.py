@@ -18,6 +18,8 @@ from ticketlab.figures import PALETTE, Look, curves, density_axis, look, summari
 from ticketlab.prac_params import FOLLOWERS, LADDERS, PracParams
 
 ARMS = ("imp", *LADDERS, *FOLLOWERS, "random-pruning", "reinit")
+SELECTED = "test accuracy (%), epoch best on validation"
+"""The accuracy of retrained tickets that all figures of this study show."""
 
 
 def looks(arms: Sequence[str] = ARMS) -> dict[str, Look]:
@@ -125,7 +127,7 @@ def accuracy(scores: pd.DataFrame) -> Figure:
         ax.legend(fontsize=8, loc="lower left")
     margin = 0.15 * np.ptp(frame.test_accuracy) + 0.2
     axes[0].set_ylim(frame.test_accuracy.min() - margin, frame.test_accuracy.max() + margin)
-    axes[0].set_ylabel("test accuracy (%) of the retrained tickets")
+    axes[0].set_ylabel(SELECTED)
     return figure
 
 
@@ -261,5 +263,5 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     reach = (means["high"] - means["mean"]).fillna(0)
     ax.errorbar(range(len(means)), means["mean"], reach, fmt="_", color="0.2", ms=14, capsize=3)
     ax.set_xticks(range(len(means)), list(means.index), rotation=30, ha="right")
-    ax.set(ylabel="test accuracy (%)", title=f"Which samples? Tickets of round {level}")
+    ax.set(ylabel=SELECTED, title=f"Which samples? Tickets of round {level}")
     return figure

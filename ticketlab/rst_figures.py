@@ -23,6 +23,8 @@ ARMS = (
 LOOKS = look(ARMS)
 SCHEDULES = {"rst-jump": 0, "rst": 1, "rst-square": 2, "rst-cube": 3}
 KEPT, REMOVED = PALETTE[0], PALETTE[3]
+LAST = "test accuracy after the last step (%)"
+"""The accuracy on test images that all figures of this study show."""
 
 Looks = Sequence[Mapping[str, float]]
 
@@ -120,7 +122,7 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
     density_axis(ax, 1 - max(case.levels))
     ax.set_xlim(1.25 * (1 - min(case.levels)), 0.8 * (1 - max(case.levels)))
-    ax.set(xlabel="sparsity of each masked layer", ylabel="test accuracy (%)")
+    ax.set(xlabel="sparsity of each masked layer", ylabel=LAST)
     ax.set_title("All arms against sparsity")
     ax.legend(fontsize=8, ncol=2)
     return figure
@@ -145,8 +147,8 @@ def fairness(rows: pd.DataFrame, case: Case) -> Figure:
             style = LOOKS[arm]
             _bar(ax, places[arm], found, style["color"], style["marker"], upright=True)
             ax.plot([], [], style["marker"], color=style["color"], label=f"{arm} (n = {found.n})")
-        ax.set(xlabel="images seen in all (thousands)", title=f"{level:.0%} sparse")
-    axes[0][0].set(ylabel="test accuracy (%)")
+        ax.set(xlabel="images seen in all (thousands)", title=f"{100 * level:g} % sparse")
+    axes[0][0].set(ylabel=LAST)
     axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -181,7 +183,7 @@ def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
             ax.plot(list(by.values()), [place] * len(by), ".", color=color, alpha=0.4, ms=4)
             _bar(ax, place, interval(list(by.values())), color, "o", upright=False)
         ax.axvline(0, color="0.4", lw=1)
-        ax.set(title=f"{case.name}, {level:.0%}", xlabel="points over Scratch")
+        ax.set(title=f"{case.name}, {100 * level:g} %", xlabel="points over Scratch (last step)")
     axes[0][0].set_yticks(range(len(names)), names)
     axes[0][0].invert_yaxis()
     return figure
@@ -199,7 +201,7 @@ def extrusion(looks: pd.DataFrame, case: Case) -> Figure:
             label = f"{mode.replace('_', ' ')} (n = {int(values.n.max())})"
             ax.plot(values.iteration, values["mean"], color=color, label=label)
             ax.fill_between(values.iteration, values.low, values.high, color=color, alpha=0.13)
-        ax.set(xlabel="iteration of the transformation", title=f"{level:.0%} sparse")
+        ax.set(xlabel="iteration of the transformation", title=f"{100 * level:g} % sparse")
         ax.set_ylim(0, 100)
     axes[0][0].set(ylabel="validation accuracy (%)")
     axes[0][0].legend(fontsize=8)
@@ -233,7 +235,8 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
             axes[2].axhline(values.mean(), ls=style, color="0.4", lw=1, label=f"{arm} (mean)")
     axes[0].set(xlabel="iteration", ylabel="lambda", title="Schedules and their windows")
     axes[1].set(xlabel="iteration", title="mean |w| removed / kept")
-    axes[2].set(xlabel="borrowing window (iterations)", title=f"test accuracy (%), {level:.0%}")
+    axes[2].set(xlabel="borrowing window (iterations)", title=f"at {100 * level:g} % sparsity")
+    axes[2].set(ylabel=LAST)
     axes[0].legend(fontsize=8)
     axes[2].legend(fontsize=8)
     return figure
@@ -249,6 +252,6 @@ def draws(table: pd.DataFrame) -> Figure:
         ax.plot([np.mean(values)], [place], "|", color="0.2", ms=18)
         words.append(f"{len(values)} {label}\ns = {np.std(values, ddof=1):.2f}")
     ax.set_yticks([0, 1], words)
-    ax.set(ylim=(-0.6, 1.6), xlabel="test accuracy (%)")
+    ax.set(ylim=(-0.6, 1.6), xlabel=LAST)
     ax.set_title("What varies more: the mask or the initialisation?")
     return figure

@@ -8,12 +8,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ticketlab import regime
 from ticketlab.claims import Interval, as_metric, by_seed, minus, over_levels
+from ticketlab.data import DataSet
 from ticketlab.results import Result
-from ticketlab.rst_arms import DAMAGED, Case, RstParams
+from ticketlab.rst_arms import DAMAGED, POWERS, Case, RstParams
 
 Results = Mapping[str, Result]
 BySeed = dict[int, float]
+
+ONE_MASK = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", *POWERS, "reinit", "signs")
+"""The arms that share the seed's random mask."""
+EQUAL_BUDGET = ("scratch-long", "warm-up", "abrupt")
+"""The controls that see as many images as RST."""
 
 # The differences that metrics.json holds for every case, in points; null where an arm did not run.
 RIVALS = (
@@ -250,3 +257,19 @@ def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
         "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
         "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"] / scratch["dense_flops"],
     }).sort_values("images / Scratch")  # fmt: skip
+
+
+def this_study(params: RstParams, data: DataSet) -> dict[str, str]:
+    """What the fidelity card leaves to the study's parameters, of its main case."""
+    case, images = params.cases[0], len(data.train)
+    penalty, levels = case.penalty, ", ".join(f"{100 * level:g} %" for level in case.levels)
+    return {
+        "net": regime.net(case.model, case.prunable, data),
+        "images": regime.images(case.data, data),
+        "finetuning": regime.schedule(case.finetune, images),
+        "transformation": regime.schedule(case.transform, images),
+        "penalty": f"lambda to {penalty.ceiling:g} over {penalty.ramp:,} iterations",
+        "sparsity of each masked layer": levels,
+        "other cases": ", ".join(f"{c.name} ({c.model.name})" for c in params.others) or "none",
+        "seeds": regime.seeds(params.seeds),
+    }

@@ -1,0 +1,111 @@
+"""What a notebook states to be exact is checked where it is stated: a false one ends the run."""
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ticketlab.masks import Mask
+from ticketlab.results import Result
+from ticketlab.training import State
+
+Results = Mapping[str, Result]
+
+ORIGIN = ("arm", "seed", "round", "level", "net", "case", "init_sha256")
+"""What a ticket's metadata say that tables of tickets show."""
+
+
+class NotExact(AssertionError):
+    """A statement of a page does not hold."""
+
+
+def exactly(statement: str, holds: bool | np.bool_) -> None:
+    """Say that the statement was checked, or end the run with it.
+
+    TypeError for anything but a truth value: a table or a tensor is true for other reasons.
+    """
+    if not isinstance(holds, bool | np.bool_):
+        raise TypeError(f"exactly: {type(holds).__name__} given for {statement!r}, allowed is bool")
+    if not holds:
+        raise NotExact(f"does not hold: {statement}")
+    print(f"checked: {statement}")
+
+
+# ---------------------------------------------------------------- weights
+
+
+def same_bits(a: State, b: State) -> bool:
+    """Whether two states have the same names and the same values, bit for bit."""
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def same_kept(a: State, b: State, mask: Mask) -> bool:
+    """Whether the weights that the mask keeps are the same in both, bit for bit."""
+    return all(torch.equal(a[n].cpu()[k], b[n].cpu()[k]) for n, k in mask.to("cpu").items())
+
+
+def zero_outside(state: State, mask: Mask) -> bool:
+    """Whether every weight that the mask removes is zero."""
+    return not any(bool(state[n].cpu()[~keep].any()) for n, keep in mask.to("cpu").items())
+
+
+def same_others(a: State, b: State, mask: Mask) -> bool:
+    """Whether all that cannot be pruned (biases, batch-norm state, head) is the same in both."""
+    others = [{n: t for n, t in state.items() if n not in mask} for state in (a, b)]
+    return same_bits(*others)
+
+
+# ---------------------------------------------------------------- tickets of a study
+
+
+def tickets_table(results: Results) -> pd.DataFrame:
+    """One row a ticket: unit, name, origin, weights left, the mask's digest, density by layer."""
+    rows = []
+    for unit, result in results.items():
+        for name, ticket in result.tickets.items():
+            origin = {key: ticket.metadata.get(key) for key in ORIGIN}
+            mask = {"alive": ticket.mask.alive, "mask_sha256": ticket.mask.digest(),
+                    "layers": tuple(ticket.mask.densities().items())}  # fmt: skip
+            rows.append({"unit": unit, "ticket": name, **origin, **mask})
+    return pd.DataFrame(rows, columns=["unit", "ticket", *ORIGIN, "alive", "mask_sha256", "layers"])
+
+
+def all_zero_outside(results: Results) -> bool:
+    """Whether the removed weights of every stored ticket that has weights are zero."""
+    tickets = [ticket for result in results.values() for ticket in result.tickets.values()]
+    found = [zero_outside(t.weights, t.mask) for t in tickets if t.weights is not None]
+    return bool(found) and all(found)
+
+
+def nested(masks: Iterable[Mask]) -> bool:
+    """Whether each mask keeps nothing that the one before has removed."""
+    return all(before.contains(after) for before, after in pairwise(masks))
+
+
+def all_nested(results: Results, prefix: str = "search/") -> bool:
+    """Whether the rounds of every unit whose name starts with `prefix` are nested."""
+    found = [result.tickets for name, result in results.items() if name.startswith(prefix)]
+    return bool(found) and all(nested(t[name].mask for name in sorted(t)) for t in found)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def one_value(frame: pd.DataFrame, by: list[str], column: str) -> bool:
+    """Whether each group of rows has one value of `column`."""
+    return bool(frame.groupby(by)[column].nunique(dropna=False).eq(1).all())
+
+
+def same_by(
+    a: pd.DataFrame, b: pd.DataFrame, by: list[str], column: str, near: float = 0.0
+) -> bool:
+    """Whether every row of `a` has its partner in `b` (equal in `by`) with the same `column`.
+
+    `near` is how far numbers may be apart.
+    """
+    pairs = a[[*by, column]].merge(b[[*by, column]].drop_duplicates(), on=by, how="left")
+    one, two = pairs[f"{column}_x"], pairs[f"{column}_y"]
+    close = (one == two) if not near else (one - two).abs() <= near
+    return len(pairs) == len(a) and bool(close.all())
