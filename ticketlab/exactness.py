@@ -46,6 +46,12 @@ def same_kept(a: State, b: State, mask: Mask) -> bool:
     return all(torch.equal(a[n].cpu()[k], b[n].cpu()[k]) for n, k in mask.to("cpu").items())
 
 
+def same_values(a: State, in_a: Mask, b: State, in_b: Mask) -> bool:
+    """Whether each layer keeps the same values in both, wherever they are."""
+    pairs = [(a[n].cpu()[in_a[n].cpu()], b[n].cpu()[in_b[n].cpu()]) for n in in_a]
+    return all(torch.equal(one.sort()[0], two.sort()[0]) for one, two in pairs)
+
+
 def zero_outside(state: State, mask: Mask) -> bool:
     """Whether every weight that the mask removes is zero."""
     return not any(bool(state[n].cpu()[~keep].any()) for n, keep in mask.to("cpu").items())

@@ -16,9 +16,10 @@ from ticketlab import planting, stacked
 from ticketlab.figures import PALETTE, Look, curves, look
 from ticketlab.planting.tasks import helix_curve
 from ticketlab.planting_params import PlantParams
-from ticketlab.planting_report import METHODS, of_main
+from ticketlab.planting_report import METHODS, NEAR_POINTS, NEAR_TIMES, of_main
 
-UNITS = {"circle": "accuracy (%)", "relu": "log10 MSE", "helix": "log10 MSE"}
+UNITS = {"circle": "test accuracy (%), last epoch", "relu": "log10 test MSE, last epoch",
+         "helix": "log10 test MSE, last epoch"}  # fmt: skip
 SIGNS = np.array([PALETTE[3], PALETTE[0]])
 """Colours of negative and positive weights."""
 
@@ -303,7 +304,9 @@ def cost(board: pd.DataFrame) -> Figure:
             places = [names.index(method) for method in near.method]
             label = f"{regime}, {rows.steps.max():,} steps" if len(rows) else None
             ax.plot(near["times the ticket's"], places, marker, ms=8, alpha=0.8, label=label)
-        ax.set(title=task, xlabel="smallest good density / ticket's", ylim=(len(names) - 0.5, -0.5))
+        near = f"{NEAR_POINTS:g} points" if task == "circle" else f"{NEAR_TIMES:g} x the error"
+        ax.set(title=task, xlabel=f"smallest density within {near} / ticket's")
+        ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xscale("log" if board[board.task == task].density.notna().any() else "linear")
         ax.set_xlim(0.7, 2 * max(2, board["times the ticket's"].max()))
     axes[0][0].set_yticks(range(len(names)), names)

@@ -16,6 +16,7 @@ from ticketlab.critical_sets import NEVER
 from ticketlab.data import Images
 from ticketlab.figures import PALETTE, Look, curves, density_axis, look, summarise
 from ticketlab.prac_params import FOLLOWERS, LADDERS, PracParams
+from ticketlab.prac_report import round_said
 
 ARMS = ("imp", *LADDERS, *FOLLOWERS, "random-pruning", "reinit")
 SELECTED = "test accuracy (%), epoch best on validation"
@@ -263,5 +264,5 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     reach = (means["high"] - means["mean"]).fillna(0)
     ax.errorbar(range(len(means)), means["mean"], reach, fmt="_", color="0.2", ms=14, capsize=3)
     ax.set_xticks(range(len(means)), list(means.index), rotation=30, ha="right")
-    ax.set(ylabel=SELECTED, title=f"Which samples? Tickets of round {level}")
+    ax.set(ylabel=SELECTED, title=f"Which samples? Tickets of {round_said(scores, level)}")
     return figure

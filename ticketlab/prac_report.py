@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from ticketlab import regime
 from ticketlab.claims import (
     as_interval,
     as_metric,
@@ -539,6 +540,39 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     return str(as_interval(value)) if isinstance(value, Mapping) else f"{value:g}"
+
+
+def levels_said(scores: pd.DataFrame, params: PracParams) -> str:
+    """The rounds whose tickets are compared, with their sparsity: 'round 3 (83.4 % sparse)'."""
+    named = dict.fromkeys(("first_level", "last_level"))
+    rounds = zip(named, (min(params.levels), max(params.levels)), strict=True)
+    return ", ".join(f"{name}: {round_said(scores, level)}" for name, level in rounds)
+
+
+def round_said(scores: pd.DataFrame, level: int, place: str = "main") -> str:
+    """A round with the sparsity of its tickets, which all arms share."""
+    rows = scores[(scores.place == place) & (scores["round"] == level)]
+    return f"round {level}, {100 * rows.sparsity.iloc[0]:.1f} % sparse"
+
+
+def this_study(params: PracParams, scores: pd.DataFrame, data: DataSet) -> dict[str, str]:
+    """What the fidelity card leaves to the study's parameters."""
+    stop, images = params.stop, len(data.train)
+    armed = "" if stop.arm_after is None else f", armed after {stop.arm_after} epochs at the latest"
+    others = [f"{other.name} ({other.model.name})" for other in params.others]
+    return {
+        "net": regime.net(params.model, params.prunable, data),
+        "images": regime.images(params.data, data),
+        "one training on all images": regime.schedule(params.recipe, images),
+        "pruned per round": f"{params.rate:.3g} of the rest, {params.rounds} rounds",
+        "compared at": "; ".join(round_said(scores, level) for level in sorted(params.levels)),
+        "rewinding to": regime.rewinding(params.rewind),
+        "schedule of a smaller set": f"shortened in {params.shorten}, at least "
+        f"{params.least_iterations} iterations",
+        "early stop": f"epsilon {stop.epsilon:g}, {stop.window} quiet epochs{armed}",
+        "nets that get the sets": ", ".join(others) or "none",
+        "seeds": regime.seeds(params.seeds),
+    }
 
 
 # ---------------------------------------------------------------- index files
