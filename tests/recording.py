@@ -124,6 +124,8 @@ class Training(Event):
     model: Any = None
     images: int = 0
     """Images in all batches."""
+    on_the_way: list[State] = field(default_factory=list)
+    """The state after each step, of nets of which nothing is removed."""
     hits: dict[Place, list[bool]] = field(default_factory=dict)
     """For each image, whether its class was right, pass by pass."""
 
@@ -195,6 +197,8 @@ class Witness(Observer):
         """The zeros must be the mask's."""
         training = self.training
         training.steps += 1
+        if training.mask is None or training.mask.density == 1:
+            training.on_the_way.append(run.net.state())
         if training.mask is not None:
             named = dict(run.net.model.named_parameters())
             if wrong := zeros_differ(named, training.mask):

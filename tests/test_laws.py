@@ -22,11 +22,13 @@ from conftest import use_data
 from recording import Look, Place, Popping, Pruning, Tape, Training, record
 from torch import Tensor
 
-from ticketlab import colt_study, prac_study
+from ticketlab import colt_study, compare_study, prac_study, rst_study
 from ticketlab.colt_params import ColtParams
+from ticketlab.compare_params import CompareParams
 from ticketlab.critical_sets import unpack_index
 from ticketlab.masks import Mask
 from ticketlab.prac_params import PracParams
+from ticketlab.rst_arms import RstParams
 from ticketlab.spec import ROOT
 from ticketlab.training import State, learning_rate
 
@@ -94,10 +96,76 @@ PRAC: dict[str, Any] = {
     "runtime": RUNTIME,
 }
 
+DLTH: dict[str, Any] = {
+    "seeds": [0, 1],
+    "data": images("laws"),
+    "model": {"name": "resnet8", "width": 4},
+    "levels": [0.5, 0.8],
+    "finetune": {"batch": 50, "length": "4it", "milestones": ["50%"], "weight_decay": 5e-4},
+    "transform": {"lr": 0.02, "batch": 30, "length": "6it", "schedule": "constant"},
+    "penalty": {"ceiling": 10.0, "ramp": 4, "every": 1},
+    "iterative": {"cycles": 2, "length": "3it", "ramp": 2},
+    "lth_iter": {"cycles": 2, "length": "5it"},
+    "early_bird": {"every": "1it", "threshold": 0.9, "queue": 2},
+    "arms": ["scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-iter", "lth", "lth-iter",
+             "l1", "early-bird"],
+    "extra_arms": ["rst-magnitude", "rst-antimagnitude", "rst-erk", "scratch-erk", "rst-lth-mask",
+                   "rst-jump", "rst-square", "rst-cube", "shuffled", "reinit", "signs"],
+    "extra_levels": [0.8],
+    "draws": 2,
+    "looks": 2,
+    "others": [
+        {
+            "name": "boundary",
+            "data": images("laws"),
+            "model": MLP,
+            "prunable": "hidden",
+            "levels": [0.9],
+            "finetune": {"batch": 50, "length": "3it"},
+            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
+            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
+            "arms": ["scratch", "rst", "lth"],
+        }
+    ],
+    "runtime": RUNTIME,
+}  # fmt: skip
+
+COMPARE: dict[str, Any] = {
+    "seeds": [0, 1],
+    "data": images("laws"),
+    "rate": 0.6,
+    "rewind": "2it",
+    "probe": 20,
+    "synflow_rounds": 3,
+    "long": [{"mask": "random", "budget": "imp"}, {"mask": "synflow", "budget": "rst"}],
+    "swap_masks": ["imp", "random"],
+    "beds": [
+        {
+            "name": "convnet",
+            "model": {"name": "conv3", "width": 4, "conv_bias": False},
+            "levels": [0.7, 0.85],
+            "recipe": {"batch": 50, "length": "2ep"},
+            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
+            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
+        },
+        {
+            "name": "mlp",
+            "model": MLP,
+            "levels": [0.7, 0.95],
+            "recipe": {"batch": 50, "length": "2ep"},
+            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
+            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
+        },
+    ],
+    "runtime": RUNTIME,
+}
+
 STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     "colt": (colt_study.study, lambda: ColtParams.model_validate(COLT)),
     "colt-late": (colt_study.study, lambda: ColtParams.model_validate(COLT | LATE)),
     "prac": (prac_study.study, lambda: PracParams.model_validate(PRAC)),
+    "dlth": (rst_study.study, lambda: RstParams.model_validate(DLTH)),
+    "compare": (compare_study.study, lambda: CompareParams.model_validate(COMPARE)),
 }
 PAPERS = tuple(STUDIES)
 
@@ -123,7 +191,7 @@ def make_images(root: Path, name: str, first: int, test: int) -> None:
 def tape_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tape]:
     """The recorded run of a paper's tiny study; each runs once, when it is asked for.
 
-    With `other_test` the test images are others, and nothing else.
+    With `other_test` the test images are others, and only the first seed runs.
     """
 
     @cache
@@ -138,7 +206,8 @@ def tape_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tape]:
         study, params = STUDIES[paper]
         with pytest.MonkeyPatch.context() as patch:
             use_data(patch, root(10 if other_test else 0))
-            return record(study, params(), tmp_path_factory.mktemp(paper))
+            one = {"seeds": (0,)} if other_test else {}
+            return record(study, params().model_copy(update=one), tmp_path_factory.mktemp(paper))
 
     return run
 
@@ -232,15 +301,17 @@ def replays(one: Training, prefix: Training) -> bool:
 
 def own_order(paper: str, training: Training) -> object:
     """What gives a training an order of its own, beside its seed and its images: declared here."""
-    for pattern, reason in ORDERS_OF_THEIR_OWN.get(paper.partition("-")[0], {}).items():
-        if pattern in training.unit:
-            return reason(training)
-    return None
+    declared = ORDERS_OF_THEIR_OWN.get(paper.partition("-")[0])
+    return declared(training) if declared else None
 
 
-ORDERS_OF_THEIR_OWN: dict[str, dict[str, Callable[[Training], object]]] = {
-    # A copy differs from the others by its segment, and by its order where segments are equal.
-    "colt": {"search/colt-same": lambda t: t.order[-1]},
+ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
+    # Copies on equal images differ by their order alone.
+    "colt": lambda t: t.order[-1] if "search/colt-same" in t.unit else None,
+    # The stages of an arm follow each other: each is a pass of its own over the images.
+    "dlth": lambda t: str(t.label["arm"]).partition(" ")[2],
+    # So do RST's transformation and its finetuning.
+    "compare": lambda t: "transform" if t.order[-1] == "transform" else None,
 }
 
 
@@ -286,10 +357,18 @@ def test_no_net_is_trained_selected_watched_or_stopped_on_test_images(
         assert {place.split for place in pruning.places} <= {"train"}, pruning.unit
 
 
+def is_first(unit: str) -> bool:
+    """Whether a unit is one of the first seed."""
+    return unit.endswith("seed-0") and "/draw-" not in unit
+
+
 def trace(tape: Tape) -> list[object]:
-    """Everything that a study decides: what was trained how, what was looked at, its tickets."""
+    """Everything that the units of the first seed decide: what was trained how, what was looked
+    at, and the tickets. Draws of DLTH are left out: their seeds depend on the study's."""
     seen: list[object] = []
     for event in tape.events:
+        if not is_first(event.unit):
+            continue
         if isinstance(event, Training):
             seen.append((event.unit, event.recipe.model_dump_json(), event.order, event.steps,
                          [b.digest for b in event.batches], event.mask, event.start, event.end,
@@ -298,7 +377,7 @@ def trace(tape: Tape) -> list[object]:
             seen.append((event.unit, event.kind, sorted(event.splits), event.state))
         elif isinstance(event, Pruning | Popping):
             seen.append((event.unit, event.mask, event.weights))
-    for name, result in tape.results.items():
+    for name, result in filter(lambda item: is_first(item[0]), tape.results.items()):
         seen += [(name, key, t.mask, t.weights or {}) for key, t in result.tickets.items()]
     return seen
 
@@ -335,6 +414,7 @@ def test_test_images_were_looked_at(tape: Tape) -> None:
 RELABELLED = {
     "colt": ("search/colt-class", "search/colt-interleaved"),  # a copy's own classes, from 0
     "prac": ("search/noise", "score/noise"),  # flipped labels
+    "compare": ("convnet/colt/", "mlp/colt/"),
 }
 
 
@@ -598,9 +678,10 @@ def prac_setting(tape: Tape, place: str) -> Any:
 
 
 def prac_theta(tape: Tape, place: str, seed: int) -> State:
-    """What a net rewinds to: the end of the first steps of IMP's unit."""
-    (early,) = (t for t in tape.trainings(f"search/{place}/imp/seed-{seed}") if t.mask is None)
-    return early.end
+    """What a net rewinds to: where the dense round of IMP was after the first steps."""
+    dense = rounds_of(tape, f"search/{place}/imp/seed-{seed}")[0]
+    steps = prac_setting(tape, place).rewind.iterations(*dense.recipe.iterations(120))
+    return dense.on_the_way[steps - 1]
 
 
 def everything(tape: Tape, place: str = "main") -> tuple[Place, ...]:
@@ -687,18 +768,6 @@ def remaining(dense: Mask | None, rate: float, rounds: int) -> int:
     for _ in range(rounds):
         alive = left(alive, rate)
     return alive
-
-
-@of("prac")
-def test_theta_is_on_the_way_of_the_dense_round(tape: Tape) -> None:
-    for place in ("main", "convnet", "noise"):
-        for seed in tape.params.seeds[: 2 if place == "main" else 1]:
-            unit = f"search/{place}/imp/seed-{seed}"
-            early, dense, *_ = tape.trainings(unit)
-            assert early.steps == 6 and replays(dense, early), place
-            for other in tape.trainings("search/" + place) + tape.trainings("score/" + place):
-                if other.mask is None and other.seed == seed and "reinit" not in other.unit:
-                    assert same(other.end, early.end), other.unit
 
 
 @of("prac")
@@ -840,25 +909,24 @@ def test_prac_ledger_has_the_steps_and_images_of_each_round(tape: Tape) -> None:
         for training, row in zip(rounds, tape.results[name].record["rounds"], strict=True):
             after = [x for x in looks_after(tape, training) if x.splits == {"train"}]
             looked = sum(len(x.places) for x in [*training.looks, *after])
-            assert row["iterations"] == training.steps, name
-            assert row["train_images"] == training.images, name
+            assert row["iterations"] == training.steps + row["rewind_iterations"], name
             assert row["forward_images"] == looked, name
             assert row["samples"] == len(training.places)
             assert (row["limit"], row["epochs"]) == (total(training), len(training.ends))
 
 
-@of("prac", open_fault=("prac", "transfer-final gets its rewind point for nothing"))
-def test_prac_pays_for_the_rewind_point_unless_its_dense_round_passes_through_it(
-    tape: Tape,
-) -> None:
-    for place, arm, seed, rounds in prac_units(tape, "search/"):
-        name = f"search/{place}/{arm}/seed-{seed}"
-        (early,) = (t for t in tape.trainings(name) if t.mask is None)
-        dense = rounds_of(tape, f"search/{place}/prac/seed-{seed}")[0]
-        free = replays(dense if arm in FOLLOWERS else rounds[0], early)
-        rows = tape.results[name].record["rounds"]
-        paid = sum(row["iterations"] for row in rows) - sum(t.steps for t in rounds)
-        assert paid == (0 if free else early.steps), name
+@of("prac")
+def test_prac_ledger_leaves_nothing_out(tape: Tape) -> None:
+    for name, result in tape.results.items():
+        rows, trainings = result.record["rounds"], tape.trainings(name)
+        looks = [*(x for t in trainings for x in t.looks), *tape.of(Look, name)]
+        of_test = sum(len(x.places) for x in looks if x.splits == {"test"})
+        looked = sum(len(x.places) for x in looks) - of_test
+        before = result.record.get("rewind_iterations", 0), result.record.get("rewind_images", 0)
+        assert before[0] + sum(r["iterations"] for r in rows) == sum(t.steps for t in trainings)
+        assert before[1] + sum(r["train_images"] for r in rows) == sum(t.images for t in trainings)
+        assert sum(row["forward_images"] for row in rows) == looked, name
+        assert sum(row["test_images"] for row in rows) == of_test, name
 
 
 @of("prac")
