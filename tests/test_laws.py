@@ -218,13 +218,9 @@ def tape(tape_of: Callable[..., Tape], paper: str) -> Tape:
     return tape_of(paper)
 
 
-def of(*papers: str, open_fault: tuple[str, str] = ("", "")) -> pytest.MarkDecorator:
-    """The papers that a test is about; `open_fault` is one that fails as yet, and why."""
-    late = pytest.mark.xfail(strict=True, reason=open_fault[1])
-    marks = {open_fault[0]: late}
-    return pytest.mark.parametrize(
-        "paper", [pytest.param(p, marks=[marks[p]] if p in marks else []) for p in papers]
-    )
+def of(*papers: str) -> pytest.MarkDecorator:
+    """The papers that a test is about."""
+    return pytest.mark.parametrize("paper", papers)
 
 
 # ---------------------------------------------------------------- what the laws compare
