@@ -107,7 +107,7 @@ format: env ## ruff's fixes and format, notebooks stripped
 	@$(if $(NOTEBOOKS),$(STRIP) $(NOTEBOOKS))
 
 lab: env ## JupyterLab in notebooks/
-	@$(IN_VENV) jupyter lab notebooks
+	@$(IN_VENV) ticketlab pinned jupyter lab notebooks
 
 constraints: ## renew constraints.txt: the newest of everything in a fresh .venv, then make test
 	@echo "constraints: installing the newest versions into a fresh .venv"

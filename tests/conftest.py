@@ -8,6 +8,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from ticketlab import instruction_set
+
+instruction_set.pin_this_process()  # before any library is imported that would read its variables
+
 import numpy as np
 import pytest
 import torch

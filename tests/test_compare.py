@@ -20,14 +20,13 @@ from ticketlab import (
     compare_study,
     masks,
     models,
-    timings,
 )
 from ticketlab.claims import judge, load_claims
 from ticketlab.compare_arms import Bench, Cost, Found, Ledger, Turn, agreed, at_levels
 from ticketlab.compare_params import METHODS, CompareParams, check
 from ticketlab.files import write_json
 from ticketlab.masks import Mask
-from ticketlab.results import Result, write_table
+from ticketlab.results import Result
 from ticketlab.verdicts import counts
 
 TINY_VALUES: dict[str, Any] = {
@@ -317,24 +316,8 @@ def test_every_claim_has_its_metric_and_the_pages_can_be_made(done: Study) -> No
     plt.close("all")
     board = compare_report.leaderboard(rows, "convnet", 0.85)
     assert len(board) == len(METHODS) + 3 and "dense" in board.index
-    assert not [title for title in board if "seconds" in title]
     table = compare_report.differences_table(numbers["differences"], ["imp_minus_random"])
     assert table.shape == (1, 2)
-
-
-def test_seconds_are_those_of_the_published_table(done: Study, tmp_path: Path) -> None:
-    _, results, _ = done
-    rows, published = compare_report.board(results), tmp_path / "timings.csv"
-    assert compare_report.seconds(results, published) == {}
-    timings.begin(published)
-    assert compare_report.seconds(results, published) == {}
-    units = {name.rpartition("/seed-")[0] for name in results} - {"convnet/rst"}
-    table = pd.DataFrame({"paper": "compare", "arm": sorted(units), "mean": 2.5})
-    write_table(table, published)
-    found = compare_report.seconds(results, published)
-    assert set(found) == {("convnet", arm) for arm in rows.arm} - {("convnet", "rst")}
-    board = compare_report.leaderboard(rows, "convnet", 0.85, found)["seconds, all levels"]
-    assert board["rst"] == "-" and set(board.drop("rst")) == {"2.5"}
 
 
 def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path) -> None:

@@ -16,14 +16,14 @@ def test_units_that_did_not_run_now_keep_their_seconds(tmp_path: Path) -> None:
     assert read_json(path)["seconds"] == {"a": 1.0, "b": 3.0, "c": 4.0}
     timings.note(path, {}, ["c", "unknown"], CPU)  # others are of other parameters now
     content = read_json(path)
-    assert content["seconds"] == {"c": 4.0} and content["workers"] == 1 and content["device"]
+    assert content["seconds"] == {"c": 4.0} and content["workers"] == 1
 
 
 def test_an_arm_is_a_row_with_mean_and_sum_over_its_seeds(tmp_path: Path) -> None:
     seconds = {"search/imp/seed-0": 1.0, "search/imp/seed-1": 2.0, "score/imp/seed-0": 5.0}
     timings.note(tmp_path / "runs" / "colt.timings.json", seconds, seconds, CPU)
     timings.note(tmp_path / "runs" / "dlth.timings.json", {"x": 7.0}, ["x"], CPU)
-    rows = timings.table(tmp_path).drop(columns="device").values.tolist()
+    rows = timings.table(tmp_path).values.tolist()
     assert rows == [
         ["colt", "score/imp", 1, 1, 5.0, 5.0],
         ["colt", "search/imp", 1, 2, 1.5, 3.0],

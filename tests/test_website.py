@@ -73,8 +73,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (other / "compare" / "metrics.json").unlink()
     judged = {"verdict": "inconclusive", "evidence": EVIDENCE, "cell": "cell-4"}
     (other / "claims.json").write_text(json.dumps({"colt": {"colt-H1": judged, "colt-H2": judged}}))
-    header, row = "paper,arm,workers,device,count,mean,sum", "colt,imp,2,a GPU,3,40,120"
+    header, row = "paper,arm,workers,count,mean,sum", "colt,imp,2,3,40,120"
     (other / "timings.csv").write_text(f"{header}\n{row}\n")
+    (other / "machine.json").write_text(json.dumps({"colt": {"kind": "cuda", "device": "a GPU"}}))
     results(root, "smoke")  # nobody's
     website.build(root / "site", root)
     return root / "site"

@@ -17,7 +17,9 @@ from rich.table import Table
 from ticketlab import (
     data,
     gpu,
+    instruction_set,
     inventory,
+    machine,
     params,
     pipeline,
     planning,
@@ -55,7 +57,6 @@ def prepare(study: StudyName) -> None:
         paths = {name: data.prepare(name) for name in names}
         hashes = {name: data.read_prepared(path, name)[1].sha256 for name, path in paths.items()}
         write_json(ROOT / "results" / study / "data.json", hashes)
-        seconds.begin(ROOT / "results" / study / "timings.csv")
         print(f"data@{study}: prepared {', '.join(names)}")
 
 
@@ -152,8 +153,23 @@ def verify(
     with one_line_errors(), pipeline.opened(ROOT) as repo:
         chosen = studies or params.chosen_studies()
         found = verification.verify(repo, ROOT, chosen, rev)
+        for study in chosen:
+            print(f"{study}: compared {verification.rule(ROOT, study, rev)[1]}")
         print(verification.report(found))
     raise typer.Exit(int(any(finding.word == "different" for finding in found)))
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def pinned(
+    command: Annotated[list[str], typer.Argument(help="a program and its arguments")],
+) -> None:
+    """Run another program pinned to the instruction set of results: `pinned jupyter lab`.
+
+    Every `ticketlab` command pins itself; this is for programs that make results otherwise, such
+    as JupyterLab or a Dask worker. TICKETLAB_NATIVE=1 leaves everything unpinned.
+    """
+    with one_line_errors():
+        instruction_set.run(command)
 
 
 @app.command()
@@ -236,6 +252,8 @@ def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> 
     results.forget_others(folder, done)
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
     seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, runtime)
+    if watch.seconds:  # something was trained here
+        machine.note(ROOT / "results" / study, paper, runtime)
 
 
 @contextmanager

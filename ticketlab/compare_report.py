@@ -236,34 +236,10 @@ COSTS = {
 """Titles and units of the leaderboard's columns."""
 
 
-Seconds = Mapping[tuple[str, str], float]
-"""Wall-clock seconds by net and arm."""
-
-
-def seconds(results: Results, published: Path) -> Seconds:
-    """Measured seconds of an arm and seed: finding its tickets of all levels, and training them.
-
-    `published` is the study's timings.csv; a table without this study's arms gives nothing.
-    """
-    if not published.exists():
-        return {}
-    table = pd.read_csv(published)
-    own = table[table.paper == "compare"].set_index("arm")["mean"].to_dict()
-    found = {}
-    for name, result in results.items():
-        unit = name.rpartition("/seed-")[0]
-        for row in result.record.get("rows", []) if unit in own else []:
-            found[row["net"], row["arm"]] = own[unit]
-    return found
-
-
-def leaderboard(
-    rows: pd.DataFrame, net: str, level: float, seconds: Seconds | None = None
-) -> pd.DataFrame:
+def leaderboard(rows: pd.DataFrame, net: str, level: float) -> pd.DataFrame:
     """All arms of a net at one level, best first: accuracy with interval, and mean costs, as text.
 
-    The dense net stands among them. FLOPs count a training step as three forward passes; `seconds`
-    are of all levels together.
+    The dense net stands among them. FLOPs count a training step as three forward passes.
     """
     chosen = rows[(rows.net == net) & rows.level.isin([0.0, level])]
     means = chosen.groupby("arm").test_accuracy.mean().sort_values(ascending=False)
@@ -273,9 +249,6 @@ def leaderboard(
         costs = {
             title: f"{own[column].mean() * unit:,.0f}" for column, (title, unit) in COSTS.items()
         }
-        if seconds:
-            spent = seconds.get((net, arm))
-            costs["seconds, all levels"] = "-" if spent is None else f"{spent:.1f}"
         table[arm] = {"accuracy": str(interval(own.test_accuracy.tolist())), **costs}
     return pd.DataFrame(table).T.rename_axis(f"{net} at {100 * level:g} %")
 

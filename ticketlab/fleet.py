@@ -14,8 +14,9 @@ from typing import Any
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from ticketlab import progress
+from ticketlab import instruction_set, progress
 from ticketlab.gpu import CLUSTER
+from ticketlab.instruction_set import InstructionSet
 from ticketlab.results import Result, content_key, load_result, save_result, with_origin
 from ticketlab.spec import InputError
 from ticketlab.training import Diverged
@@ -55,6 +56,8 @@ def run(units: Sequence[Unit], folder: Path, workers: int | str = 1) -> dict[str
     keys = {unit.name: unit.key for unit in units}  # now: the source may be edited meanwhile
     done = {name: load_result(folder, name, key) for name, key in keys.items()}
     missing = [unit for unit in units if done[unit.name] is None]
+    if missing:
+        instruction_set.warn_if_native()
     if workers == 1 or (len(missing) == 1 and isinstance(workers, int)):
         for unit in missing:
             _perform(unit, keys[unit.name], folder, progress.listener())
@@ -225,7 +228,19 @@ def _connected(address: str) -> Iterator[Any]:
                 f"runtime.workers: {address!r} has {have}, allowed are workers of one thread "
                 "(dask worker --nthreads 1)"
             )
+        check_instruction_sets(address, client.run(instruction_set.current))
         yield client
+
+
+def check_instruction_sets(address: str, workers: Mapping[str, InstructionSet]) -> None:
+    """InputError if a worker computes with another instruction set than this process."""
+    here = instruction_set.current()
+    if other := sorted(worker for worker, there in workers.items() if there != here):
+        raise InputError(
+            f"runtime.workers: {address!r} has workers that are {workers[other[0]]} where this "
+            f"process is {here}, so results would differ ({', '.join(other)}); start them with "
+            "`ticketlab pinned dask worker ...`"
+        )
 
 
 def at_once(workers: int | str) -> int:

@@ -4,7 +4,6 @@ import ast
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
+from ticketlab import instruction_set
 from ticketlab.files import read_json, write_atomically, write_json
 from ticketlab.masks import Mask
 from ticketlab.spec import ROOT, Spec
@@ -42,7 +43,12 @@ def save_result(folder: Path, name: str, key: str, result: Result) -> None:
     """Store a finished unit: tickets first, then the record that declares it complete."""
     for ticket_name, ticket in result.tickets.items():
         save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
-    content = {"key": key, "record": result.record, "tickets": sorted(result.tickets)}
+    content = {
+        "key": key,
+        "instruction_set": instruction_set.current(),
+        "record": result.record,
+        "tickets": sorted(result.tickets),
+    }
     write_json(folder / f"{name}.json", content)
 
 
@@ -95,8 +101,10 @@ def forget_others(folder: Path, keep: Iterable[str]) -> None:
 
 
 def content_key(module: str, *parts: object) -> str:
-    """A hash that changes with the parameters or data of a unit, or the code behind `module`."""
-    text = json.dumps([code_hash(module), *parts], sort_keys=True, default=_jsonable)
+    """A hash that changes with the parameters or data of a unit, the code behind `module`, or the
+    instruction set of this process."""
+    decides = [code_hash(module), instruction_set.current(), *parts]
+    text = json.dumps(decides, sort_keys=True, default=_jsonable)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -180,8 +188,11 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def provenance(module: str, data_sha256: str, device: str) -> dict[str, str]:
-    """What a number depends on besides parameters and seeds: versions, code, data, device."""
+def provenance(module: str, data_sha256: str, device: torch.device) -> dict[str, str]:
+    """What a number depends on besides parameters and seeds: versions, code, data, kind of device.
+
+    Names of machines and products stand in results/STUDY/machine.json alone.
+    """
     packages = {name: version(name) for name in NUMERICAL}
-    code = {"python": platform.python_version(), "code": code_hash(module)}
-    return packages | code | {"device": device, "data": data_sha256}
+    kind = {"device": device.type, "instruction_set": instruction_set.current()}
+    return packages | kind | {"code": code_hash(module), "data": data_sha256}

@@ -1,5 +1,7 @@
 """Did a re-run reproduce the committed results? Nothing runs: what is here is compared with git.
 
+Whether the same bytes are to be expected depends on the two machines (`machine.rule`), and is said.
+
 A stage is `identical` if all its outputs are, byte for byte. It is `within` if its bytes differ and
 its numbers agree: every interval overlaps the committed one, every plain number is equal, and no
 verdict turned from reproduced to not reproduced or back. Else it is `different`. Words such as
@@ -14,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ticketlab import machine
 from ticketlab.claims import Interval, is_interval
 from ticketlab.files import read_json
 from ticketlab.pipeline import Committed, Entry, blob_hash, lock_stages, out_of_date, tree_hash
@@ -207,8 +210,15 @@ def _judged_by_readers(found: dict[str, Finding], lock: Mapping[str, Entry]) -> 
     return judged
 
 
+def rule(root: Path, study: str, rev: str = "HEAD") -> tuple[bool, str]:
+    """Whether the same bytes are to be expected of a study, and the rule in words."""
+    file = f"results/{study}/{machine.FILE}"
+    then = machine.parsed(Committed(root, rev).read(file))
+    return machine.rule(then, machine.parsed(_text(root / file)))
+
+
 def report(findings: Sequence[Finding]) -> str:
-    """A line a stage, indented lines on what differs where, and one on the whole."""
+    """A line per stage, indented lines on what differs where, and one on the whole."""
     lines = []
     for one in findings:
         state = {True: "up to date", False: "out of date", None: "not in studies"}[one.current]

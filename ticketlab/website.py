@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ticketlab import timings
+from ticketlab import machine, timings
 from ticketlab.claims import COLOURS, Claim, Interval, load_claims
 from ticketlab.files import read_json, replace_folder, write_atomically
 from ticketlab.markup import templates
@@ -174,9 +174,10 @@ def _work(folder: Path, name: str) -> str:
     rows = table[table.paper == name]
     if rows.empty:
         return "–"
-    devices = ", ".join(rows.device.unique())
     minutes, workers = rows["sum"].sum() / 60, rows.workers.max()
-    return f"{minutes:.1f} min, {workers} at once, {devices}"
+    made = read_json(folder / machine.FILE).get(name) if (folder / machine.FILE).exists() else None
+    where = f", {machine.named(made)}" if made else ""
+    return f"{minutes:.1f} min, {workers} at once{where}"
 
 
 def origin(root: Path) -> dict[str, Any]:
