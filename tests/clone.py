@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 import quick
 from conftest import shared_folder
+
+from ticketlab.instruction_set import PINNED
 from ruamel.yaml import YAML
 
 from ticketlab.spec import ROOT
@@ -51,7 +53,8 @@ Tree = dict[str, str]
 
 def own_environment(root: Path, programs: Path) -> dict[str, str]:
     """Variables for commands in the project at `root`: nothing of the user's git or DVC."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETLAB_", "GIT_"))}
+    foreign = ("TICKETLAB_", "GIT_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign) or k == PINNED}
     names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER")
              for what in ("NAME", "EMAIL")}  # fmt: skip
     tmp = root / ".dvc" / "tmp"
