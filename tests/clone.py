@@ -23,10 +23,9 @@ import numpy as np
 import pytest
 import quick
 from conftest import shared_folder
-
-from ticketlab.instruction_set import PINNED
 from ruamel.yaml import YAML
 
+from ticketlab.instruction_set import PINNED
 from ticketlab.spec import ROOT
 
 # Same names and real images, but 200 + 100 of each class.
