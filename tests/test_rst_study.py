@@ -221,6 +221,17 @@ def test_parameters_that_do_not_fit_are_refused_in_one_line(
         ({"penalty": {"power": 4}}, "dlth.penalty.power: 4 is not valid"),
         ({"levels": [1.0]}, "dlth.levels.0: 1.0 is not valid"),
         ({"levels": [-0.1]}, "dlth.levels.0: -0.1 is not valid"),
+        ({"levels": [0.0, 0.9]}, "dlth.levels.0: 0.0 is not valid, allowed is greater than 0"),
+        ({"extra_levels": [0.0]}, "dlth.extra_levels.0: 0.0 is not valid"),
+        (
+            {"arms": ["rst", "lth"]},
+            "dlth.arms: ['rst', 'lth'] is not valid, allowed are arms with 'scratch'",
+        ),
+        ({"arms": ["scratch"]}, "dlth.arms: ['scratch'] is not valid, allowed are arms with 'rst'"),
+        (
+            {"others": [TINY_VALUES["others"][0] | {"arms": ["rst"]}]},
+            "dlth.others.0.arms: ['rst'] is not valid",
+        ),
         ({"arms": ["rst", "magic"]}, "dlth.arms.1: 'magic' is not valid"),
         ({"penalty": {"ramps": 3}}, "dlth.penalty.ramps: unknown key"),
     ],
@@ -284,6 +295,15 @@ def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Pat
     assert numbers["method"]["abrupt_removal_loss"] is None
     words = [judge(claim, numbers).word for claim in load_claims("dlth")]
     assert set(words) == {"not run at this scale", "inconclusive"}
+
+
+def test_every_arm_may_be_an_extra_arm(tiny_root: Path, tmp_path: Path) -> None:
+    few = tiny(seeds=[0], arms=["scratch", "rst"], extra_arms=["abrupt", "early-bird"], draws=0,
+               others=[])  # fmt: skip
+    rows = rst_report.arms_table(rst_study.study(few, tmp_path))
+    for arm in ("abrupt", "early-bird"):
+        assert rows[rows.arm == arm].level.tolist() == list(few.extra_levels), arm
+    assert set(few.extra_levels) < set(few.levels)
 
 
 def arms(**by_arm: list[float]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from ticketlab import models
 from ticketlab.data import DataSpec
@@ -92,13 +92,22 @@ class PracParams(Setting):
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
     """Other ways to choose sets as large as PrAC's."""
     ablation_levels: Rounds
-    """Rounds whose tickets are retrained in the ablations."""
+    """Rounds whose tickets are retrained in the ablations: some of `levels`, where IMP and PrAC,
+    which they are compared with, have tickets."""
     ablation_seeds: Positive = 1
     label_noise: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of flipped training labels in an experiment of its own; 0 is none."""
     noise_rounds: Positive = 1
     noise_seeds: Positive = 1
     others: Annotated[tuple[Other, ...], Field(strict=False)] = ()
+
+    @field_validator("ablation_levels")
+    @classmethod
+    def _among_the_levels(cls, chosen: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        levels = info.data.get("levels", chosen)
+        if set(chosen) - set(levels):
+            raise ValueError(f"allowed are some of levels: {', '.join(map(str, levels))}")
+        return chosen
 
     def setting(self, **changes: Any) -> Setting:
         """The main net's setting, with changes."""

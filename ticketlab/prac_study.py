@@ -37,7 +37,6 @@ def check(params: PracParams) -> PracParams:
         raise InputError("data.validation: 0, allowed is 1 or more (PrAC keeps the best epoch)")
     models.check(params.model, data.shape)
     check_setting(params, "", len(data.train))
-    check_levels("ablation_levels", params.ablation_levels, params.rounds)
     names = [other.name for other in params.others]
     for number, other in enumerate(params.others):
         place = f"others.{number}."

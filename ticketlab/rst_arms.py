@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ticketlab import gpu, models, progress, rst
 from ticketlab.data import Batches, DataSet, DataSpec, load
@@ -15,6 +15,7 @@ from ticketlab.rst import Penalty
 from ticketlab.spec import Spec
 from ticketlab.tickets import Ticket, make_ticket, network, state_digest
 from ticketlab.training import (
+    Fraction,
     Net,
     Observer,
     Recipe,
@@ -46,8 +47,16 @@ WATCHED = ("rst", *POWERS)
 PRETRAINED = ("lth", "lth-iter", "l1", "early-bird")
 DAMAGED = ("shuffled", "reinit", "signs")
 
-Sparsity = Annotated[float, Field(ge=0, lt=1)]
 Arms = Annotated[tuple[Arm, ...], Field(strict=False)]
+
+
+def _with_both_sides(arms: tuple[str, ...]) -> tuple[str, ...]:
+    if missing := [name for name in ("scratch", "rst") if name not in arms]:
+        raise ValueError(f"allowed are arms with {missing[0]!r}, which others are compared with")
+    return arms
+
+
+MainArms = Annotated[Arms, AfterValidator(_with_both_sides)]
 
 
 class Iteration(Spec):
@@ -84,7 +93,7 @@ class Case(Spec):
     model: models.ModelSpec
     prunable: Literal["inner", "hidden", "conv_linear"] = "inner"
     """Layers that are masked: the paper leaves the first and the output layer dense (inner)."""
-    levels: Annotated[tuple[Sparsity, ...], Field(strict=False, min_length=1)]
+    levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
     """Sparsity of each masked layer."""
     finetune: Recipe
     """Also how every baseline is trained; milestones in % so that longer runs keep the shape."""
@@ -93,10 +102,10 @@ class Case(Spec):
     iterative: Iteration = Iteration()
     lth_iter: LthIter = LthIter()
     early_bird: Early = Early()
-    arms: Arms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
+    arms: MainArms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
     """Arms at every level; dense always runs."""
     extra_arms: Arms = ()
-    extra_levels: Annotated[tuple[Sparsity, ...], Field(strict=False)] = ()
+    extra_levels: Annotated[tuple[Fraction, ...], Field(strict=False)] = ()
     """Where the extra arms run; "shuffled", "reinit" and "signs" damage the RST ticket there."""
     draws: int = Field(default=0, ge=0)
     """Masks on one initialisation, and initialisations under one mask (C11); 0 leaves it out."""
@@ -107,6 +116,10 @@ class Case(Spec):
         """The arms of one level."""
         more = self.extra_arms if level in self.extra_levels else ()
         return (*self.arms, *(arm for arm in more if arm not in self.arms))
+
+    def levels_of(self, arm: str) -> tuple[float, ...]:
+        """The levels of one arm."""
+        return tuple(level for level in self.levels if arm in self.arms_at(level))
 
 
 class RstParams(Case):

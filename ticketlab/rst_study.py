@@ -42,10 +42,11 @@ def train_plain(params: RstParams, place: int, seed: int, arm: str, level: float
 
 
 def train_abruptly(params: RstParams, place: int, seed: int) -> Result:
-    """The transformation without a penalty, then removal: once for all levels of the case."""
+    """The transformation without a penalty, then removal: once for all levels of the arm."""
     bench = Bench(params, place, seed)
-    first = Work.begin(bench, "abrupt", bench.case.levels[0])
-    masks = {level: bench.mask(first.net, level) for level in bench.case.levels}
+    levels = bench.case.levels_of("abrupt")
+    first = Work.begin(bench, "abrupt", levels[0])
+    masks = {level: bench.mask(first.net, level) for level in levels}
     first.train(bench.case.transform, "transform")
     state, rows = first.net.state(), []
     for level, mask in masks.items():
@@ -137,7 +138,7 @@ def train_pretrained(params: RstParams, place: int, seed: int) -> Result:
     bench = Bench(params, place, seed)
     work = Work.begin(bench, "dense", 0.0)
     start, dense = work.net.state(), bench.dense_mask(work.net)
-    birds = early_birds(bench, dense) if "early-bird" in bench.case.arms else {}
+    birds = early_birds(bench, dense)
     work.train(bench.case.finetune, "finetune", observers=list(birds.values()))
     trained = work.net.state()
     rows, tickets = [_dense_row(work, dense)], {}
@@ -151,12 +152,12 @@ def train_pretrained(params: RstParams, place: int, seed: int) -> Result:
 
 
 def early_birds(bench: Bench, dense: Mask) -> dict[float, EarlyBird]:
-    """An observer for each level of the case."""
+    """An observer for each level of the arm."""
     how = bench.case.early_bird
     every = how.every.iterations(*bench.case.finetune.iterations(len(bench.data.train)))
     return {
         level: EarlyBird(dense, level, every, how.threshold, how.queue)
-        for level in bench.case.levels
+        for level in bench.case.levels_of("early-bird")
     }
 
 
@@ -292,8 +293,8 @@ def _units_of(params: RstParams, place: int, case: Case, seed: int) -> list[Unit
         for arm in case.arms_at(level) if arm in PRETRAINED
     )  # fmt: skip
     units = [make(train_pretrained, "pretrained", one * trainings)]
-    if "abrupt" in case.arms:
-        units.append(make(train_abruptly, "abrupt", full + one * (len(case.levels) - 1)))
+    if abrupt := case.levels_of("abrupt"):
+        units.append(make(train_abruptly, "abrupt", full + one * (len(abrupt) - 1)))
     for level in case.levels:
         arms, tag = case.arms_at(level), f"{100 * level:g}"
         damage = one * sum(arm in DAMAGED for arm in arms)
