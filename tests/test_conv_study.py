@@ -8,9 +8,17 @@ import torch
 from conftest import TINY, Message, shared_folder, use_data
 from pytest import approx
 
-from ticketlab import conv_arms, conv_figures, conv_planting, conv_report, params, planting_study
+from ticketlab import (
+    conv_arms,
+    conv_figures,
+    conv_planting,
+    conv_report,
+    params,
+    planning,
+    planting_study,
+)
 from ticketlab.conv_arms import ConvBench, known
-from ticketlab.data import prepare
+from ticketlab.data import load, prepare
 from ticketlab.figures import use_style
 from ticketlab.planting_metrics import metrics
 from ticketlab.planting_params import PlantParams
@@ -78,6 +86,24 @@ def test_units_are_those_that_were_planned(results: dict[str, Result]) -> None:
         names
     )
     assert planting_study.expected_passes(tiny()) > 2 * sum(u.passes for u in units) / 2.1
+
+
+def test_a_plan_prices_each_net_at_its_own_speed(rooted: Path) -> None:
+    """The passes of the part are those of its nets, whose speeds are probed, edge-popup's too."""
+    values = tiny()
+    grid, narrow, mother, popup = planning.jobs(values)
+    assert [job.net for job in (narrow, mother, popup)] == ["conv2"] * 3
+    assert grid.net == "planted net, 5 layers of 8"
+    assert narrow.ticket < mother.ticket  # half as wide
+    # Two seeds. Own net: 2 rounds of 1 epoch and 2 epochs for the ticket, and two controls of 2.
+    # The mother: two methods at two densities in rounds, one in one shot, four controls.
+    images = len(load(values.conv.data).train) if values.conv else 0
+    assert narrow.passes == 2 * images * (2 + 2 + 2 * 2)
+    assert mother.passes == 2 * images * (2 * 2 * (2 * (2 + 2) + 2) + 4 * 2)
+    assert popup.passes == 2 * images * (2 * 2 * 3 * 2)
+    total = sum(job.passes for job in planning.jobs(values))
+    assert total == planting_study.expected_passes(values)
+    assert all(job.speed(0.02) > 100 for job in (narrow, mother, popup))
 
 
 def test_a_unit_depends_on_its_arguments_and_the_tickets_weights(

@@ -71,6 +71,31 @@ def test_stages_depend_on_every_parameter_but_the_number_of_workers(paper: str) 
         assert set(PIPELINE[stage]["params"]) == deciding, stage
 
 
+def data_keys(spec: type[BaseModel]) -> Iterator[str]:
+    """Dotted keys that name the data sets of a spec; a list or optional record is one key."""
+    for name, field in spec.model_fields.items():
+        kind = field.annotation
+        if kind is data.DataSpec:
+            yield f"{name}.name"
+        elif isinstance(kind, type) and issubclass(kind, Spec):
+            yield from (f"{name}.{key}" for key in data_keys(kind))
+        elif any(True for record in records(kind) for _ in data_keys(record)):
+            yield name
+
+
+def records(kind: object) -> Iterator[type[BaseModel]]:
+    """The records within an annotation such as `tuple[Case, ...]` or `ConvParams | None`."""
+    for part in getattr(kind, "__args__", ()):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            yield part
+        yield from records(part)
+
+
+def test_the_data_stage_depends_on_every_data_set_that_a_study_names() -> None:
+    every = [f"${{item.study}}.{p}.{key}" for p, s in params.PAPERS.items() for key in data_keys(s)]
+    assert sorted(PIPELINE["data"]["params"]) == sorted(every) and len(every) == 7
+
+
 @pytest.mark.parametrize("paper", STUDIES)
 def test_training_depends_on_the_source_behind_its_results(paper: str) -> None:
     listed: set[Path] = set()

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
+import torch
 from conftest import TINY, Message, tiny_params
 
-from ticketlab import params, planning
+from ticketlab import params, planning, prac_study
+from ticketlab.data import DataSet, load
 from ticketlab.planning import Job, Plan, check_data, jobs, known_units, plan, summary, table
+from ticketlab.prac_params import PracParams
 from ticketlab.studies import STUDIES
 
 
@@ -45,6 +49,42 @@ def test_a_probe_trains_the_studys_own_net(digits: object) -> None:
     (job,) = jobs(tiny_params())
     assert job.net == "conv3" and job.training == 200
     assert 100 < job.speed(0.05) < 1e6
+
+
+def test_a_probe_of_a_slow_net_is_short_and_of_a_fast_one_of_whole_chunks() -> None:
+    made: list[int] = []
+
+    def slow(steps: int) -> int:
+        made.append(steps)
+        sleep(0.03 * steps)
+        return 100 * steps
+
+    assert 500 < planning._speed(slow, torch.device("cpu"), 0.02, 20) <= 3400
+    assert made == [1, 1]
+    made.clear()
+
+    def fast(steps: int) -> int:
+        made.append(steps)
+        sleep(0.005 + 0.0001 * steps)  # a start, and steps
+        return steps
+
+    assert 1000 < planning._speed(fast, torch.device("cpu"), 0.4, 20) <= 20 / 7e-3
+    assert made[:4] == [1, 1, 4, 16] and set(made[4:]) == {20}
+
+
+def test_pracs_passes_are_those_of_the_images_that_there_are(digits: DataSet) -> None:
+    """Also where `train` is null, and all that are left are used."""
+    recipe = {"lr": 0.1, "batch": 20, "length": "4ep"}
+    images = TINY.model_dump() | {"train": None}
+    values = {"seeds": [0], "data": images, "model": {"name": "lenet_300_100"},
+              "prunable": "hidden", "recipe": recipe, "rounds": 3, "levels": [2],
+              "ablation_levels": [2]}  # fmt: skip
+    whole = PracParams.model_validate(values)
+    count = len(load(whole.data).train)
+    assert count != 200 and prac_study.training_passes(whole) == 4 * count
+    few = PracParams.model_validate(values | {"data": TINY.model_dump()})
+    ratio = prac_study.expected_passes(whole) / prac_study.expected_passes(few)
+    assert ratio == pytest.approx(count / 200)
 
 
 def test_seconds_follow_from_speed_and_workers(

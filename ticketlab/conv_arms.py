@@ -338,7 +338,7 @@ def control(setting: ConvSetting, seed: int, found: Known, arm: str) -> Result:
     bench = ConvBench(setting, seed, found)
     progress.label(task="conv", seed=seed, control=arm)
     head = {"seed": seed, "mother": "planted", "regime": "controls"}
-    if arm in ("ticket_trained", "narrow_dense"):
+    if arm in OWN_NET:
         return Result({"head": head, "rows": [own_net_row(bench, arm)]})
     start, mask = bench.planted.weights, bench.planted.mask
     if arm == "oracle_shuffled":
@@ -370,6 +370,8 @@ CONTROLS = (
 )  # fmt: skip
 """The mother; the planted ticket as planted, shuffled within layers, on fresh weights; the ticket
 at its own scale (in its own net); that net, dense."""
+OWN_NET = ("ticket_trained", "narrow_dense")
+"""Controls in the ticket's own net; the others are in the mother."""
 
 
 # ---------------------------------------------------------------- refusals and work

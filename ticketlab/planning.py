@@ -5,10 +5,12 @@ image passes its study is expected to take are divided by that speed and by the 
 """
 
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import torch
@@ -16,9 +18,11 @@ import torch
 from ticketlab import (
     colt_study,
     compare_study,
+    conv_arms,
     fleet,
     gpu,
     models,
+    net_popup,
     params,
     planting_arms,
     planting_study,
@@ -29,8 +33,11 @@ from ticketlab import (
 from ticketlab.colt_params import ColtParams
 from ticketlab.compare_params import Bed, CompareParams
 from ticketlab.data import DataSet, DataSpec, load
+from ticketlab.gpu import Runtime
+from ticketlab.models import ModelSpec
 from ticketlab.pipeline import out_of_date, readers, stages_of
-from ticketlab.planting_params import PlantParams, cases
+from ticketlab.planting_params import Case, Grid, PlantParams, cases
+from ticketlab.popup import Goal
 from ticketlab.prac_params import PracParams
 from ticketlab.prepared import prepared_path
 from ticketlab.rst_arms import RstParams
@@ -159,26 +166,27 @@ def jobs(values: Spec) -> list[Job]:
     """The nets that a study trains, with their shares of its image passes."""
     if isinstance(values, ColtParams):
         passes = colt_study.expected_passes(values)
-        return [image_job(values, values, passes)]
+        return [image_job(values.runtime, values.model, values.data, values.recipe, passes)]
     if isinstance(values, PracParams):
         main = prac_study.expected_passes(values.model_copy(update={"others": ()}))
-        found = [image_job(values, values, main)]
+        found = [image_job(values.runtime, values.model, values.data, values.recipe, main)]
         for other in values.others:
             alone = values.model_copy(update={"others": (other,)})
             share = prac_study.expected_passes(alone) - main
-            found.append(image_job(values, values.other(other), share))
+            found.append(image_job(values.runtime, other.model, values.data, other.recipe, share))
         return found
     if isinstance(values, RstParams):
         return [_rst_job(values, place) for place in range(len(values.cases))]
     if isinstance(values, CompareParams):
         return [_bed_job(values, bed) for bed in values.beds]
     assert isinstance(values, PlantParams)
-    return [stack_job(values)]
+    return [*stack_jobs(values), *conv_jobs(values)]
 
 
 def _bed_job(values: CompareParams, bed: Bed) -> Job:
     alone = values.model_copy(update={"beds": (bed,)})
-    return image_job(values, bed, compare_study.expected_passes(alone), bed.recipe, values.data)
+    passes = compare_study.expected_passes(alone)
+    return image_job(values.runtime, bed.model, values.data, bed.recipe, passes)
 
 
 def _rst_job(values: RstParams, place: int) -> Job:
@@ -187,72 +195,116 @@ def _rst_job(values: RstParams, place: int) -> Job:
     passes = sum(unit.passes for unit in units if unit.name.startswith(f"{case.name}/"))
     if not place:  # the swap test, which has no units yet
         passes += rst_study.expected_passes(values) - sum(unit.passes for unit in units)
-    return image_job(values, case, passes, case.finetune)
+    return image_job(values.runtime, case.model, case.data, case.finetune, passes)
 
 
 # ---------------------------------------------------------------- how fast it is here
 
 
 def image_job(
-    values: Any,
-    setting: Any,
+    runtime: Runtime,
+    model: ModelSpec,
+    images: DataSpec,
+    recipe: Recipe,
     passes: float,
-    recipe: Recipe | None = None,
-    images: DataSpec | None = None,
+    speed: Callable[[Net, DataSet, Recipe, float], float] | None = None,
 ) -> Job:
-    """A net on images: `setting` has its model, and data and recipe where they are not given."""
-    recipe = recipe or setting.recipe
-    data = load(images or setting.data, gpu.start(values.runtime))
-    net = models.build(setting.model, data.shape, data.classes, 0)
+    """A net on images; `speed` measures it for so many seconds, as `image_speed` does."""
+    data = load(images, gpu.start(runtime))
+    net = models.build(model, data.shape, data.classes, 0)
     size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
 
-    def speed(seconds: float) -> float:
-        return image_speed(Net(net, values.runtime), data, recipe, seconds)
+    def measure(seconds: float) -> float:
+        return (speed or image_speed)(Net(net, runtime), data, recipe, seconds)
 
-    one = recipe.passes(len(data.train))
-    return Job(setting.model.name, passes, speed, one, size)
+    return Job(model.name, passes, measure, recipe.passes(len(data.train)), size)
 
 
 def image_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> float:
     """Image passes a second while training a net for about `seconds`, after a short warm-up."""
-    steps = min(CHUNK, recipe.iterations(len(data.train))[1])
 
-    def chunk() -> int:
+    def chunk(steps: int) -> int:
         train(net, data.train, data, recipe, seed=("plan",), until=Step(steps, "it"))
         return steps * min(recipe.batch, len(data.train))
 
-    return _speed(chunk, net.device, seconds)
+    most = min(CHUNK, recipe.iterations(len(data.train))[1])
+    return _speed(chunk, net.device, seconds, most)
 
 
-def stack_job(values: PlantParams) -> Job:
-    """Plant 'n' Seek's stacked nets, on its largest grid's first cell."""
-    grid = values.grids[0]
-    bench = planting_arms.Bench(values, cases(grid)[0], values.seeds[0])
+def popup_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> float:
+    """Image passes a second of edge-popup in a net."""
+
+    def chunk(steps: int) -> int:
+        short = recipe.model_copy(update={"length": Step(steps, "it")})
+        everything = conv_arms.all_of(net)
+        net_popup.pop(net, everything, Goal(0.5, False), data.train, data, short, ("plan",))
+        return steps * min(recipe.batch, len(data.train))
+
+    return _speed(chunk, net.device, seconds, CHUNK)
+
+
+def conv_jobs(values: PlantParams) -> list[Job]:
+    """Plant 'n' Seek's convolutional part: the ticket's own net, the mother, edge-popup in it."""
+    conv, passes = values.conv, planting_study.conv_passes(values)
+    if conv is None:
+        return []
+    job = partial(image_job, values.runtime)
+    found = [
+        job(conv.ticket_model, conv.data, conv.recipe, passes["ticket"]),
+        job(conv.model, conv.data, conv.recipe, passes["mother"]),
+        job(conv.model, conv.data, conv.popup_recipe, passes["popup"], popup_speed),
+    ]
+    return [job for job in found if job.passes]
+
+
+def stack_jobs(values: PlantParams) -> list[Job]:
+    """Plant 'n' Seek's stacked nets, a job for each depth and width."""
+    passes: dict[tuple[int, int], float] = defaultdict(float)
+    for unit in planting_study.units(values):
+        case = unit.arguments["case"]
+        passes[case.depth, case.width] += unit.passes
+    first: dict[tuple[int, int], tuple[Grid, Case]] = {}
+    for grid in values.grids:
+        for case in cases(grid):
+            first.setdefault((case.depth, case.width), (grid, case))
+    return [stack_job(values, *first[shape], share) for shape, share in passes.items()]
+
+
+def stack_job(values: PlantParams, grid: Grid, case: Case, passes: float) -> Job:
+    """A stack of nets as large as one cell of a grid trains at once."""
+    bench = planting_arms.Bench(values, case, values.seeds[0])
     nets = max(1, len(grid.singleshot)) * len(grid.densities)
     start, mask = bench.start("planted"), bench.dense()
-    x, y = bench.train
-    few, fit = values.fit.batch * CHUNK, values.fit.model_copy(update={"epochs": 1})
-    x, y = x[:few], y[:few]
+    (x, y), fit = bench.train, values.fit.model_copy(update={"epochs": 1})
 
-    def chunk() -> int:
-        stacked.train([start] * nets, [mask] * nets, x, y, bench.task.kind, fit, ("plan",))
-        return nets * len(x)
+    def chunk(steps: int) -> int:
+        few = values.fit.batch * steps
+        stack = [start] * nets, [mask] * nets
+        stacked.train(*stack, x[:few], y[:few], bench.task.kind, fit, ("plan",))
+        return nets * len(x[:few])
+
+    def speed(seconds: float) -> float:
+        return _speed(chunk, bench.device, seconds, CHUNK)
 
     one = float(values.train * values.fit.epochs)
-    passes = planting_study.expected_passes(values)
-    return Job(
-        "planted net", passes, lambda s: _speed(chunk, bench.device, s), one, mask.total // 8 + 2000
-    )
+    name = f"planted net, {case.depth} layers of {case.width}"
+    return Job(name, passes, speed, one, mask.total // 8 + 2000)
 
 
-def _speed(chunk: Callable[[], int], device: torch.device, seconds: float) -> float:
-    """Passes a second of repeated chunks; the first one only warms up."""
-    chunk()
-    done, spent = 0, 0.0
+def _speed(chunk: Callable[[int], int], device: torch.device, seconds: float, most: int) -> float:
+    """Passes a second of repeated chunks of up to `most` steps; the first one only warms up.
+
+    Chunks grow from one step, so that a net of seconds a step is not probed for minutes.
+    """
+    chunk(1)
+    done, spent, steps = 0, 0.0, 1
     while spent < seconds or not done:
         with gpu.Stopwatch(device) as watch:
-            done += chunk()
-        spent += watch.seconds
+            count = chunk(steps)
+        if steps < most and watch.seconds < seconds / 4:
+            steps = min(most, 4 * steps)  # a short chunk is mostly its own start: not counted
+        else:
+            done, spent = done + count, spent + watch.seconds
     return done / spent
 
 

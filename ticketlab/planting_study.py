@@ -40,9 +40,22 @@ def study(params: PlantParams, folder: Path) -> dict[str, Result]:
 
 def expected_passes(params: PlantParams) -> float:
     """Sample passes of the whole study; an image counts as one sample."""
-    return fleet.expected_passes([*conv_ticket_units(params), *units(params)]) + sum(
-        len(conv_seeds(params)) * cost for _, _, _, cost in _conv_work(params)
-    )
+    return fleet.expected_passes(units(params)) + sum(conv_passes(params).values())
+
+
+def conv_passes(params: PlantParams) -> dict[str, float]:
+    """Image passes of the convolutional part by what trains: the ticket's own net, the mother, or
+    edge-popup in the mother."""
+    found = {
+        "ticket": fleet.expected_passes(conv_ticket_units(params)),
+        "mother": 0.0,
+        "popup": 0.0,
+    }
+    for _, work, more, cost in _conv_work(params):
+        own_net = more.get("arm") in conv_arms.OWN_NET
+        trained = "popup" if work is conv_arms.pop_all else "ticket" if own_net else "mother"
+        found[trained] += len(conv_seeds(params)) * cost
+    return found
 
 
 def units(params: PlantParams) -> list[Unit]:

@@ -1,12 +1,12 @@
 """The PrAC study: its arms paired by seed, and the units that each arm takes."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from ticketlab import critical_sets, fleet, gpu, models, prac
-from ticketlab.data import load
+from ticketlab.data import DataSpec, load
 from ticketlab.fleet import Unit
 from ticketlab.masks import Mask
 from ticketlab.prac_arms import random_ladder, score_tickets, search, search_imp
@@ -106,9 +106,13 @@ def expected_passes(params: PracParams) -> float:
 
 
 def training_passes(setting: Setting) -> float:
-    """Expected image passes of one training on all data."""
-    images = setting.data.train or 10_000
-    return float(setting.recipe.passes(images))
+    """Image passes of one training on all data."""
+    return float(setting.recipe.passes(_images(setting.data)))
+
+
+@cache
+def _images(data: DataSpec) -> int:
+    return len(load(data).train)
 
 
 def _unit(

@@ -66,10 +66,15 @@ def train_pressed(
     mask_seed: int,
     mask: Mask | None = None,
 ) -> Result:
-    """RST under the arm's mask (or a given one), and the damaged forms of its ticket."""
+    """RST under the arm's mask, and the damaged forms of its ticket.
+
+    A given `mask` is that of the trained dense net, which the arm pays for.
+    """
     bench = Bench(params, place, seed)
     work = Work.begin(bench, arm, level)
     start = work.net.state()
+    if mask is not None:
+        work.charge(bench.case.finetune.passes(len(bench.data.train)), None)
     mask = mask or bench.mask(work.net, level, arm, mask_seed)
     work.facts = {"mask_seed": mask_seed, "init_ratio": rst.weight_ratio(start, mask)}
     looks = press(work, mask)
