@@ -537,11 +537,15 @@ def test_collapsed_layers_are_counted_by_arm() -> None:
 
 def test_tables_for_the_page_show_every_pair_and_every_variant(done: Done) -> None:
     numbers = metrics(done.results, PARAMS)
-    table = colt_report.differences_table(numbers)
+    scores, rounds = scores_table(done.results, PARAMS), rounds_table(done.results)
+    table = colt_report.differences_table(numbers, scores, PARAMS)
     assert set(table.index) == set(numbers["differences"])
     assert table.columns.tolist() == ["at_50", "at_70", "mean"]
-    assert table.map(lambda text: text.endswith("(n = 2)")).all(axis=None)
-    scores, rounds = scores_table(done.results, PARAMS), rounds_table(done.results)
+    assert table["mean"].map(lambda text: text.endswith("(n = 2)")).all()
+    real = nearest(scores, MAIN, 0.7).sparsity
+    low, high = (f"{100 * value:.1f}" for value in (real.min(), real.max()))
+    said = f"{low} %" if low == high else f"{low} to {high} %"
+    assert table.loc["colt_minus_imp", "at_70"].endswith(f"(n = 2) at {said}") and "70" not in said
     family = colt_report.family_table(scores, rounds, PARAMS)
     assert family.index.tolist() == [MAIN, RANDOM, FIVE] and family.n.tolist() == [2, 2, 1]
     last = done.results[f"score/{FIVE}/seed-0"].record["rounds"][-1]
@@ -607,12 +611,17 @@ def test_layers_and_transfer_are_drawn(done: Done, close: None) -> None:
     rounds, table = rounds_table(done.results), layers_table(done.results)
     figure = colt_figures.layers(table, rounds, PARAMS)
     figure.canvas.draw()
+    arms = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert arms[0] == f"{MAIN}\n{colt_report.sparsities(rounds, MAIN, 0.7)}"
     names = {label.get_text() for label in figure.axes[0].get_yticklabels()}
     assert names == set(done.results[f"search/{MAIN}/seed-0"].tickets["round-01"].mask)
     figure = colt_figures.transfer(transfer_table(done.results), PARAMS)
     figure.canvas.draw()
     places = {label.get_text() for label in figure.axes[0].get_xticklabels()}
-    assert places == {MAIN, "imp", "shuffled"}
+    sparsity = transfer_table(done.results).set_index("arm").sparsity
+    assert places == {
+        f"{arm}\n{100 * sparsity[arm].max():.1f} %" for arm in (MAIN, "imp", "shuffled")
+    }
     assert {"mask and weights", "mask only", "dense on the target"} <= set(legend(figure))
 
 

@@ -5,7 +5,6 @@ import copy
 import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import nbformat
 import numpy as np
+import planted
 import pytest
 import quick
 import yaml
@@ -468,14 +468,20 @@ def test_a_study_is_ready_to_start(few_of_everything: Path, study: str) -> None:
 def test_a_notebook_runs_from_its_folder_with_its_defaults(
     paper: str, reference: Clone, tmp_path: Path
 ) -> None:
+    """All of it; and each statement of exactness is false once, under a fault, and then true."""
     clone = reference.copy(tmp_path / "clone")
-    shutil.copy(ROOT / "notebooks" / f"{paper}.ipynb", clone.path("notebooks"))  # the whole of it
+    nbformat.write(planted.planted(paper), clone.path(f"notebooks/{paper}.ipynb"))
     clone.commit()
     told = f"{paper}.ipynb --output={tmp_path / paper}.ipynb"
     clone.run(f"jupyter-execute {told}", cwd="notebooks", JUPYTER_PATH=str(quick.folder()))
     done = nbformat.read(tmp_path / f"{paper}.ipynb", as_version=4)
     cells = [cell for cell in done.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
+    caught = {cell.metadata.statement: planted.refusal(cell) for cell in cells
+              if "statement" in cell.metadata}  # fmt: skip
+    assert caught == {said: f"does not hold: {said}" for said in planted.STATEMENTS[paper]}
     errors = [out for cell in cells for out in cell.outputs if out.output_type == "stream"]
     assert [out.text for out in errors if out.name == "stderr"] == []
+    plain = [cell for cell in cells if "statement" not in cell.metadata]
+    assert [found for cell in plain for found in planted.bare_truths(cell)] == []
     assert clone.changes() == ""  # results of a smoke run are nobody's

@@ -287,7 +287,7 @@ def this_study(params: PlantParams) -> dict[str, str]:
         f"rule `{params.mode}`",
         "data of a task": f"{data}, {params.probe} to score on, noise {case.noise:g}",
         "training": f"{fit.epochs} epochs of {fit.batch} samples, learning rate {fit.lr:g}",
-        "multishot": f"{params.rounds} rounds of {params.round_epochs} epochs",
+        "multishot": f"{params.rounds} x {params.round_epochs} epochs",
         "edge-popup": f"{popup.epochs} epochs of {popup.batch} samples",
         "audit": f"{params.audits} seeds",
         "convolutional ticket": _conv_said(params),
