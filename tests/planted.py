@@ -319,7 +319,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "no entry of a hand-made ticket is rounding": Fault(
             "circle",
             "SimpleNamespace(planted=replace(circle.planted, target="
-            "circle.planted.target | {'bias1': circle.planted.target['bias1'] * 1e-15}))",
+            "circle.planted.target | {'weight1': circle.planted.target['weight1'] * 1e-15}))",
         ),
         "a planted ticket has the entries of its target, no more": Fault(
             "circle",
