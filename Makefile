@@ -56,12 +56,9 @@ if "$(STUDY)" not in params:
     sys.exit("error: make study STUDY=...: params.yaml has no block '$(STUDY)', only " + blocks)
 params["studies"] = ["$(STUDY)"]
 yaml.dump(params, sys.stdout)
-# Only the stages of the papers that the block has, and those of all papers if it has them all.
-papers = set(params["$(STUDY)"])
-pipeline = YAML(typ="safe").load(open("dvc.yaml"))["stages"]
-read = {dep.split("/")[2] for dep in pipeline["claims"]["deps"] if dep.endswith("/metrics.json")}
-stages = sorted(papers) + ["claims"] * (read <= papers)
-print(*(stage + "@$(STUDY)" for stage in stages), file=open(".dvc/tmp/targets.study", "w"))
+# Only the stages of the papers that the block has.
+stages = (paper + "@$(STUDY)" for paper in sorted(params["$(STUDY)"]))
+print(*stages, file=open(".dvc/tmp/targets.study", "w"))
 endef
 export ONLY_STUDY
 
@@ -71,7 +68,7 @@ study: env ## run another block of params.yaml: make study STUDY=cifar10
 	@echo "study: dvc repro with studies: [$(STUDY)]; params.yaml keeps its own list"
 	@trap 'mv .dvc/tmp/params.kept params.yaml' EXIT; trap 'exit 130' INT TERM; \
 		cp .dvc/tmp/params.study params.yaml && $(IN_VENV) dvc repro $$(cat .dvc/tmp/targets.study) \
-		&& $(IN_VENV) ticketlab claims $(STUDY) --collect && $(IN_VENV) ticketlab claims $(STUDY)
+		&& $(IN_VENV) ticketlab claims $(STUDY)
 
 report: env ## the results as a static site in site/, verdicts first
 	@$(BIN)/ticketlab report

@@ -146,13 +146,9 @@ class Clone:
                 elif name == "params.yaml" and block != "studies":
                     content[block] = {paper: values[paper]} if paper in values else {}
             if name == "dvc.yaml":
-                kept = ("data", paper, f"{paper}_train", "claims")
+                kept = ("data", paper, f"{paper}_train")
                 for stage in [s for s in blocks if s not in kept]:
                     del blocks[stage]
-                deps = blocks["claims"]["deps"]
-                pages = "results/${item.study}/"
-                own = [d for d in deps if not d.startswith(pages) or d.startswith(pages + paper)]
-                blocks["claims"]["deps"] = own
             with (self.root / name).open("w") as file:
                 yaml.dump(content, file)
 

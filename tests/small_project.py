@@ -46,6 +46,13 @@ stages:
           {cache: false, template: bands, x: sparsity, y: test_accuracy}
 """
 
+CLAIMS = """\
+- {id: colt-H1, paper: colt, statement: It holds., source: here, metric: difference,
+   at_least: -0.4, reference: dense, studies: [desk]}
+- {id: colt-S9, paper: colt, statement: It is not measured., source: here, metric: not_measured,
+   above: 0.0, reference: dense, studies: [desk]}
+"""
+
 # Accuracy falls with the rate, a little differently for each seed; the claim holds up to 0.35.
 WORK = """\
 import json, shutil, sys
@@ -66,11 +73,10 @@ for seed in p["seeds"]:
 (here / "colt" / "scores.csv").write_text("\\n".join(rows) + "\\n")
 interval = {"mean": -p["rate"], "low": -p["rate"] - 0.05, "high": -p["rate"] + 0.05, "n": 3}
 one_seed = {"mean": p["rate"], "low": None, "high": None, "n": 1}
-word = "reproduced" if p["rate"] <= 0.35 else "not reproduced"
+dense = {"mean": 90.0, "low": 89.0, "high": 91.0, "n": 3}
 metrics = {
     "difference": interval, "lone": one_seed, "not_measured": None, "rounds": 3,
-    "claims": {"colt-H1": {"verdict": word, "evidence": interval},
-               "colt-S9": {"verdict": "not run at this scale", "evidence": None}},
+    "references": {"dense": {"the dense net": {"score": dense, "chance": 10.0}}},
     "provenance": {"torch": "2", "device": "cpu"},
 }
 (here / "colt" / "metrics.json").write_text(json.dumps(metrics))
@@ -100,7 +106,8 @@ def make(root: Path) -> Project:
         (root / "ticketlab").mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "ticketlab" / name, root / "ticketlab" / name)
     ignored = "/results/*/runs/\n__pycache__\n"
-    texts = {"params.yaml": PARAMS, "dvc.yaml": PIPELINE, "work.py": WORK, ".gitignore": ignored}
+    texts = {"params.yaml": PARAMS, "dvc.yaml": PIPELINE, "work.py": WORK,
+             "claims.yaml": CLAIMS, ".gitignore": ignored}  # fmt: skip
     for name, text in texts.items():
         (root / name).write_text(text)
     for rate in RATES:

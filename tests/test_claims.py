@@ -1,6 +1,7 @@
 """Intervals, verdicts at their boundaries, claims.yaml."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,17 +18,23 @@ from ticketlab.claims import (
     Claim,
     Interval,
     Verdict,
+    as_evidence,
     as_interval,
     as_metric,
-    as_metrics,
+    as_reference,
+    as_share,
+    beside,
     by_seed,
+    chance_accuracy,
     decide,
     interval,
     judge,
+    judged,
     load_claims,
     minus,
     over_levels,
     paired,
+    share,
     styled,
     verdict_table,
 )
@@ -37,9 +44,14 @@ from ticketlab.spec import ROOT
 NUMBERS = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
 
 
-def claim(metric: str = "a.b", at_least: float = 0.0, **changes: object) -> Claim:
+LEARNED = {"references": {"dense": {"the dense net": as_reference({0: 79.0, 1: 81.0}, 10.0)}}}
+"""Metrics of a bed that has learned something."""
+
+
+def claim(metric: str = "a.b", at_least: float | None = 0.0, **changes: object) -> Claim:
     values = {"id": "colt-X", "paper": "colt", "statement": "It holds.", "source": "abstract",
-              "metric": metric, "at_least": at_least, "studies": ["desk"]}  # fmt: skip
+              "metric": metric, "at_least": at_least, "reference": "dense",
+              "studies": ["desk"]}  # fmt: skip
     return Claim.model_validate(values | changes)
 
 
@@ -130,12 +142,12 @@ def test_a_table_gives_one_value_a_seed(one_line: Message) -> None:
     ],
 )
 def test_the_whole_interval_decides(low: float | None, high: float | None, word: str) -> None:
-    assert decide(Interval(0.0, low, high, 3), at_least=-1.0) == word
+    assert decide(Interval(0.0, low, high, 3), -1.0) == word
 
 
 @pytest.mark.parametrize("value", [-1e9, 1e9])
 def test_one_seed_decides_nothing(value: float) -> None:
-    metrics = {"a": {"b": asdict(interval([value]))}}
+    metrics = LEARNED | {"a": {"b": asdict(interval([value]))}}
     assert judge(claim(), metrics) == Verdict(claim(), "inconclusive", interval([value]))
 
 
@@ -154,36 +166,170 @@ MISSING = "is not in the metrics; if an older version wrote them, run its notebo
 
 
 def test_a_null_metric_was_not_run_and_a_missing_one_is_refused(one_line: Message) -> None:
-    for metrics in ({"a": {"b": None}}, {"a": None}):
+    for metrics in ({"a": {"b": None}}, {"a": None}, LEARNED | {"a": None}):
         assert judge(claim(), metrics) == Verdict(claim(), "not run at this scale", None)
     for metrics in ({}, {"a": {}}, {"a": {"c": None}}, {"a": 3.0}, {"a.b": None}):
         told = one_line(lambda metrics=metrics: judge(claim(), metrics))  # type: ignore[misc]
         assert told == f"claim colt-X: metric 'a.b' {MISSING}"
 
 
-def test_verdicts_survive_metrics_json() -> None:
-    metrics = {"a": {"b": asdict(interval([1.0, 2.0, 3.0]))}, "none": None}
-    verdicts = [judge(claim(at_least=-1.0), metrics), judge(claim("none", id="colt-Y"), metrics)]
-    stored = json.loads(json.dumps(as_metrics(verdicts)))
-    assert list(stored) == ["colt-X", "colt-Y"]
-    assert Interval(**stored["colt-X"]["evidence"]) == interval([1.0, 2.0, 3.0])
-    assert [found["verdict"] for found in stored.values()] == [
-        "reproduced",
-        "not run at this scale",
-    ]
-    assert stored["colt-Y"]["evidence"] is None
+def test_what_beats_does_so_in_the_whole_interval() -> None:
+    beats = claim(at_least=None, above=0.0)
+    for values, word in (([0.0, 0.0, 0.0], "not reproduced"), ([1.0, 1.1, 1.2], "reproduced"),
+                         ([1e-15, 1e-15], "not reproduced"), ([-1.0, 1.0], "inconclusive"),
+                         ([-1.0, -1.1], "not reproduced")):  # fmt: skip
+        assert judge(beats, LEARNED | {"a": {"b": as_metric(values)}}).word == word
+    assert judge(claim(), LEARNED | {"a": {"b": as_metric([0.0, 0.0])}}).word == "reproduced"
+    assert (beats.holds_if, claim().holds_if) == ("> 0", ">= 0")
 
 
 def test_a_page_shows_every_verdict_in_its_colour_and_the_same_each_time() -> None:
     found = interval([1.0, 2.0, 3.0])
-    verdicts = [Verdict(claim(id=f"c-{i}"), word, found) for i, word in enumerate(COLOURS)]  # type: ignore[arg-type]
+    verdicts = [
+        Verdict(claim(id=f"c-{i}"), word, found, "why: so" if word.startswith("not t") else None)  # type: ignore[arg-type]
+        for i, word in enumerate(COLOURS)
+    ]
     table = verdict_table(verdicts)
-    assert table.columns.tolist() == ["claim", "statement", "holds if at least", "ours", "verdict"]
+    assert table.columns.tolist() == ["claim", "statement", "holds if", "ours", "verdict", "reason"]
     assert table.verdict.tolist() == list(COLOURS) and set(table.ours) == {str(found)}
     page = styled(verdicts).to_html()
-    assert page == styled(verdicts).to_html()
+    assert page == styled(verdicts).to_html() and "not testable here: why: so" in page
     assert all(f"color: {colour}" in page for colour in COLOURS.values())
     assert verdict_table([Verdict(claim(), "not run at this scale", None)]).ours.tolist() == ["-"]
+
+
+def test_bounds_are_shown_as_given_and_no_number_seems_to_meet_one() -> None:
+    """0.98 against 1 was once printed as 1.0 against 1.0."""
+    bounds = {0.98: ">= 0.98", 1.0: ">= 1", -0.3: ">= -0.3", 0.999999: ">= 0.999999"}
+    assert {bound: claim(at_least=bound).holds_if for bound in bounds} == bounds
+    assert beside(Interval(0.98, 0.98, 0.98, 3), 1.0) == "0.98 [0.98, 0.98] (n = 3)"
+    assert beside(Interval(1.2, 0.996, 1.404, 3), 1.0) == "1.200 [0.996, 1.404] (n = 3)"
+    assert beside(Interval(0.1, 0.0004, 0.1996, 3), 0.0) == "0.1000 [0.0004, 0.1996] (n = 3)"
+    assert beside(Interval(1.0, 1.0, 1.0, 3), 1.0) == "1.00 [1.00, 1.00] (n = 3)"
+    assert beside(share([True] * 3), 29.2) == "3 of 3, 100.00 % [29.24, 100.00]"
+
+
+# --- a run that learned nothing proves nothing
+
+
+def bed(*scores: float, chance: float = 10.0) -> dict[str, object]:
+    """Metrics whose every claim would be reproduced, and a dense net with these scores."""
+    dense = as_reference(dict(enumerate(scores)), chance)
+    return {
+        "a": {"b": as_metric([1.0, 1.0, 1.0])},
+        "references": {"dense": {"the dense net": dense}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("scores", "word"),
+    [
+        ((80.0, 81.0, 82.0), "reproduced"),
+        ((10.0, 10.0, 10.0), "not testable here"),  # lr = 100: every net answers one class
+        ((10.0 + 1e-9,) * 3, "not testable here"),  # what floats add is not learning
+        ((9.0, 11.0, 13.0), "not testable here"),  # its interval reaches chance
+        ((5.0, 5.1, 5.2), "not testable here"),
+        ((80.0,), "inconclusive"),  # one seed decides nothing, whatever it says
+    ],
+)
+def test_a_claim_needs_a_reference_above_chance(scores: tuple[float, ...], word: str) -> None:
+    found = judge(claim(), bed(*scores))
+    assert found.word == word and found.evidence == interval([1.0] * 3)
+
+
+def test_the_reason_has_the_arm_its_interval_and_chance() -> None:
+    found = judge(claim(), bed(10.0, 10.0, 10.0))
+    interval_shown = "10.00 [10.00, 10.00] (n = 3)"
+    assert found.reason == f"the dense net is not above chance, {interval_shown}, chance is 10"
+    assert found.told == f"not testable here: {found.reason}"
+    close = judge(claim(), bed(9.999, 10.001, 10.003)).reason or ""
+    assert "10.001 [9.996, 10.006]" in close  # 10.00 would hide that it is not at chance
+    assert judge(claim(), bed(80.0)).reason == "a single seed of the dense net"
+
+
+def test_every_arm_of_a_reference_must_have_learned_and_one_must_have_run() -> None:
+    good, bad = (as_reference({0: x, 1: x + 0.5}, 10.0) for x in (80.0, 9.0))
+    whole = {"a": {"b": as_metric([1.0, 1.0])}}
+
+    def word(arms: object) -> str:
+        return judge(claim(), whole | {"references": {"dense": arms}}).word
+
+    assert word({"x": good}) == word({"x": good, "y": None}) == "reproduced"
+    assert word({"x": good, "y": bad}) == "not testable here"
+    assert word({"x": None}) == word(None) == "not testable here"
+
+
+def test_a_reference_that_is_not_in_the_metrics_is_one_line(one_line: Message) -> None:
+    for metrics in ({}, {"references": {}}):
+        told = one_line(lambda m=metrics: judge(claim(), m | {"a": {"b": as_metric([1.0])}}))  # type: ignore[misc]
+        assert told == f"claim colt-X: reference 'dense' {MISSING}"
+
+
+def test_chance_is_the_best_constant_answer() -> None:
+    assert chance_accuracy([0, 1, 2, 3] * 5) == 25.0
+    assert chance_accuracy(np.array([0, 1, 1, 1])) == 75.0
+
+
+def test_verdicts_are_judged_from_the_file_as_written(tmp_path: Path) -> None:
+    numbers: dict[str, object] = dict(LEARNED)
+    for one in load_claims("colt"):
+        *keys, last = one.metric.split(".")
+        place: dict[str, object] = numbers
+        for key in keys:
+            place = place.setdefault(key, {})  # type: ignore[assignment]
+        place[last] = as_metric([one.bound - 1, one.bound - 1])
+    numbers["references"] = dict.fromkeys(("dense", "transfer"), LEARNED["references"]["dense"])
+    (tmp_path / "metrics.json").write_text(json.dumps(numbers))
+    found = judged("colt", tmp_path / "metrics.json")
+    assert [v.claim.id for v in found] == [one.id for one in load_claims("colt")]
+    assert {v.word for v in found} == {"not reproduced"}
+
+
+# --- shares of seeds
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.data())
+def test_a_share_is_clopper_pearsons_and_stays_within_0_and_100(
+    n: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(0, n))
+    found = share([True] * k + [False] * (n - k))
+    low = 100 * stats.beta.ppf(0.025, k, n - k + 1) if k else 0.0
+    high = 100 * stats.beta.ppf(0.975, k + 1, n - k) if k < n else 100.0
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert 0 <= found.low <= found.share <= found.high <= 100 and found.low < found.high
+    assert (found.k, found.n, found.mean) == (k, n, found.share)
+
+
+def test_a_share_by_hand() -> None:
+    """4 of 6 was once 66.67 [12.47, 120.86] %, and 3 of 3 had no width at all."""
+    assert str(share([True, True, False])) == "2 of 3, 67 % [9, 99]"
+    assert str(share([True] * 4 + [False] * 2)) == "4 of 6, 67 % [22, 96]"
+    assert str(share([True] * 3)) == "3 of 3, 100 % [29, 100]"
+    assert str(share([False] * 3)) == "0 of 3, 0 % [0, 71]"
+
+
+def test_flags_have_no_t_interval_and_numbers_no_share(one_line: Message) -> None:
+    flags = [True, False, True]
+    for wrong in (flags, [np.bool_(True)], [1.0, True]):
+        told = one_line(lambda wrong=wrong: interval(wrong))  # type: ignore[misc]
+        assert "a share of seeds has its own interval" in told
+    for numbers in ([], [1.0, 0.0], [100, 0], [1, 0]):
+        told = one_line(lambda numbers=numbers: share(numbers))  # type: ignore[misc]
+        assert "true and false" in told
+
+
+def test_a_share_goes_into_metrics_comes_back_and_decides() -> None:
+    assert as_share({}) is None
+    stored = json.loads(json.dumps(as_share({3: True, 1: True, 2: False})))
+    assert stored.keys() == {"share", "low", "high", "k", "n"}
+    assert as_evidence(stored) == share([True, True, False])
+    most = claim(at_least=None, above=50.0)
+    for k, n, word in ((6, 6, "reproduced"), (3, 3, "inconclusive"), (0, 6, "not reproduced"),
+                       (1, 1, "inconclusive")):  # fmt: skip
+        flags = {seed: seed < k for seed in range(n)}
+        assert judge(most, LEARNED | {"a": {"b": as_share(flags)}}).word == word
 
 
 # --- claims.yaml
@@ -203,7 +349,26 @@ def test_every_claim_of_ours_is_of_a_known_paper_and_study_and_has_its_own_id() 
     assert load_claims("nobody") == []
 
 
-GOOD = "- {id: a, paper: colt, statement: s, source: t, metric: m, at_least: 1, studies: [desk]}\n"
+BEATS = re.compile(r"\b(beats?|better|worse|differs?|improves|easier|larger|smaller|less)\b")
+
+
+def test_what_says_beats_or_differs_needs_the_whole_interval_above_its_bound() -> None:
+    """A word of comparison with a bound of 0 and no margin must not be met by a difference of 0."""
+    negated = {"colt-S7-accuracy"}  # "do not make better tickets" allows equal ones
+    weak = {one.id for one in load_claims() if one.at_least == 0 and BEATS.search(one.statement)}
+    assert weak == negated
+
+
+def test_a_threshold_of_ours_is_not_said_to_be_the_papers() -> None:
+    for one in load_claims("plant_n_seek"):
+        if one.id.startswith("pns-A"):
+            assert "the threshold is ours" in one.source, one.id
+
+
+GOOD = (
+    "- {id: a, paper: colt, statement: s, source: t, metric: m, at_least: 1, reference: dense, "
+    "studies: [desk]}\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +376,9 @@ GOOD = "- {id: a, paper: colt, statement: s, source: t, metric: m, at_least: 1, 
     [
         (("metric: m, ", ""), "1.metric: "),
         (("at_least: 1", "at_least: one"), "1.at_least: "),
+        (("at_least: 1, ", ""), "1: "),
+        (("at_least: 1", "at_least: 1, above: 1"), "1: "),
+        (("reference: dense, ", ""), "1.reference: "),
         (("at_least: 1", "at_least: '1'"), "1.at_least: "),
         (("at_least: 1", "at_least: true"), "1.at_least: "),
         (("[desk]", "desk"), "1.studies: "),

@@ -44,6 +44,8 @@ from ticketlab.spec import ROOT
 from ticketlab.tickets import Ticket, make_ticket
 from ticketlab.training import Step
 
+pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
+
 MAIN, RANDOM, FIVE = "colt-class-2of2", "colt-random-2of2", "colt-class-5of5"
 PARAMS = tiny_params(
     ablations=[{"split": "class", "partitions": 5, "seeds": 1}],

@@ -21,13 +21,15 @@ from ticketlab import (
     masks,
     models,
 )
-from ticketlab.claims import judge, load_claims
+from ticketlab.claims import as_reference, judge, load_claims
 from ticketlab.compare_arms import Bench, Cost, Found, Ledger, Turn, agreed, at_levels
 from ticketlab.compare_params import METHODS, CompareParams, check
 from ticketlab.files import write_json
 from ticketlab.masks import Mask
 from ticketlab.results import Result
 from ticketlab.verdicts import counts
+
+pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
 TINY_VALUES: dict[str, Any] = {
     "seeds": [0, 1],
@@ -338,7 +340,10 @@ def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> 
         inner = metrics
         for key in path:
             inner = inner.setdefault(key, {})
-        inner[last] = {"mean": one.at_least, "low": None, "high": None, "n": 1}
+        inner[last] = {"mean": one.bound, "low": None, "high": None, "n": 1}
+    metrics["references"] = dict.fromkeys(("dense", "transfer"))
+    for name in metrics["references"]:
+        metrics["references"][name] = {"the dense net": as_reference({0: 80.0, 1: 81.0}, 10.0)}
     for paper, numbers in (("colt", metrics), ("compare", {})):
         write_json(tmp_path / paper / "metrics.json", numbers)
         write_json(tmp_path / paper / f"{paper}.ipynb", {"cells": []})

@@ -18,8 +18,8 @@ from scipy.stats import ttest_rel
 from small_project import Project
 
 from ticketlab import comparison, comparison_page, panels, snapshots
-from ticketlab.claims import Interval
-from ticketlab.comparison import Change
+from ticketlab.claims import Interval, Verdict, Word, as_share, load_claims, share
+from ticketlab.comparison import Change, Difference
 from ticketlab.masks import Mask, chance_jaccard, jaccard
 from ticketlab.snapshots import Curve, Snapshot, Tickets
 from ticketlab.spec import ROOT
@@ -67,31 +67,34 @@ def test_a_parameter_differs_by_value_or_type_or_by_being_there() -> None:
 
 
 def test_claims_of_either_side_are_listed_and_flips_are_told() -> None:
-    def judged(**words: str) -> Snapshot:
-        known = {c: {"verdict": w, "evidence": {"mean": 1.0, "n": 1}} for c, w in words.items()}
+    claim = load_claims("colt")[0]
+
+    def judged(**words: Word) -> Snapshot:
+        known = {name: Verdict(claim, word, Interval(1.0, None, None, 1))
+                 for name, word in words.items()}  # fmt: skip
         return snapshot(claims={"desk/colt": known})
 
-    found = comparison.claims(judged(h1="reproduced", h2="inconclusive"), judged(h1="inconclusive"))
-    assert [(c.claim, c.a, c.b, c.flipped) for c in found] == [
+    found = comparison.claims(
+        judged(h1="reproduced", h2="inconclusive", h3="inconclusive"),
+        judged(h1="inconclusive", h3="inconclusive"),
+    )
+    words = [(c.claim, c.a and c.a.word, c.b and c.b.word, c.flipped) for c in found]
+    assert words == [
         ("h1", "reproduced", "inconclusive", True),
         ("h2", "inconclusive", None, True),
+        ("h3", "inconclusive", "inconclusive", False),
     ]
-    assert found[0].evidence_a == Interval(1.0, None, None, 1) and found[1].evidence_b is None
 
 
-def test_metrics_are_intervals_or_plain_values_and_neither_claims_nor_origins() -> None:
+def test_metrics_are_intervals_shares_or_plain_values_and_not_origins() -> None:
     tree = {"x": {"y": {"mean": 1.0, "low": 0.0, "high": 2.0, "n": 3}}, "rounds": 4,
-            "claims": {"h1": {}}, "provenance": {"torch": "2"}}  # fmt: skip
+            "z": as_share({0: True, 1: False}), "provenance": {"torch": "2"}}  # fmt: skip
     other = {"rounds": 5, "provenance": {"torch": "3"}}
     a, b = snapshot(metrics={"desk/colt": tree}), snapshot(metrics={"desk/colt": other})
     rows = {row.key: (row.a, row.b) for row in comparison.metrics(a, b)["desk/colt"]}
-    assert rows == {"x.y": (Interval(1.0, 0.0, 2.0, 3), None), "rounds": (4, 5)}
+    assert rows == {"x.y": (Interval(1.0, 0.0, 2.0, 3), None), "rounds": (4, 5),
+                    "z": (share([True, False]), None)}  # fmt: skip
     assert comparison.origins(a, b) == [Change("desk/colt: torch", "2", "3")]
-
-
-def test_verdicts_of_claims_json_go_before_those_of_the_metrics() -> None:
-    files = {"results/desk/claims.json": {"colt": {"h1": 1}}, "results/desk/colt/metrics.json": {}}
-    assert snapshots._judged(files) == {"desk/colt": {"h1": 1}}
 
 
 # --- curves
@@ -107,7 +110,7 @@ def test_the_paired_difference_is_that_of_a_paired_t_test() -> None:
     means = [[np.trapezoid(v[s], places) / 3 for s in a] for v in (a, b)]
     expected = ttest_rel(means[1], means[0])
     assert found.difference.mean == pytest.approx(np.subtract(*means[::-1]).mean(), abs=0.02)
-    assert found.p == pytest.approx(expected.pvalue, rel=0.2) and found.significant
+    assert found.p == pytest.approx(expected.pvalue, rel=0.2) and found.word == "differs"
     low, high = expected.confidence_interval(0.95)
     assert (found.difference.low, found.difference.high) == pytest.approx((low, high), abs=0.05)
 
@@ -117,10 +120,26 @@ def test_curves_are_compared_where_both_are_and_seed_by_seed() -> None:
     b = curve({1: [15.0, 25.0], 2: [0.0, 0.0]}, [0.5, 1.5])
     (found,) = comparison.paired_curves(a, b)
     assert found.by_seed == {1: pytest.approx(10.0)}  # 15 to 20 against 5 to 10
-    assert found.p is None and not found.significant
+    assert found.p is None and found.word == "one seed"
     assert comparison.paired_curves(a, curve({0: [1.0, 1.0]}, [2.0, 3.0])) == []
     (same,) = comparison.paired_curves(a, a)
-    assert same.identical and same.p is None
+    assert same.word == "identical" and same.p is None
+
+
+def test_the_word_comes_from_the_interval() -> None:
+    """All seeds moved by the same amount: once "within noise", -16.70 [-16.70, -16.70] (n = 3)."""
+    a = curve({seed: [80.0 + seed, 85.0 + seed] for seed in range(3)}, [0.0, 1.0])
+
+    def moved(*by: float) -> Difference:
+        other = {seed: [80.0 + seed + d, 85.0 + seed + d] for seed, d in enumerate(by)}
+        (found,) = comparison.paired_curves(a, curve(other, [0.0, 1.0]))
+        return found
+
+    same = moved(-16.7, -16.7, -16.7)
+    assert str(same.difference) == "-16.70 [-16.70, -16.70] (n = 3)" and same.word == "differs"
+    assert moved(1.0, 1.1, 1.2).word == moved(-1.0, -1.1, -1.2).word == "differs"
+    assert moved(-1.0, 0.1, 1.2).word == moved(1.0, 0.0, 0.0).word == "within noise"
+    assert moved(0.0, 0.0, 0.0).word == "identical"
 
 
 def test_a_split_column_makes_curves_of_its_own() -> None:
@@ -215,7 +234,7 @@ def test_a_sweep_runs_on_copies_and_leaves_the_workspace_alone(project: Project)
 def test_the_page_has_what_differs_and_loads_nothing(project: Project, tmp_path: Path) -> None:
     text = page(project, "HEAD", "sweep-1", tmp_path)
     assert "Parameters that differ (1)" in text and "desk.colt.rate" in text
-    assert "Claims that flipped (1 of 2)" in text
+    assert "Claims that flipped (1 of 2)" in text and "-0.40 [-0.45, -0.35] (n = 3)" in text
     assert re.search(r"<b>imp</b></td><td[^>]*>0</td>.*identical", text)
     assert re.search(r"<b>colt</b></td>.*differs", text)
     expected = [jaccard(small_project.mask(0.4, s), small_project.mask(0.25, s)) for s in range(3)]

@@ -24,6 +24,8 @@ from ticketlab.planting_metrics import metrics
 from ticketlab.planting_params import PlantParams
 from ticketlab.results import Result
 
+pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
+
 RECIPE: dict[str, Any] = {"optimizer": "adam", "lr": 0.01, "batch": 40, "length": "2ep",
                           "schedule": "constant"}  # fmt: skip
 POPUP: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "batch": 40, "length": "1ep"}

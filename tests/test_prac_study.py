@@ -32,6 +32,8 @@ from ticketlab.results import Result, write_table
 from ticketlab.spec import ROOT
 from ticketlab.training import Observer, Run
 
+pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
+
 Results = dict[str, Result]
 IMAGES = 200
 

@@ -12,7 +12,7 @@ from ticketlab.published import PAGE, Published, load_published, metrics_of, our
 
 def entry(**changes: Any) -> Published:
     values = {"id": "x", "paper": "colt", "quantity": "q", "low": 2.0, "high": 4.0,
-              "source": "s", "metric": "a/b", "reason": "r"}  # fmt: skip
+              "kind": "derived", "source": "s", "metric": "a/b", "reason": "r"}  # fmt: skip
     return Published.model_validate(values | changes)
 
 
@@ -40,6 +40,14 @@ def test_a_bad_entry_is_one_line(tmp_path: Path, one_line: Message) -> None:
     path.write_text(json.dumps([values | {"speed": 3}]))
     assert "published.yaml: 0.speed" in one_line(lambda: load_published(path))
     assert "marks" in one_line(lambda: with_rows("no marks", [["a"]]))
+
+
+def test_a_number_that_nobody_published_is_marked() -> None:
+    heading, *found = rows([])
+    kinds = {row[heading.index("quantity")]: row[heading.index("kind")] for row in found}
+    assert kinds == {one.quantity: one.kind for one in load_published()}
+    derived = {one.id for one in load_published() if one.source.startswith(("derived", "expected"))}
+    assert derived <= {one.id for one in load_published() if one.kind == "derived"} and derived
 
 
 def test_every_number_has_ours_at_desk() -> None:

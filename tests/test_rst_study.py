@@ -15,11 +15,13 @@ from scipy import stats
 
 from ticketlab import params as files
 from ticketlab import rst, rst_arms, rst_figures, rst_report, rst_study
-from ticketlab.claims import judge, load_claims
+from ticketlab.claims import as_share, judge, load_claims
 from ticketlab.masks import jaccard
 from ticketlab.results import Result
 from ticketlab.rst_arms import Bench, RstParams
 from ticketlab.training import Snapshot, Step
+
+pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
 MAIN_ARMS = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-iter", "lth", "lth-iter",
              "l1", "early-bird")  # fmt: skip
@@ -285,7 +287,8 @@ def test_every_claim_finds_its_number(done: Study) -> None:
     assert len(verdicts) > 25
     missing = [name for name, word in verdicts.items() if word == "not run at this scale"]
     assert missing == ["dlth-H6"]
-    assert verdicts["dlth-C1"] == "reproduced" and numbers["budget"]["rst"] == 9 / 4
+    assert numbers["method"]["mask_exact"] == as_share({0: True, 1: True})
+    assert numbers["budget"]["rst"] == 9 / 4
 
 
 def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Path) -> None:
@@ -350,10 +353,10 @@ def test_the_ratio_of_deviations_has_the_bounds_of_the_f_distribution() -> None:
 def test_one_wrong_mask_fails_its_seed(column: str, done: Study) -> None:
     rows = rst_report.arms_table(done[1])
     rows = rows[rows.case == "main"].reset_index(drop=True)
-    assert rst_report.masks_exact(rows).tolist() == [1.0, 1.0]
+    assert rst_report.masks_exact(rows) == {0: True, 1: True}
     place = rows.index[(rows.arm == "warm-up") & (rows.seed == 1)][0]
     rows.loc[place, column] = "other" if column == "mask_sha256" else False
-    assert rst_report.masks_exact(rows).tolist() == [1.0, 0.0]
+    assert rst_report.masks_exact(rows) == {0: True, 1: False}
 
 
 def test_the_closed_gap_is_the_widest_lead_less_the_last() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ticketlab.claims import interval
+from ticketlab.claims import interval, share
 from ticketlab.pipeline import blob_hash, lock_stages
 from ticketlab.verification import Finding, compare, summary
 
@@ -46,6 +46,16 @@ def test_an_interval_without_width_must_be_met() -> None:
     assert sizes({"a": exact}, {"a": told(7.0, 8.0, 10.0)})["a"] < 1
 
 
+def test_shares_of_seeds_are_within_where_their_exact_intervals_meet() -> None:
+    def flags(k: int, n: int = 20) -> dict[str, Any]:
+        return asdict(share([seed < k for seed in range(n)]))
+
+    assert sizes({"a": flags(12)}, {"a": flags(15)})["a"] < 1
+    assert sizes({"a": flags(2)}, {"a": flags(19)})["a"] > 1
+    assert sizes({"a": flags(2)}, {"a": flags(2, 10)}) == {"a": math.inf}  # other seeds
+    assert sizes({"a": flags(2)}, {"a": told(1.0, 2.0)}) == {"a": math.inf}
+
+
 def test_a_single_seed_has_no_interval_and_decides_nothing() -> None:
     assert sizes({"a": told(1.0)}, {"a": told(50.0)}) == {"a": 0.0}
     assert sizes({"a": told(1.0)}, {"a": told(1.0, 2.0)}) == {"a": math.inf}  # other seeds
@@ -71,6 +81,7 @@ def test_a_metric_that_only_one_side_has_is_a_difference() -> None:
         ("inconclusive", "not reproduced", 0.0),
         ("reproduced", "not reproduced", math.inf),
         ("not run at this scale", "reproduced", math.inf),
+        ("reproduced", "not testable here", math.inf),
     ],
 )
 def test_only_opposite_verdicts_are_a_difference(old: str, new: str, size: float) -> None:

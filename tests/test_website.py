@@ -12,6 +12,7 @@ from conftest import Message
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from ticketlab import website
+from ticketlab.claims import as_reference
 from ticketlab.spec import ROOT
 
 PIXEL = base64.b64encode(
@@ -22,9 +23,9 @@ PIXEL = base64.b64encode(
 ).decode()
 CLAIMS = """\
 - {id: colt-H1, paper: colt, statement: It "holds" & lasts., source: table 1, metric: a.b,
-   at_least: -1.0, paper_value: "2 < 3", studies: [desk]}
+   at_least: -1.0, reference: dense, paper_value: "2 < 3", table: "b", studies: [desk]}
 - {id: colt-H2, paper: colt, statement: It is fast., source: abstract, metric: a.c,
-   at_least: 0.0, studies: [desk]}
+   above: 0.0, reference: dense, studies: [desk]}
 """
 EVIDENCE = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
 
@@ -49,30 +50,28 @@ def notebook() -> nbformat.NotebookNode:
     return new_notebook(cells=cells)
 
 
-def results(root: Path, study: str, paper: str = "colt") -> Path:
-    """A study with one page and its metrics."""
+def results(root: Path, study: str, paper: str = "colt", dense: float = 80.0) -> Path:
+    """A study with one page and its metrics; H2 was not run. The dense net's score is exact."""
     folder = root / "results" / study / paper
     folder.mkdir(parents=True)
     nbformat.write(notebook(), folder / f"{paper}.ipynb")
-    claims = {"colt-H1": {"verdict": "reproduced", "evidence": EVIDENCE},
-              "colt-H2": {"verdict": "not run at this scale", "evidence": None}}  # fmt: skip
+    arms = {"the dense net": as_reference({0: dense, 1: dense}, 10.0)}
     origin = {"torch": "2.11", "device": "cpu", "code": "0123456789abcdef"}
-    facts = {"claims": claims, "provenance": origin}
+    facts = {"a": {"b": EVIDENCE, "c": None}, "provenance": origin}
+    facts["references"] = {"dense": arms}
     (folder / "metrics.json").write_text(json.dumps(facts))
     return root / "results" / study
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site of two studies; the second has claims.json, timings and a page without claims."""
+    """The site of two studies; the second learned nothing, and has a page without claims."""
     root = tmp_path_factory.mktemp("site")
     (root / "claims.yaml").write_text(CLAIMS)
     results(root, "desk")
-    other = results(root, "gpu")
+    other = results(root, "gpu", dense=10.0)
     results(root, "gpu", "compare")
     (other / "compare" / "metrics.json").unlink()
-    judged = {"verdict": "inconclusive", "evidence": EVIDENCE, "cell": "cell-4"}
-    (other / "claims.json").write_text(json.dumps({"colt": {"colt-H1": judged, "colt-H2": judged}}))
     header, row = "paper,arm,workers,count,mean,sum", "colt,imp,2,3,40,120"
     (other / "timings.csv").write_text(f"{header}\n{row}\n")
     (other / "machine.json").write_text(json.dumps({"colt": {"kind": "cuda", "device": "a GPU"}}))
@@ -132,13 +131,16 @@ def test_links_lead_to_pages_and_cells_that_exist(site: Path) -> None:
 
 
 def test_a_verdict_leads_to_the_cell_that_shows_it(site: Path) -> None:
-    """To that of claims.json; without one, to the table of verdicts."""
+    """To that with its table or figure; without one, to the table of verdicts."""
     text = (site / "index.html").read_text()
     links = re.findall(r'<a class="([\w-]+)" href="([^"]+)">', text)
     assert links == [
-        ("reproduced", "desk/colt.html#cell-7"), ("not-run-at-this-scale", "desk/colt.html#cell-7"),
-        ("inconclusive", "gpu/colt.html#cell-4"), ("inconclusive", "gpu/colt.html#cell-4"),
+        ("reproduced", "desk/colt.html#cell-5"), ("not-run-at-this-scale", "desk/colt.html#cell-7"),
+        ("not-testable-here", "gpu/colt.html#cell-5"),
+        ("not-run-at-this-scale", "gpu/colt.html#cell-7"),
     ]  # fmt: skip
+    why = "the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2), chance is 10"
+    assert text.count(why) == 1 and "&gt;= -1<" in text and "&gt; 0<" in text
     assert "It &#34;holds&#34; &amp; lasts." in text and "2 &lt; 3" in text
     assert "1.00 [0.50, 1.50] (n = 3)" in text
 
@@ -185,7 +187,7 @@ def test_a_second_build_replaces_the_first_and_no_other_folder(
 def test_missing_results_are_one_line(one_line: Message, tmp_path: Path) -> None:
     assert "dvc repro" in one_line(lambda: website.build(tmp_path / "site", tmp_path))
     folder = results(tmp_path, "desk")
-    more = CLAIMS.replace("colt-H2", "colt-H9")
+    more = CLAIMS.replace("colt-H2", "colt-H9").replace("a.c", "a.d")
     (tmp_path / "claims.yaml").write_text(more)
     assert "colt-H9" in one_line(lambda: website.read_study(folder, tmp_path))
 

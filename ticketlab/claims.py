@@ -1,4 +1,4 @@
-"""What the papers claim and whether our numbers bear it out: intervals, differences, verdicts."""
+"""What the papers claim and whether our numbers bear it out: intervals, shares, verdicts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,22 +7,34 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from scipy.special import stdtrit
+from scipy.stats import binomtest
 
-from ticketlab.files import read_yaml
+from ticketlab.files import read_json, read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
 
 EntryT = TypeVar("EntryT", bound=Spec)
-Word = Literal["reproduced", "not reproduced", "inconclusive", "not run at this scale"]
+Word = Literal[
+    "reproduced", "not reproduced", "inconclusive", "not testable here", "not run at this scale"
+]
 
 COLOURS: dict[str, str] = {
     "reproduced": "#1a7f37",
     "not reproduced": "#c4320a",
     "inconclusive": "#8a6d00",
+    "not testable here": "#6639a6",
     "not run at this scale": "#767676",
 }
+
+ROUNDING = 1e-6
+"""What floating-point sums may add to a number: so near to a bound it is at the bound."""
+DIGITS = 6
+"""The most digits after the point that a number of a verdict is shown with."""
+
+# ---------------------------------------------------------------- numbers over seeds
 
 
 @dataclass(frozen=True)
@@ -35,13 +47,52 @@ class Interval:
     n: int
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, digits: int = 2) -> str:
+        """The interval with so many digits after the point."""
         if self.low is None or self.high is None:
-            return f"{self.mean:.2f} (n = {self.n})"
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}] (n = {self.n})"
+            return f"{self.mean:.{digits}f} (n = {self.n})"
+        return (
+            f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}] (n = {self.n})"
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of `n` seeds did something: the share and its exact 95 % interval, in percent."""
+
+    share: float
+    low: float
+    high: float
+    k: int
+    n: int
+
+    def __str__(self) -> str:
+        return self.text()
+
+    @property
+    def mean(self) -> float:
+        """The share: what an interval calls its mean."""
+        return self.share
+
+    def text(self, digits: int = 0) -> str:
+        """'2 of 3, 67 % [9, 99]' with so many digits after the point."""
+        bounds = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        return f"{self.k} of {self.n}, {self.share:.{digits}f} % {bounds}"
+
+
+Evidence = Interval | Share
+"""What decides a claim."""
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Student's t interval of the mean of `values` (n,); right for the 3 to 7 seeds we have."""
+    """Student's t interval of the mean of measured `values` (n,), one per seed.
+
+    InputError for none, for one that is not finite, and for flags: their mean is a `share`.
+    """
+    if any(isinstance(value, bool | np.bool_) for value in values):
+        raise InputError(f"interval: {list(values)} given, a share of seeds has its own interval")
     data = np.asarray(values, dtype=float)
     if not len(data) or not np.isfinite(data).all():
         raise InputError(f"interval: {list(values)} given, allowed are 1 or more finite numbers")
@@ -50,6 +101,18 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         return Interval(mean, None, None, 1)
     half = float(stdtrit(n - 1, (1 + confidence) / 2) * data.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
+
+
+def share(flags: Sequence[bool], confidence: float = 0.95) -> Share:
+    """The share of seeds with a true flag and its Clopper-Pearson interval, in percent.
+
+    InputError for none, and for anything but true and false.
+    """
+    if not flags or not all(isinstance(flag, bool | np.bool_) for flag in flags):
+        raise InputError(f"share: {list(flags)} given, allowed are 1 or more of true and false")
+    k, n = int(np.sum(flags)), len(flags)
+    found = binomtest(k, n).proportion_ci(confidence, method="exact")
+    return Share(100 * k / n, 100 * float(found.low), 100 * float(found.high), k, n)
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
@@ -69,7 +132,7 @@ def minus(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
     return {seed: a[seed] - b[seed] for seed in sorted(a) if seed in b}
 
 
-# ---------------------------------------------------------------- intervals in metrics.json
+# ---------------------------------------------------------------- the same in metrics.json
 
 
 def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] | None:
@@ -78,14 +141,29 @@ def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] |
     return asdict(interval(listed)) if listed else None
 
 
+def as_share(flags: Mapping[Any, bool]) -> dict[str, Any] | None:
+    """The share of seeds whose flag is true as metrics.json has it; null for none."""
+    return asdict(share(list(flags.values()))) if flags else None
+
+
 def is_interval(found: object) -> bool:
     """Whether this part of a metrics.json is an interval."""
     return isinstance(found, Mapping) and set(found) == {"mean", "low", "high", "n"}
 
 
+def is_share(found: object) -> bool:
+    """Whether this part of a metrics.json is a share of seeds."""
+    return isinstance(found, Mapping) and set(found) == {"share", "low", "high", "k", "n"}
+
+
 def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
     """An interval of metrics.json as an object."""
     return None if found is None else Interval(**found)
+
+
+def as_evidence(found: Mapping[str, Any] | None) -> Evidence | None:
+    """An interval or a share of metrics.json as an object."""
+    return Share(**found) if found is not None and is_share(found) else as_interval(found)
 
 
 def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]:
@@ -95,6 +173,36 @@ def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]
     mean = [float(np.mean([values[seed] for values in measured])) for seed in seeds]
     found = {f"at_{100 * level:g}": as_metric(values) for level, values in by_level.items()}
     return found | {"mean": as_metric(mean)}
+
+
+# ---------------------------------------------------------------- has a bed learned anything?
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an arm scored that must have learned something, and what it would score by chance."""
+
+    score: Interval
+    chance: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether the whole interval is above chance; a single seed has none."""
+        return self.score.low is not None and self.score.low > self.chance + ROUNDING
+
+
+def as_reference(scores: Mapping[int, float], chance: float) -> dict[str, Any] | None:
+    """A reference arm's scores by seed beside chance, as metrics.json has it; null for none."""
+    score = as_metric(scores)
+    return score and {"score": score, "chance": chance}
+
+
+def chance_accuracy(labels: ArrayLike) -> float:
+    """Percent right of the best constant answer to the `labels` (n,), integers: chance.
+
+    That is 100 / classes where all classes are as frequent.
+    """
+    return 100 * float(np.bincount(np.asarray(labels)).max()) / len(np.asarray(labels))
 
 
 # ---------------------------------------------------------------- claims and verdicts
@@ -109,23 +217,54 @@ class Claim(Spec):
     source: str
     paper_value: str | None = None
     metric: str
-    """Dotted path of an interval in the paper's metrics.json."""
-    at_least: float
+    """Dotted path of an interval or a share of seeds in the paper's metrics.json."""
+    at_least: float | None = None
     """The claim holds if the metric is at least this (a non-inferiority margin is negative)."""
+    above: float | None = None
+    """Or if it is above this: what beats or differs must do so in the whole interval."""
+    reference: str
+    """The arms of `references` in metrics.json that must have learned something."""
     figure: str | None = None
     """The figure that shows it: its name in results/STUDY/PAPER/figures, without the ending."""
     table: str | None = None
     """Code of the notebook's cell that shows the number in a table."""
     studies: Annotated[tuple[str, ...], Field(strict=False)]
 
+    @model_validator(mode="after")
+    def _one_bound(self) -> "Claim":
+        if (self.at_least is None) == (self.above is None):
+            raise ValueError("at_least and above: one of them is needed")
+        return self
+
+    @property
+    def bound(self) -> float:
+        """What the metric is held against."""
+        return self.at_least if self.above is None else self.above  # type: ignore[return-value]
+
+    @property
+    def holds_if(self) -> str:
+        """The condition as given: '>= -1' or '> 0'."""
+        return f"{'>=' if self.above is None else '>'} {self.bound:.15g}"
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim's verdict with its evidence."""
+    """A claim's verdict with its evidence, and why there is none where it cannot be judged."""
 
     claim: Claim
     word: Word
-    evidence: Interval | None
+    evidence: Evidence | None
+    reason: str | None = None
+
+    @property
+    def ours(self) -> str:
+        """The evidence with as many digits as show on which side of the bound it lies."""
+        return "-" if self.evidence is None else beside(self.evidence, self.claim.bound)
+
+    @property
+    def told(self) -> str:
+        """The word, and the reason if there is one."""
+        return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
 def load_claims(paper: str | None = None, path: Path = ROOT / "claims.yaml") -> list[Claim]:
@@ -135,76 +274,141 @@ def load_claims(paper: str | None = None, path: Path = ROOT / "claims.yaml") -> 
 
 def read_entries(path: Path, kind: type[EntryT]) -> list[EntryT]:
     """The entries of a YAML file that is a list of `kind`; InputError names a bad one."""
-    entries = read_yaml(path)
-    if not isinstance(entries, list):
-        raise InputError(f"{path.name}: {type(entries).__name__} found, allowed is a list")
+    return entries_in(read_yaml(path), path.name, kind)
+
+
+def entries_in(content: object, name: str, kind: type[EntryT]) -> list[EntryT]:
+    """The entries of a parsed YAML file called `name`; InputError names a bad one."""
+    if not isinstance(content, list):
+        raise InputError(f"{name}: {type(content).__name__} found, allowed is a list")
     try:
-        return TypeAdapter(list[kind]).validate_python(entries)  # type: ignore[valid-type]
+        return TypeAdapter(list[kind]).validate_python(content)  # type: ignore[valid-type]
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path.name}: {place}: {first['msg']}") from None
+        raise InputError(f"{name}: {place}: {first['msg']}") from None
+
+
+def judged(paper: str, metrics: Path) -> list[Verdict]:
+    """The verdicts on a paper's claims from its metrics.json, as it was written."""
+    return judge_all(load_claims(paper), read_json(metrics))
+
+
+def judge_all(claims: Iterable[Claim], metrics: Mapping[str, Any]) -> list[Verdict]:
+    """The verdict on each claim, in their order."""
+    return [judge(claim, metrics) for claim in claims]
 
 
 def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
     """Reproduced if the whole interval clears the bound, not if none of it does.
 
-    A metric that is null was not measured in this study; one that does not exist is an InputError.
+    A metric that is null was not measured in this study; where an arm of the claim's reference is
+    not above chance, nothing was learned and nothing is decided. InputError for a metric or a
+    reference that does not exist.
     """
     name = f"claim {claim.id}: metric {claim.metric!r}"
     evidence = measured(metrics, claim.metric.split("."), name)
     if evidence is None:
         return Verdict(claim, "not run at this scale", None)
-    return Verdict(claim, decide(evidence, claim.at_least), evidence)
+    if reason := learned_nothing(references(claim, metrics)):
+        return Verdict(claim, "not testable here", evidence, reason)
+    if alone := [arm for arm, one in references(claim, metrics).items() if one.score.n < 2]:
+        return Verdict(claim, "inconclusive", evidence, f"a single seed of {alone[0]}")
+    return Verdict(claim, decide(evidence, claim.bound, claim.above is not None), evidence)
 
 
-def measured(metrics: Mapping[str, Any], keys: Sequence[str], name: str) -> Interval | None:
-    """The interval at a path in the metrics; None where it, or what holds it, was not measured."""
+def references(claim: Claim, metrics: Mapping[str, Any]) -> dict[str, Reference]:
+    """The arms by name that must have learned something before the claim can be judged."""
+    every = metrics.get("references")
+    if not isinstance(every, Mapping) or claim.reference not in every:
+        raise InputError(f"claim {claim.id}: reference {claim.reference!r} {_MISSING}")
+    arms = {arm: found for arm, found in (every[claim.reference] or {}).items() if found}
+    return {arm: Reference(Interval(**one["score"]), one["chance"]) for arm, one in arms.items()}
+
+
+def learned_nothing(found: Mapping[str, Reference]) -> str | None:
+    """Which arm is not above chance, its interval and chance; None if all with an interval are."""
+    if not found:
+        return "its reference arm was not run"
+    for arm, one in found.items():
+        if one.score.n > 1 and not one.learned:
+            shown = beside(one.score, one.chance)
+            return f"{arm} is not above chance, {shown}, chance is {one.chance:.4g}"
+    return None
+
+
+_MISSING = "is not in the metrics; if an older version wrote them, run its notebook again"
+
+
+def measured(metrics: Mapping[str, Any], keys: Sequence[str], name: str) -> Evidence | None:
+    """The number at a path in the metrics; None where it, or what holds it, was not measured."""
     found: Any = metrics
     for key in keys:
         if found is None:
             return None
         if not isinstance(found, Mapping) or key not in found:
-            raise InputError(
-                f"{name} is not in the metrics; if an older version wrote them, run its notebook "
-                "again"
-            )
+            raise InputError(f"{name} {_MISSING}")
         found = found[key]
-    if found is not None and not is_interval(found):
-        raise InputError(f"{name} is not an interval")
-    return as_interval(found)
+    if not (found is None or is_interval(found) or is_share(found)):
+        raise InputError(f"{name} is neither an interval nor a share of seeds")
+    return as_evidence(found)
 
 
-def decide(evidence: Interval, at_least: float) -> Word:
-    """The verdict on 'mean >= at_least'; a single seed decides nothing."""
-    if evidence.low is None or evidence.high is None:
+def decide(evidence: Evidence, bound: float, strictly: bool = False) -> Word:
+    """The verdict on 'at least the bound', or `strictly` above it; one seed decides nothing."""
+    if evidence.n < 2 or evidence.low is None or evidence.high is None:
         return "inconclusive"
-    if evidence.low >= at_least:
+    least = bound + ROUNDING if strictly else bound - ROUNDING
+    if evidence.low > least:
         return "reproduced"
-    return "not reproduced" if evidence.high < at_least else "inconclusive"
+    return "inconclusive" if evidence.high > least else "not reproduced"
+
+
+def beside(evidence: Evidence, bound: float) -> str:
+    """The evidence as text, with so many digits that none of its numbers seems to meet the bound.
+
+    0.98 against 1 is '0.98', and 0.996 is not '1.00'.
+    """
+    numbers = [x for x in (evidence.mean, evidence.low, evidence.high) if x is not None]
+    sides = [np.sign(x - bound) for x in numbers]
+    for digits in range(0 if isinstance(evidence, Share) else 2, DIGITS):
+        if [np.sign(round(x, digits) - bound) for x in numbers] == sides:
+            return evidence.text(digits)
+    return evidence.text(DIGITS)
+
+
+# ---------------------------------------------------------------- tables
+
+COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """One row a claim: id, statement, bound, evidence, verdict."""
+    """One row per claim: COLUMNS, and the reason where a verdict has one (else empty)."""
     rows = [
-        (v.claim.id, v.claim.statement, v.claim.at_least, str(v.evidence or "-"), v.word)
+        (v.claim.id, v.claim.statement, v.claim.holds_if, v.ours, v.word, v.reason or "")
         for v in verdicts
     ]
-    return pd.DataFrame(
-        rows, columns=["claim", "statement", "holds if at least", "ours", "verdict"]
-    )
+    return pd.DataFrame(rows, columns=[*COLUMNS, "reason"])
+
+
+def with_reasons(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each reason behind its verdict, in one column."""
+    told = table.verdict.where(table.reason == "", table.verdict + ": " + table.reason)
+    return table.assign(verdict=told).drop(columns="reason")
 
 
 def styled(verdicts: Sequence[Verdict]) -> Styler:
     """The verdict table for a page, verdicts in colour; the same bytes on each run."""
-    table = Styler(verdict_table(verdicts), uuid="verdicts").hide(axis="index").format(precision=1)
-    table = table.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
-    return table.map(lambda word: f"font-weight: bold; color: {COLOURS[word]}", subset=["verdict"])
+    return coloured(verdict_table(verdicts), "verdicts")
 
 
-def as_metrics(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Verdicts by claim id, for metrics.json."""
-    return {
-        v.claim.id: {"verdict": v.word, "evidence": v.evidence and asdict(v.evidence)}
-        for v in verdicts
-    }
+def coloured(table: pd.DataFrame, name: str) -> Styler:
+    """A table with verdicts and their reasons for a page, verdicts in colour."""
+    shown = Styler(with_reasons(table), uuid=name).hide(axis="index")
+    shown = shown.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
+    return shown.map(lambda told: f"font-weight: bold; color: {colour(told)}", subset=["verdict"])
+
+
+def colour(told: str) -> str:
+    """The colour of a verdict, whether its reason follows it or not."""
+    return COLOURS[told.partition(":")[0]]

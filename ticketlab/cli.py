@@ -12,7 +12,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ticketlab import (
     data,
@@ -30,7 +32,7 @@ from ticketlab import (
     verification,
 )
 from ticketlab import timings as seconds
-from ticketlab.claims import COLOURS
+from ticketlab.claims import COLUMNS, colour, with_reasons
 from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.fleet import UnitFailed
 from ticketlab.notebook import NotebookFailed, execute
@@ -88,18 +90,13 @@ def run(study: StudyName, paper: PaperName) -> None:
 @app.command()
 def claims(
     study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
-    collect: Annotated[bool, typer.Option(help="write results/STUDY/claims.json")] = False,
     write: Annotated[bool, typer.Option(help="renew README.md and PUBLISHED.md")] = False,
 ) -> None:
-    """Show the verdicts of a study, from the metrics of its notebooks, and where to read on."""
+    """Show the verdicts of a study, judged now from its metrics, and where to read on."""
     with one_line_errors():
         chosen = params.chosen_studies()
         for name in [study] if study else chosen:
-            if collect:
-                path = verdicts.write(ROOT / "results" / name)
-                print(f"claims@{name}: {path.relative_to(ROOT)}")
-            else:
-                show_claims(name, verdicts.table(ROOT / "results" / name))
+            show_claims(name, verdicts.table(ROOT / "results" / name))
         if write:
             readme, found = ROOT / "README.md", verdicts.tables(chosen)
             text = verdicts.with_table(readme.read_text(), found)
@@ -231,12 +228,12 @@ def show_table(title: str, frame: pd.DataFrame) -> None:
 def show_claims(study: str, found: pd.DataFrame) -> None:
     """The verdicts as a table, and the pages behind them."""
     table = Table(title=f"claims at the scale of {study}")
-    for column in verdicts.COLUMNS:
+    for column in COLUMNS:
         table.add_column(column)
-    for _, rows in found.groupby(level="paper"):
+    for _, rows in with_reasons(found).groupby(level="paper"):
         table.add_section()
-        for *row, word in rows[list(verdicts.COLUMNS)].itertuples(index=False):
-            table.add_row(*row, f"[{COLOURS[word]}]{word}")
+        for *row, told in rows[list(COLUMNS)].itertuples(index=False):
+            table.add_row(*map(escape, row), Text(told, style=colour(told)))
     console = Console()
     console.print(table)
     for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):

@@ -11,14 +11,16 @@ from ticketlab import colt, regime
 from ticketlab.claims import (
     as_interval,
     as_metric,
+    as_reference,
     by_seed,
+    chance_accuracy,
     interval,
     minus,
     over_levels,
     paired,
 )
 from ticketlab.colt_params import ColtParams
-from ticketlab.data import DataSet
+from ticketlab.data import DataSet, load
 from ticketlab.masks import after_pruning
 from ticketlab.results import Result
 
@@ -203,16 +205,34 @@ def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
         )
         for a, b in pairs
     }
+    moved = transfer_table(results)
     return {
+        "references": references(scores, moved, params),
         "accuracy": accuracies(scores, params),
         "differences": differences,
         "within_a_point": kept_metrics(scores, params),
         "family": family_differences(scores, params),
         "rounds": round_metrics(rounds, params),
-        "transfer": transfer_differences(transfer_table(results), params),
+        "transfer": transfer_differences(moved, params),
         "elsewhere": {"imagenet_and_detection": None},
         "collapsed_layers": _collapsed(results),
     }
+
+
+def references(scores: pd.DataFrame, moved: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
+    """The dense nets that must have learned something, beside chance on their test images."""
+    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)]
+    chance = chance_accuracy(load(params.data).test.y)
+    found: dict[str, Any] = {
+        "dense": {"the dense net": as_reference(by_seed(dense, "test_accuracy"), chance)},
+        "transfer": None,
+    }
+    if params.transfer is not None and not moved.empty:
+        whole = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")]
+        there = by_seed(whole.groupby("seed").test_accuracy.mean().reset_index(), "test_accuracy")
+        chance = chance_accuracy(load(params.transfer.data).test.y)
+        found["transfer"] = {"the dense net, moved": as_reference(there, chance)}
+    return found
 
 
 def accuracies(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:

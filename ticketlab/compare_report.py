@@ -9,19 +9,21 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ticketlab import regime, verdicts
+from ticketlab import claims, regime, verdicts
 from ticketlab.claims import (
-    COLOURS,
     Interval,
     as_metric,
+    as_reference,
     by_seed,
+    chance_accuracy,
     interval,
     minus,
     over_levels,
+    verdict_table,
 )
 from ticketlab.compare_params import ITERATIVE, MASKS, METHODS, Bed, CompareParams
 from ticketlab.compare_study import COLUMNS, name_of, ticket_name
-from ticketlab.data import DataSet
+from ticketlab.data import DataSet, load
 from ticketlab.masks import Mask, jaccard
 from ticketlab.results import Result
 
@@ -317,6 +319,7 @@ def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
         for arm in ("colt", "prac") for name in ("images", "iterations", "sparse_flops")
     }  # fmt: skip
     return {
+        "references": references(rows, params),
         "accuracy": accuracies(rows, params),
         "differences": differences,
         "equal_cost": at_equal_cost(rows, params),
@@ -330,6 +333,16 @@ def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
 
 def _name(*arms: str) -> str:
     return "_minus_".join(arms).replace(",", "").replace("-", "_").replace(" ", "_")
+
+
+def references(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
+    """The dense nets, which must all have learned something, beside chance on the test images."""
+    chance = chance_accuracy(load(params.data).test.y)
+    dense = {
+        f"the dense {bed.name}": as_reference(accuracy(rows, bed.name, "dense", 0.0), chance)
+        for bed in params.beds
+    }
+    return {"dense": dense}
 
 
 def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
@@ -396,16 +409,14 @@ def _text(part: Mapping[str, Any]) -> str:
 def paper_verdicts(study: Path) -> pd.DataFrame:
     """The verdicts of the four papers' own notebooks in this study; empty where there are none."""
     papers = [path.parent.name for path in sorted(study.glob("*/metrics.json"))]
-    others = [paper for paper in papers if paper != "compare"]
-    recorded = verdicts.collect(study, others) if others else {}
-    return verdicts.as_table(recorded, study).drop(columns="shown")
+    if others := [paper for paper in papers if paper != "compare"]:
+        return verdicts.table(study, others).drop(columns="shown")
+    return verdict_table([]).rename_axis("paper")
 
 
 def coloured(found: pd.DataFrame) -> Styler:
     """A table of verdicts for a page, verdicts in colour; the same bytes on each run."""
-    table = Styler(found.reset_index(), uuid="papers").hide(axis="index")
-    table = table.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
-    return table.map(lambda word: f"font-weight: bold; color: {COLOURS[word]}", subset=["verdict"])
+    return claims.coloured(found.reset_index(), "papers")
 
 
 def this_study(params: CompareParams, data: DataSet) -> dict[str, str]:

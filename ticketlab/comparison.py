@@ -3,7 +3,8 @@
 Curves are compared arm by arm and seed by seed (arms of one seed share initial weights and data
 order): each seed's curves of both revisions are laid over each other on the range of x that they
 share, and their mean distance there is one number a seed. Their mean gets a 95 % Student t
-interval and a p-value, which Holm's method corrects for the number of rows.
+interval, which decides whether the arm differs, and a p-value, which Holm's method corrects for the
+number of rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +15,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from ticketlab.claims import Interval, interval
+from ticketlab.claims import Interval, Verdict, as_evidence, interval, is_interval, is_share
 from ticketlab.masks import chance_jaccard, jaccard
 from ticketlab.snapshots import Curve, Snapshot, Tickets
 from ticketlab.spec import InputError
 
 SPLITS = ("place", "case")
 """Columns beside `arm` that tell the curves of a table apart."""
-
-INTERVAL = {"mean", "low", "high", "n"}
 
 GRID = 50  # places on the shared range of x
 
@@ -58,19 +57,17 @@ def _shown(value: Any) -> str | None:
 
 @dataclass(frozen=True)
 class ClaimChange:
-    """A claim's verdict and evidence in both revisions; None where it was not judged."""
+    """A claim's verdict in both revisions; None where it was not judged."""
 
     place: str
     claim: str
-    a: str | None
-    b: str | None
-    evidence_a: Interval | None
-    evidence_b: Interval | None
+    a: Verdict | None
+    b: Verdict | None
 
     @property
     def flipped(self) -> bool:
         """Whether the verdict is another one."""
-        return self.a != self.b
+        return (self.a and self.a.word) != (self.b and self.b.word)
 
 
 def claims(a: Snapshot, b: Snapshot) -> list[ClaimChange]:
@@ -78,10 +75,7 @@ def claims(a: Snapshot, b: Snapshot) -> list[ClaimChange]:
     rows = []
     for place in _union(a.claims, b.claims):
         one, two = (s.claims.get(place, {}) for s in (a, b))
-        for claim in _union(one, two):
-            x, y = one.get(claim) or {}, two.get(claim) or {}
-            evidence = [as_interval(found.get("evidence")) for found in (x, y)]
-            rows.append(ClaimChange(place, claim, x.get("verdict"), y.get("verdict"), *evidence))
+        rows += [ClaimChange(place, c, one.get(c), two.get(c)) for c in _union(one, two)]
     return rows
 
 
@@ -94,7 +88,7 @@ def _union(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def metrics(a: Snapshot, b: Snapshot) -> dict[str, list[Change]]:
-    """By paper, each interval or plain value in both revisions; claims and origins left out."""
+    """By paper, each interval, share or plain value in both revisions; origins left out."""
     found = {}
     for place in _union(a.metrics, b.metrics):
         one, two = (_values(s.metrics.get(place, {})) for s in (a, b))
@@ -103,25 +97,17 @@ def metrics(a: Snapshot, b: Snapshot) -> dict[str, list[Change]]:
 
 
 def _values(tree: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: inner for key, inner in tree.items() if key not in ("claims", "provenance")}
-    return dict(_leaves(kept, ""))
+    return dict(_leaves({key: inner for key, inner in tree.items() if key != "provenance"}, ""))
 
 
 def _leaves(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if found := as_interval(tree):
-        yield prefix, found
+    if is_interval(tree) or is_share(tree):
+        yield prefix, as_evidence(tree)
     elif isinstance(tree, Mapping):
         for key, inner in tree.items():
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
     elif tree is not None:
         yield prefix, tree
-
-
-def as_interval(tree: Any) -> Interval | None:
-    """What DVC shows of an interval, as one: it leaves out nulls, the bounds of a single seed."""
-    if not isinstance(tree, Mapping) or not {"mean", "n"} <= set(tree) <= INTERVAL:
-        return None
-    return Interval(**{"low": None, "high": None} | dict(tree))
 
 
 def origins(a: Snapshot, b: Snapshot) -> list[Change]:
@@ -145,7 +131,8 @@ class Difference:
     by_seed: Mapping[int, float]
     difference: Interval
     p: float | None
-    """Of a paired t test, corrected by Holm's method; None for one seed or no difference at all."""
+    """Of a paired t test, corrected by Holm's method; None for one seed, and where all seeds moved
+    by the same amount, which has no t."""
 
     @property
     def identical(self) -> bool:
@@ -153,9 +140,14 @@ class Difference:
         return not any(self.by_seed.values())
 
     @property
-    def significant(self) -> bool:
-        """Whether p < 0.05 after correction."""
-        return self.p is not None and self.p < 0.05
+    def word(self) -> str:
+        """What the interval says: whether the whole of it is on one side of 0."""
+        if self.identical:
+            return "identical"
+        if self.difference.low is None or self.difference.high is None:
+            return "one seed"
+        apart = self.difference.low > 0 or self.difference.high < 0
+        return "differs" if apart else "within noise"
 
 
 def arms(curve: Curve) -> dict[str, pd.DataFrame]:

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ticketlab import comparison, snapshots
-from ticketlab.claims import Interval
+from ticketlab.claims import Interval, Share
 from ticketlab.comparison import Change, Difference
 from ticketlab.files import write_atomically
 from ticketlab.markup import templates
@@ -73,7 +73,7 @@ def render(facts: dict[str, Any]) -> str:
 
 def moved(change: Change) -> str:
     """b - a of a metric, where both are numbers."""
-    a, b = (x.mean if isinstance(x, Interval) else x for x in (change.a, change.b))
+    a, b = (x.mean if isinstance(x, Interval | Share) else x for x in (change.a, change.b))
     if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b)):
         return "–"
     return f"{b - a:+.4g}"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab.claims import Interval, interval
+from ticketlab.claims import Interval, as_reference, by_seed, chance_accuracy, interval
+from ticketlab.data import load
 from ticketlab.figures import summarise
 from ticketlab.planting_params import PlantParams
 from ticketlab.results import Result
@@ -111,6 +112,15 @@ def conv_metrics(results: Results) -> Numbers:
         "auroc": _over(plantings.auroc),
     }
     return _popup_numbers(planted) | _weak_numbers(planted) | _control_numbers(table) | own
+
+
+def conv_references(results: Results, params: PlantParams) -> Numbers:
+    """What must have learned something: the ticket that was trained to be planted."""
+    if params.conv is None or not _plantings(results):
+        return {"conv": None}
+    trained = by_seed(planting_table(results), "ticket")
+    chance = chance_accuracy(load(params.conv.data).test.y)
+    return {"conv": {"the ticket before planting": as_reference(trained, chance)}}
 
 
 def _popup_numbers(rows: pd.DataFrame) -> Numbers:

@@ -11,10 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab.claims import interval
-from ticketlab.conv_report import conv_metrics
-from ticketlab.planting_params import PlantParams
-from ticketlab.planting_report import Results, audit_table, of_main, scores_table
+from ticketlab.claims import as_reference, as_share, chance_accuracy, interval
+from ticketlab.conv_report import conv_metrics, conv_references
+from ticketlab.planting_arms import Bench
+from ticketlab.planting_params import Case, PlantParams
+from ticketlab.planting_report import (
+    Results,
+    audit_table,
+    is_accuracy,
+    main_case,
+    of_main,
+    scores_table,
+)
 
 ONE_SHOT = ("random", "magnitude", "snip", "grasp", "synflow")
 """The paper's singleshot methods."""
@@ -41,6 +49,7 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
     main = of_main(every, params)
     audits = audit_table(results)
     return {
+        "references": references(main, params) | conv_references(results, params),
         "singleshot": singleshot_metrics(arms(main, regime="singleshot", mother="planted")),
         "multishot": multishot_metrics(main[main.mother == "planted"]),
         "depth": depth_metrics(every, main),
@@ -53,6 +62,53 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
         "conv": conv_metrics(results),
         "scores": score_intervals(every),
     }
+
+
+# ---------------------------------------------------------------- has a bed learned anything?
+
+POPPED = {"circle": "raw", "relu": "scalar", "helix": "per_output"}
+"""The score of edge-popup that the claims on a task are about."""
+
+
+def references(main: pd.DataFrame, params: PlantParams) -> dict[str, Any]:
+    """What must have learned something, by task: the trained dense net of the main cell.
+
+    For claims on edge-popup also its masks of density 0.5 on the planted mother (linear head),
+    where they ran. Chance is a constant prediction.
+    """
+    found: dict[str, Any] = {}
+    dense = arms(main, method="dense", mother="planted", regime="singleshot")
+    popped = arms(main, regime="popup_linear", mother="planted", method="plain", label="0.5")
+    for task, score in POPPED.items():
+        trained = {f"the dense net on {task}": over_constant(dense, task, "weak", params)}
+        mask = {f"edge-popup on {task}": over_constant(popped, task, score, params)}
+        found |= {task: trained, f"popup_{task}": trained | mask}
+    return found
+
+
+def over_constant(rows: pd.DataFrame, task: str, column: str, params: PlantParams) -> Found:
+    """A score on a task as a reference beside that of the best constant prediction.
+
+    Circle: accuracy beside the share of the most frequent class (the highest of all seeds). Else
+    the decades by which the error is below that of predicting the mean, where 0 is chance.
+    """
+    scores = each_seed(arms(rows, task=task), column, "mean")
+    if not scores:
+        return None
+    case = main_case(params).model_copy(update={"task": task})
+    chance = {seed: constant_score(params, case, seed) for seed in scores}
+    if is_accuracy(task):
+        return as_reference(scores, max(chance.values()))
+    below = {seed: log10(chance[seed] / max(error, 1e-12)) for seed, error in scores.items()}
+    return as_reference(below, 0.0)
+
+
+def constant_score(params: PlantParams, case: Case, seed: int) -> float:
+    """What the best constant prediction scores on a seed's test set: accuracy (%) or error."""
+    outputs = Bench(params, case, seed).test[1]
+    if is_accuracy(case.task):
+        return chance_accuracy(outputs)
+    return float(outputs.var(dim=0, correction=0).mean())
 
 
 # ---------------------------------------------------------------- choosing and summing up
@@ -118,10 +174,11 @@ def decades_above(rows: pd.DataFrame, bound: float, column: str = "weak") -> Fou
 
 
 def share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series]) -> Found:
-    """Percent of each seed's rows for which something holds."""
+    """The share of seeds for all of whose rows something holds."""
     if rows.empty:
         return None
-    return over_seeds(each_seed(rows.assign(share=100.0 * holds(rows)), "share", "mean"))
+    flags = holds(rows).groupby(rows.seed).all()
+    return as_share({int(str(seed)): bool(flag) for seed, flag in flags.items()})
 
 
 def _weak(rows: pd.DataFrame, how: str = "mean") -> dict[int, float]:
@@ -147,7 +204,7 @@ def singleshot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
             _weak(often[often.density <= SPARSE]),
             _weak(arms(sparse, task="circle", method="synflow")),
         ),
-        "circle_gt_dead_share": share(
+        "circle_gt_dead": share(
             arms(circle, label="gt", method=("random", "magnitude", "synflow")),
             lambda r: ~r.alive.astype(bool),
         ),

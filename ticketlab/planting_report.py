@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from ticketlab import planting, regime, stacked
-from ticketlab.claims import Interval
+from ticketlab.claims import as_evidence, share
 from ticketlab.figures import summarise
 from ticketlab.planting import gauge
 from ticketlab.planting_params import Case, PlantParams, cases
@@ -76,7 +76,7 @@ def _scored(
     scores: Mapping[str, float | None], ticket: float, task: str
 ) -> dict[str, float | None]:
     """Scores in the table's units, the ticket's, and how far each is from it."""
-    unit = 100.0 if _is_accuracy(task) else 1.0
+    unit = 100.0 if is_accuracy(task) else 1.0
     found: dict[str, float | None] = {"ticket": unit * ticket}
     for name, score in scores.items():
         found[name] = None if score is None else unit * score
@@ -86,12 +86,13 @@ def _scored(
 
 def margin(score: float, ticket: float, task: str) -> float:
     """How much better than the ticket: accuracy points, or decades of mean squared error."""
-    if _is_accuracy(task):
+    if is_accuracy(task):
         return 100 * (score - ticket)
     return -log10(max(score, 1e-12) / max(ticket, 1e-12))
 
 
-def _is_accuracy(task: str) -> bool:
+def is_accuracy(task: str) -> bool:
+    """Whether a task's score is an accuracy, not an error."""
     return planting.task_named(task).kind == "classification"
 
 
@@ -183,8 +184,8 @@ def targets_table(depths: tuple[int, ...], width: int, count: int = 100_000) -> 
             "biases": sum(int(kept[n].sum()) for n in kept if n.startswith("bias")),
             "density": planting.ground_truth_density(net, shape),
             "density printed": PRINTED[task] if depth == 3 else None,
-            "accuracy %": 100 * score if _is_accuracy(task) else None,
-            "MSE": None if _is_accuracy(task) else score,
+            "accuracy %": 100 * score if is_accuracy(task) else None,
+            "MSE": None if is_accuracy(task) else score,
         })  # fmt: skip
     return pd.DataFrame(rows).set_index(["task", "depth"])
 
@@ -229,9 +230,7 @@ def leaderboard(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
     rows = rows[~rows.method.str.contains("oracle|dense")]
     keys = ["task", "regime", "method", "density"]
     means = rows.groupby(keys)[["weak_margin"]].mean().reset_index()
-    allowed = means.task.map(
-        lambda task: -NEAR_POINTS if _is_accuracy(task) else -log10(NEAR_TIMES)
-    )
+    allowed = means.task.map(lambda task: -NEAR_POINTS if is_accuracy(task) else -log10(NEAR_TIMES))
     best = means[means.weak_margin >= allowed].groupby(keys[:3]).density.min()
     every = means.groupby(keys[:3]).density.min().rename("lowest tried")
     truth = rows[rows.label == "gt"].groupby("task").density.first()
@@ -251,15 +250,17 @@ def steps(params: PlantParams, regime: str) -> int:
 
 def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
     """By task and planting mode: how the ticket can be told from its surroundings, over seeds."""
-    rows = audits.assign(loud=100.0 * (audits.loud > 0))
     columns = {
-        "loud": "seeds with a weight beyond 6 sigma (%)", "largest": "largest |w| / sigma",
+        "largest": "largest |w| / sigma",
         "zeros": "exact zeros", "auroc": "AUROC of a classifier",
         "factor_spread": "output factors, largest / smallest",
         "raw": "ticket's strong score, raw", "score": "factors divided out",
     }  # fmt: skip
-    found = rows.groupby(["task", "mode"])[list(columns)].mean().rename(columns=columns)
-    return found.map("{:.3g}".format)
+    groups = audits.groupby(["task", "mode"])
+    loud = groups.loud.agg(lambda loud: str(share((loud > 0).tolist())))
+    found = groups[list(columns)].mean().rename(columns=columns).map("{:.3g}".format)
+    found.insert(0, "seeds with a weight beyond 6 sigma", loud)
+    return found
 
 
 def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -269,9 +270,9 @@ def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
-    """Groups of metrics.json as text: what is measured, mean, 95 % t interval, n."""
+    """Groups of metrics.json as text: what is measured, and its mean (or share of seeds), 95 %."""
     rows = {
-        (group, name.replace("_", " ")): "-" if found is None else str(Interval(**found))
+        (group, name.replace("_", " ")): str(as_evidence(found) or "-")
         for group in groups
         for name, found in numbers[group].items()
     }

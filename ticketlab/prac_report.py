@@ -12,15 +12,17 @@ import pandas as pd
 
 from ticketlab import regime
 from ticketlab.claims import (
-    as_interval,
+    as_evidence,
     as_metric,
+    as_reference,
     by_seed,
+    chance_accuracy,
     interval,
     minus,
     paired,
 )
 from ticketlab.critical_sets import IndexFile, save_index, unpack_index
-from ticketlab.data import DataSet
+from ticketlab.data import DataSet, load
 from ticketlab.masks import chance_jaccard, jaccard
 from ticketlab.prac_params import FOLLOWERS, LADDERS, PracParams, Score
 from ticketlab.results import Result
@@ -209,6 +211,7 @@ def metrics(results: Results, params: PracParams) -> dict[str, Any]:
     """All numbers of the study for metrics.json: intervals by arm, paired differences, costs."""
     rounds, scores, sets = rounds_table(results), scores_table(results), sets_table(results)
     return {
+        "references": references(scores, params),
         "accuracy": accuracies(scores),
         "differences": differences(scores, params),
         "saving": savings(rounds, scores, params),
@@ -221,6 +224,19 @@ def metrics(results: Results, params: PracParams) -> dict[str, Any]:
         "amortised": amortised(rounds, params),
         "noise": noise_metrics(results, scores, params),
     }
+
+
+def references(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """The dense nets that must have learned something, beside chance on the test images."""
+    chance = chance_accuracy(load(params.data).test.y)
+    names = {"main": "the dense net"}
+    names |= {other.name: f"the dense net {other.name}" for other in params.others}
+    dense = {
+        place: {name: as_reference(at(scores, "dense", 0, place), chance)}
+        for place, name in names.items()
+    }
+    others = {name: found for arms in dense.values() for name, found in arms.items()}
+    return {"dense": dense["main"], "others": others if params.others else None}
 
 
 def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
@@ -539,7 +555,7 @@ def column(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return str(as_interval(value)) if isinstance(value, Mapping) else f"{value:g}"
+    return str(as_evidence(value)) if isinstance(value, Mapping) else f"{value:g}"
 
 
 def levels_said(scores: pd.DataFrame, params: PracParams) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import model_validator
 
-from ticketlab.claims import Interval, measured, read_entries
+from ticketlab.claims import Evidence, measured, read_entries
 from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.verdicts import markdown
@@ -24,6 +24,9 @@ class Published(Spec):
     low: float
     high: float
     """The number, or the ends of what is known about it."""
+    kind: Literal["printed", "digitised", "logged", "derived", "measured"]
+    """Printed in a paper, read from its figure, logged by its code, derived by us from what is
+    known of it, or measured by others with the authors' recipe."""
     source: str
     metric: str
     """Path of an interval in results/STUDY/PAPER/metrics.json, a/b/c."""
@@ -52,7 +55,7 @@ def load_published(path: Path = ROOT / "published.yaml") -> list[Published]:
     return read_entries(path, Published)
 
 
-def ours(entry: Published, metrics: Mapping[str, Any]) -> Interval | None:
+def ours(entry: Published, metrics: Mapping[str, Any]) -> Evidence | None:
     """Our number in a study's metrics, by paper; None where the study does not measure it.
 
     Raises InputError for a path that the paper's metrics do not have.
@@ -69,17 +72,17 @@ def metrics_of(study: str, results: Path = ROOT / "results") -> dict[str, Any]:
 
 
 def rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[list[str]]:
-    """A heading, then a row a number: paper, quantity, published, each study's and the reason."""
-    found = [["paper", "quantity", "published", *studies, "source", "likely reason"]]
+    """A heading, then a row per number: paper, quantity, it, its kind, each study's, the reason."""
+    found = [["paper", "quantity", "number", "kind", *studies, "source", "likely reason"]]
     metrics = {study: metrics_of(study, results) for study in studies}
     for entry in load_published():
         cells = [_cell(entry, ours(entry, metrics[study])) for study in studies]
-        known = [entry.paper, entry.quantity, entry.known]
+        known = [entry.paper, entry.quantity, entry.known, entry.kind]
         found.append([*known, *cells, entry.source, " ".join(entry.reason.split())])
     return found
 
 
-def _cell(entry: Published, found: Interval | None) -> str:
+def _cell(entry: Published, found: Evidence | None) -> str:
     if found is None:
         return "-"
     gap = entry.gap(found.mean)

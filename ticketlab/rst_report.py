@@ -9,8 +9,17 @@ import pandas as pd
 from scipy import stats
 
 from ticketlab import regime
-from ticketlab.claims import Interval, as_metric, by_seed, minus, over_levels
-from ticketlab.data import DataSet
+from ticketlab.claims import (
+    Interval,
+    as_metric,
+    as_reference,
+    as_share,
+    by_seed,
+    chance_accuracy,
+    minus,
+    over_levels,
+)
+from ticketlab.data import DataSet, load
 from ticketlab.results import Result
 from ticketlab.rst_arms import DAMAGED, POWERS, Case, RstParams
 
@@ -119,27 +128,27 @@ def method_checks(rows: pd.DataFrame, looks: pd.DataFrame, case: Case) -> dict[s
     gone = rst.after_removal - rst.before_removal
     abrupt = rows[rows.arm == "abrupt"]
     worst = {
-        "mask_exact": masks_exact(rows),
         "mask_random": (1 - (rst.init_ratio - 1).abs()).groupby(rst.seed).min(),
         "lambda_as_planned": (1 - rst.lambda_error).groupby(rst.seed).min(),
         "kept_over_removed": (1 / rst.ratio_at_removal).groupby(rst.seed).min(),
         "removal_gain": gone.groupby(rst.seed).min(),
         "gap_closed": gap_closed(looks[(looks.arm == "rst") & (looks.case == case.name)]),
     }
-    found = {name: as_metric(values) for name, values in worst.items()}
+    found: dict[str, Any] = {"mask_exact": as_share(masks_exact(rows))}
+    found |= {name: as_metric(values) for name, values in worst.items()}
     loss = pd.Series(dtype=float)
     if len(abrupt):
         loss = (abrupt.before_removal - abrupt.after_removal).groupby(abrupt.seed).min()
     return found | {"abrupt_removal_loss": as_metric(list(loss))}
 
 
-def masks_exact(rows: pd.DataFrame) -> pd.Series:
-    """1 for each seed whose random masks are exact and unchanged, and one in all arms; else 0."""
+def masks_exact(rows: pd.DataFrame) -> dict[int, bool]:
+    """Whether a seed's random masks are exact, unchanged, and one in all arms, by seed."""
     arms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", *set(DAMAGED) - {"shuffled"})
     own = rows[rows.arm.isin(arms)]
     one = own.groupby(["seed", "level"]).mask_sha256.nunique().eq(1).groupby("seed").all()
     kept = (own.exact & own.intact).groupby(own.seed).all()
-    return (one & kept).astype(float)
+    return {int(str(seed)): bool(holds) for seed, holds in (one & kept).items()}
 
 
 def gap_closed(looks: pd.DataFrame) -> pd.Series:
@@ -176,6 +185,7 @@ def metrics(results: Results, params: RstParams) -> dict[str, Any]:
     spread = [draws[draws.varied == v].test_accuracy.tolist() for v in ("mask", "init")]
     ratio = deviation_ratio(*spread)
     return {
+        "references": references(rows, params),
         "accuracy": {case.name: accuracies(rows, case) for case in params.cases},
         "differences": differences(own, main.levels),
         "gap_growth": gap_growth(own, main.levels),
@@ -188,6 +198,18 @@ def metrics(results: Results, params: RstParams) -> dict[str, Any]:
         "budget": budget(own),
         **{name: other_case(rows, params, name) for name in ("boundary", "tiny_imagenet")},
     }
+
+
+def references(rows: pd.DataFrame, params: RstParams) -> dict[str, Any]:
+    """The dense net of each case, which must have learned something, beside chance there."""
+    found: dict[str, Any] = dict.fromkeys(("dense", "boundary", "tiny_imagenet"))
+    for case in params.cases:
+        own = rows[rows.case == case.name]
+        chance = chance_accuracy(load(case.data).test.y)
+        arm = f"the dense net of {case.name}"
+        key = "dense" if case.name == params.cases[0].name else case.name
+        found[key] = {arm: as_reference(values_of(own, "dense", 0.0), chance)}
+    return found
 
 
 def other_case(rows: pd.DataFrame, params: RstParams, name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A revision is a git commit, branch or tag, the name of a DVC experiment, or `wor
 comes from DVC's Python API, so nothing is checked out and nothing in the working tree changes.
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -12,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from ticketlab.claims import Claim, Verdict, entries_in, judge_all
 from ticketlab.spec import ROOT, InputError
 from ticketlab.tickets import Ticket, load_ticket
 
@@ -50,10 +54,12 @@ class Snapshot:
     """Leaves by dotted key."""
     metrics: Mapping[str, Mapping[str, Any]]
     """metrics.json by paper: 'desk/colt'."""
-    claims: Mapping[str, Mapping[str, Any]]
-    """Verdicts with their evidence by paper and claim id, those of claims.json where it exists."""
+    claims: Mapping[str, Mapping[str, Verdict]]
+    """Verdicts by paper and claim id, judged from the metrics by the revision's own claims.yaml."""
     curves: Mapping[str, Curve]
     """By table: 'desk/colt/scores'."""
+    unjudged: tuple[str, ...] = ()
+    """Why claims have no verdict: an older form of claims.yaml, metrics that lack a number."""
     tickets: Tickets = field(default_factory=Tickets)
 
 
@@ -82,14 +88,15 @@ def opened(name: str, root: Path = ROOT) -> Iterator[Snapshot]:
 
 def _read(repo: Any, name: str) -> Snapshot:
     values = _by_file(repo.params.show()).get("params.yaml", {})
-    found = _by_file(repo.metrics.show())
-    metrics = {_place(p): v for p, v in found.items() if p.endswith("/metrics.json")}
+    metrics = _metrics(repo)
+    claims, unjudged = _judged(repo, metrics)
     return Snapshot(
         name=name,
         revision=WORKSPACE if name == WORKSPACE else repo.get_rev(),
         params=flat(values),
         metrics=metrics,
-        claims={place: v.get("claims", {}) for place, v in metrics.items()} | _judged(found),
+        claims=claims,
+        unjudged=unjudged,
         curves=_curves(repo),
         tickets=_tickets(repo),
     )
@@ -101,10 +108,46 @@ def _by_file(shown: Mapping[str, Any]) -> dict[str, Any]:
     return {Path(path).as_posix().lstrip("/"): file.get("data", {}) for path, file in files.items()}
 
 
-def _judged(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdicts of each results/STUDY/claims.json: {paper: {claim id: verdict, evidence}}."""
-    files = {Path(path).parts[1]: v for path, v in found.items() if path.endswith("/claims.json")}
-    return {f"{study}/{paper}": v for study, papers in files.items() for paper, v in papers.items()}
+def _metrics(repo: Any) -> dict[str, Any]:
+    """Every metrics.json as it was written, by paper; DVC's own view leaves out nulls."""
+    found = {}
+    for out in repo.index.outs:
+        path = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
+        if out.metric and path.endswith("/metrics.json") and repo.dvcfs.exists(path):
+            with repo.dvcfs.open(path) as file:
+                found[_place(path)] = json.load(file)
+    return found
+
+
+def _judged(
+    repo: Any, metrics: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Verdict]], tuple[str, ...]]:
+    """The verdicts by paper and claim id, and why there are none where there are none."""
+    found: dict[str, dict[str, Verdict]] = {}
+    reasons = []
+    try:
+        claims = _claims(repo)
+    except InputError as error:
+        return {}, (str(error),)
+    for place, numbers in metrics.items():
+        own = [claim for claim in claims if claim.paper == place.rpartition("/")[2]]
+        try:
+            found[place] = {v.claim.id: v for v in judge_all(own, numbers)}
+        except InputError as error:
+            reasons.append(f"{place}: {error}")
+    return found, tuple(reasons)
+
+
+def _claims(repo: Any) -> list[Claim]:
+    """The claims of the revision's claims.yaml; none if it has no such file."""
+    if not repo.dvcfs.exists("claims.yaml"):
+        return []
+    with repo.dvcfs.open("claims.yaml") as file:
+        text = file.read()
+    try:
+        return entries_in(YAML(typ="safe").load(text), "claims.yaml", Claim)
+    except YAMLError as error:
+        raise InputError(f"claims.yaml: not valid YAML ({' '.join(str(error).split())})") from None
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

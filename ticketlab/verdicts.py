@@ -1,63 +1,46 @@
-"""The verdicts of a study in one file, results/STUDY/claims.json, and the tables made of it."""
+"""The verdicts of a study, judged from its metrics whenever they are shown, and their tables."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ticketlab.claims import COLOURS, Claim, Verdict, as_interval, judge, load_claims
-from ticketlab.files import read_json, write_json
+from ticketlab.claims import (
+    COLOURS,
+    COLUMNS,
+    Claim,
+    Verdict,
+    judge_all,
+    load_claims,
+    verdict_table,
+)
+from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError
 
-FILE = "claims.json"
 RESULTS = ROOT / "results"
+SMOKE = "smoke"
+"""The study that a notebook belongs to which is run by hand; nobody's results."""
 
-# ---------------------------------------------------------------- the file of a study
+# ---------------------------------------------------------------- the verdicts of a study
 
 
-def collect(study: Path, papers: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Every claim on the papers that have metrics in the folder `study`, by paper and id.
+def of_study(study: Path, papers: Collection[str] | None = None) -> dict[str, list[Verdict]]:
+    """The verdicts on each paper that has metrics in the folder `study`; of those named, or all.
 
-    Of all of them, or of those named.
-
-    Each with its verdict, the evidence and bound behind it, the paper's own value, the studies that
-    can check it, and the figure and cell of the executed notebook that show it.
+    InputError if there are none.
     """
-    found, every = {}, load_claims()
+    found: dict[str, list[Verdict]] = {}
+    every = load_claims()
     for path in sorted(study.glob("*/metrics.json")):
-        folder, metrics = path.parent, read_json(path)
-        if papers is not None and folder.name not in papers:
-            continue
-        if claims := [claim for claim in every if claim.paper == folder.name]:
-            cells = code_cells(folder / f"{folder.name}.ipynb")
-            found[folder.name] = {c.id: entry(judge(c, metrics), folder, cells) for c in claims}
+        paper = path.parent.name
+        claims = [claim for claim in every if claim.paper == paper]
+        if claims and (papers is None or paper in papers):
+            found[paper] = judge_all(claims, read_json(path))
     if not found:
         raise InputError(f"study: no metrics in {study}, run `dvc repro` first")
     return found
-
-
-def write(study: Path) -> Path:
-    """Put the verdicts of a study into its claims.json, a metric for `dvc metrics diff`."""
-    write_json(study / FILE, collect(study))
-    return study / FILE
-
-
-def entry(verdict: Verdict, folder: Path, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A verdict as claims.json has it; `folder` holds the paper's pages, `cells` are its code."""
-    claim = verdict.claim
-    figure = next(iter(sorted(folder.glob(f"figures/{claim.figure}.*"))), None)
-    return {
-        "verdict": verdict.word,
-        "evidence": verdict.evidence and asdict(verdict.evidence),
-        "at_least": claim.at_least,
-        "paper_value": claim.paper_value,
-        "studies": list(claim.studies),
-        "figure": figure and figure.relative_to(folder).as_posix(),
-        "cell": shown_in(claim, cells),
-    }
 
 
 def code_cells(page: Path) -> list[Mapping[str, Any]]:
@@ -82,34 +65,24 @@ def shown_in(claim: Claim, cells: Sequence[Mapping[str, Any]]) -> str | None:
 
 # ---------------------------------------------------------------- the table of a study
 
-COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
+
+def table(study: Path, papers: Collection[str] | None = None) -> pd.DataFrame:
+    """The verdicts of a study as `verdict_table` has them, the index is the paper.
+
+    And `shown`: the figure behind each, or the paper's page, as a path below `study`.
+    """
+    parts = []
+    for paper, verdicts in of_study(study, papers).items():
+        shown = [f"{paper}/{_figure(v.claim, study / paper) or f'{paper}.ipynb'}" for v in verdicts]
+        index = pd.Index([paper] * len(verdicts), name="paper")
+        parts.append(verdict_table(verdicts).assign(shown=shown).set_index(index))
+    return pd.concat(parts)
 
 
-def table(study: Path) -> pd.DataFrame:
-    """The verdicts of a study from its claims.json, as `as_table` has them."""
-    if not (study / FILE).exists():
-        how = f"`dvc repro` or `ticketlab claims {study.name} --collect`"
-        raise InputError(f"study: no verdicts in {study}, run {how} first")
-    return as_table(read_json(study / FILE), study)
-
-
-def as_table(recorded: Mapping[str, Mapping[str, Any]], study: Path) -> pd.DataFrame:
-    """Collected verdicts with COLUMNS and `shown`, a path below `study`; the index is the paper."""
-    rows, papers = [], []
-    for claim in load_claims():
-        if claim.paper not in recorded:
-            continue
-        if claim.id not in recorded[claim.paper]:
-            again = f"run `ticketlab claims {study.name} --collect`"
-            raise InputError(f"claim {claim.id}: not in {study / FILE}, {again}")
-        found = recorded[claim.paper][claim.id]
-        ours, bound = as_interval(found["evidence"]), f">= {found['at_least']:g}"
-        shown = f"{claim.paper}/{found['figure'] or claim.paper + '.ipynb'}"
-        rows.append((claim.id, claim.statement, bound, str(ours or "-"), found["verdict"], shown))
-        papers.append(claim.paper)
-    return pd.DataFrame(
-        rows, index=pd.Index(papers, name="paper"), columns=[*COLUMNS, "shown"]
-    ).sort_index(kind="stable")
+def _figure(claim: Claim, folder: Path) -> str | None:
+    """The file of the claim's figure below the folder of the paper's pages."""
+    found = sorted(folder.glob(f"figures/{claim.figure}.*"))
+    return found[0].relative_to(folder).as_posix() if found else None
 
 
 def counts(found: pd.DataFrame) -> pd.DataFrame:
@@ -121,7 +94,7 @@ def counts(found: pd.DataFrame) -> pd.DataFrame:
 
 def tables(first: Sequence[str], results: Path = RESULTS) -> dict[str, pd.DataFrame]:
     """The verdicts of every study that has some: those of `first`, then the others by name."""
-    have = sorted(path.parent.name for path in results.glob(f"*/{FILE}"))
+    have = sorted({path.parent.parent.name for path in results.glob("*/*/metrics.json")} - {SMOKE})
     order = [name for name in first if name in have]
     return {name: table(results / name) for name in dict.fromkeys([*order, *have])}
 
@@ -139,7 +112,7 @@ def with_table(page: str, found: Mapping[str, pd.DataFrame]) -> str:
     if not all(mark in page for mark in MARKS):
         raise InputError(f"page: no {' ... '.join(MARKS)}, the table needs its marks")
     if not found:
-        raise InputError(f"page: no study has a {FILE}, run `dvc repro` first")
+        raise InputError("page: no study has metrics, run `dvc repro` first")
     start = page.index("\n", page.index(MARKS[0])) + 1
     parts = [_counts(found)]
     for paper in sorted({paper for each in found.values() for paper in each.index}):
@@ -160,17 +133,17 @@ def _paper(paper: str, found: Mapping[str, pd.DataFrame]) -> list[list[str]]:
     """The rows of one paper: a claim with the evidence of the first study that has the paper."""
     has = {study: rows for study, rows in found.items() if len(rows)}
     main = next(iter(has))
-    words = {
-        study: {
-            row.claim: f"[**{row.verdict}**](results/{study}/{row.shown})"
-            for row in rows.itertuples()
+    words = {}
+    for study, rows in has.items():
+        parts = rows[["claim", "verdict", "reason", "shown"]].values.tolist()
+        words[study] = {
+            claim: f"[**{word}**](results/{study}/{shown})" + (f": {reason}" if reason else "")
+            for claim, word, reason, shown in parts
         }
-        for study, rows in has.items()
-    }
-    rows = [["claim", "statement", "holds if", f"ours ({main})", *has]]
+    found_rows = [["claim", "statement", "holds if", f"ours ({main})", *has]]
     for row in has[main][list(COLUMNS[:4])].values.tolist():
-        rows.append([*row, *(words[study].get(row[0], "-") for study in has)])
-    return rows
+        found_rows.append([*row, *(words[study].get(row[0], "-") for study in has)])
+    return found_rows
 
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:

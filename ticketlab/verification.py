@@ -4,9 +4,9 @@ Whether the same bytes are to be expected depends on the two machines (`machine.
 
 A stage is `identical` if all its outputs are, byte for byte. It is `within` if its bytes differ and
 its numbers agree: every interval overlaps the committed one, every plain number is equal, and no
-verdict turned from reproduced to not reproduced or back. Else it is `different`. Words such as
-versions decide nothing. Records and tickets have no intervals of their own: where their bytes
-differ, the stages that read them decide.
+verdict, judged from both sides' metrics, turned from reproduced to not reproduced or back. Else it
+is `different`. Words such as versions decide nothing. Records and tickets have no intervals of
+their own: where their bytes differ, the stages that read them decide.
 """
 
 import json
@@ -16,8 +16,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ruamel.yaml import YAML
+
 from ticketlab import machine
-from ticketlab.claims import Interval, is_interval
+from ticketlab.claims import (
+    Claim,
+    Evidence,
+    as_evidence,
+    entries_in,
+    is_interval,
+    is_share,
+    judge_all,
+    load_claims,
+)
 from ticketlab.files import read_json
 from ticketlab.pipeline import Committed, Entry, blob_hash, lock_stages, out_of_date, tree_hash
 from ticketlab.spec import InputError
@@ -26,7 +37,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 Word = Literal["identical", "within", "different"]
-METRICS = ("metrics.json", "claims.json")
+METRICS = "metrics.json"
 WORST = 3
 """How many metrics a finding names."""
 
@@ -46,8 +57,11 @@ def compare(old: Any, new: Any, name: str = "") -> Iterator[Shift]:
     """Every metric that is not equal, by dotted name; `math.inf` where nothing can overlap."""
     if old == new:
         return
-    if is_interval(old) and is_interval(new):
-        yield _moved(name, Interval(**old), Interval(**new))
+    one, two = _evidence(old), _evidence(new)
+    if one and two and type(one) is type(two):
+        yield _moved(name, one, two)
+    elif one or two:
+        yield Shift(name, math.inf, f"{_short(old)} -> {_short(new)}")
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
             inner = f"{name}.{key}".lstrip(".")
@@ -61,14 +75,20 @@ def compare(old: Any, new: Any, name: str = "") -> Iterator[Shift]:
         yield Shift(name, math.inf, f"{_short(old)} -> {_short(new)}")
 
 
-def _moved(name: str, old: Interval, new: Interval) -> Shift:
+def _evidence(value: Any) -> Evidence | None:
+    """What is an interval or a share of seeds, as an object."""
+    return as_evidence(value) if is_interval(value) or is_share(value) else None
+
+
+def _moved(name: str, old: Evidence, new: Evidence) -> Shift:
     """Two means over seeds; a single seed has no interval, so it can neither agree nor differ."""
     text = f"{old} -> {new}"
     if old.n != new.n:
         return Shift(name, math.inf, text)
-    if old.high is None or new.high is None:
+    below, above = sorted((old, new), key=lambda one: one.mean)
+    if below.high is None or above.low is None:
         return Shift(name, 0.0, text)
-    reach, gap = old.high - old.mean + new.high - new.mean, abs(old.mean - new.mean)
+    reach, gap = below.high - below.mean + above.mean - above.low, above.mean - below.mean
     if reach > 0:
         return Shift(name, gap / reach, text)
     return Shift(name, math.inf if gap else 0.0, text)
@@ -82,8 +102,8 @@ def _word_size(name: str, old: str, new: str) -> float:
 
 
 def _short(value: Any) -> str:
-    if is_interval(value):
-        return str(Interval(**value))
+    if found := _evidence(value):
+        return str(found)
     return json.dumps(value) if not isinstance(value, Mapping) else "..."
 
 
@@ -139,10 +159,10 @@ def _outputs(repo: "Repo", root: Path, then: Committed, entry: Entry) -> tuple[W
             changed += _other_files(root, out["path"], committed)
         elif tree_hash(repo, path) != out["md5"]:
             changed.append(out["path"])
-    metrics = [path for path in changed if Path(path).name in METRICS]
+    metrics = [path for path in changed if Path(path).name == METRICS]
     if not changed:
         return "identical", []
-    if not any(Path(out["path"]).name in METRICS for out in entry["outs"]):
+    if not any(Path(out["path"]).name == METRICS for out in entry["outs"]):
         return "different", [f"other bytes: {_few(changed)}"]
     return _numbers(root, then, metrics, changed)
 
@@ -159,10 +179,10 @@ def _numbers(
     root: Path, then: Committed, metrics: list[str], changed: list[str]
 ) -> tuple[Word, list[str]]:
     """The word on a stage with metrics, the worst of them first."""
-    shifts = []
+    shifts: list[Shift] = []
     for path in metrics:
-        old = json.loads(then.read(path) or b"{}")
-        shifts += list(compare(old, read_json(root / path)))
+        old, new = json.loads(then.read(path) or b"{}"), read_json(root / path)
+        shifts += [*compare(old, new), *_verdicts(root, then, Path(path).parent.name, old, new)]
     shifts.sort(key=lambda shift: -shift.size)
     apart = [shift for shift in shifts if shift.size > 1]
     notes = [f"{s.metric}: {s.text}" for s in (apart or shifts)[:WORST] if s.size or apart]
@@ -174,6 +194,25 @@ def _numbers(
         return "within", [f"all numbers equal, other bytes: {_few(changed)}"]
     farthest = f"{len(shifts)} metrics moved, the farthest by {shifts[0].size:.2f} of the reach:"
     return "within", [farthest, *notes]
+
+
+def _verdicts(
+    root: Path, then: Committed, paper: str, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[Shift]:
+    """The verdicts that are other ones, each side judged by its own claims.yaml.
+
+    One shift that is apart where a side cannot be judged: its metrics or claims lack something.
+    """
+    text = then.read("claims.yaml") or b"[]"
+    try:
+        known = entries_in(YAML(typ="safe").load(text), f"claims.yaml of {then.rev}", Claim)
+        own = [claim for claim in known if claim.paper == paper]
+        here = judge_all(load_claims(paper, root / "claims.yaml"), new)
+        there = judge_all(own, old)
+    except InputError as error:
+        return [Shift("verdicts", math.inf, f"cannot be compared ({error})")]
+    one, two = ({v.claim.id: {"verdict": v.word} for v in some} for some in (there, here))
+    return list(compare(one, two))
 
 
 def _few(paths: Sequence[str]) -> str:

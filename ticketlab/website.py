@@ -16,8 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ticketlab import machine, timings
-from ticketlab.claims import COLOURS, Claim, Interval, load_claims
+from ticketlab import machine, timings, verdicts
+from ticketlab.claims import COLOURS, Verdict, judge_all, load_claims
 from ticketlab.files import read_json, replace_folder, write_atomically
 from ticketlab.markup import templates
 from ticketlab.notebook import tags
@@ -40,11 +40,9 @@ BROAD = 860  # pixels, more than one panel side by side
 
 @dataclass(frozen=True)
 class Row:
-    """A claim with its verdict, its evidence, and the cell that shows it."""
+    """A verdict and the cell that shows its number."""
 
-    claim: Claim
-    word: str
-    evidence: Interval | None
+    verdict: Verdict
     cell: str
 
 
@@ -61,7 +59,7 @@ class Page:
 
     def count(self, word: str) -> int:
         """How many claims got this verdict."""
-        return sum(row.word == word for row in self.rows)
+        return sum(row.verdict.word == word for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class StudyPages:
 def build(target: Path, root: Path = ROOT) -> list[Path]:
     """Write the site into the folder `target`, in place of what is there; returns its pages.
 
-    InputError when no study has pages, or a claim no verdict.
+    InputError when no study has pages, or a claim's number is not in the metrics.
     """
     studies = [study for folder in _folders(root) if (study := read_study(folder, root)).pages]
     if not studies:
@@ -98,7 +96,7 @@ def build(target: Path, root: Path = ROOT) -> list[Path]:
 def _folders(root: Path) -> list[Path]:
     """Folders of studies with pages: those that `dvc repro` runs, then the others by name."""
     found = (path.parent.parent for path in sorted((root / "results").glob("*/*/*.ipynb")))
-    known = {folder.name: folder for folder in found if folder.name != "smoke"}
+    known = {folder.name: folder for folder in found if folder.name != verdicts.SMOKE}
     chosen = chosen_studies(root / "params.yaml") if (root / "params.yaml").exists() else []
     first = [name for name in chosen if name in known]
     return [known[name] for name in dict.fromkeys([*first, *known])]
@@ -118,28 +116,17 @@ def read_study(folder: Path, root: Path = ROOT) -> StudyPages:
 def _page(folder: Path, name: str, root: Path) -> Page:
     import nbformat
 
-    notebook = nbformat.read(folder / name / f"{name}.ipynb", as_version=4)
-    facts = folder / name / "metrics.json"
+    page, facts = folder / name / f"{name}.ipynb", folder / name / "metrics.json"
+    notebook = nbformat.read(page, as_version=4)
     metrics = read_json(facts) if facts.exists() else {}
-    rows = [_row(claim, _recorded(folder, name, metrics), notebook)
-            for claim in load_claims(name, root / "claims.yaml")]  # fmt: skip
+    claims = load_claims(name, root / "claims.yaml")
+    cells, table = verdicts.code_cells(page), verdict_cell(notebook)
+    rows = [
+        Row(found, verdicts.shown_in(found.claim, cells) or table)
+        for found in judge_all(claims, metrics)
+    ]
     work = _work(folder, name)
     return Page(name, _title(notebook), notebook, rows, metrics.get("provenance", {}), work)
-
-
-def _recorded(folder: Path, paper: str, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Verdicts by claim id: those of claims.json, which know their cell, or of the metrics."""
-    known = folder / "claims.json"
-    of_study = read_json(known).get(paper) if known.exists() else None
-    return of_study or metrics.get("claims", {})
-
-
-def _row(claim: Claim, recorded: Mapping[str, Any], notebook: "NotebookNode") -> Row:
-    if claim.id not in recorded:
-        raise InputError(f"claim {claim.id}: no verdict in the results, run `dvc repro` first")
-    found = recorded[claim.id]
-    evidence = Interval(**found["evidence"]) if found["evidence"] else None
-    return Row(claim, found["verdict"], evidence, found.get("cell") or verdict_cell(notebook))
 
 
 def verdict_cell(notebook: "NotebookNode") -> str:
