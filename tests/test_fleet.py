@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import Message, tiny_params
 
-from ticketlab import fleet, progress, results
+from ticketlab import fleet, patterns, progress, results
 from ticketlab.colt_study import search_units
 from ticketlab.fleet import Unit, UnitFailed
 from ticketlab.masks import Mask
@@ -32,11 +32,27 @@ def ticket(seed: int) -> Ticket:
     return Ticket(Mask({"w": keep}), metadata={"seed": seed})
 
 
+def trained(mask: Mask) -> None:
+    """What every training does at its end: a net whose zeros are those of the mask."""
+    ones = {name: torch.ones(keep.shape) for name, keep in mask.items()}
+    patterns.confirm({name: one * mask[name] for name, one in ones.items()}, mask, ones)
+
+
 def counted(log: str, seed: int) -> Result:
     """Leaves a line in `log` each time it is run."""
     with open(log, "a") as file:
         file.write(f"{seed}\n")
+    trained(ticket(seed).mask)
     return Result({"seed": seed, "process": 0}, {"round-01": ticket(seed)})
+
+
+def swapping(log: str, seed: int) -> Result:
+    """Stores a ticket that keeps another weight than its net did, as many in all."""
+    counted(log, seed)
+    keep = ticket(seed).mask["w"]
+    moved = keep.flatten().roll(1).view_as(keep)
+    assert moved.sum() == keep.sum() and not torch.equal(moved, keep)
+    return Result({}, {"round-01": ticket(seed), "round-02": Ticket(Mask({"w": moved}))})
 
 
 def failing(log: str, seed: int) -> Result:
@@ -246,6 +262,23 @@ def test_bad_input_found_by_a_unit_stays_one_line(
     assert one_line(lambda: fleet.run(todo[:workers], tmp_path, workers)) == (
         "rate: 4 is wrong, allowed: 0.5"
     )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_ticket_with_another_mask_than_its_net_is_refused_by_name(
+    tmp_path: Path, workers: int
+) -> None:
+    todo = units(tmp_path, swapping, seeds=(4, 5))
+    with pytest.raises(UnitFailed, match=r"unit unit-[45] failed: ticket 'round-02': its mask"):
+        fleet.run(todo[:workers], tmp_path / "runs", workers)
+    assert not [path for path in contents(tmp_path / "runs") if not path.endswith(".running")]
+
+
+def test_a_unit_records_the_patterns_of_its_own_trainings_only(tmp_path: Path) -> None:
+    fleet.run(units(tmp_path, seeds=(0, 1)), tmp_path / "runs")
+    for seed in (0, 1):
+        stored = json.loads((tmp_path / "runs" / f"unit-{seed}.json").read_text())
+        assert stored["trained_mask_sha256"] == [ticket(seed).mask.digest()]
 
 
 def test_planned_work_is_the_sum_over_units(tmp_path: Path) -> None:

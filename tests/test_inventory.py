@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import Message, small_net
 
-from ticketlab import inventory, masks, models
+from ticketlab import inventory, masks, models, patterns
 from ticketlab.fleet import Unit, run
 from ticketlab.inventory import describe, facts_of, layer_table, read_header, tickets
 from ticketlab.masks import Mask
@@ -36,6 +36,8 @@ def half_pruned() -> tuple[Mask, dict[str, torch.Tensor]]:
 def work(params: Knobs, arm: str, seed: int) -> Result:
     """A unit that leaves a ticket of a round, with weights, and a mask at a level."""
     mask, state = half_pruned()
+    zeros = {name: state[name] * keep for name, keep in mask.items()}
+    patterns.confirm(zeros, mask, state)  # as every training does at its end
     facts = {"model": SPEC.model_dump(mode="json"), "shape": [1, 14, 14], "classes": 10}
     origin = {"paper": "colt", "arm": arm, "seed": seed}
     return Result({}, {"round-04": make_ticket(mask, state, round=4, **origin, **facts),

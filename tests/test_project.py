@@ -40,7 +40,7 @@ FLOORS = [
     {"prepared"},
     {"data"},
     {"models"},
-    {"criteria", "optimizers"},
+    {"criteria", "optimizers", "patterns"},
     {"training"},
     {"tickets"},
     {"imp", "compaction"},

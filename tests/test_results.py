@@ -14,6 +14,7 @@ from conftest import Message, equal, tiny_params
 from ticketlab import results
 from ticketlab.files import read_json
 from ticketlab.masks import Mask
+from ticketlab.patterns import DENSE, WrongMask
 from ticketlab.results import (
     Result,
     code_hash,
@@ -34,6 +35,11 @@ def ticket(weights: bool = False) -> Ticket:
     mask = Mask({"w": torch.arange(12).view(3, 4) % 3 == 0})
     state = {"w": torch.rand(3, 4) * mask["w"], "b": torch.tensor(3)} if weights else None
     return Ticket(mask, state, {"arm": "imp", "seed": 0})
+
+
+def trained() -> dict[str, Mask]:
+    """What a unit that has trained the net of `ticket` hands on."""
+    return {ticket().mask.digest(): ticket().mask}
 
 
 def test_tickets_are_told_their_study_unit_parameters_and_versions() -> None:
@@ -61,7 +67,7 @@ def test_a_result_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     mine = Result(
         {"arm": "imp", "rounds": [{"round": 0, "x": 0.1}]}, {"b": ticket(True), "a": ticket()}
     )
-    save_result(tmp_path, "search/imp/seed-0", "key", mine)
+    save_result(tmp_path, "search/imp/seed-0", "key", mine, trained())
     back = load_result(tmp_path, "search/imp/seed-0", "key")
     assert back is not None and back.record == mine.record
     assert list(back.tickets) == ["a", "b"]
@@ -75,7 +81,7 @@ def test_a_result_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_another_key_or_no_record_is_no_result(tmp_path: Path) -> None:
-    save_result(tmp_path, "unit", "key", Result({}, {"a": ticket()}))
+    save_result(tmp_path, "unit", "key", Result({}, {"a": ticket()}), trained())
     assert load_result(tmp_path, "unit", "other") is None
     assert load_result(tmp_path, "unit") is not None
     assert load_result(tmp_path, "nothing") is None
@@ -86,7 +92,7 @@ def test_another_key_or_no_record_is_no_result(tmp_path: Path) -> None:
 def test_saving_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
     mine = Result({"b": 1, "a": [0.1, None]}, {"x": ticket(True), "y": ticket()})
     for folder in ("one", "two"):
-        save_result(tmp_path / folder, "unit", "key", mine)
+        save_result(tmp_path / folder, "unit", "key", mine, trained())
     names = stored(tmp_path / "one")
     assert names == {"unit.json", "unit/x.safetensors", "unit/y.safetensors"}
     for name in names:
@@ -97,7 +103,7 @@ def test_saving_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_damaged_or_missing_file_is_refused_by_name(
     tmp_path: Path, one_line: Message, name: str
 ) -> None:
-    save_result(tmp_path, "unit", "key", Result({}, {"x": ticket(True)}))
+    save_result(tmp_path, "unit", "key", Result({}, {"x": ticket(True)}), trained())
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-9])
     assert name in one_line(lambda: load_result(tmp_path, "unit", "key"))
@@ -106,11 +112,60 @@ def test_a_damaged_or_missing_file_is_refused_by_name(
         assert name in one_line(lambda: load_result(tmp_path, "unit", "key"))
 
 
+def pruned(keep: str, pruned_from: Mask | None) -> Ticket:
+    """A ticket that keeps the weights with a 1 in `keep`."""
+    bits = torch.tensor([digit == "1" for digit in keep])
+    return make_ticket(Mask({"w": bits}), pruned_from=pruned_from)
+
+
+def test_a_pruned_ticket_needs_a_training_under_the_mask_it_was_pruned_from(
+    tmp_path: Path,
+) -> None:
+    before = pruned("1110", None).mask
+    under, dense = {before.digest(): before}, {DENSE.digest(): DENSE}
+    right = [("1100", before, under), ("1110", None, under), ("0001", DENSE, dense)]
+    for number, (keep, parent, trainings) in enumerate(right):
+        result = Result({}, {"t": pruned(keep, parent)})
+        save_result(tmp_path, f"right-{number}", "key", result, trainings)
+    wrong: dict[str, tuple[str, Mask | None, dict[str, Mask]]] = {
+        "keeps weights that the mask": ("1101", before, under),  # one that was removed before
+        "its mask, or the one": ("1100", None, under),  # never trained itself
+        "were trained under none": ("1110", None, {}),
+        "nets were trained under": ("1110", before, dense),
+    }
+    for told, (keep, parent, trainings) in wrong.items():
+        result = Result({}, {"t": pruned(keep, parent)})
+        with pytest.raises(WrongMask, match="ticket 't': ") as caught:
+            save_result(tmp_path, "wrong", "key", result, trainings)
+        assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert stored(tmp_path) == {
+        f"right-{n}{end}" for n in range(3) for end in (".json", "/t.safetensors")
+    }
+
+
+def test_a_ticket_whose_weights_have_other_zeros_is_not_stored(tmp_path: Path) -> None:
+    good = ticket(True)
+    assert good.weights is not None
+    bad = Ticket(good.mask, {"w": good.weights["w"].flip(1), "b": good.weights["b"]})
+    with pytest.raises(WrongMask, match="ticket 'b': its weights w are not 0"):
+        save_result(tmp_path, "unit", "key", Result({}, {"a": good, "b": bad}), trained())
+    assert stored(tmp_path) == set()
+
+
+def test_the_record_has_the_digests_of_the_patterns(tmp_path: Path) -> None:
+    save_result(tmp_path, "unit", "key", Result({"a": 1}, {"x": ticket()}), trained())
+    assert read_json(tmp_path / "unit.json")["trained_mask_sha256"] == [ticket().mask.digest()]
+
+
 def test_only_kept_units_and_their_listed_tickets_stay(tmp_path: Path) -> None:
-    save_result(tmp_path, "search/imp/seed-0", "old", Result({}, {"x": ticket(), "y": ticket()}))
-    save_result(tmp_path, "search/imp/seed-0", "new", Result({}, {"x": ticket()}))  # y is left over
-    save_result(tmp_path, "search/imp/seed-1", "old", Result({}, {"x": ticket()}))
-    save_result(tmp_path, "score/gone", "old", Result({}, {"x": ticket()}))
+    save_result(
+        tmp_path, "search/imp/seed-0", "old", Result({}, {"x": ticket(), "y": ticket()}), trained()
+    )
+    save_result(
+        tmp_path, "search/imp/seed-0", "new", Result({}, {"x": ticket()}), trained()
+    )  # y is left over
+    save_result(tmp_path, "search/imp/seed-1", "old", Result({}, {"x": ticket()}), trained())
+    save_result(tmp_path, "score/gone", "old", Result({}, {"x": ticket()}), trained())
     for killed in ("search/colt/seed-0/x.safetensors", "search/imp/.seed-0.json.7.partial"):
         (tmp_path / killed).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / killed).write_bytes(b"half a fi")

@@ -86,11 +86,17 @@ class Bench:
         """What fixes the data order of a copy; copy 0 is also the order of IMP and retraining."""
         return (self.seed, copy)
 
-    def ticket(self, arm: str, index: int, mask: Mask, weights: State | None = None) -> Ticket:
-        """A round's ticket; `weights` (with the full head) are those it is rewound to."""
+    def ticket(
+        self, arm: str, index: int, mask: Mask, weights: State | None = None,
+        pruned_from: Mask | None = None,
+    ) -> Ticket:  # fmt: skip
+        """A round's ticket; `weights` (with the full head) are those it is rewound to.
+
+        It was trained under its own mask, or else `pruned_from` the one of the training before.
+        """
         facts = network(self.params.model, self.data)
         origin: dict[str, Any] = {"paper": "colt", "arm": arm, "seed": self.seed, "round": index}
-        return make_ticket(mask, weights, **origin, **facts)
+        return make_ticket(mask, weights, pruned_from, **origin, **facts)
 
 
 def _grafted(onto: State, graft: State) -> State:
@@ -168,7 +174,9 @@ def search_colt(params: ColtParams, seed: int, variant: Variant) -> Result:
         )
         if turn.index == 1:
             rounds[0]["init_agreement"] = jaccard(_gone(at_init), _gone(turn.own[0]))
-        tickets[f"round-{turn.index:02d}"] = bench.ticket(variant.name, turn.index, turn.mask)
+        tickets[f"round-{turn.index:02d}"] = bench.ticket(
+            variant.name, turn.index, turn.mask, pruned_from=turn.before
+        )
     return Result({"arm": variant.name, "seed": seed, "rounds": rounds}, tickets)
 
 

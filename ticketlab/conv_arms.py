@@ -229,7 +229,7 @@ def train_ticket(setting: ConvSetting, seed: int) -> Result:
         "seed": seed, "score": accuracy(bench, net), "kept": mask.alive,
         "density": mask.density, "collapsed": collapsed,
     }  # fmt: skip
-    origin = {"paper": "plant_n_seek", "arm": "conv-ticket", "seed": seed}
+    origin: dict[str, Any] = {"paper": "plant_n_seek", "arm": "conv-ticket", "seed": seed}
     ticket = make_ticket(mask, trained, **origin, **network(conv.ticket_model, bench.data))
     return Result(record, {"ticket": ticket})
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from ticketlab import gpu, training
+from ticketlab import gpu, patterns, training
 from ticketlab.compaction import compact
 from ticketlab.data import DataSet, Images
 from ticketlab.dense_lanes import DenseLanes, chunk
@@ -60,7 +60,17 @@ def train_many(
     for places in _chunks(jobs, chosen):
         part = [jobs[place] for place in places]
         trained |= zip(places, _train(part, runtime, chosen[places[0]]), strict=True)
+    for place, job in enumerate(jobs):
+        _confirm(job, trained[place])
     return [trained[place] for place in range(len(jobs))]
+
+
+def _confirm(job: Job, done: Trained) -> None:
+    """WrongMask unless the job's mask is what is 0, at the end and at the best epoch."""
+    start = job.start()
+    patterns.confirm(done.state, job.mask, start)
+    if done.best is not None:
+        patterns.confirm(done.best.state, job.mask, start)
 
 
 # ---------------------------------------------------------------- which path

@@ -14,7 +14,7 @@ from typing import Any
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from ticketlab import instruction_set, progress
+from ticketlab import instruction_set, patterns, progress
 from ticketlab.gpu import CLUSTER
 from ticketlab.instruction_set import InstructionSet
 from ticketlab.results import Result, content_key, load_result, save_result, with_origin
@@ -129,14 +129,19 @@ def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     progress.label()
     started = time.monotonic()
     try:
-        result = unit.work(**unit.arguments)
+        with patterns.collected() as trained:
+            result = unit.work(**unit.arguments)
     except Diverged as error:
         raise Diverged(f"{_place_in(unit)}: {error}") from error
     except InputError:
         raise
     except Exception as error:
         raise UnitFailed(f"unit {unit.name} failed: {type(error).__name__}: {error}") from error
-    save_result(folder, unit.name, key, with_origin(result, unit.name, folder, unit.arguments))
+    result = with_origin(result, unit.name, folder, unit.arguments)
+    try:
+        save_result(folder, unit.name, key, result, trained)
+    except patterns.WrongMask as error:
+        raise UnitFailed(f"unit {unit.name} failed: {error}") from error
     progress.label()
     progress.tell(unit=unit.name, seconds=round(time.monotonic() - started, 3))
 

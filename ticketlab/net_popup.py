@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ticketlab import gpu
+from ticketlab import gpu, patterns
 from ticketlab.data import DataSet, Images
 from ticketlab.masks import Mask, check_fits
 from ticketlab.optimizers import Sgd
@@ -131,4 +131,6 @@ def pop(
         popup = Popup(net, frozen, scores, goal.at(level, levels), recipe, joint)
         order = (*seed, "popup", level)
         train(net, images, data, recipe, seed=order, observers=[popup, *observers])
-    return popup.mask()
+    mask = popup.mask()
+    patterns.confirm(dict(net.model.named_parameters()), mask, popup.frozen)
+    return mask

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ticketlab import gpu, progress
+from ticketlab import gpu, patterns, progress
 from ticketlab.masks import Mask
 from ticketlab.optimizers import Sgd
 from ticketlab.saliency import popup_gradient, popup_kept, popup_mask
@@ -135,6 +135,9 @@ def edge_popup(
             check_finite(fit.lr, epoch, [scores])
             history.append(_masks(stack, select(stack, scores, densities, joint)))
             progress.tell(epoch=epoch, passes=len(x) * stack.count)
+    torch.mul(frozen, select(stack, scores, densities, joint), out=stack.weights)
+    for chosen, mask, net in zip(stack.states(), history[-1], nets, strict=True):
+        patterns.confirm(chosen, mask, net)
     return Popped(history[-1], history)
 
 

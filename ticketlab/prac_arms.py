@@ -96,11 +96,17 @@ class Bench:
         """What fixes the data order and the augmentation: equal for all arms of a seed."""
         return ("prac", self.seed)
 
-    def ticket(self, arm: str, index: int, mask: Mask, weights: State | None = None) -> Ticket:
-        """A round's ticket; `weights` are those it is rewound to."""
+    def ticket(
+        self, arm: str, index: int, mask: Mask, weights: State | None = None,
+        pruned_from: Mask | None = None,
+    ) -> Ticket:  # fmt: skip
+        """A round's ticket; `weights` are those it is rewound to.
+
+        It was trained under its own mask, or else `pruned_from` the one of the training before.
+        """
         facts = network(self.setting.model, self.clean)
         origin: dict[str, Any] = {"paper": "prac", "arm": arm, "seed": self.seed, "round": index}
-        return make_ticket(mask, weights, **origin, **facts)
+        return make_ticket(mask, weights, pruned_from, **origin, **facts)
 
     @property
     def per_epoch(self) -> int:
@@ -280,7 +286,9 @@ def search(
         rate=setting.rate, rounds=range(first, setting.rounds),
     ):  # fmt: skip
         rounds.append(describe_round(turn, bench, searcher))
-        tickets[f"round-{turn.index + 1:02d}"] = bench.ticket(arm, turn.index + 1, turn.mask)
+        tickets[f"round-{turn.index + 1:02d}"] = bench.ticket(
+            arm, turn.index + 1, turn.mask, pruned_from=turn.before
+        )
     record = {"arm": arm, "seed": seed, "data_sha256": bench.data.sha256, "rounds": rounds}
     if searcher.scores:
         record["selections"] = selections(searcher.scores, rounds, setting, seed)

@@ -17,6 +17,7 @@ import torch
 from ticketlab import instruction_set
 from ticketlab.files import read_json, write_atomically, write_json
 from ticketlab.masks import Mask
+from ticketlab.patterns import Patterns, WrongMask, check_trained
 from ticketlab.spec import ROOT, Spec
 from ticketlab.tickets import Ticket, load_ticket, save_ticket, state_digest
 
@@ -39,8 +40,17 @@ class Result:
     tickets: Mapping[str, Ticket] = field(default_factory=dict)
 
 
-def save_result(folder: Path, name: str, key: str, result: Result) -> None:
-    """Store a finished unit: tickets first, then the record that declares it complete."""
+def save_result(folder: Path, name: str, key: str, result: Result, trained: Patterns) -> None:
+    """Store a finished unit: tickets first, then the record that declares it complete.
+
+    `trained` are the zero patterns of the nets that the unit has trained; their digests are stored
+    too. WrongMask, and nothing is stored, for a ticket that has another mask than its net.
+    """
+    for ticket_name, ticket in result.tickets.items():
+        try:
+            check_ticket(ticket, trained)
+        except WrongMask as error:
+            raise WrongMask(f"ticket {ticket_name!r}: {error}") from None
     for ticket_name, ticket in result.tickets.items():
         save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
     content = {
@@ -48,8 +58,18 @@ def save_result(folder: Path, name: str, key: str, result: Result) -> None:
         "instruction_set": instruction_set.current(),
         "record": result.record,
         "tickets": sorted(result.tickets),
+        "trained_mask_sha256": sorted(trained),
     }
     write_json(folder / f"{name}.json", content)
+
+
+def check_ticket(ticket: Ticket, trained: Patterns) -> None:
+    """WrongMask for a ticket whose net or whose weights have other zeros than its mask."""
+    pattern = ticket.metadata.get("trained_mask_sha256", ticket.mask.digest())
+    check_trained(ticket.mask, pattern, trained)
+    for name, keep in ticket.mask.items():
+        if ticket.weights is not None and bool(ticket.weights[name][~keep].any()):
+            raise WrongMask(f"its weights {name} are not 0 where its mask removes them")
 
 
 def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str, Any]) -> Result:

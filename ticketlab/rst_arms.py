@@ -179,10 +179,16 @@ class Bench:
             return rst.random_mask(dense, rst.erk_counts(dense, level), random)
         return rst.random_mask(dense, rst.kept_counts(dense, level), random)
 
-    def ticket(self, arm: str, level: float, mask: Mask, weights: State, start: State) -> Ticket:
-        """A ticket at the weights that are finetuned; `start` are the seed's initial ones."""
+    def ticket(
+        self, arm: str, level: float, mask: Mask, weights: State, start: State,
+        pruned_from: Mask | None = None,
+    ) -> Ticket:  # fmt: skip
+        """A ticket at the weights that are finetuned; `start` are the seed's initial ones.
+
+        It was finetuned under its own mask, or else `pruned_from` the one of the training before.
+        """
         facts = network(self.case.model, self.data) | {"init_sha256": state_digest(start)}
-        return make_ticket(mask, weights, paper="dlth", arm=arm, seed=self.seed,
+        return make_ticket(mask, weights, pruned_from, paper="dlth", arm=arm, seed=self.seed,
                            case=self.case.name, level=level, **facts)  # fmt: skip
 
     def iterations(self, recipe: Recipe) -> int:

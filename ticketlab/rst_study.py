@@ -9,6 +9,7 @@ from ticketlab import fleet, gpu, models, rst, rst_controls
 from ticketlab.data import Batches, DataSpec, load
 from ticketlab.fleet import Unit
 from ticketlab.masks import Mask
+from ticketlab.patterns import DENSE
 from ticketlab.results import Result
 from ticketlab.rst_arms import (
     DAMAGED,
@@ -149,7 +150,7 @@ def train_pretrained(params: RstParams, place: int, seed: int) -> Result:
     rows, tickets = [_dense_row(work, dense)], {}
     for level in bench.case.levels:
         mask = rst.magnitude_mask(trained, dense, level)
-        tickets[f"lth-{100 * level:g}"] = bench.ticket("lth", level, mask, start, start)
+        tickets[f"lth-{100 * level:g}"] = bench.ticket("lth", level, mask, start, start, DENSE)
         for arm in bench.case.arms_at(level):
             if arm in PRETRAINED:
                 rows.append(_pretrained_row(work.at(arm, level), mask, start, trained, birds))

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from ticketlab import gpu, progress
+from ticketlab import gpu, patterns, progress
 from ticketlab.masks import Mask, check_same_layers
 from ticketlab.optimizers import Adam
 from ticketlab.spec import Spec
@@ -196,6 +196,8 @@ def train(
     for start in range(0, len(nets), CHUNK):
         part = slice(start, start + CHUNK)
         trained += _train_chunk(Stack(nets[part], masks[part]), x, y, kind, fit, seed)
+    for done, mask, net in zip(trained, masks, nets, strict=True):
+        patterns.confirm(done, mask, net)
     return trained
 
 

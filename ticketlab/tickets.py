@@ -42,14 +42,19 @@ class Ticket:
         return model
 
 
-def make_ticket(mask: Mask, weights: State | None = None, **origin: Any) -> Ticket:
+def make_ticket(
+    mask: Mask, weights: State | None = None, pruned_from: Mask | None = None, **origin: Any
+) -> Ticket:
     """A ticket on the CPU: removed weights are zero, `origin` becomes its metadata.
 
+    `trained_mask_sha256` is the digest of the mask under which its net was trained: its own, or the
+    one it was `pruned_from`. A unit that has trained no such net does not store the ticket.
     `init_sha256` is the hash of `weights` before masking, unless `origin` has it: tickets of one
     seed that were rewound to the same weights share it.
     """
     mask = mask.to("cpu")
-    origin |= {"sparsity": mask.sparsity}
+    trained = mask if pruned_from is None else pruned_from
+    origin |= {"sparsity": mask.sparsity, "trained_mask_sha256": trained.digest()}
     if weights is None:
         return Ticket(mask, None, origin)
     host = {name: tensor.cpu() for name, tensor in weights.items()}

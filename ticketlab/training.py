@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ticketlab import gpu, progress
+from ticketlab import gpu, patterns, progress
 from ticketlab.data import Batches, DataSet, Images
 from ticketlab.gpu import Runtime
 from ticketlab.masks import Mask, check_fits
@@ -333,8 +333,9 @@ def train(
 
     `seed` fixes the data order and the augmentation, so arms that share it see the same batches.
     `until` ends the run early without changing its schedule. Returns the averages of every epoch.
-    Raises InputError for an empty set, a length of 0 steps, or an end beyond the run, and Diverged
-    at the end of the epoch in which the loss or a weight stops being finite.
+    Raises InputError for an empty set, a length of 0 steps, or an end beyond the run, Diverged at
+    the end of the epoch in which the loss or a weight stops being finite, and WrongMask if the
+    model's own zeros at the end are not those of the mask.
     """
     run = _begin(net, images, recipe)
     keep = None if mask is None else net.flatten(mask)
@@ -369,6 +370,9 @@ def train(
         if last_of_epoch and _end_epoch(run, meter, observers):
             break
     net.model.eval()
+    named = dict(net.model.named_parameters())
+    grads = {name: p.grad for name, p in named.items() if p.grad is not None}
+    patterns.confirm(named, mask, grads)
     return run.history
 
 
