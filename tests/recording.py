@@ -124,6 +124,8 @@ class Training(Event):
     model: Any = None
     images: int = 0
     """Images in all batches."""
+    edits: list[tuple[State, State]] = field(default_factory=list)
+    """What observers added to the gradients, and the weights they were of, step by step."""
     on_the_way: list[State] = field(default_factory=list)
     """The state after each step, of nets of which nothing is removed."""
     hits: dict[Place, list[bool]] = field(default_factory=dict)
@@ -177,11 +179,21 @@ def zeros_differ(state: Mapping[str, Tensor], mask: Mask) -> str:
     return ", ".join(found)
 
 
-class Witness(Observer):
-    """Sees the labels of every batch, every step and the zeros that it leaves."""
+class First(Observer):
+    """Comes before all other observers and remembers the gradients of the loss."""
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
+    grads: Tensor
+
+    def before_step(self, run: Run) -> None:
+        """Remember them."""
+        self.grads = run.net.grads.clone()
+
+
+class Witness(Observer):
+    """Sees the labels of every batch, what was done to gradients, and the zeros of every step."""
+
+    def __init__(self, training: Training, first: First) -> None:
+        self.training, self.first = training, first
 
     def before_step(self, run: Run) -> None:
         """The labels must be those of the images that the batch was made of."""
@@ -192,6 +204,15 @@ class Witness(Observer):
         right = (run.logits.argmax(1) == run.labels).tolist()
         for place, hit in zip(self.training.batches[-1].places, right, strict=True):
             self.training.hits.setdefault(place, []).append(hit)
+
+        if not bool((run.net.grads == self.first.grads).all()):
+            now = copied({n: p.grad for n, p in run.net.model.named_parameters()})  # type: ignore[misc]
+            edited = run.net.grads.clone()
+            run.net.grads.copy_(self.first.grads)
+            loss = copied({n: p.grad for n, p in run.net.model.named_parameters()})  # type: ignore[misc]
+            run.net.grads.copy_(edited)
+            state = copied(dict(run.net.model.named_parameters()))
+            self.training.edits.append(({n: now[n] - loss[n] for n in now}, state))
 
     def after_step(self, run: Run) -> None:
         """The zeros must be the mask's."""
@@ -354,7 +375,8 @@ def _train(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
         labels=tuple(a["images"].y.tolist()), recipe=a["recipe"], mask=mask, start=net.state(),
         observers=list(a["observers"]), model=net.model,
     )  # fmt: skip
-    a["observers"] = [*a["observers"], Witness(found)]
+    first = First()
+    a["observers"] = [first, *a["observers"], Witness(found, first)]
     tape.events.append(found)
     with tape.during(found):
         history = call()
@@ -442,6 +464,8 @@ def _forward(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
 
 
 def _prune(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
+    if tape._open and isinstance(tape._open[-1], Pruning):
+        return call()
     name = getattr(a["criterion"], "__name__", "criterion")
     x = a["probe"].x
     found = Pruning(

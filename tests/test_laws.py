@@ -9,7 +9,7 @@
 Each paper runs once, tiny, with all its arms; `recording` says what is written down on the way.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from conftest import use_data
 from recording import Look, Place, Popping, Pruning, Tape, Training, record
 from torch import Tensor
 
-from ticketlab import colt_study, compare_study, prac_study, rst_study
+from ticketlab import colt_study, compare_study, models, prac_study, rst_study
 from ticketlab.colt_params import ColtParams
 from ticketlab.compare_params import CompareParams
 from ticketlab.critical_sets import unpack_index
@@ -42,6 +42,7 @@ def images(name: str) -> dict[str, Any]:
 
 
 RUNTIME = {"device": "cpu", "workers": 1, "channels_last": True}
+SHAPE = (3, 14, 14)
 MLP = {"name": "mlp", "width": 16, "depth": 2}
 
 COLT: dict[str, Any] = {
@@ -933,6 +934,563 @@ def test_prac_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -
         for training, row in zip(rounds, rows, strict=True):
             selected, last = (x for x in looks_after(tape, training) if x.splits == {"test"})
             assert same(selected.state, training.best) and same(last.state, training.end)
+            assert selected.score is not None and last.score is not None
+            assert row["test_accuracy"] == 100 * selected.score.accuracy
+            assert row["last_accuracy"] == 100 * last.score.accuracy
+
+
+# ---------------------------------------------------------------- DLTH: laws 3 and 4
+
+
+def told(training: Training) -> tuple[str, str, str]:
+    """Arm, stage and sparsity that a training was labelled with."""
+    arm, _, stage = str(training.label["arm"]).partition(" ")
+    return arm, stage, str(training.label["sparsity"])
+
+
+def stages(tape: Tape, case: str, seed: int, arm: str, level: float) -> list[Training]:
+    """The trainings of an arm at a level of a case, in order, without those it shares."""
+    units = [n for n in tape.results if n.startswith(f"{case}/") and n.endswith(f"/seed-{seed}")]
+    found = [t for n in units if "/draw-" not in n for t in tape.trainings(n)]
+    wanted = (arm, f"{level:.0%}")
+    return [t for t in found if (told(t)[0], told(t)[2]) == wanted]
+
+
+def final(tape: Tape, case: str, seed: int, arm: str, level: float) -> Training:
+    """An arm's finetuning, which is its last training."""
+    last = stages(tape, case, seed, arm, level)[-1]
+    assert told(last)[1] == "finetune" and last.mask is not None
+    return last
+
+
+def dense_of(tape: Tape, case: str, seed: int) -> Training:
+    """The training of the dense net; it starts from the seed's initial weights."""
+    return stages(tape, case, seed, "dense", 0.0)[0]
+
+
+def cells(tape: Tape, *arms: str) -> Iterator[tuple[str, int, str, float]]:
+    """Case, seed, arm and level wherever one of the arms runs."""
+    for case in tape.params.cases:
+        for seed in tape.params.seeds:
+            for level in case.levels:
+                for arm in case.arms_at(level):
+                    if arm in arms:
+                        yield case.name, seed, arm, level
+
+
+def lost(size: int, sparsity: float) -> int:
+    """Weights that a layer of this size loses."""
+    return min(-int(-round(sparsity * size, 9) // 1), size - 1)
+
+
+def at_sparsity(mask: Mask, sparsity: float) -> bool:
+    """Whether every layer of a mask has lost its share."""
+    return all(int((~keep).sum()) == lost(keep.numel(), sparsity) for keep in mask.values())
+
+
+def by_layer(state: State, like: Mask, sparsity: float, within: Mask | None = None) -> Mask:
+    """The largest weights of each layer."""
+    kept = {}
+    for name, keep in like.items():
+        inside = {} if within is None else {name: within[name]}
+        only = Mask({name: inside.get(name, torch.ones_like(keep))})
+        kept[name] = largest(state, only, keep.numel() - lost(keep.numel(), sparsity))[name]
+    return Mask(kept)
+
+
+RANDOM_MASK = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-jump", "rst-square",
+               "rst-cube", "reinit", "signs")  # fmt: skip
+PRESSED = ("rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", "rst-lth-mask", "rst-jump",
+           "rst-square", "rst-cube")  # fmt: skip
+
+
+@of("dlth")
+def test_dlth_arms_with_a_random_mask_share_it(tape: Tape) -> None:
+    for case, seed, arm, level in cells(tape, *RANDOM_MASK):
+        mask = final(tape, case, seed, arm, level).mask
+        assert mask == final(tape, case, seed, "scratch", level).mask, (case, seed, arm, level)
+        assert mask is not None and at_sparsity(mask, level)
+    of_seeds = [final(tape, "main", seed, "scratch", 0.8).mask for seed in (0, 1)]
+    assert of_seeds[0] != of_seeds[1]
+    for seed in (0, 1):
+        a, b = (final(tape, "main", seed, arm, 0.8).mask for arm in ("rst-erk", "scratch-erk"))
+        assert a == b != final(tape, "main", seed, "rst", 0.8).mask
+        assert a is not None and abs(a.sparsity - 0.8) < 0.01
+
+
+@of("dlth")
+def test_dlth_masks_by_magnitude_are_those_of_the_weights_they_are_said_to_be_of(
+    tape: Tape,
+) -> None:
+    for case, seed, arm, level in cells(
+        tape, "lth", "l1", "rst-lth-mask", "rst-magnitude", "rst-antimagnitude"
+    ):
+        dense, mask = dense_of(tape, case, seed), final(tape, case, seed, arm, level).mask
+        assert mask is not None
+        state = dense.start if arm.endswith("magnitude") else dense.end
+        if arm == "rst-antimagnitude":
+            state = {name: 1 / tensor for name, tensor in state.items()}
+        assert mask == by_layer(state, mask, level), (case, seed, arm, level)
+
+
+@of("dlth")
+def test_dlth_arms_start_from_the_weights_they_say(tape: Tape) -> None:
+    for case, seed, arm, level in cells(tape, "scratch", "scratch-long", "scratch-erk", "lth"):
+        first, last = dense_of(tape, case, seed), final(tape, case, seed, arm, level)
+        assert same(last.start, masked(first.start, last.mask)), (case, seed, arm)
+    for case, seed, arm, level in cells(tape, "warm-up"):
+        warm, last = stages(tape, case, seed, arm, level)
+        assert warm.mask == last.mask and same(last.start, warm.end)
+        start = masked(dense_of(tape, case, seed).start, warm.mask)
+        assert same(masked(warm.start, warm.mask), start), (case, seed, level)
+    for case, seed, _, level in cells(tape, "l1"):
+        last = final(tape, case, seed, "l1", level)
+        assert same(last.start, masked(dense_of(tape, case, seed).end, last.mask))
+    for case, seed, arm, level in cells(tape, "abrupt", *PRESSED):
+        last, start = final(tape, case, seed, arm, level), dense_of(tape, case, seed).start
+        (press,) = (
+            t for x in tape.params.levels for t in stages(tape, case, seed, arm, x)
+            if told(t)[1] == "transform" and (arm == "abrupt" or x == level)
+        ) if case == "main" else stages(tape, case, seed, arm, level)[:1]  # fmt: skip
+        assert press.mask is None and same(press.start, start), (case, seed, arm)
+        assert same(last.start, masked(press.end, last.mask)), (case, seed, arm, level)
+    for case, seed, _, level in cells(tape, "early-bird"):
+        dense, last = dense_of(tape, case, seed), final(tape, case, seed, "early-bird", level)
+        (row,) = rows_of(tape, case, seed, "early-bird", level)
+        state = dense.on_the_way[row["drawn_at"] - 1]
+        assert last.mask == by_layer(state, last.mask or Mask({}), level)
+        assert same(last.start, masked(state, last.mask))
+
+
+def rows_of(tape: Tape, case: str, seed: int, arm: str, level: float) -> list[dict[str, Any]]:
+    """An arm's rows at a level."""
+    names = [n for n in tape.results if n.startswith(f"{case}/") and n.endswith(f"/seed-{seed}")]
+    rows = [row for n in names if "/draw-" not in n for row in tape.results[n].record["rows"]]
+    return [row for row in rows if (row["arm"], row["level"]) == (arm, level)]
+
+
+@of("dlth")
+def test_rst_presses_what_its_mask_removes_by_the_lambda_of_each_step(tape: Tape) -> None:
+    pressed = set()
+    for training in tape.trainings():
+        arm, stage, _ = told(training)
+        if arm not in (*PRESSED, "rst-iter") or stage == "finetune":
+            assert not training.edits, (training.unit, arm)
+            continue
+        (case,) = (c for c in tape.params.cases if c.name == training.unit.split("/")[0])
+        ramp = case.iterative.ramp if arm == "rst-iter" else case.penalty.ramp
+        power = {"rst-jump": 0, "rst-square": 2, "rst-cube": 3}.get(arm, 1)
+        mask, steps = training.observer("GrowingPenalty").mask, len(training.edits)
+        assert steps == training.steps
+        for step, (edit, weights) in enumerate(training.edits):
+            value = case.penalty.ceiling * (min(step + 1, ramp + 1) / ramp) ** power
+            for name, added in edit.items():
+                gone = ~mask[name] if name in mask else torch.zeros_like(added, dtype=torch.bool)
+                wanted = value * gone * weights[name]
+                assert torch.allclose(added, wanted, rtol=1e-3, atol=1e-4), (arm, step, name)
+        pressed.add(arm)
+    assert pressed == {*PRESSED, "rst-iter"}
+
+
+@of("dlth")
+def test_rst_presses_the_weights_that_its_ticket_then_lacks(tape: Tape) -> None:
+    for case, seed, arm, level in cells(tape, *PRESSED):
+        press, last = stages(tape, case, seed, arm, level)
+        assert press.observer("GrowingPenalty").mask == last.mask, (case, seed, arm, level)
+
+
+@of("dlth")
+def test_rst_iter_grows_one_random_mask_and_goes_on_from_its_weights(tape: Tape) -> None:
+    for case, seed, arm, level in cells(tape, "rst-iter"):
+        *cycles, last = stages(tape, case, seed, arm, level)
+        state, before = dense_of(tape, case, seed).start, None
+        for number, cycle in enumerate(cycles, start=1):
+            mask = cycle.observer("GrowingPenalty").mask
+            assert cycle.mask is None and same(cycle.start, state)
+            assert at_sparsity(mask, 1 - (1 - level) ** (number / len(cycles)))
+            assert before is None or before.contains(mask)
+            before, state = mask, cycle.end
+        assert len(cycles) == 2 and last.mask == before
+        assert same(last.start, masked(state, last.mask))
+
+
+@of("dlth")
+def test_lth_iter_prunes_what_it_trained_and_rewinds(tape: Tape) -> None:
+    for case, seed, arm, level in cells(tape, "lth-iter"):
+        *cycles, last = stages(tape, case, seed, arm, level)
+        start, mask = dense_of(tape, case, seed).start, cycles[0].mask
+        assert mask is not None and mask.density == 1 and len(cycles) == 2
+        for number, cycle in enumerate(cycles, start=1):
+            assert cycle.mask == mask
+            assert same(masked(cycle.start, mask), masked(start, mask)), (case, seed, level)
+            sparsity = 1 - (1 - level) ** (number / len(cycles))
+            mask = by_layer(cycle.end, mask, sparsity, within=mask)
+        assert last.mask == mask and same(last.start, masked(start, mask))
+
+
+@of("dlth")
+def test_damaged_tickets_are_damaged_as_they_say_and_in_nothing_else(tape: Tape) -> None:
+    for case, seed, arm, level in cells(tape, "shuffled", "reinit", "signs"):
+        ticket, hurt = (final(tape, case, seed, a, level) for a in ("rst", arm))
+        assert ticket.mask is not None and hurt.mask is not None
+        first = dense_of(tape, case, seed).start
+        for name, tensor in hurt.start.items():
+            if name not in ticket.mask:
+                assert torch.equal(tensor, ticket.start[name]), (arm, name)
+                continue
+            places, moved = ticket.mask[name], hurt.mask[name]
+            own, now = ticket.start[name][places], tensor[moved]
+            if arm == "shuffled":
+                assert not torch.equal(places, moved)
+                assert torch.equal(own.sort().values, now.sort().values)
+                continue
+            assert torch.equal(places, moved)
+            if arm == "reinit":
+                assert bool((now != own).all()) and bool((now != first[name][moved]).all())
+            else:
+                assert torch.allclose(now, own.sign() * own.abs().mean())
+
+
+@of("dlth")
+def test_more_draws_change_the_mask_or_the_initial_weights_alone(tape: Tape) -> None:
+    scratch = final(tape, "main", 0, "scratch", 0.8)
+    first = dense_of(tape, "main", 0).start
+    for name in tape.results:
+        if "/draw-" in name:
+            press, last = tape.trainings(name)
+            other_mask = "/draw-mask" in name
+            assert (last.mask != scratch.mask) == other_mask, name
+            assert same(press.start, first) == other_mask, name
+
+
+@of("dlth")
+def test_dlth_trainings_are_as_long_as_they_should_be(tape: Tape) -> None:
+    for case in tape.params.cases:
+        fine, press = case.finetune.iterations(120)[1], case.transform.iterations(120)[1]
+        longer = fine + round(press * case.transform.batch / case.finetune.batch)
+        for training in tape.trainings(f"{case.name}/"):
+            arm, stage, _ = told(training)
+            expected = {"finetune": longer if arm == "scratch-long" else fine, "transform": press,
+                        "lth-iter": int(case.lth_iter.length.value)}  # fmt: skip
+            cycle = int(case.iterative.length.value)
+            assert training.steps == expected.get(stage, cycle), (training.unit, arm, stage)
+
+
+STEP = 3
+"""Forward passes that a training step costs: the one price list of all papers."""
+
+
+def priced(trainings: Iterable[Training], steps: int | None = None) -> tuple[int, float, float]:
+    """Images, dense and sparse FLOPs of trainings, of at most their first `steps` steps."""
+    images_seen, dense, sparse = 0, 0.0, 0.0
+    for training in trainings:
+        count = sum(len(batch.places) for batch in training.batches[:steps])
+        model, mask = training.model, training.mask
+        images_seen += count
+        dense += STEP * count * models.flops(model, SHAPE)
+        sparse += STEP * count * models.flops(model, SHAPE, mask.densities() if mask else None)
+    return images_seen, dense, sparse
+
+
+@of("dlth")
+def test_dlth_rows_cost_what_their_arms_trained(tape: Tape) -> None:
+    seen = set()
+    for name, result in tape.results.items():
+        case, _, seed = name.split("/")
+        for row in result.record["rows"]:
+            arm, level, number = row["arm"], row["level"], int(seed.removeprefix("seed-"))
+            if "/draw-" in name:
+                own = tape.trainings(name)
+            else:
+                own = stages(tape, case, number, arm, level)
+                first = dense_of(tape, case, number)
+                if arm in ("lth", "l1"):
+                    own = [first, *own]
+                if arm in ("shuffled", "reinit", "signs"):
+                    own = [stages(tape, case, number, "rst", level)[0], *own]
+                if arm == "abrupt" and len(own) == 1:
+                    own = [stages(tape, case, number, arm, tape.params.levels[0])[0], *own]
+            cost = np.array(priced(own))
+            if arm == "early-bird":
+                cost += priced([first], row["drawn_at"])
+            paid = [row["images"], row["dense_flops"], row["sparse_flops"]]
+            assert paid == pytest.approx(cost.tolist(), rel=1e-9), (name, arm, level)
+            seen.add(arm)
+    assert len(seen) == 22
+
+
+@of("dlth")
+def test_dlth_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
+    for name, result in tape.results.items():
+        tested = [x for x in tape.of(Look, name) if x.splits == {"test"}]
+        ends = [t for t in tape.trainings(name) if told(t)[1] == "finetune"]
+        for look, row, training in zip(tested, result.record["rows"], ends, strict=True):
+            assert look.score is not None and same(look.state, training.end), name
+            assert row["test_accuracy"] == 100 * look.score.accuracy
+
+
+# ---------------------------------------------------------------- the comparison: laws 3 and 4
+
+
+def beds(tape: Tape) -> Iterator[tuple[Any, int, State]]:
+    """Each net with a seed and the initial weights of both."""
+    for bed in tape.params.beds:
+        for seed in tape.params.seeds:
+            yield bed, seed, tape.trainings(f"{bed.name}/dense/seed-{seed}")[0].start
+
+
+def finals(tape: Tape, unit: str) -> list[Training]:
+    """The trainings of a unit's tickets: the last ones, one for each row."""
+    record = tape.results[unit].record
+    return tape.trainings(unit)[-len(record["rows" if "rows" in record else "swapped"]) :]
+
+
+def before_finals(tape: Tape, unit: str) -> list[Training]:
+    """The trainings of a unit's search; that up to the rewind point is there once."""
+    found: list[Training] = []
+    for training in tape.trainings(unit)[: -len(finals(tape, unit))]:
+        plain = training.mask is None and not training.observers
+        again = [t for t in found if plain and not t.observers and replays(t, training)]
+        found += [] if again else [training]
+    return found
+
+
+def kept(mask: Mask, level: float) -> int:
+    """Weights that a ticket of this sparsity keeps."""
+    return left(mask.total, level)
+
+
+def theta_of(tape: Tape, bed: str, seed: int, steps: int) -> State:
+    """Where the dense net was after so many steps."""
+    (dense,) = tape.trainings(f"{bed}/dense/seed-{seed}")
+    if dense.on_the_way:
+        return dense.on_the_way[steps - 1]
+    (early,) = (t for t in before_finals(tape, f"{bed}/imp/seed-{seed}") if t.mask is None)
+    assert early.steps == steps and same(early.start, dense.start) and begins_with(early, dense)
+    return early.end
+
+
+@of("compare")
+def test_all_tickets_of_the_comparison_are_trained_alike(tape: Tape) -> None:
+    paths = set()
+    for bed, seed, _ in beds(tape):
+        (dense,) = tape.trainings(f"{bed.name}/dense/seed-{seed}")
+        for unit in tape.results:
+            if unit.startswith(f"{bed.name}/") and unit.endswith(f"/seed-{seed}"):
+                for training in finals(tape, unit):
+                    paths.add(training.path)
+                    assert training.order == dense.order and begins_with(training, dense), unit
+                    assert training.places == dense.places
+                    if "/long-" not in unit:
+                        assert training.recipe == bed.recipe and training.steps == dense.steps
+    assert paths == {"plain", "stacked", "sparse"}
+
+
+@of("compare")
+def test_masks_from_one_look_are_of_the_initial_weights(tape: Tape) -> None:
+    for bed, seed, init in beds(tape):
+        for method in ("random", "magnitude", "snip", "grasp", "synflow"):
+            unit = f"{bed.name}/{method}/seed-{seed}"
+            prunings = tape.of(Pruning, unit)
+            prunings = [p for p in prunings if p.before is not None and p.before.density == 1]
+            for pruning, training, level in zip(
+                prunings[: len(bed.levels)], finals(tape, unit), bed.levels, strict=True
+            ):
+                assert pruning.criterion == method and pruning.mask == training.mask, unit
+                assert all(torch.equal(w, init[n]) for n, w in pruning.weights.items())
+                assert training.mask is not None
+                assert training.mask.alive == kept(training.mask, level)
+                assert same(masked(training.start, training.mask), masked(init, training.mask))
+                if method == "magnitude":
+                    assert training.mask == largest(
+                        init, pruning.before or Mask({}), training.mask.alive
+                    )
+            probes = {x.places for x in tape.of(Look, unit) if x.kind == "batch"}
+            assert len(probes) == 1 and {p.split for p in next(iter(probes))} == {"train"}
+
+
+@of("compare")
+def test_searches_of_the_comparison_prune_what_they_trained(tape: Tape) -> None:
+    for bed, seed, _ in beds(tape):
+        theta = theta_of(tape, bed.name, seed, int(tape.params.rewind.value))
+        dense = tape.trainings(f"{bed.name}/dense/seed-{seed}")[0].mask
+        assert dense is not None
+        for method in ("imp", "imp-matched", "colt", "prac"):
+            unit = f"{bed.name}/{method}/seed-{seed}"
+            rounds = [t for t in before_finals(tape, unit) if t.mask is not None]
+            masks = [t.mask for t in rounds if t.mask is not None]
+            tickets = finals(tape, unit)
+            copies = tape.params.partitions if method == "colt" else 1
+            paces = tape.results[unit].record["left"]
+            if method == "imp-matched":
+                assert paces == tape.results[f"{bed.name}/colt/seed-{seed}"].record["left"]
+            for number in range(len(rounds) // copies):
+                turn = rounds[number * copies : (number + 1) * copies]
+                mask = masks[number * copies]
+                assert all(t.mask == mask for t in turn), unit
+                start = rounds[0].start if method == "prac" and number == 0 else theta
+                for t in turn:
+                    assert same(body(t.start), body(masked(start, mask))), (unit, number)
+                keep = left(mask.alive, tape.params.rate)
+                after = [largest(t.end, mask, keep) for t in turn]
+                common = after[0] & after[-1]
+                if method == "imp-matched":
+                    common = largest(turn[0].end, mask, paces[number])
+                assert common.alive == paces[number], (unit, number)
+                if (number + 1) * copies < len(rounds):
+                    assert rounds[(number + 1) * copies].mask == common, (unit, number)
+                for level, ticket in zip(bed.levels, tickets, strict=True):
+                    found = ticket.mask
+                    assert found is not None and found.alive == kept(dense, level)
+                    if common.alive <= found.alive < mask.alive:
+                        assert mask.contains(found) and found.contains(common)
+                        if method != "colt":
+                            assert found == largest(turn[0].end, mask, found.alive), unit
+            for ticket in tickets:
+                assert same(masked(ticket.start, ticket.mask), masked(theta, ticket.mask)), unit
+
+
+@of("compare")
+def test_colt_and_prac_of_the_comparison_train_on_their_own_sets(tape: Tape) -> None:
+    for bed, seed, init in beds(tape):
+        whole = tape.trainings(f"{bed.name}/dense/seed-{seed}")[0].places
+        rounds = [t for t in tape.trainings(f"{bed.name}/colt/seed-{seed}")
+                  if t.start["head.weight"].shape[0] == 5]  # fmt: skip
+        for number, training in enumerate(rounds):
+            low = 5 * (number % 2)
+            wanted = {p for p in whole if low <= tape.truth[p] < low + 5}
+            assert set(training.places) == wanted
+            assert all(y == tape.truth[p] - low for p, y in labels_of(training).items())
+        assert len({tuple(t.start["head.bias"].tolist()) for t in rounds}) == 1
+        unit, dense, expected = f"{bed.name}/prac/seed-{seed}", (), set(whole)
+        for training in before_finals(tape, unit):
+            if training.mask is None:
+                continue
+            assert set(training.places) == expected, unit
+            (look,) = looks_after(tape, training)[:1]
+            assert same(look.state, training.best) and look.places == whole
+            dense = dense or look.classes
+            cet = {p for p, events in forgotten(training).items() if events > 0}
+            pairs = zip(look.places, dense, look.classes, strict=True)
+            expected = cet | {p for p, before, now in pairs if before != now} or expected
+        assert same(init, next(t for t in before_finals(tape, unit) if t.mask is not None).start)
+
+
+@of("compare")
+def test_rst_of_the_comparison_presses_the_random_mask(tape: Tape) -> None:
+    for bed, seed, init in beds(tape):
+        unit = f"{bed.name}/rst/seed-{seed}"
+        masks = [t.mask for t in finals(tape, f"{bed.name}/random/seed-{seed}")]
+        for press, last, mask in zip(
+            before_finals(tape, unit), finals(tape, unit), masks, strict=True
+        ):
+            assert press.mask is None and same(press.start, init), unit
+            assert press.observer("GrowingPenalty").mask == last.mask == mask
+            assert same(masked(last.start, mask), masked(press.end, mask))
+
+
+@of("compare")
+def test_long_controls_are_a_mask_on_initial_weights_with_the_others_images(tape: Tape) -> None:
+    for bed, seed, init in beds(tape):
+        for control in tape.params.long:
+            unit = f"{bed.name}/long-{control.mask}-{control.budget}/seed-{seed}"
+            (training,) = tape.trainings(unit)
+            budget = tape.results[f"{bed.name}/{control.budget}/seed-{seed}"].record["rows"][-1]
+            assert abs(training.images - budget["images"]) <= 120, unit
+            assert training.mask == finals(tape, f"{bed.name}/{control.mask}/seed-{seed}")[-1].mask
+            assert same(masked(training.start, training.mask), masked(init, training.mask))
+
+
+@of("compare")
+def test_the_swap_puts_masks_on_the_weights_of_its_columns(tape: Tape) -> None:
+    for bed, seed, init in beds(tape):
+        steps = tape.params.swap_rewind.iterations(*bed.recipe.iterations(120))
+        (dense,) = tape.trainings(f"{bed.name}/dense/seed-{seed}")
+        for weights in ("init", "rewound", "reinit", "rst", "rst-other"):
+            unit = f"{bed.name}/swap-{weights}/seed-{seed}"
+            if unit not in tape.results:
+                continue
+            first = before_finals(tape, unit)
+            for number, (training, row) in enumerate(
+                zip(finals(tape, unit), tape.results[unit].record["swapped"], strict=True)
+            ):
+                own = finals(tape, f"{bed.name}/{row['arm']}/seed-{seed}")[-1]
+                mask = training.mask
+                assert mask is not None and mask == own.mask, unit
+                if weights == "reinit":
+                    assert drawn_anew(training.start, init, mask)
+                    continue
+                if weights == "init":
+                    wanted = init
+                elif weights == "rewound":
+                    assert first[0].steps == steps and begins_with(first[0], dense)
+                    wanted = first[0].end
+                else:
+                    press = first[number if weights == "rst" else 0]
+                    random = finals(tape, f"{bed.name}/random/seed-{seed}")[-1].mask
+                    pressed = press.observer("GrowingPenalty").mask
+                    assert pressed == (mask if weights == "rst" else random), unit
+                    assert same(press.start, init) and press.mask is None
+                    wanted = press.end
+                assert same(masked(training.start, mask), masked(wanted, mask)), unit
+
+
+GRADIENTS = {"snip": 20, "grasp": 40, "synflow": 3}
+"""Images in the gradients of a criterion: the probe's, twice for GraSP; SynFlow's one per round."""
+
+
+@of("compare")
+def test_rows_of_the_comparison_cost_what_was_trained_and_looked_at(tape: Tape) -> None:
+    for bed, seed, _ in beds(tape):
+        for unit in tape.results:
+            if not (unit.startswith(f"{bed.name}/") and unit.endswith(f"/seed-{seed}")):
+                continue
+            for number, row in enumerate(tape.results[unit].record.get("rows", [])):
+                last = finals(tape, unit)[number]
+                search = before_finals(tape, unit)
+                if row["arm"] == "rst":
+                    search = search[number : number + 1]
+                elif row["arm"] in ("imp", "imp-matched", "colt", "prac"):
+                    copies = tape.params.partitions if row["arm"] == "colt" else 1
+                    early = [t for t in search if t.mask is None]
+                    if row["arm"] == "prac":  # its dense round passes through the rewind point
+                        assert replays(next(t for t in search if t.mask is not None), early[0])
+                        early = []
+                    rounds = [t for t in search if t.mask is not None]
+                    search = [*early, *rounds[: copies * row["rounds"]]]
+                steps = sum(t.steps for t in search)
+                cost = np.array(priced(search))
+                looked = 0
+                if row["arm"] == "prac":
+                    for t in search:
+                        after = [x for x in looks_after(tape, t)[:1] if x.splits == {"train"}]
+                        count = sum(len(x.places) for x in [*t.looks, *after])
+                        looked += count
+                        mask = t.mask.densities() if t.mask else None
+                        cost += [0, count * models.flops(t.model, SHAPE),
+                                 count * models.flops(t.model, SHAPE, mask)]  # fmt: skip
+                if row["arm"] in GRADIENTS:
+                    count = GRADIENTS[row["arm"]]
+                    each = STEP * count * models.flops(last.model, SHAPE)
+                    cost += [count, each, each]
+                    steps += {"snip": 1, "grasp": 2, "synflow": 3}[row["arm"]]
+                paid = [row[f"search_{k}"] for k in ("images", "dense_flops", "sparse_flops")]
+                assert paid == pytest.approx(cost.tolist(), rel=1e-9), (unit, number)
+                assert (row["search_iterations"], row["search_looked_at"]) == (steps, looked), unit
+                whole = (cost + priced([last])).tolist()
+                paid = [row[k] for k in ("images", "dense_flops", "sparse_flops")]
+                assert paid == pytest.approx(whole, rel=1e-9), (unit, number)
+                assert (row["iterations"], row["looked_at"]) == (steps + last.steps, looked)
+
+
+@of("compare")
+def test_the_comparison_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
+    for unit, result in tape.results.items():
+        rows = result.record.get("rows", result.record.get("swapped"))
+        tested = iter([x for x in tape.of(Look, unit) if x.splits == {"test"}])
+        for training, row in zip(finals(tape, unit), rows, strict=True):
+            selected, last = next(tested), next(tested)
+            assert same(selected.state, training.best) and same(last.state, training.end), unit
             assert selected.score is not None and last.score is not None
             assert row["test_accuracy"] == 100 * selected.score.accuracy
             assert row["last_accuracy"] == 100 * last.score.accuracy

@@ -46,9 +46,11 @@ class Ledger:
     bench: "Bench"
     spent: Cost = field(default_factory=Cost)
 
-    def train(self, iterations: int, images: int, mask: Mask | None = None) -> None:
-        """So many optimiser steps on so many images, under a mask."""
-        flops = self.bench.flops(mask)
+    def train(
+        self, iterations: int, images: int, mask: Mask | None = None, classes: int | None = None
+    ) -> None:
+        """So many optimiser steps on so many images, under a mask; `classes` is another head."""
+        flops = self.bench.flops(mask, classes)
         self.spent += Cost(iterations, images, 0, 3 * images * flops[0], 3 * images * flops[1])
 
     def rewind(self) -> None:
@@ -129,9 +131,11 @@ class Bench:
         """Optimiser steps of a recipe on all training images."""
         return recipe.iterations(len(self.data.train))[1]
 
-    def flops(self, mask: Mask | None = None) -> tuple[float, float]:
+    def flops(self, mask: Mask | None = None, classes: int | None = None) -> tuple[float, float]:
         """FLOPs of an image's forward pass: dense, and of the weights that are there."""
         dense, layers = self._prices
+        if classes is not None:
+            dense = models.flops(self.net(classes).model, self.data.shape)
         gone = {} if mask is None else {n: 1 - share for n, share in mask.densities().items()}
         return dense, dense - sum(share * layers[name] for name, share in gone.items())
 
@@ -258,7 +262,8 @@ def colt_copies(bench: Bench, ledger: Ledger) -> Callable[[int, Mask], State]:
         net.rewind(theta, mask)
         segment = segments[copy]
         train(net, segment, data, recipe, seed=(*bench.order(), copy), mask=mask)
-        ledger.train(recipe.iterations(len(segment))[1], recipe.passes(len(segment)), mask)
+        steps, images = recipe.iterations(len(segment))[1], recipe.passes(len(segment))
+        ledger.train(steps, images, mask, data.classes // parts)
         return net.state()
 
     return train_copy

@@ -249,7 +249,7 @@ def train_method(
     found, left = search(bench, method, schedule)
     weights = own_weights(params, method)
     net = bench.net()
-    theta = net.state() if weights == "init" else bench.theta(net)
+    theta = bench.theta(net) if weights == "searched" else net.state()
     begun = [start_of(bench, method, find, theta) for find in found]
     bench.label(method, found[-1].mask)
     starts = [Start(state, find.mask) for find, (state, _) in zip(found, begun, strict=True)]
