@@ -1204,7 +1204,7 @@ def test_dlth_rows_cost_what_their_arms_trained(tape: Tape) -> None:
             else:
                 own = stages(tape, case, number, arm, level)
                 first = dense_of(tape, case, number)
-                if arm in ("lth", "l1"):
+                if arm in ("lth", "l1", "rst-lth-mask"):
                     own = [first, *own]
                 if arm in ("shuffled", "reinit", "signs"):
                     own = [stages(tape, case, number, "rst", level)[0], *own]
