@@ -20,6 +20,7 @@ from test_fleet import contents, refusing, runs, units
 from ticketlab import fleet
 from ticketlab.colt_study import search_units
 from ticketlab.fleet import UnitFailed
+from ticketlab.spec import ROOT
 
 distributed = pytest.importorskip("distributed")
 
@@ -55,7 +56,8 @@ def cluster(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A scheduler and two workers of one thread."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as started:
         use_data(patch, tiny_folder)
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where units of tests are
+        # Where units of tests are, and the checkout that is tested.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
