@@ -144,13 +144,13 @@ def fit(
 
 
 def prune(
-    bench: ConvBench, net: Net, method: str, weights: State, mask: Mask, density: float
-) -> Mask:
+    bench: ConvBench, net: Net, method: str, weights: State, mask: Mask, density: float,
+    random: torch.Generator,
+) -> Mask:  # fmt: skip
     """The mask at `density` by one of the study's methods, scored on `weights`."""
     name = method.removesuffix("_rounds").removesuffix("_local")
     rounds = bench.setting.score_rounds if method.endswith("_rounds") else 1
     rule = Rule(layerwise=method.endswith("_local"), as_released=bench.setting.as_released)
-    random = gpu.generator(net.device, "conv", "random-scores", bench.seed)
     probe = saliency.probe_model(net.model, *bench.probe, random)
     on_device = {name: tensor.to(net.device, torch.float32) for name, tensor in weights.items()}
     return saliency.prune_to(CRITERIA[name], probe, on_device, mask, density, rounds, rule)
@@ -159,10 +159,18 @@ def prune(
 def seek_mask(
     bench: ConvBench, net: Net, start: State, method: str, density: float, regime: Regime
 ) -> tuple[Mask, int | None]:
-    """The mask of a search from `start`, and the round after which no path was left, if any."""
+    """The mask of a search from `start`, and the round after which no path was left, if any.
+
+    Random scores are drawn anew for each method, density and round, whatever else is sought.
+    """
     dense, collapsed = all_of(net), None
+
+    def random(turn: int) -> torch.Generator:
+        where = ("conv", "random-scores", method, density, turn, bench.seed)
+        return gpu.generator(net.device, *where)
+
     if regime == "singleshot":
-        return prune(bench, net, method, start, dense, density), None
+        return prune(bench, net, method, start, dense, density, random(1)), None
     conv, mask = bench.conv, dense
     recipe = conv.recipe.model_copy(update={"length": conv.round_length})
     for turn in range(1, conv.rounds + 1):
@@ -173,7 +181,8 @@ def seek_mask(
                 n: torch.where(mask[n], w, start[n].to(w)) if n in mask else w
                 for n, w in trained.items()
             }
-        mask = prune(bench, net, method, trained, mask, density ** (turn / conv.rounds))
+        share = density ** (turn / conv.rounds)
+        mask = prune(bench, net, method, trained, mask, share, random(turn))
         collapsed = collapsed or (None if reaches(mask, bench.names) else turn)
     return mask, collapsed
 
