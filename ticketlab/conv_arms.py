@@ -24,6 +24,8 @@ from ticketlab.spec import InputError, Spec
 from ticketlab.tickets import Ticket, make_ticket, network, state_digest
 from ticketlab.training import Net, Recipe, State, Step, Track, evaluate, predict, train
 
+SMALLEST = torch.finfo(torch.float64).tiny
+
 Mother = Literal["planted", "unplanted"]
 Regime = Literal["singleshot", "multishot"]
 
@@ -247,7 +249,8 @@ def plant(setting: ConvSetting, seed: int, found: Known) -> Result:
     """Plant the seed's ticket and verify it; nothing is trained.
 
     `error`: largest difference to the ticket's own outputs on test images, relative to the largest
-    of them, in float64. `visible`: how planted weights stand out of each tensor.
+    of them, in float64; 0 for a dead ticket that is planted as dead. `visible`: how
+    planted weights stand out of each tensor.
     """
     bench = ConvBench(setting, seed, found)
     planted, spec = bench.planted, bench.conv.model
@@ -263,7 +266,7 @@ def plant(setting: ConvSetting, seed: int, found: Known) -> Result:
     net = bench.net(spec, planted.ticket())
     record = {
         "seed": seed,
-        "error": float((ours - wanted).abs().max() / wanted.abs().max()),
+        "error": float((ours - wanted).abs().max() / wanted.abs().max().clamp(min=SMALLEST)),
         "factor": planted.factor,
         "density": planted.mask.density,
         "kept": planted.mask.alive,
