@@ -107,6 +107,11 @@ def other_start(ticket):
         return replace(ticket, weights=weights, metadata={**ticket.metadata, **start})
 
 
+def other_data(ticket):
+    """The ticket as if found on another data set."""
+    return replace(ticket, metadata={**ticket.metadata, "data_sha256": "other"})
+
+
 def other_mask(ticket):
     """The mask of a ticket without weights with two entries exchanged."""
     if ticket.weights is None:
@@ -165,6 +170,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "removed weights are zero after rewinding": Fault("rewound", "swap_gone(rewound, common)"),
         "survivors equal the rewinding point": Fault("rewound", "swap_kept(rewound, common)"),
         "all else equals the rewinding point": Fault("rewound", "swap_other(rewound, common)"),
+        "all tickets were found on one data set": Fault(
+            "results", "with_ticket(results, other_data)"
+        ),
         "removed weights of every stored ticket are zero": Fault(
             "results", "with_ticket(results, not_zero)"
         ),
@@ -209,6 +217,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "samples never learned are in CET": Fault(
             "found", "replace(found, never=everything[~torch.isin(everything, found.cet)])"
         ),
+        "all tickets were found on one data set": Fault(
+            "results", "with_ticket(results, other_data)"
+        ),
         "removed weights of every stored ticket are zero": Fault(
             "results", "with_ticket(results, not_zero)"
         ),
@@ -217,6 +228,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         ),
         "all arms of a seed but reinit rewind to the same weights": Fault(
             "results", "with_ticket(results, other_start, 'score/main/random')"
+        ),
+        "all arms of a net have as many weights left after a round": Fault(
+            "made", "exchange(made, 'alive', made.arm == 'prac')"
         ),
         "re-initialised tickets have PrAC's masks": Fault(
             "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/main/reinit'))"
@@ -257,6 +271,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "every mask but ERK's removes ceil(s n) of a layer": Fault(
             "results", "with_row(results, exact=False)"
         ),
+        "all tickets of a case were found on one data set": Fault(
+            "results", "with_ticket(results, other_data)"
+        ),
         "removed weights of every stored ticket are zero": Fault(
             "results", "with_ticket(results, not_zero)"
         ),
@@ -267,7 +284,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "rows", "exchange(rows, 'mask_sha256', rows.arm == 'scratch')"
         ),
         "the controls of RST's budget see as many images, to a batch": Fault(
-            "rows", "exchange(rows, 'images', rows.arm == 'warm-up', rows.arm == 'lth')"
+            "rows", "exchange(rows, 'images', rows.arm == 'warm-up', rows.arm == 'scratch')"
         ),
         "RST under LTH's mask has LTH's mask": Fault(
             "rows", "exchange(rows, 'mask_sha256', rows.arm == 'rst-lth-mask')"
@@ -301,6 +318,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         ),
         "all methods of a net and seed but RST start from the same weights": Fault(
             "results", "with_ticket(results, other_start, 'convnet/prac')"
+        ),
+        "all tickets were found on one data set": Fault(
+            "made", "made.assign(data_sha256=made.data_sha256.where(made.arm != 'rst', 'other'))"
         ),
         "RST has the random mask": Fault(
             "made", "exchange(made, 'mask_sha256', made.arm == 'rst')"
@@ -358,6 +378,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "SimpleNamespace(start=lambda mother, real=circle: real.start(mother) | "
             "{'weight1': exchanged(real.start(mother)['weight1']) "
             "if mother == 'unbiased' else real.start(mother)['weight1']})",
+        ),
+        "planting leaves ReLU's output bias zero": Fault(
+            "relu", "SimpleNamespace(start=lambda mother, real=relu: real.start('unplanted'))"
         ),
         "behind a softmax of one output no mask ever moves": Fault(
             "learning",

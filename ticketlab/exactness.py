@@ -13,7 +13,7 @@ from ticketlab.training import State
 
 Results = Mapping[str, Result]
 
-ORIGIN = ("arm", "seed", "round", "level", "net", "case", "init_sha256")
+ORIGIN = ("arm", "seed", "round", "level", "net", "case", "data_sha256", "init_sha256")
 """What a ticket's metadata say that tables of tickets show."""
 
 

@@ -135,16 +135,6 @@ class RstParams(Case):
         return (self, *self.others)
 
 
-FURTHER = 1_000_000
-"""Beyond the seeds of any study, whichever they are."""
-
-
-def draw_seed(draw: int) -> int:
-    """The seed of the further draw 1, 2, ... of a mask or an initialisation (C11): the same
-    whatever the study's own seeds are."""
-    return FURTHER + draw
-
-
 # ---------------------------------------------------------------- what one seed starts from
 
 

@@ -235,8 +235,8 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
             axes[2].axhline(values.mean(), ls=style, color="0.4", lw=1, label=f"{arm} (mean)")
     axes[0].set(xlabel="iteration", ylabel="lambda", title="Schedules and their windows")
     axes[1].set(xlabel="iteration", title="mean |w| removed / kept")
-    axes[2].set(xlabel="borrowing window (iterations)", title=f"at {100 * level:g} % sparsity")
-    axes[2].set(ylabel=LAST)
+    axes[2].set(xlabel="borrowing window (iterations)")
+    axes[2].set_title(f"{LAST},\nat {100 * level:g} % sparsity")
     axes[0].legend(fontsize=8)
     axes[2].legend(fontsize=8)
     return figure
