@@ -140,13 +140,15 @@ class Clone:
         for name in ("params.yaml", "dvc.yaml"):
             content = yaml.load(self.root / name)
             blocks = content["stages"] if name == "dvc.yaml" else content
-            for block, values in blocks.items():
+            for block, values in list(blocks.items()):
                 if name == "dvc.yaml" and block == "data":
                     values["params"] = [key for key in values["params"] if f".{paper}." in key]
+                elif name == "params.yaml" and block != "studies" and paper in values:
+                    content[block] = {paper: values[paper]}
                 elif name == "params.yaml" and block != "studies":
-                    content[block] = {paper: values[paper]} if paper in values else {}
+                    del content[block]
             if name == "dvc.yaml":
-                kept = ("data", paper, f"{paper}_train")
+                kept = ("check", "data", paper, f"{paper}_train")
                 for stage in [s for s in blocks if s not in kept]:
                     del blocks[stage]
             with (self.root / name).open("w") as file:

@@ -119,6 +119,19 @@ def test_a_unit_that_a_worker_cannot_read_fails_by_name(
     assert sorted(runs(tmp_path)) == [0, 1, 2]
 
 
+def test_workers_that_do_not_share_the_folder_are_an_error_that_names_the_units(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line: Message
+) -> None:
+    """A relative folder is another one for each process: the workers store into theirs."""
+    monkeypatch.chdir(tmp_path)
+    folder, address = Path(f"runs-of-{tmp_path.name}"), f"dask:{cluster.address}"
+    told = one_line(lambda: fleet.run(units(tmp_path), folder, address))
+    assert told.startswith(f"runtime.workers: '{address}' has run unit-0, unit-1, unit-2, but")
+    assert str(folder) in told and "share" in told
+    assert sorted(runs(tmp_path)) == [0, 1, 2] and not folder.exists()
+    assert (cluster.folder / folder / "unit-0.json").exists()  # they have run, there
+
+
 def test_a_cluster_that_cannot_be_used_is_one_line(cluster: Cluster, one_line: Message) -> None:
     told = one_line(lambda: fleet.at_once("dask:nowhere"))
     assert told.startswith("runtime.workers: no scheduler at 'dask:nowhere' (")

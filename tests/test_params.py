@@ -1,6 +1,7 @@
 """params.yaml: every block is valid, and every mistake is one line that says what is allowed."""
 
 import copy
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from ticketlab.params import (
     PAPERS,
     collect,
     data_names,
+    load_all,
     load_paper,
     load_study,
     notebook_parameters,
@@ -255,6 +257,12 @@ def test_a_file_that_is_no_mapping_is_refused(text: str, write: Writer, one_line
         ("desk: *base\n", ["undefined alias", "base"]),
         ("desk: !!python/object:os.system x\n", ["os.system"]),
         ("\x00\n", []),
+        ("desk: {colt: {rate: !!int many}}\n", ["'many'"]),
+        ("desk: {colt: {rate: !!float x}}\n", ["'x'"]),
+        ("desk: " + "[" * 2000 + "]" * 2000 + "\n", ["recursion"]),
+        ("desk: {colt: {max_rounds: " + "9" * 5000 + "}}\n", ["digits"]),
+        ("desk: {}\n---\ndesk: {}\n", ["single document", "line 2"]),
+        ("desk: {<<: 3}\n", ["merging"]),
     ],
 )
 def test_a_file_that_is_no_yaml_is_one_line(
@@ -298,12 +306,98 @@ def test_unknown_studies_and_papers_are_named(write: Writer, one_line: Message) 
     assert told == f"params.yaml: desk: 'cold' unknown, allowed: {papers}"
 
 
-@pytest.mark.parametrize("text", ["desk: 3\n", "desk: [colt]\n", "desk: ~\n", "desk: {colt: 3}\n"])
+NO_BLOCKS = ["desk: 3\n", "desk: [colt]\n", "desk: ~\n", "desk: {}\n", "desk: {colt: 3}\n",
+             "desk: {colt: ~}\n", "desk: {3: {}}\n",
+             "desk: &d {colt: *d}\n", "desk: {colt: &c {rate: [*c]}}\n"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_BLOCKS)
 def test_a_block_that_is_no_mapping_is_one_line(
     text: str, write: Writer, one_line: Message
 ) -> None:
     told = one_line(lambda: load_study("desk", write(text)))
     assert told.startswith("params.yaml: desk") and "allowed" in told
+
+
+def test_a_mistake_in_any_block_is_found_from_every_other(write: Writer, one_line: Message) -> None:
+    content = read_yaml(write())
+    content["other"] = copy.deepcopy(content["desk"])
+    content["other"]["colt"]["recipe"]["wieght_decay"] = 0.5
+    path = write(dumped(content))
+    told = "params.yaml: other.colt.recipe.wieght_decay: unknown key, allowed: optimizer, lr, "
+    assert one_line(lambda: load_study("desk", path)).startswith(told)
+    assert one_line(lambda: load_paper("desk", "colt", path)).startswith(told)
+
+
+def dumped(content: object) -> str:
+    stream = io.StringIO()
+    YAML(typ="safe").dump(content, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [2024, "2024", "my.study", "my study", "my/study", "..", "", "-x", "a\nb", "étude", True, None,
+     1.5, "x" * 65, "smoke", "a@b", "a$b"],
+)  # fmt: skip
+def test_one_rule_says_what_a_study_may_be_called(
+    name: object, write: Writer, one_line: Message
+) -> None:
+    content = read_yaml(write())
+    content[name] = content["desk"]
+    path = write(dumped(content))
+    told = one_line(lambda: load_study("desk", path))
+    assert told.startswith(f"params.yaml: {name!r} cannot name a study, allowed: a letter, then ")
+    content["My-study_2"] = content.pop(name)
+    assert set(load_all(write(dumped(content)))) == {"desk", "My-study_2"}
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "a.b", "", "1st", "a\nb", 7])
+def test_nets_beds_and_cases_follow_the_same_rule(name: object, one_line: Message) -> None:
+    """Each is a folder of its study's results."""
+    for paper, place in (("prac", "others"), ("dlth", "others"), ("compare", "beds"),
+                         ("dlth", None)):  # fmt: skip
+        block = copy.deepcopy(PARAMS["desk"][paper])
+        (block[place][0] if place else block)["name"] = name
+        told = one_line(lambda kind=PAPERS[paper], block=block: validate(kind, block, "x"))
+        assert "name: " in told and ("a letter, then" in told or "valid string" in told)
+
+
+def test_a_data_set_is_named_as_its_file(write: Writer, one_line: Message) -> None:
+    for name in ("../../x", "/etc/x", "", "a b", ".hidden"):
+        path = write(**{"data.name": name})
+        told = one_line(lambda path=path: load_study("desk", path))
+        assert told.startswith(f"params.yaml: desk.colt.data.name: {name!r} is not valid, allowed")
+    load_study("desk", write(**{"data.name": "my.images-2"}))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ("desk", "'desk' is not valid, allowed is a list of names"),
+        (None, "None is not valid, allowed is a list of names"),
+        ([2024], "[2024] is not valid, allowed is a list of names"),
+        ([["desk"]], "[['desk']] is not valid, allowed is a list of names"),
+        (["dsk"], "'dsk' is no block, allowed, once each: desk"),
+        (["desk", "desk"], "'desk' is there twice, allowed, once each: desk"),
+    ],
+)
+def test_the_list_of_studies_is_checked(
+    chosen: object, told: str, write: Writer, one_line: Message
+) -> None:
+    content = read_yaml(write()) | {"studies": chosen}
+    path = write(dumped(content))
+    assert one_line(lambda: load_study("desk", path)) == f"params.yaml: studies: {told}"
+
+
+def test_endless_values_are_cut(write: Writer, one_line: Message) -> None:
+    for value in ("x" * 5000, list(range(5000)), 10**18):
+        path = write(rate=value)
+        told = one_line(lambda path=path: load_study("desk", path))
+        assert told.startswith("params.yaml: desk.colt.rate: ") and len(told) < 300
+    told = one_line(lambda: load_study("desk", write(max_rounds=2**63)))
+    assert told == "params.yaml: desk.colt.max_rounds: a number of 64 bits, allowed are at most 63"
+    load_study("desk", write(max_rounds=2**63 - 1))
 
 
 # --- into a notebook and back

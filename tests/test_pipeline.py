@@ -5,9 +5,11 @@ import copy
 import importlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from conftest import use_data
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from ticketlab import data, params
+from ticketlab import data, params, pipeline
 from ticketlab.results import _imported as imported
 from ticketlab.results import sources_behind
 from ticketlab.spec import ROOT, Spec
@@ -147,8 +149,13 @@ def test_the_first_run_made_pages_tickets_and_a_lock_file(reference: Clone) -> N
 def test_a_second_run_changes_nothing(reference: Clone) -> None:
     before = reference.tree()
     told = reference.run("dvc repro").stdout
-    assert "Data and pipelines are up to date" in told and "Running" not in told
-    assert reference.tree() == before
+    assert ran(told) == ["check"] and told.count("didn't change, skipping") == 3
+    assert reference.tree() == before and reference.changes() == ""
+
+
+def ran(told: str) -> list[str]:
+    """The stages that `dvc repro` says it ran."""
+    return re.findall(r"Running stage '([\w@]+)'", told)
 
 
 CHANGES = {
@@ -199,6 +206,61 @@ def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None
     assert clone.path("params.yaml").read_text() == chosen
 
 
+# --- all of params.yaml is checked by every run
+
+
+def misspell(clone: Clone) -> None:
+    """A key of a study that no stage runs."""
+    yaml = YAML()
+    content = yaml.load(clone.path("params.yaml"))
+    content["paper"]["colt"]["recipe"]["wieght_decay"] = 0.5
+    yaml.dump(content, clone.path("params.yaml"))
+
+
+def test_a_misspelt_key_anywhere_ends_every_run_in_one_line(clone: Clone) -> None:
+    before, told = clone.tree("results"), "error: params.yaml: paper.colt.recipe.wieght_decay: "
+    misspell(clone)
+    commands = ("dvc repro", "dvc repro colt@desk", "dvc repro -s data@desk --force",
+                "ticketlab plan", "ticketlab train desk colt",
+                "ticketlab run desk colt")  # fmt: skip
+    for command in commands:
+        done = clone.run(command, check=False)
+        ours = [line for line in done.stderr.splitlines() if not line.startswith("ERROR: ")]
+        assert done.returncode != 0 and len(ours) == 1, (command, done.stderr)
+        assert ours[0].startswith(f"{told}unknown key, allowed: optimizer, lr, "), ours
+        assert set(ran(done.stdout)) <= {"check", "data@desk"}
+    assert clone.tree("results") == before and clone.changes().split() == ["M", "params.yaml"]
+    clone.run("git checkout -q params.yaml")
+    assert ran(clone.run("dvc repro colt@desk").stdout) == ["check"]  # nothing has become stale
+    assert clone.changes() == ""
+
+
+def test_an_experiment_cannot_add_a_key_that_nothing_reads(clone: Clone) -> None:
+    done = clone.run("dvc exp run -S '+desk.colt.recipe.dropout=0.1'", check=False)
+    assert done.returncode != 0 and ran(done.stdout) == ["check"]
+    assert "error: params.yaml: desk.colt.recipe.dropout: unknown key, allowed: " in done.stderr
+    assert clone.run("dvc exp list").stdout == ""
+
+
+def test_the_check_calls_no_study_out_of_date(reference: Clone) -> None:
+    """DVC says of it that it always runs; for us that is no state of a study."""
+    assert json.loads(reference.run("dvc status --json").stdout) == {"check": ["always changed"]}
+    with pipeline.opened(reference.root) as repo:
+        assert pipeline.out_of_date(repo) == {}
+
+
+def test_every_stage_stands_on_the_check() -> None:
+    outs = {name: [next(iter(out)) for part in ("outs", "metrics", "plots")
+                   for out in stage.get(part, ())] for name, stage in PIPELINE.items()}  # fmt: skip
+    deps = {name: set(stage.get("deps", ())) for name, stage in PIPELINE.items()}
+
+    def checked(name: str) -> bool:
+        sources = [other for other in deps if deps[name] & set(outs[other])]
+        return name == "check" or any(map(checked, sources))
+
+    assert [name for name in PIPELINE if not checked(name)] == []
+
+
 # --- failures
 
 
@@ -214,7 +276,7 @@ def test_after_a_bad_notebook_and_a_kill_a_forced_run_writes_the_same_bytes(clon
     made = first.stat().st_mtime_ns
     assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
     told = clone.run("dvc repro --force").stdout
-    assert told.count("Running stage") == 4
+    assert ran(told) == ["check", "data@desk", "colt_train@desk", "colt@desk"]
     assert clone.changes() == ""
     assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
     kept = clone.path(RUNS) / first.relative_to(partial)
@@ -288,6 +350,33 @@ def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     wait_for(lambda: not running_in(clone), seconds=30)
     after = clone.tree("results", hidden=False)
     assert after == before
+
+
+def test_only_one_process_trains_a_paper_of_a_study(clone: Clone) -> None:
+    """Others are told which; another paper is free, and so is this one after a kill."""
+    clone.set(desk={"recipe": {"length": "300ep"}, "runtime": {"workers": 2}})  # long enough
+    take = 'python -c \'from ticketlab.cli import alone\nwith alone("desk", "{}"): print(1)\''
+    events = clone.path("results/desk/runs/.colt.events")
+    process = subprocess.Popen(
+        ["ticketlab", "train", "desk", "colt"], cwd=clone.root, env=clone.env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: events.exists() and "epoch" in events.read_text())
+        before = events.read_text()
+        for command in ("train", "run"):
+            done = clone.run(f"ticketlab {command} desk colt", check=False)
+            by = f"process {process.pid} on {socket.gethostname()}"
+            assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+            assert f"error: desk/colt is being trained by {by}: " in done.stderr
+        assert clone.run(take.format("prac")).stdout == "1\n"
+        assert "InputError" in clone.run(take.format("colt"), check=False).stderr
+        assert events.read_text().startswith(before)  # nobody has begun it anew
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_for(lambda: not running_in(clone))
+    assert clone.run(take.format("colt")).stdout == "1\n"
 
 
 def hear_interrupts() -> None:
@@ -370,6 +459,43 @@ def test_a_training_that_diverges_is_one_line_with_unit_seed_and_rate(broken: An
         assert clone.tree("results", hidden=False) == before
     finally:
         clone.run("git checkout -q params.yaml && rm -rf results/desk/runs/.colt.*")
+
+
+ODD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "nothing": (lambda text: b"", "holds NoneType"),
+    "a list": (lambda text: b"- 1\n", "holds list"),
+    "no UTF-8": (lambda text: text + b"# \xff\n", "not valid YAML"),
+    "a tab": (lambda text: text.replace(b"  colt:", b"\tcolt:", 1), "not valid YAML"),
+    "a block twice": (lambda text: text + b"desk: {}\n", 'duplicate key "desk"'),
+    "an alias to nothing": (lambda text: text + b"mine: *theirs\n", "undefined alias 'theirs'"),
+    "a block in itself": (lambda text: text + b"mine: &m {colt: *m}\n", "mine.colt"),
+    "an empty block": (lambda text: text + b"mine: {}\n", "mine: {} is not valid"),
+    "a number for a block": (lambda text: text + b"mine: 3\n", "mine: 3 is not valid"),
+    "a year for a name": (lambda text: text + b"2024: {}\n", "2024 cannot name a study"),
+    "a dot in a name": (lambda text: text + b"my.study: {}\n", "'my.study' cannot name a study"),
+    "an unlisted study": (lambda text: text.replace(b"[desk]", b"[dsk]", 1), "'dsk' is no block"),
+    "a huge number": (lambda text: text.replace(b"rate: 0.4", b"rate: " + b"9" * 400, 1), "bits"),
+    "a huger number": (lambda text: text.replace(b"rate: 0.4", b"rate: " + b"9" * 5000), "limit"),
+    "a date": (lambda text: text.replace(b"rate: 0.4", b"rate: 2024-01-01", 1), "desk.colt.rate"),
+    "infinity": (lambda text: text.replace(b"rate: 0.4", b"rate: .inf", 1), "a finite number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_an_odd_file_of_parameters_is_one_line(broken: Any, case: str) -> None:
+    clone, ticketlab = broken
+    path, (change, told) = clone.path("params.yaml"), ODD[case]
+    good = path.read_bytes()
+    path.write_bytes(change(good))
+    try:
+        assert path.read_bytes() != good
+        for command in ("check", "plan", "prepare desk", "train desk colt"):
+            done = ticketlab(*command.split())
+            assert (done.code, done.out) == (2, ""), done
+            assert done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
+            assert command == "plan" or told in done.err  # DVC has read it first
+    finally:
+        path.write_bytes(good)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 import os
 import shutil
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -51,6 +53,15 @@ RevisionName = Annotated[str, typer.Argument(help="git revision, DVC experiment 
 
 
 @app.command()
+def check() -> None:
+    """Validate all of params.yaml; the first mistake is one line, and the exit code 2."""
+    with one_line_errors():
+        studies = params.load_all()
+        write_atomically(ROOT / "results" / "checked.txt", b"params.yaml is valid\n")
+        print(f"params.yaml: valid, blocks: {', '.join(studies)}")
+
+
+@app.command()
 def prepare(study: StudyName) -> None:
     """Prepare the data sets of a study and record their hashes in results/STUDY/data.json."""
     with one_line_errors():
@@ -69,8 +80,9 @@ def train(study: StudyName, paper: PaperName) -> None:
         values = params.load_paper(study, paper)
         final = results.runs_folder(study, paper)
         partial = final.with_name(f".{paper}.partial")
-        watched_study(study, paper, values, partial)
-        replace_folder(partial, final)
+        with alone(study, paper):
+            watched_study(study, paper, values, partial)
+            replace_folder(partial, final)
 
 
 @app.command()
@@ -78,12 +90,13 @@ def run(study: StudyName, paper: PaperName) -> None:
     """Execute a paper's notebook with a study's parameters; trains only what is not stored yet."""
     with one_line_errors():
         values = params.load_paper(study, paper)
-        watched_study(study, paper, values, results.runs_folder(study, paper))
         pages = results.pages_folder(study, paper)
-        with staged_pages(pages) as staging:
-            target = staging / f"{paper}.ipynb"
-            inputs = params.notebook_parameters(study, values)
-            execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs)
+        with alone(study, paper):
+            watched_study(study, paper, values, results.runs_folder(study, paper))
+            with staged_pages(pages) as staging:
+                target = staging / f"{paper}.ipynb"
+                inputs = params.notebook_parameters(study, values)
+                execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs)
         print(f"{paper}@{study}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
 
 
@@ -251,6 +264,26 @@ def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> 
     seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, runtime)
     if watch.seconds:  # something was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
+
+
+@contextmanager
+def alone(study: str, paper: str) -> Iterator[None]:
+    """No other process trains or runs this paper of the study; InputError names one that does.
+
+    The operating system takes the lock back when its process ends, however it ends.
+    """
+    place = ROOT / ".dvc" / "tmp" / "running"
+    lock, holder = FileLock(place / f"{study}.{paper}.lock"), place / f"{study}.{paper}.holder"
+    place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock.acquire(timeout=0))
+        except Timeout:
+            by = holder.read_text() if holder.exists() else "another process"
+            raise InputError(f"{study}/{paper} is being trained by {by}: wait for it") from None
+        write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        held.callback(holder.unlink, missing_ok=True)
+        yield
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from ticketlab.data import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.prac import Shorten, Stop
 from ticketlab.rst import Penalty
-from ticketlab.spec import InputError, Spec
+from ticketlab.spec import InputError, Name, Spec
 from ticketlab.training import Fraction, Recipe, Seeds, Step, StepField
 
 OneShot = Literal["random", "magnitude", "snip", "grasp", "synflow"]
@@ -42,7 +42,7 @@ class Long(Spec):
 class Bed(Spec):
     """One net and how it is trained: the same for every method, arm and seed."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Name
     model: models.ModelSpec
     prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "hidden"
     """Weights that every method prunes; COLT needs a rule that leaves the output layer alone."""

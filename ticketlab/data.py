@@ -1,6 +1,7 @@
 """Data sets by name as uint8 tensors resident on the device: splits and augmented batches."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +9,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Generator, Tensor
 
+from ticketlab import sources
 from ticketlab.prepared import prepare, prepared_path, read_prepared
 from ticketlab.sources import DataNotFound
 from ticketlab.spec import InputError, Spec
@@ -27,6 +29,13 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _file_name(name: str) -> str:
+    if not re.fullmatch(sources.NAME, name):
+        raise ValueError("allowed is a name of letters, digits, '_', '.' and '-', as of its file")
+    return name
+
+
+DataName = Annotated[str, AfterValidator(_file_name)]
 Channels = Annotated[tuple[float, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)]
 Positive = Annotated[float, Field(gt=0)]
 Scales = Annotated[tuple[Positive, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)]
@@ -54,7 +63,7 @@ class DataSpec(Spec):
     seed.
     """
 
-    name: str
+    name: DataName
     train: int | None = Field(default=None, ge=1)  # None: all that validation leaves
     validation: int = Field(default=1000, ge=0)
     test: int | None = Field(default=None, ge=1)  # None: the whole official test set

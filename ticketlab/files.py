@@ -75,7 +75,7 @@ def read_yaml(path: Path) -> Any:
         return YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # the latter: '!!int x', deep nesting
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
 
 

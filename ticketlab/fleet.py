@@ -69,7 +69,11 @@ def run(units: Sequence[Unit], folder: Path, workers: int | str = 1) -> dict[str
         else:
             _on_cluster(longest_first, keys, folder, workers)
     results = {name: done[name] or load_result(folder, name, key) for name, key in keys.items()}
-    return {name: result for name, result in results.items() if result is not None}
+    found = {name: result for name, result in results.items() if result is not None}
+    if lost := [name for name in results if name not in found]:
+        where = f"nothing of them is in {folder}: workers must share that folder"
+        raise InputError(f"runtime.workers: {workers!r} has run {', '.join(lost)}, but {where}")
+    return found
 
 
 # ---------------------------------------------------------------- processes of this machine

@@ -8,7 +8,7 @@ from ticketlab import models
 from ticketlab.data import DataSpec
 from ticketlab.gpu import Runtime
 from ticketlab.prac import Stop
-from ticketlab.spec import Spec
+from ticketlab.spec import Name, Spec
 from ticketlab.training import Fraction, Recipe, Seeds, Step, StepField
 
 SELECTIONS = ("el2n", "margin", "ccs", "random", "fixed")
@@ -68,7 +68,7 @@ class Plan(Spec):
 class Other(Spec):
     """Another net on the same data: PrAC's own sets for it, and sets carried over from the main."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Name
     model: models.ModelSpec
     prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
     recipe: Recipe

@@ -31,6 +31,8 @@ TORCHVISION = {  # our name: (torchvision's class, the folder it keeps in the da
 }
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_SIDE = 64
+NAME = r"\w[\w.-]*"
+"""What a data set may be called: the name of its file, without a folder."""
 HALVES = ("train", "test")
 KNOWN = (*EMBEDDED, *TORCHVISION, "tiny_imagenet")
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; a firewall that drops packets must not hang us
@@ -62,7 +64,7 @@ def data_root() -> Path:
 
 def check_name(name: str) -> None:
     """Raise `DataNotFound` for a name that is neither known nor a NAME.npz; touches no network."""
-    if not re.fullmatch(r"\w[\w.-]*", name) or (name not in KNOWN and _npz(name) is None):
+    if not re.fullmatch(NAME, name) or (name not in KNOWN and _npz(name) is None):
         raise DataNotFound(
             f"data.name: {name!r} is not known ({', '.join(KNOWN)}) "
             f"and there is no {name}.npz with {', '.join(KEYS)} in {data_root()}"

@@ -1,9 +1,11 @@
 """What every room shares: the project's folder, validated parameters, one error for bad input."""
 
 import os
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 ROOT = Path(os.environ.get("TICKETLAB_ROOT", Path(__file__).resolve().parents[1]))
 
@@ -19,3 +21,17 @@ class Spec(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+NAME = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
+"""What studies, nets and beds may be called: they become folders, DVC's stages, and keys."""
+NAME_RULE = "a letter, then letters, digits, '_' or '-', 64 in all at most"
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"allowed is {NAME_RULE}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
