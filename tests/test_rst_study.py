@@ -137,7 +137,7 @@ def test_the_swap_carries_lths_mask_and_a_further_draw_only_one_half(done: Study
     assert swap == results["main/pretrained/seed-0"].tickets["lth-80"].mask
     first = results["main/rst-80/seed-0"].tickets["ticket"]
     mask = results["main/draw-mask-1/seed-0"].tickets["ticket"]
-    init = results["main/draw-init-1/seed-2"].tickets["ticket"]
+    init = results["main/draw-init-1/seed-1000001"].tickets["ticket"]
     assert init.mask == first.mask and jaccard(mask.mask, first.mask) < 0.5
     draws = rst_report.draws_table(results, done[0])
     assert draws.groupby("varied").test_accuracy.count().to_dict() == {"init": 3, "mask": 3}

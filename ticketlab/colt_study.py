@@ -90,8 +90,10 @@ def transfer_units(params: ColtParams, searches: Mapping[str, Result]) -> list[U
         main, levels = params.main[0].name, params.transfer.levels
         found = chosen_tickets(searches[f"search/{main}/seed-{seed}"], levels)
         ladder = searches[f"search/imp/seed-{seed}"]
-        random = gpu.generator("cpu", seed, "shuffle", "transfer")
-        shuffled = {name: shuffle_layerwise(mask, random) for name, mask in found.items()}
+        shuffled = {
+            name: shuffle_layerwise(mask, gpu.generator("cpu", seed, "shuffle", "transfer", name))
+            for name, mask in found.items()
+        }
         sources = {main: found, "imp": chosen_tickets(ladder, levels), "shuffled": shuffled}
         dense = {"round-00": ladder.tickets["round-00"].mask}
         for arm, chosen in sources.items():

@@ -360,12 +360,17 @@ def prac_turns(bench: Bench, ledger: Ledger) -> Iterator[Turn]:
 
 
 def one_shot(bench: Bench, method: str) -> list[Found]:
-    """Score the initial weights once (SynFlow: in rounds), and keep the best at each level."""
-    model, found = bench.net().model, []
+    """Score the initial weights once (SynFlow: in rounds), and keep the best at each level.
+
+    Random scores are the same at each level, so that a seed's random masks nest as those of every
+    search do. All nets of a study draw them from one seed, as they do the probe and the data order:
+    no statistic joins nets.
+    """
+    model, found, (x, y) = bench.net().model, [], probe(bench)
     rounds = bench.params.synflow_rounds if method == "synflow" else 1
     for level in bench.bed.levels:
-        ledger, (x, y) = Ledger(bench), probe(bench)
-        random = gpu.generator(bench.device, "mask", method, bench.seed)  # the same for each level
+        ledger = Ledger(bench)
+        random = gpu.generator(bench.device, "mask", method, bench.seed)
         density = (bench.kept(level) - 0.5) / bench.dense.total  # rounds to exactly that many
         mask = saliency.prune_model(model, bench.dense, method, density, x, y, random, rounds)
         ledger.train(*charged(method, len(y), rounds))

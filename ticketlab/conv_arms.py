@@ -24,6 +24,8 @@ from ticketlab.spec import InputError, Spec
 from ticketlab.tickets import Ticket, make_ticket, network, state_digest
 from ticketlab.training import Net, Recipe, State, Step, Track, evaluate, predict, train
 
+SMALLEST = torch.finfo(torch.float64).tiny
+
 Mother = Literal["planted", "unplanted"]
 Regime = Literal["singleshot", "multishot"]
 
@@ -144,13 +146,13 @@ def fit(
 
 
 def prune(
-    bench: ConvBench, net: Net, method: str, weights: State, mask: Mask, density: float
-) -> Mask:
+    bench: ConvBench, net: Net, method: str, weights: State, mask: Mask, density: float,
+    random: torch.Generator,
+) -> Mask:  # fmt: skip
     """The mask at `density` by one of the study's methods, scored on `weights`."""
     name = method.removesuffix("_rounds").removesuffix("_local")
     rounds = bench.setting.score_rounds if method.endswith("_rounds") else 1
     rule = Rule(layerwise=method.endswith("_local"), as_released=bench.setting.as_released)
-    random = gpu.generator(net.device, "conv", "random-scores", bench.seed)
     probe = saliency.probe_model(net.model, *bench.probe, random)
     on_device = {name: tensor.to(net.device, torch.float32) for name, tensor in weights.items()}
     return saliency.prune_to(CRITERIA[name], probe, on_device, mask, density, rounds, rule)
@@ -159,10 +161,18 @@ def prune(
 def seek_mask(
     bench: ConvBench, net: Net, start: State, method: str, density: float, regime: Regime
 ) -> tuple[Mask, int | None]:
-    """The mask of a search from `start`, and the round after which no path was left, if any."""
+    """The mask of a search from `start`, and the round after which no path was left, if any.
+
+    Random scores are drawn anew for each method, density and round, whatever else is sought.
+    """
     dense, collapsed = all_of(net), None
+
+    def random(turn: int) -> torch.Generator:
+        where = ("conv", "random-scores", method, density, turn, bench.seed)
+        return gpu.generator(net.device, *where)
+
     if regime == "singleshot":
-        return prune(bench, net, method, start, dense, density), None
+        return prune(bench, net, method, start, dense, density, random(1)), None
     conv, mask = bench.conv, dense
     recipe = conv.recipe.model_copy(update={"length": conv.round_length})
     for turn in range(1, conv.rounds + 1):
@@ -173,7 +183,8 @@ def seek_mask(
                 n: torch.where(mask[n], w, start[n].to(w)) if n in mask else w
                 for n, w in trained.items()
             }
-        mask = prune(bench, net, method, trained, mask, density ** (turn / conv.rounds))
+        share = density ** (turn / conv.rounds)
+        mask = prune(bench, net, method, trained, mask, share, random(turn))
         collapsed = collapsed or (None if reaches(mask, bench.names) else turn)
     return mask, collapsed
 
@@ -238,7 +249,8 @@ def plant(setting: ConvSetting, seed: int, found: Known) -> Result:
     """Plant the seed's ticket and verify it; nothing is trained.
 
     `error`: largest difference to the ticket's own outputs on test images, relative to the largest
-    of them, in float64. `visible`: how planted weights stand out of each tensor.
+    of them, in float64; 0 for a dead ticket that is planted as dead. `visible`: how
+    planted weights stand out of each tensor.
     """
     bench = ConvBench(setting, seed, found)
     planted, spec = bench.planted, bench.conv.model
@@ -254,7 +266,7 @@ def plant(setting: ConvSetting, seed: int, found: Known) -> Result:
     net = bench.net(spec, planted.ticket())
     record = {
         "seed": seed,
-        "error": float((ours - wanted).abs().max() / wanted.abs().max()),
+        "error": float((ours - wanted).abs().max() / wanted.abs().max().clamp(min=SMALLEST)),
         "factor": planted.factor,
         "density": planted.mask.density,
         "kept": planted.mask.alive,

@@ -1,7 +1,7 @@
 """One seed of Plant 'n' Seek: its bench, how arms are pruned and trained, the study's units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, get_args
@@ -96,12 +96,12 @@ class Bench:
 
     @cached_property
     def probe(self) -> Probe:
-        """What criteria may look at: the net as a function, and one small batch."""
+        """What criteria may look at: the net as a function, and one small batch; no randomness."""
         x, y = self.data("probe")
         kind = (
             functional.cross_entropy if self.task.kind == "classification" else functional.mse_loss
         )
-        return Probe(stacked.forward, x, y, kind, self.random("random-scores"))
+        return Probe(stacked.forward, x, y, kind)
 
     def density(self, wanted: Density) -> float:
         """A density as a number: "gt" is the planted weights over all of the mother's."""
@@ -145,12 +145,17 @@ def rounds_of(method: str, params: PlantParams) -> int:
     return params.score_rounds if method == "synflow_rounds" else 1
 
 
-def prune(bench: Bench, arm: Arm, weights: State, density: float) -> Mask:
-    """The arm's mask at `density`, scored on `weights`."""
+def prune(bench: Bench, arm: Arm, weights: State, density: float, turn: int = 1) -> Mask:
+    """The arm's mask at `density`, scored on `weights` in round `turn`.
+
+    Random scores are drawn anew for each method, final density and round, whatever else is pruned.
+    """
     name = arm.method.removesuffix("_rounds").removesuffix("_local")
     rule = Rule(layerwise=arm.method.endswith("_local"), as_released=bench.params.as_released)
     rounds = rounds_of(arm.method, bench.params)
-    return saliency.prune_to(CRITERIA[name], bench.probe, weights, arm.mask, density, rounds, rule)
+    random = bench.random("random-scores", arm.method, arm.density, turn)
+    probe = replace(bench.probe, random=random)
+    return saliency.prune_to(CRITERIA[name], probe, weights, arm.mask, density, rounds, rule)
 
 
 def singleshot_masks(bench: Bench, arms: Sequence[Arm], start: State) -> list[Arm]:
@@ -169,7 +174,7 @@ def multishot_masks(bench: Bench, arms: Sequence[Arm], start: State) -> list[Arm
         )
         for place, (arm, weights) in enumerate(zip(arms, trained, strict=True)):
             density = arm.density ** (turn / p.rounds)
-            mask = prune(bench, arm, revived(start, weights, arm.mask), density)
+            mask = prune(bench, arm, revived(start, weights, arm.mask), density, turn)
             arms[place] = replaced(arm, mask, turn)
     return arms
 
@@ -314,7 +319,10 @@ def pop(
     params: PlantParams, case: Case, seed: int, mother: Mother, head: Head, variant: Variant,
     densities: Sequence[Density],
 ) -> Result:  # fmt: skip
-    """Edge-popup for one seed, mother, head and variant: all densities as one stack."""
+    """Edge-popup for one seed, mother, head and variant: all densities as one stack.
+
+    All edge-popups of a seed start from one draw of scores and see one data order: they are paired.
+    """
     bench = Bench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=f"edge-popup {head}")
     start, kind = bench.start(mother), bench.task.kind

@@ -12,7 +12,7 @@ from ticketlab.data import Batches, DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.masks import Mask, ones
 from ticketlab.rst import Penalty
-from ticketlab.spec import Name, Spec
+from ticketlab.spec import Spec
 from ticketlab.tickets import Ticket, make_ticket, network, state_digest
 from ticketlab.training import (
     Fraction,
@@ -88,7 +88,7 @@ class Early(Spec):
 class Case(Spec):
     """One net on one data set at some sparsities."""
 
-    name: Name = "main"
+    name: str = "main"
     data: DataSpec
     model: models.ModelSpec
     prunable: Literal["inner", "hidden", "conv_linear"] = "inner"
@@ -133,6 +133,16 @@ class RstParams(Case):
     def cases(self) -> tuple[Case, ...]:
         """The main case first."""
         return (self, *self.others)
+
+
+FURTHER = 1_000_000
+"""Beyond the seeds of any study, whichever they are."""
+
+
+def draw_seed(draw: int) -> int:
+    """The seed of the further draw 1, 2, ... of a mask or an initialisation (C11): the same
+    whatever the study's own seeds are."""
+    return FURTHER + draw
 
 
 # ---------------------------------------------------------------- what one seed starts from

@@ -21,7 +21,7 @@ from ticketlab.claims import (
 )
 from ticketlab.data import DataSet, load
 from ticketlab.results import Result
-from ticketlab.rst_arms import DAMAGED, POWERS, Case, RstParams
+from ticketlab.rst_arms import DAMAGED, POWERS, Case, RstParams, draw_seed
 
 Results = Mapping[str, Result]
 BySeed = dict[int, float]
@@ -71,7 +71,7 @@ def draws_table(results: Results, params: RstParams) -> pd.DataFrame:
     frame, first = all_rows(results), params.seeds[0]
     rst = (frame.arm == "rst") & (frame.case == params.name)
     frame = frame[rst & (frame.level == params.extra_levels[0])]
-    others = [first, *(max(params.seeds) + draw for draw in range(1, params.draws))]
+    others = [first, *(draw_seed(draw) for draw in range(1, params.draws))]
     rows = []
     for varied, fixed in (("mask_seed", "seed"), ("seed", "mask_seed")):
         chosen = frame[(frame[fixed] == first) & frame[varied].isin(others)].sort_values(varied)

@@ -22,6 +22,7 @@ from ticketlab.rst_arms import (
     Case,
     RstParams,
     Work,
+    draw_seed,
     with_length,
 )
 from ticketlab.rst_controls import EarlyBird
@@ -114,7 +115,10 @@ def penalty_of(case: Case, arm: str) -> rst.Penalty:
 
 
 def damage_ticket(bench: Bench, damage: str, ticket: State, mask: Mask) -> tuple[State, Mask]:
-    """A transformed ticket shuffled within layers, drawn anew, or reduced to signs."""
+    """A transformed ticket shuffled within layers, drawn anew, or reduced to signs.
+
+    A seed has one permutation of each layer, for all levels, as it has one initialisation.
+    """
     if damage == "shuffled":
         return rst_controls.shuffled(ticket, mask, gpu.generator("cpu", bench.seed, "shuffle"))
     if damage == "reinit":
@@ -323,7 +327,7 @@ def _draw_units(params: RstParams, place: int, case: Case) -> list[Unit]:
     """C11: more masks on the first seed's initialisation, more initialisations under its mask."""
     first, units = params.seeds[0], []
     for draw in range(1, case.draws):
-        other = max(params.seeds) + draw
+        other = draw_seed(draw)
         for name, seed, mask_seed in (("mask", first, other), ("init", other, first)):
             units.append(_unit(
                 params, place, case, train_pressed, f"draw-{name}-{draw}", _transformed(case),

@@ -1,0 +1,117 @@
+"""A run that learned nothing proves nothing: every paper at rates that learn nothing, and what its
+claims then say. Each study is a tiny one, judged through its own report from the metrics.json that
+a page would write."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_compare
+import test_conv_study
+import test_planting_study
+import test_prac_study
+import test_rst_study
+from conftest import TINY, tiny_params
+
+from ticketlab import (
+    colt_report,
+    colt_study,
+    compare_report,
+    compare_study,
+    planting_metrics,
+    planting_study,
+    prac_report,
+    prac_study,
+    rst_report,
+    rst_study,
+)
+from ticketlab.claims import Verdict, judged, load_claims
+from ticketlab.results import Result, write_metrics
+from ticketlab.spec import Spec
+from ticketlab.training import Diverged
+
+SEEDS = [0, 1, 2]
+DECIDED = {"reproduced", "not reproduced"}
+Numbers = Mapping[str, Any]
+
+
+def colt(lr: float) -> Any:
+    recipe = {"optimizer": "sgd", "lr": lr, "batch": 40, "length": "2ep"}
+    transfer = {"data": TINY.model_dump(), "levels": [0.7], "seeds": 3}
+    return tiny_params(seeds=SEEDS, recipe=recipe, transfer=transfer)
+
+
+def prac(lr: float) -> Any:
+    recipe = {"lr": lr, "batch": 20, "length": "4ep", "milestones": ["2ep", "3ep"]}
+    short = {"lr": lr, "batch": 20, "length": "2ep"}
+    return test_prac_study.params(
+        seeds=SEEDS, recipe=recipe, others=[test_prac_study.other(recipe=short, seeds=3)],
+        scores=["el2n"], label_noise=0.0,
+    )  # fmt: skip
+
+
+def dlth(lr: float) -> Any:
+    values = deepcopy(test_rst_study.TINY_VALUES)
+    for case in (values, *values["others"]):
+        case["finetune"] |= {"lr": lr}
+    return test_rst_study.tiny(**values | {"seeds": SEEDS})
+
+
+def plant_n_seek(lr: float) -> Any:
+    recipe, popup = test_conv_study.RECIPE | {"lr": lr}, test_conv_study.POPUP | {"lr": lr}
+    conv = test_conv_study.CONV | {"recipe": recipe, "popup_recipe": popup}
+    fit = {"lr": lr, "batch": 50, "epochs": 1}
+    return test_planting_study.tiny(
+        seeds=SEEDS, fit=fit, popup={"lr": lr, "batch": 50, "epochs": 2}, audits=3, conv=conv,
+    )  # fmt: skip
+
+
+def compare(lr: float) -> Any:
+    recipe = {"lr": lr, "batch": 50, "length": "1ep"}
+    bed = deepcopy(test_compare.TINY_VALUES["beds"][0]) | {"recipe": recipe}
+    return test_compare.tiny(seeds=SEEDS, beds=[bed])
+
+
+STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[..., Numbers]]] = {
+    "colt": (colt, colt_study.study, colt_report.metrics),
+    "prac": (prac, prac_study.study, prac_report.metrics),
+    "dlth": (dlth, rst_study.study, rst_report.metrics),
+    "plant_n_seek": (plant_n_seek, planting_study.study, planting_metrics.metrics),
+    "compare": (compare, compare_study.study, compare_report.metrics),
+}
+
+
+def verdicts(paper: str, lr: float, folder: Path) -> list[Verdict]:
+    """What a study at this learning rate says of every claim on its paper."""
+    params, study, metrics = STUDIES[paper]
+    chosen = params(lr)
+    results: Mapping[str, Result] = study(chosen, folder / "runs")
+    write_metrics(metrics(results, chosen), folder / "metrics.json")
+    return judged(paper, folder / "metrics.json")
+
+
+PAPERS = [
+    pytest.param(paper, marks=() if paper == "compare" else pytest.mark.slow) for paper in STUDIES
+]
+
+
+@pytest.mark.parametrize("lr", [100.0, 1e-9])
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_run_that_learned_nothing_decides_nothing(
+    paper: str, lr: float, tiny_root: Path, tmp_path: Path
+) -> None:
+    """At a rate of 100 it may also end because it diverges."""
+    try:
+        found = verdicts(paper, lr, tmp_path)
+    except Diverged as error:
+        assert lr == 100.0 and "lr: 100" in str(error)
+        return
+    assert [v.claim.id for v in found] == [claim.id for claim in load_claims(paper)]
+    assert {v.claim.id: v.told for v in found if v.word in DECIDED} == {}
+    untestable = [v for v in found if v.word == "not testable here"]
+    assert len(untestable) > 10
+    assert all("is not above chance" in (v.reason or "") for v in untestable)
+    beaten = [v for v in found if v.claim.above is not None and v.word == "reproduced"]
+    assert beaten == []
