@@ -12,7 +12,7 @@ from ticketlab.data import Batches, DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.masks import Mask, ones
 from ticketlab.rst import Penalty
-from ticketlab.spec import Spec
+from ticketlab.spec import Name, Spec
 from ticketlab.tickets import Ticket, make_ticket, network, state_digest
 from ticketlab.training import (
     Fraction,
@@ -88,7 +88,7 @@ class Early(Spec):
 class Case(Spec):
     """One net on one data set at some sparsities."""
 
-    name: str = "main"
+    name: Name = "main"
     data: DataSpec
     model: models.ModelSpec
     prunable: Literal["inner", "hidden", "conv_linear"] = "inner"
