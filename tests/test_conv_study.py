@@ -52,7 +52,7 @@ CONV: dict[str, Any] = {
 def tiny(workers: int = 1, **changes: object) -> PlantParams:
     values: dict[str, object] = {
         "seeds": [0, 1], "train": 100, "test": 50, "fit": {"batch": 50, "epochs": 1},
-        "rounds": 1, "round_epochs": 1, "score_rounds": 2, "audits": 1, "popup": {"epochs": 1},
+        "rounds": 1, "round_epochs": 1, "score_rounds": 2, "audits": 2, "popup": {"epochs": 1},
         "grids": [{"tasks": ["relu"], "widths": [8], "densities": [0.5],
                    "singleshot": ["random"]}],
         "conv": CONV | changes, "runtime": {"device": "cpu", "workers": workers},

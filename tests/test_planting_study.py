@@ -42,7 +42,7 @@ GRIDS: list[dict[str, Any]] = [
 def tiny(**changes: object) -> PlantParams:
     values: dict[str, object] = {
         "seeds": [0, 1], "train": 200, "test": 100, "fit": {"lr": 0.01, "batch": 50, "epochs": 1},
-        "rounds": 2, "round_epochs": 1, "score_rounds": 3, "audits": 1,
+        "rounds": 2, "round_epochs": 1, "score_rounds": 3, "audits": 2,
         "popup": {"batch": 50, "epochs": 2}, "grids": GRIDS,
         "runtime": {"device": "cpu", "workers": 1},
     }  # fmt: skip
@@ -158,7 +158,7 @@ def test_metrics_answer_every_claim(results: dict[str, Result]) -> None:
     assert numbers["popup"]["relu_gt_found_joint_unbiased"]["n"] == 3
     assert numbers["popup"]["relu_gt_found_joint_unplanted"] is None
     assert set(numbers["conv"].values()) == {None}
-    assert numbers["visible"]["circle_norm"]["n"] == 1
+    assert numbers["visible"]["circle_norm"]["n"] == 2
     assert released["mean"] > 1 and numbers["popup"]["relu_gt_found_released"]["share"] == 0
 
 
@@ -265,6 +265,7 @@ def test_bad_parameters_are_refused_in_one_line(one_line: Message) -> None:
     twice = one_line(lambda: planting_study.units(tiny(grids=[GRIDS[0], GRIDS[0]])))
     assert "in two grids" in twice
     assert "train" in one_line(lambda: tiny(train=3))
+    assert "audits: 1" in one_line(lambda: tiny(audits=1))
 
 
 @pytest.mark.parametrize("block", ["desk", "cifar10", "paper"])

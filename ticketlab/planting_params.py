@@ -112,8 +112,9 @@ class PlantParams(Spec):
     as_released: bool = False
     """Ties at the threshold all go and removed weights can return, as in the authors' code."""
     popup: PopupFit
-    audits: int = Field(default=20, ge=1)
-    """Seeds of the planting audit, which trains nothing."""
+    audits: int = Field(default=20, ge=2)
+    """Mothers of the planting audit (seeds 0, 1, ...), which trains nothing: what is visible in one
+    is judged by the others."""
     grids: Annotated[tuple[Grid, ...], Field(strict=False, min_length=1)]
     conv: ConvParams | None = None
     """The convolutional part; None leaves it out."""

@@ -115,7 +115,7 @@ def _audit_units(params: PlantParams) -> list[Unit]:
 def shared(params: PlantParams) -> PlantParams:
     """The parameters without grids and seeds: a unit must not be redone for another's sake."""
     no_grid = (Grid(tasks=("relu",)),)
-    return params.model_copy(update={"grids": no_grid, "seeds": (0,), "audits": 1, "conv": None})
+    return params.model_copy(update={"grids": no_grid, "seeds": (0,), "audits": 2, "conv": None})
 
 
 # ---------------------------------------------------------------- the convolutional part

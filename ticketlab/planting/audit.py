@@ -8,6 +8,7 @@ import torch
 
 from ticketlab.masks import Mask, check_same_layers
 from ticketlab.planting.hide import Planted, deviations
+from ticketlab.spec import InputError
 from ticketlab.stacked import widths
 from ticketlab.training import State
 
@@ -71,9 +72,11 @@ def looks(planted: Planted) -> np.ndarray:
 def detectability(planted: Sequence[Planted]) -> list[float]:
     """How well a simple classifier tells planted entries from others, by mother: an AUROC.
 
-    It knows how often an entry that looks the same (`looks`) is planted in the *other* mothers,
-    so it needs two or more of them; 0.5 is blind, 1 sees the ticket.
+    It knows how often an entry that looks the same (`looks`) is planted in the *other* mothers;
+    0.5 is blind, 1 sees the ticket. InputError for fewer than two mothers.
     """
+    if len(planted) < 2:
+        raise InputError(f"audits: {len(planted)} mother given, at least 2 are needed")
     seen = [looks(one) for one in planted]
     truth = [one.mask.flat().numpy() for one in planted]
     kinds = 2 * (len(CELLS) + 1)
