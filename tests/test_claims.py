@@ -21,6 +21,7 @@ from ticketlab.claims import (
     as_evidence,
     as_interval,
     as_metric,
+    as_percent,
     as_reference,
     as_share,
     beside,
@@ -124,6 +125,14 @@ def test_a_table_gives_one_value_a_seed(one_line: Message) -> None:
     assert by_seed(frame, "x") == {3: 0.5, 1: 0.25}
     twice = pd.DataFrame({"seed": [3, 3], "x": [0.5, 0.5]})
     assert one_line(lambda: by_seed(twice, "x")) == "x: several rows for one seed, allowed is one"
+
+
+def test_percentages_within_seeds_end_at_0_and_100() -> None:
+    found, low = as_percent({0: 100.0, 1: 75.0, 2: 100.0}), as_percent({0: 0.0, 1: 5.0})
+    assert found is not None and low is not None
+    assert found | {"high": 0} == as_metric([100.0, 75.0, 100.0]) | {"high": 0}  # type: ignore[operator]
+    assert (found["high"], low["low"]) == (100.0, 0.0)
+    assert as_percent({}) is None and as_percent({0: 7.0}) == as_metric([7.0])
 
 
 # --- verdicts

@@ -17,7 +17,7 @@ from conftest import CPU, TINY, Message, equal, tiny_params, use_data
 from matplotlib.figure import Figure
 
 from ticketlab import colt, colt_arms, colt_figures, colt_report, fleet, progress
-from ticketlab.claims import interval, judge, load_claims
+from ticketlab.claims import as_metric, interval, judge, load_claims
 from ticketlab.colt_arms import Bench, chosen_tickets
 from ticketlab.colt_params import ColtParams
 from ticketlab.colt_report import (
@@ -36,6 +36,7 @@ from ticketlab.colt_report import (
 )
 from ticketlab.colt_study import expected_passes, follow_up_units, search_units, study
 from ticketlab.criteria import magnitude
+from ticketlab.data import load
 from ticketlab.files import read_yaml
 from ticketlab.masks import Mask, ones, prune
 from ticketlab.params import load_paper
@@ -470,6 +471,20 @@ def test_metrics_hold_every_claims_number_and_are_json(done: Done) -> None:
             continue
         assert verdict.evidence is not None and verdict.evidence.n in (1, 2), one.id
     assert found["collapsed_layers"].keys() == {"imp", "imp-matched", MAIN, RANDOM, FIVE}
+
+
+def test_references_are_the_dense_nets_beside_a_constant_answer(done: Done) -> None:
+    found = metrics(done.results, PARAMS)["references"]
+    labels = load(TINY).test.y
+    chance = 100 * int(labels.bincount().max()) / len(labels)
+    scores = scores_table(done.results, PARAMS)
+    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].test_accuracy
+    assert found["dense"] == {"the dense net": {"score": as_metric(dense), "chance": chance}}
+    moved = transfer_table(done.results)
+    there = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")].test_accuracy
+    assert found["transfer"]["the dense net, moved"]["score"] == as_metric(there)
+    bare = {n: r for n, r in done.results.items() if not n.startswith("transfer/")}
+    assert metrics(bare, PARAMS)["references"]["transfer"] is None
 
 
 def test_metrics_agree_with_the_tables(done: Done) -> None:

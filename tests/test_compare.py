@@ -21,9 +21,10 @@ from ticketlab import (
     masks,
     models,
 )
-from ticketlab.claims import as_reference, judge, load_claims
+from ticketlab.claims import as_metric, as_reference, judge, load_claims
 from ticketlab.compare_arms import Bench, Cost, Found, Ledger, Turn, agreed, at_levels
 from ticketlab.compare_params import METHODS, CompareParams, check
+from ticketlab.data import load
 from ticketlab.files import write_json
 from ticketlab.masks import Mask
 from ticketlab.results import Result
@@ -320,6 +321,15 @@ def test_every_claim_has_its_metric_and_the_pages_can_be_made(done: Study) -> No
     assert len(board) == len(METHODS) + 3 and "dense" in board.index
     table = compare_report.differences_table(numbers["differences"], ["imp_minus_random"])
     assert table.shape == (1, 2)
+
+
+def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> None:
+    params, results, _ = done
+    found = compare_report.metrics(results, params)["references"]["dense"]
+    labels, rows = load(params.data).test.y, compare_report.board(results)
+    dense = as_metric(rows[rows.arm == "dense"].test_accuracy)
+    chance = 100 * int(labels.bincount().max()) / len(labels)
+    assert found == {"the dense convnet": {"score": dense, "chance": chance}}
 
 
 def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path) -> None:

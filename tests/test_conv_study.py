@@ -159,6 +159,16 @@ def test_metrics_answer_c11(results: dict[str, Result]) -> None:
     assert set(conv_report.conv_metrics({}).values()) == {None}
 
 
+def test_the_reference_is_the_trained_ticket_beside_a_constant_answer(
+    results: dict[str, Result],
+) -> None:
+    (found,) = metrics(results, tiny())["references"]["conv"].values()
+    labels = load(tiny().conv.data).test.y  # type: ignore[union-attr]
+    assert found["chance"] == 100 * int(labels.bincount().max()) / len(labels)
+    assert found["score"] == metrics(results, tiny())["conv"]["ticket_score"]
+    assert conv_report.conv_references({}, tiny()) == {"conv": None}
+
+
 def test_figures_and_tables_with_and_without_this_part(results: dict[str, Result]) -> None:
     use_style()
     for found in (results, {}):

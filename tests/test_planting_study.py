@@ -1,5 +1,6 @@
 """The Plant 'n' Seek study end to end, small: units, tables, metrics, figures, and its refusals."""
 
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,30 @@ def test_metrics_answer_every_claim(results: dict[str, Result]) -> None:
     assert set(numbers["conv"].values()) == {None}
     assert numbers["visible"]["circle_norm"]["n"] == 2
     assert released["mean"] > 1 and numbers["popup"]["relu_gt_found_released"]["share"] == 0
+
+
+def test_references_are_trained_dense_nets_beside_a_constant_prediction(
+    results: dict[str, Result],
+) -> None:
+    found, scores = metrics(results, tiny())["references"], report.scores_table(results)
+    dense = scores[(scores.method == "dense") & (scores.mother == "planted")]
+    circle = found["circle"]["the dense net on circle"]
+    assert circle["score"] == as_metric(dense[dense.task == "circle"].weak)
+    tests = {task: [bench_of(task, seed).test[1] for seed in (0, 1)] for task in ("circle", "relu")}
+    most = [int(y.bincount().max()) for y in tests["circle"]]
+    assert circle["chance"] == pytest.approx(max(most))  # of 100 test samples
+    spread = [float(((y - y.mean()) ** 2).mean()) for y in tests["relu"]]
+    errors = dense[dense.task == "relu"].sort_values("seed").weak
+    below = [log10(s / e) for s, e in zip(spread, errors, strict=True)]
+    relu = found["relu"]["the dense net on relu"]
+    assert relu["chance"] == 0 and relu["score"]["mean"] == pytest.approx(sum(below) / 2)
+    assert list(found["popup_relu"]) == ["the dense net on relu", "edge-popup on relu"]
+    assert found["helix"] == {"the dense net on helix": None}
+
+
+def bench_of(task: str, seed: int) -> Bench:
+    """The bench of the main cell for a task."""
+    return Bench(tiny(), report.main_case(tiny()).model_copy(update={"task": task}), seed)
 
 
 def pruned(**columns: object) -> pd.DataFrame:

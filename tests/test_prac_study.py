@@ -475,6 +475,17 @@ def test_the_early_stop_is_expected_a_window_after_the_drop(done: Any) -> None:
     assert off(recipe=flat) == {}
 
 
+def test_references_are_the_dense_nets_beside_a_constant_answer(done: Any) -> None:
+    p, results, _ = done
+    found, labels = prac_report.metrics(results, p)["references"], load(p.data).test.y
+    chance = 100 * int(labels.bincount().max()) / len(labels)
+    scores = prac_report.scores_table(results)
+    for place, arm in (("main", "the dense net"), ("convnet", "the dense net convnet")):
+        own = prac_report.at(scores, "imp", 0, place)
+        assert found["others"][arm] == {"score": as_metric(own), "chance": chance}
+    assert found["dense"] == {"the dense net": found["others"]["the dense net"]}
+
+
 def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path) -> None:
     """Also where a round is a single epoch, between whose masks there is no distance."""
     short = {"lr": 0.1, "batch": 20, "length": "1ep", "milestones": ["50%"]}

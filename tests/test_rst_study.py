@@ -15,7 +15,8 @@ from scipy import stats
 
 from ticketlab import params as files
 from ticketlab import rst, rst_arms, rst_figures, rst_report, rst_study
-from ticketlab.claims import as_share, judge, load_claims
+from ticketlab.claims import as_metric, as_share, judge, load_claims
+from ticketlab.data import load
 from ticketlab.masks import jaccard
 from ticketlab.results import Result
 from ticketlab.rst_arms import Bench, RstParams
@@ -289,6 +290,19 @@ def test_every_claim_finds_its_number(done: Study) -> None:
     assert missing == ["dlth-H6"]
     assert numbers["method"]["mask_exact"] == as_share({0: True, 1: True})
     assert numbers["budget"]["rst"] == 9 / 4
+
+
+def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> None:
+    params, results, _ = done
+    found = rst_report.metrics(results, params)["references"]
+    rows = rst_report.arms_table(results)
+    for case, key in zip(params.cases, ("dense", "boundary"), strict=True):
+        labels = load(case.data).test.y
+        (reference,) = found[key].values()
+        own = rows[(rows.case == case.name) & (rows.arm == "dense")]
+        assert reference["score"] == as_metric(own.test_accuracy)
+        assert reference["chance"] == 100 * int(labels.bincount().max()) / len(labels)
+    assert found["tiny_imagenet"] is None
 
 
 def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Path) -> None:

@@ -141,6 +141,14 @@ def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] |
     return asdict(interval(listed)) if listed else None
 
 
+def as_percent(values: Mapping[Any, float]) -> dict[str, Any] | None:
+    """As `as_metric` for percentages of something within each seed: bounds end at 0 and 100."""
+    found = as_metric(values)
+    if found is None or found["low"] is None:
+        return found
+    return found | {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
+
+
 def as_share(flags: Mapping[Any, bool]) -> dict[str, Any] | None:
     """The share of seeds whose flag is true as metrics.json has it; null for none."""
     return asdict(share(list(flags.values()))) if flags else None

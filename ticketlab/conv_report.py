@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab.claims import Interval, as_reference, by_seed, chance_accuracy, interval
+from ticketlab.claims import Interval, as_percent, as_reference, by_seed, chance_accuracy, interval
 from ticketlab.data import load
 from ticketlab.figures import summarise
 from ticketlab.planting_params import PlantParams
@@ -135,7 +135,7 @@ def _popup_numbers(rows: pd.DataFrame) -> Numbers:
         "popup_even_shortfall": _over(
             _negative(_best(even[even.label == "gt"], "per_output_margin"))
         ),
-        "popup_missed": None if missed is None else _over(100 * (1 - missed)),
+        "popup_missed": None if missed is None else as_percent((100 * (1 - missed)).to_dict()),
     }
 
 

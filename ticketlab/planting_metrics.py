@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab.claims import as_reference, as_share, chance_accuracy, interval
+from ticketlab.claims import as_percent, as_reference, as_share, chance_accuracy, interval
 from ticketlab.conv_report import conv_metrics, conv_references
 from ticketlab.planting_arms import Bench
 from ticketlab.planting_params import Case, PlantParams
@@ -371,7 +371,7 @@ def control_metrics(main: pd.DataFrame) -> dict[str, Found]:
         "synflow_minus_oracle": minus(
             _weak(arms(gt, mother="planted")), _weak(oracle["circle"])
         ),
-        "missed_share": over_seeds({s: 100 * (1 - r) for s, r in recall["planted"].items()}),
+        "missed_share": as_percent({s: 100 * (1 - r) for s, r in recall["planted"].items()}),
         "recall_planted_minus_unplanted": over_seeds(
             {s: 100 * (r - recall["unplanted"][s])
              for s, r in recall["planted"].items() if s in recall["unplanted"]}

@@ -14,6 +14,7 @@ from ticketlab import regime
 from ticketlab.claims import (
     as_evidence,
     as_metric,
+    as_percent,
     as_reference,
     by_seed,
     chance_accuracy,
@@ -353,18 +354,18 @@ def set_metrics(sets: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     last = share[share.columns[-1]]
     returns = own[own["round"] > 1].returned > 0
     return {
-        "first_share": as_metric(share[1].to_dict()),
-        "smallest_share": as_metric(share.min(axis=1).to_dict()),
-        "last_share": as_metric(last.to_dict()),
+        "first_share": as_percent(share[1].to_dict()),
+        "smallest_share": as_percent(share.min(axis=1).to_dict()),
+        "last_share": as_percent(last.to_dict()),
         "shrinkage": as_metric((share[1] - share.min(axis=1)).to_dict()),
         "rebound": as_metric((last - share.min(axis=1)).to_dict()),
-        "overlap": as_metric(late.dropna().to_dict()),
-        "overlap_in_round_2": as_metric(by_seed(second.dropna(subset="overlap"), "overlap")),
+        "overlap": as_percent(late.dropna().to_dict()),
+        "overlap_in_round_2": as_percent(by_seed(second.dropna(subset="overlap"), "overlap")),
         "cet_outside": int(own.cet_outside.sum()),
-        "rounds_with_cet_inside": as_metric(_percent(own.cet_outside == 0, own.seed)),
-        "rounds_with_returns": as_metric(_percent(returns, own.seed)),
-        "always_left_out": as_metric((100 - share.max(axis=1)).to_dict()),
-        "last_share_of_a_hard_task": as_metric(last.to_dict()) if _is_hard(params) else None,
+        "rounds_with_cet_inside": as_percent(_percent(own.cet_outside == 0, own.seed)),
+        "rounds_with_returns": as_percent(_percent(returns, own.seed)),
+        "always_left_out": as_percent((100 - share.max(axis=1)).to_dict()),
+        "last_share_of_a_hard_task": as_percent(last.to_dict()) if _is_hard(params) else None,
     }
 
 
