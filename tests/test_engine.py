@@ -79,6 +79,18 @@ def test_a_path_gives_what_the_plain_loop_gives(
 
 
 @pytest.mark.parametrize("path", ["sparse", "stacked"])
+@pytest.mark.parametrize("shared", [True, False], ids=["one-order", "own-orders"])
+def test_a_last_batch_of_one_image_joins_the_one_before_it_on_every_path(
+    job: MakeJob, path: Path, shared: bool, digits: DataSet
+) -> None:
+    few = digits.train.select(torch.arange(61))  # batches of 30 and 31
+    jobs = [job(s, images=few, seed=("order", 0 if shared else s)) for s in range(2)]
+    for ours, plain in zip(many(jobs, path), many(jobs, "plain"), strict=True):
+        assert distance(ours, plain) < TOLERANCE
+        assert [e.iteration for e in ours.history] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("path", ["sparse", "stacked"])
 def test_augmented_batches_are_the_same_too(job: MakeJob, digits: DataSet, path: Path) -> None:
     data = replace(digits, augment=Augment(crop=1, flip=True, rotate=10))
     jobs = [job(s, data=data) for s in range(2)]

@@ -216,6 +216,17 @@ def test_the_model_of_a_ticket_agrees_with_the_scored_net(
     check_zeros(parameters(net), mask, "as scored")
 
 
+def test_weights_and_gradients_are_stored_as_the_runtime_asks(case: Case) -> None:
+    net = case.net()
+    fit(net, case.data, None)
+    order = (0, 2, 3, 1) if case.channels_last else (0, 1, 2, 3)
+    for parameter in net.model.parameters():
+        for tensor in (parameter, parameter.grad):
+            assert tensor is not None
+            stored = tensor.permute(order) if tensor.dim() == 4 else tensor
+            assert stored.is_contiguous() and stored.stride()[-1] == 1
+
+
 # --- everything else that goes through the flat buffers
 
 

@@ -103,10 +103,13 @@ def test_removed_weights_stay_zero_and_training_learns() -> None:
     assert equal(trained, again)
 
 
-def test_the_order_of_batches_follows_its_seed_and_covers_everything() -> None:
-    x, y = data(50)
+@pytest.mark.parametrize(("images", "sizes"), [(50, [16, 16, 16, 2]), (49, [16, 16, 17])])
+def test_the_order_of_batches_follows_its_seed_and_covers_everything(
+    images: int, sizes: list[int]
+) -> None:
+    x, y = data(images)
     first, again, other = (list(stacked.batches(x, y, 16, seed)) for seed in [(0,), (0,), (1,)])
-    assert [len(xs) for xs, _ in first] == [16, 16, 16, 2]
+    assert [len(xs) for xs, _ in first] == [len(ys) for _, ys in first] == sizes
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0][0], other[0][0])
     assert sorted(torch.cat([xs for xs, _ in first])[:, 0].tolist()) == sorted(x[:, 0].tolist())

@@ -29,6 +29,8 @@ from ticketlab.training import (
     State,
     Step,
     Track,
+    batch_slice,
+    epoch_steps,
     evaluate,
     learning_rate,
     predict,
@@ -205,6 +207,24 @@ def test_a_state_is_a_copy(digits: DataSet) -> None:
     for tensor in state.values():
         tensor.zero_()
     assert equal(net.state(), before)
+
+
+def test_the_state_of_another_net_is_refused(one_line: Message) -> None:
+    """Names and shapes: a deeper net's has all names of a shallower one, and more."""
+    small, deep = (small_net(name, width=4) for name in ("resnet8", "resnet20"))
+    wide, before = small_net("resnet8", width=8), small.state()
+    prefixed = {f"module.{name}": tensor for name, tensor in before.items()}
+    missing = {name: tensor for name, tensor in before.items() if name != "head.bias"}
+    for state, words in (
+        (deep.state(), ["only the state", str(len(deep.state()))]),
+        (prefixed, ["'body.", "only the net"]),
+        (missing, ["'head.bias'", "only the net"]),
+        (wide.state(), ["(8, 1, 3, 3)", "(4, 1, 3, 3)"]),
+        ({}, ["only the net", "the state has 0"]),
+    ):
+        told = one_line(lambda state=state: small.rewind(state))  # type: ignore[misc]
+        assert told.startswith("state: '") and all(word in told for word in words), told
+        assert equal(small.state(), before)  # nothing is half done
 
 
 def test_a_state_has_the_same_layout_under_channels_last() -> None:
@@ -446,6 +466,67 @@ def test_the_last_batch_of_an_epoch_may_be_short(digits: DataSet) -> None:
     assert [len(index) for index in record.indices] == [64, 64, 64, 8] * 2
     assert record.epochs == [0] * 4 + [1] * 4
     assert [(e.epoch, e.iteration) for e in history] == [(0, 4), (1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "sizes"),
+    [
+        (128, 64, [64, 64]),
+        (130, 64, [64, 64, 2]),
+        (129, 64, [64, 65]),  # a single image joins the batch before it
+        (65, 64, [65]),
+        (64, 64, [64]),
+        (63, 64, [63]),
+        (5, 2, [2, 3]),
+        (3, 1, [1, 1, 1]),
+        (1, 64, [1]),
+    ],
+)
+def test_batches_cut_an_epoch_and_ledgers_count_them(
+    images: int, batch: int, sizes: list[int]
+) -> None:
+    order = torch.arange(images)
+    parts = [order[batch_slice(n, images, batch)] for n in range(epoch_steps(images, batch))]
+    assert [len(part) for part in parts] == sizes and torch.cat(parts).equal(order)
+    recipe = SGD.model_copy(update={"batch": batch, "length": Step(3, "ep")})
+    assert recipe.iterations(images) == (len(sizes), 3 * len(sizes))
+    seen = [sum((sizes * 3)[:n]) for n in range(1, 3 * len(sizes) + 1)]
+    lengths = [Step(n, "it") for n in range(1, 3 * len(sizes) + 1)]
+    assert [recipe.model_copy(update={"length": n}).passes(images) for n in lengths] == seen
+
+
+@pytest.mark.parametrize("images", [65, 129, 66, 130])
+def test_a_last_batch_of_one_image_is_no_end_for_batch_norm(digits: DataSet, images: int) -> None:
+    """Images of 4 x 4 pixels are 1 x 1 maps at the end of this net."""
+    small = Images(digits.train.x[:images, :, 5:9, 5:9].contiguous(), digits.train.y[:images])
+    spec = models.ModelSpec(name="conv3_strided", width=4)
+    net, record = Net(models.build(spec, (1, 4, 4), 10, 0), CPU), Record()
+    recipe = SGD.model_copy(update={"batch": 64})
+    history = train(net, small, digits, recipe, seed=(0,), observers=[record])
+    steps, total = recipe.iterations(images)
+    assert min(len(index) for index in record.indices) > 1
+    assert history[-1].iteration == len(record.indices) == total == 2 * steps
+    assert sum(len(index) for index in record.indices) == recipe.passes(images) == 2 * images
+    assert torch.cat(record.indices[:steps]).sort().values.equal(torch.arange(images))
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1, 64), (3, 1)])
+def test_batches_of_one_image_are_refused_where_batch_norm_cannot_use_them(
+    digits: DataSet, one_line: Message, images: int, batch: int
+) -> None:
+    few = digits.train.select(torch.arange(images))
+    recipe = SGD.model_copy(update={"batch": batch, "length": Step(1, "it")})
+    spec = models.ModelSpec(name="conv3_strided", width=4)
+    tiny = Images(few.x[:, :, 5:9, 5:9].contiguous(), few.y)
+    net = Net(models.build(spec, (1, 4, 4), 10, 0), CPU)
+    before = net.state()
+    told = one_line(lambda: train(net, tiny, digits, recipe, seed=(0,)))
+    assert f"recipe.batch: {batch} on {images} image" in told and "2 or more" in told
+    assert equal(net.state(), before) and not net.model.training
+    for works in (small_net("conv2"), small_net("conv3")):  # none, and batch-norm on larger maps
+        start = works.state()
+        train(works, few, digits, recipe, seed=(0,))
+        assert not equal(works.state(), start)
 
 
 @pytest.mark.parametrize(("until", "steps"), [("3it", 3), ("1ep", 5), ("70%", 7), ("2ep", 10)])

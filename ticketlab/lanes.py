@@ -21,7 +21,9 @@ from ticketlab.training import (
     Recipe,
     State,
     Step,
+    batch_slice,
     check_finite,
+    check_state,
     learning_rate,
     make_optimizer,
 )
@@ -61,12 +63,7 @@ class Job:
         """InputError in one line for a mask, a state or a recipe that does not fit."""
         if self.mask is not None:
             check_fits(self.mask, self.model)
-        wanted = self.model.state_dict()
-        for name, tensor in self.start().items():
-            if name not in wanted or wanted[name].shape != tensor.shape:
-                raise InputError(f"job.state: {name!r} does not fit the model")
-        if missing := sorted(set(wanted) - set(self.start())):
-            raise InputError(f"job.state: {missing[0]!r} is missing")
+        check_state("job.state", self.start(), self.model.state_dict())
         for key, images in (("images", self.images), ("validation", self.validation)):
             if images is not None and not len(images):
                 raise InputError(f"job.{key}: 0 images given, at least 1 is needed")
@@ -168,7 +165,7 @@ class Feed:
 
     def __call__(self, place: int) -> tuple[Tensor, Tensor]:
         """The batch at a place of the epoch: x (B, F) and labels (B,)."""
-        index = self.order[place * self.batch : (place + 1) * self.batch]
+        index = self.order[batch_slice(place, len(self.images), self.batch)]
         return self.batches(index, self.random).flatten(1), self.images.y[index]
 
 
@@ -207,7 +204,7 @@ class Feeds:
         return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
 
     def _at_once(self, feed: Feed, place: int) -> tuple[Tensor, Tensor]:
-        index = self.orders[:, place * feed.batch : (place + 1) * feed.batch].flatten()
+        index = self.orders[:, batch_slice(place, len(feed.images), feed.batch)].flatten()
         x, y = feed.batches(index), feed.images.y.index_select(0, index)
         return x.view(len(self.order), -1, x[0].numel()), y.view(len(self.order), -1)
 

@@ -19,6 +19,7 @@ from ticketlab.planting import gauge
 from ticketlab.planting_params import Case, PlantParams, cases
 from ticketlab.results import Result
 from ticketlab.saliency import kept_at
+from ticketlab.training import epoch_steps
 
 Results = Mapping[str, Result]
 
@@ -245,7 +246,7 @@ def steps(params: PlantParams, regime: str) -> int:
     epochs = params.fit.epochs
     if regime == "multishot":
         epochs += params.rounds * params.round_epochs
-    return epochs * -(-params.train // params.fit.batch)
+    return epochs * epoch_steps(params.train, params.fit.batch)
 
 
 def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:

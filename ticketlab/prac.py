@@ -7,7 +7,7 @@ algorithm numbers refer to the paper; where its code differs, the docstring says
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil, floor
+from math import floor
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from ticketlab.criteria import magnitude
 from ticketlab.critical_sets import NEVER, forgetting_events
 from ticketlab.masks import Mask, hamming, prune
 from ticketlab.spec import InputError, Spec
-from ticketlab.training import Observer, Recipe, Run, State, Step
+from ticketlab.training import Observer, Recipe, Run, State, Step, epoch_steps
 
 Subset = Literal["critical", "cet", "cep", "all"]
 Shorten = Literal["epochs", "iterations", "none"]
@@ -166,8 +166,8 @@ def shortened(recipe: Recipe, images: int, subset: int, rule: Shorten, least: in
     """
     if not 0 < subset <= images:
         raise InputError(f"subset: {subset} samples, allowed: 1 to {images}")
-    share, full = subset / images, ceil(images / recipe.batch)
-    per_epoch = ceil(subset / recipe.batch)
+    share, full = subset / images, epoch_steps(images, recipe.batch)
+    per_epoch = epoch_steps(subset, recipe.batch)
     scale = {
         "epochs": lambda step, low: _scaled_epochs(step, share, low),
         "iterations": lambda step, low: _scaled_iterations(step, share, full, low),
@@ -268,8 +268,8 @@ def find_tickets(
 
 
 def round_iterations(images: int, epochs: int, batch: int) -> int:
-    """Iterations of `epochs` epochs on `images` samples; the last batch may be short."""
-    return epochs * ceil(images / batch)
+    """Iterations of `epochs` epochs on `images` samples."""
+    return epochs * epoch_steps(images, batch)
 
 
 def saving(spent: Sequence[int], full: int) -> float:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from math import ceil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +26,7 @@ from ticketlab.data import DataSet, load
 from ticketlab.masks import chance_jaccard, jaccard
 from ticketlab.prac_params import FOLLOWERS, LADDERS, PracParams, Score
 from ticketlab.results import Result
+from ticketlab.training import epoch_steps
 
 Results = Mapping[str, Result]
 Row = dict[str, Any]
@@ -404,7 +404,7 @@ def stops_off(results: Results, params: PracParams) -> dict[int, float]:
     found = {}
     for seed in params.seeds if params.recipe.milestones else ():
         turn = results[f"search/main/prac/seed-{seed}"].record["rounds"][0]
-        per_epoch = ceil(turn["samples"] / params.recipe.batch)
+        per_epoch = epoch_steps(turn["samples"], params.recipe.batch)
         expected = turn["first_drop"] + params.stop.window
         can_be_seen = params.least_iterations <= expected * per_epoch < turn["limit"]
         if can_be_seen and float(turn["first_drop"]).is_integer():

@@ -18,7 +18,7 @@ from ticketlab import gpu, patterns, progress
 from ticketlab.masks import Mask, check_same_layers
 from ticketlab.optimizers import Adam
 from ticketlab.spec import Spec
-from ticketlab.training import State, check_finite
+from ticketlab.training import State, batch_slice, check_finite, epoch_steps
 
 Kind = Literal["regression", "classification"]
 Head = Literal["linear", "softmax"]
@@ -182,9 +182,12 @@ class Fit(Spec):
 def batches(
     x: Tensor, y: Tensor, batch: int, order: tuple[object, ...]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in the order that `order` fixes, the short last batch included."""
+    """One epoch in the order that `order` fixes, its batches as `batch_slice` has them."""
     places = torch.randperm(len(x), generator=gpu.generator("cpu", "order", *order)).to(x.device)
-    yield from zip(x[places].split(batch), y[places].split(batch), strict=True)
+    x, y = x[places], y[places]
+    for step in range(epoch_steps(len(x), batch)):
+        part = batch_slice(step, len(x), batch)
+        yield x[part], y[part]
 
 
 def train(

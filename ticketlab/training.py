@@ -1,10 +1,10 @@
 """One training loop for every paper, with observers for what a paper adds."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil, cos, isfinite, pi
+from math import cos, isfinite, pi
 from typing import Annotated, Any, Literal
 
 import torch
@@ -89,8 +89,8 @@ class Recipe(Spec):
     """Linear ramp from exactly 0 at the first iteration to `lr`."""
 
     def iterations(self, images: int) -> tuple[int, int]:
-        """Iterations an epoch (the last batch may be short) and in all, for a set of `images`."""
-        per_epoch = ceil(images / self.batch)
+        """Iterations an epoch (see `batch_slice`) and in all, for a set of `images`."""
+        per_epoch = epoch_steps(images, self.batch)
         return per_epoch, self.length.iterations(per_epoch)
 
     def passes(self, images: int) -> int:
@@ -111,6 +111,22 @@ class Recipe(Spec):
             )
         if rewind.iterations(per_epoch, total) > total:
             raise InputError(f"rewind: '{rewind}' is beyond the run of {total} iterations")
+
+
+def epoch_steps(images: int, batch: int) -> int:
+    """Batches of an epoch; every way of training and every ledger counts by this rule."""
+    whole, rest = divmod(images, batch)
+    return max(1, whole + (rest > 1))
+
+
+def batch_slice(place: int, images: int, batch: int) -> slice:
+    """Where a batch of an epoch, counted from 0, lies in the order of the images.
+
+    The last one may be short, but a single image joins the batch before it: batch-norm has no
+    variance over one value, and sets that are chosen during a run may have any size.
+    """
+    last = place + 1 == epoch_steps(images, batch)
+    return slice(place * batch, images if last else (place + 1) * batch)
 
 
 def make_optimizer(recipe: Recipe, weights: Tensor, grads: Tensor) -> Adam | Sgd:
@@ -183,9 +199,14 @@ class Net:
                 for n, t in self.model.state_dict().items()}  # fmt: skip
 
     def rewind(self, state: State, mask: Mask | None = None) -> None:
-        """Restore `state` bitwise, batch-norm state included; then remove what `mask` removes."""
+        """Restore `state` bitwise, batch-norm state included; then remove what `mask` removes.
+
+        InputError for the state of another net.
+        """
+        mine = self.model.state_dict()
+        check_state("state", state, mine)
         with torch.no_grad():
-            for name, tensor in self.model.state_dict().items():
+            for name, tensor in mine.items():
                 tensor.copy_(state[name])
         if mask is not None:
             self.weights.mul_(self.flatten(mask))
@@ -198,6 +219,20 @@ class Net:
             if name in mask:
                 view.copy_(mask[name])
         return keep
+
+
+def check_state(key: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """InputError unless a state has the names and shapes of a net's own."""
+    if differing := sorted(state.keys() ^ own.keys()):
+        name, whose = differing[0], "only the state" if differing[0] in state else "only the net"
+        raise InputError(
+            f"{key}: {name!r} is in {whose}; allowed are the {len(own)} names of the net, "
+            f"the state has {len(state)}"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            have, want = tuple(tensor.shape), tuple(own[name].shape)
+            raise InputError(f"{key}: {name!r} has shape {have}, the net has {want}")
 
 
 # ---------------------------------------------------------------- divergence
@@ -346,12 +381,13 @@ def train(
     random = gpu.generator(net.device, "order", *seed)
     meter, forward_backward = Meter(net.device), None
     end = _end(run, until)
+    _check_lone_images(net, batches, images, recipe)
     net.model.train()
     while run.iteration < end:
         place = run.iteration % run.per_epoch
         if place == 0:
             order = torch.randperm(len(images), generator=random, device=net.device)
-        run.index = order[place * recipe.batch : (place + 1) * recipe.batch]
+        run.index = order[batch_slice(place, len(images), recipe.batch)]
         x, run.labels = gpu.layout(batches(run.index, random), net.runtime), images.y[run.index]
         forward_backward = forward_backward or _forward_backward(net, x, run.labels)
         run.loss, run.logits = forward_backward(x, run.labels)
@@ -382,6 +418,26 @@ def _begin(net: Net, images: Images, recipe: Recipe) -> Run:
     recipe.check(len(images), Step(0, "it"))
     per_epoch, total = recipe.iterations(len(images))
     return Run(net, recipe, per_epoch, total)
+
+
+def _check_lone_images(net: Net, batches: Batches, images: Images, recipe: Recipe) -> None:
+    """InputError if batches of one image are all there are, and the net's batch-norm needs more."""
+    if 1 not in (len(images), recipe.batch):
+        return
+    before = net.state()
+    net.model.train()
+    try:
+        with torch.no_grad():
+            net.model(gpu.layout(batches(torch.zeros(1, dtype=torch.int64, device=net.device)),
+                                 net.runtime))  # fmt: skip
+    except ValueError as error:
+        raise InputError(
+            f"recipe.batch: {recipe.batch} on {len(images)} images makes batches of one image, "
+            "which batch-norm on 1 x 1 maps cannot train on; allowed are 2 or more of both"
+        ) from error
+    finally:
+        net.model.eval()
+        net.rewind(before)
 
 
 def _end(run: Run, until: Step | None) -> int:
