@@ -141,9 +141,7 @@ class Clone:
             content = yaml.load(self.root / name)
             blocks = content["stages"] if name == "dvc.yaml" else content
             for block, values in list(blocks.items()):
-                if name == "dvc.yaml" and block == "data":
-                    values["params"] = [key for key in values["params"] if f".{paper}." in key]
-                elif name == "params.yaml" and block != "studies" and paper in values:
+                if name == "params.yaml" and block != "studies" and paper in values:
                     content[block] = {paper: values[paper]}
                 elif name == "params.yaml" and block != "studies":
                     del content[block]

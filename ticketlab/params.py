@@ -177,6 +177,11 @@ def notebook_parameters(study: str, params: Spec) -> dict[str, Any]:
     return {"study": study} | params.model_dump(mode="json", exclude={"runtime": {"workers"}})
 
 
+def study_data(papers: Mapping[str, Spec]) -> list[str]:
+    """The data sets that the papers of a study name."""
+    return sorted({name for spec in papers.values() for name in data_names(spec)})
+
+
 def data_names(params: Spec) -> list[str]:
     """The data sets that a paper's parameters name, found by their `DataSpec` records."""
     found: list[str] = []
