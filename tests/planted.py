@@ -112,6 +112,23 @@ def other_data(ticket):
     return replace(ticket, metadata={**ticket.metadata, "data_sha256": "other"})
 
 
+def other_pattern(ticket):
+    """The ticket as if its net had been trained to the zeros of another mask."""
+    pattern = swap_mask(ticket.mask).digest()
+    return replace(ticket, metadata={**ticket.metadata, "trained_mask_sha256": pattern})
+
+
+def out_of_turn(results, units):
+    """The last ticket of a search as if its net had been trained when the first one's was."""
+    unit = next(unit for unit in results if unit.startswith(units))
+    first = results[unit].tickets[min(results[unit].tickets)].metadata["trained_mask_sha256"]
+
+    def change(ticket):
+        return replace(ticket, metadata={**ticket.metadata, "trained_mask_sha256": first})
+
+    return with_ticket(results, change, units)
+
+
 def other_mask(ticket):
     """The mask of a ticket without weights with two entries exchanged."""
     if ticket.weights is None:
@@ -185,6 +202,15 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "two copies remove u = 2r / (1 + J) in all rounds": Fault(
             "rounds", "exchange(rounds, 'alive', rounds.arm == p.main[0].name)"
         ),
+        "every ticket names zeros that a net of its unit was trained to": Fault(
+            "results", "with_ticket(results, other_pattern)"
+        ),
+        "every search trains under its masks in turn": Fault(
+            "results", "out_of_turn(results, 'search/colt')"
+        ),
+        "retrained tickets were trained under their own masks": Fault(
+            "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/reinit'))"
+        ),
         "IMP-matched has as many weights left as COLT after every round": Fault(
             "rounds", "exchange(rounds, 'alive', rounds.arm == 'imp-matched')"
         ),
@@ -228,6 +254,15 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         ),
         "all arms of a seed but reinit rewind to the same weights": Fault(
             "results", "with_ticket(results, other_start, 'score/main/random')"
+        ),
+        "every ticket names zeros that a net of its unit was trained to": Fault(
+            "results", "with_ticket(results, other_pattern)"
+        ),
+        "every search trains under its masks in turn": Fault(
+            "results", "out_of_turn(results, 'search/main/prac')"
+        ),
+        "retrained tickets were trained under their own masks": Fault(
+            "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/main/reinit'))"
         ),
         "all arms of a net have as many weights left after a round": Fault(
             "made", "exchange(made, 'alive', made.arm == 'prac')"
@@ -280,6 +315,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "all arms of a case and seed start from the same weights": Fault(
             "results", "with_ticket(results, other_start)"
         ),
+        "every ticket and every row names zeros that a net of its unit was trained to": Fault(
+            "results", "with_ticket(results, other_pattern)"
+        ),
         "arms with a random mask share it": Fault(
             "rows", "exchange(rows, 'mask_sha256', rows.arm == 'scratch')"
         ),
@@ -318,6 +356,12 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         ),
         "all methods of a net and seed but RST start from the same weights": Fault(
             "results", "with_ticket(results, other_start, 'convnet/prac')"
+        ),
+        "every ticket names zeros that a net of its unit was trained to": Fault(
+            "results", "with_ticket(results, other_pattern)"
+        ),
+        "all tickets were trained under their own masks": Fault(
+            "made", "exchange(made, 'mask_sha256', made.arm == 'imp')"
         ),
         "all tickets were found on one data set": Fault(
             "made", "made.assign(data_sha256=made.data_sha256.where(made.arm != 'rst', 'other'))"
@@ -369,6 +413,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         ),
         "the planted ticket of a cell and seed is one in all units": Fault(
             "scores", "exchange(scores, 'ticket', scores.method == 'snip')"
+        ),
+        "every ticket names zeros that a net of its unit was trained to": Fault(
+            "results", "with_ticket(results, other_pattern)"
         ),
         "the unbiased mother's output bias is zero": Fault(
             "circle", "SimpleNamespace(start=lambda mother, real=circle: real.start('unplanted'))"

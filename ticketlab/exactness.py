@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ticketlab.files import read_json
 from ticketlab.masks import Mask
 from ticketlab.results import Result
 from ticketlab.training import State
 
 Results = Mapping[str, Result]
 
-ORIGIN = ("arm", "seed", "round", "level", "net", "case", "data_sha256", "init_sha256")
+ORIGIN = ("arm", "seed", "round", "level", "net", "case", "data_sha256", "init_sha256",
+          "trained_mask_sha256")  # fmt: skip
 """What a ticket's metadata say that tables of tickets show."""
 
 
@@ -82,6 +85,34 @@ def all_zero_outside(results: Results) -> bool:
     """Whether the removed weights of every stored ticket that has weights are zero."""
     tickets = [ticket for result in results.values() for ticket in result.tickets.values()]
     found = [zero_outside(t.weights, t.mask) for t in tickets if t.weights is not None]
+    return bool(found) and all(found)
+
+
+def all_trained(results: Results, folder: Path) -> bool:
+    """Whether every ticket, and every record of a sparse net, names zeros that its unit's nets had.
+
+    `folder` has the stored units, each with the digests of the zero patterns that it has trained.
+    """
+    found = []
+    for unit, result in results.items():
+        known = set(read_json(folder / f"{unit}.json")["trained_mask_sha256"])
+        named = {ticket.metadata["trained_mask_sha256"] for ticket in result.tickets.values()}
+        rows = result.record.get("rows", ())
+        named |= {r["mask_sha256"] for r in rows if r.get("mask_sha256") and r["sparsity"] > 0}
+        found.append(named <= known)
+    return bool(found) and all(found)
+
+
+def all_pruned_in_turn(results: Results, prefix: str = "search/") -> bool:
+    """Whether the nets of every search were trained under its masks in turn: each under the mask
+    that its ticket has, or each under the one before, from which its ticket was pruned."""
+    found = []
+    for name, result in results.items():
+        if name.startswith(prefix):
+            turns = [result.tickets[ticket] for ticket in sorted(result.tickets)]
+            trained = [ticket.metadata["trained_mask_sha256"] for ticket in turns]
+            own = [ticket.mask.digest() for ticket in turns]
+            found.append(trained == own or trained[1:] == own[:-1])
     return bool(found) and all(found)
 
 
