@@ -17,6 +17,7 @@ from conftest import TINY, small_net
 from ticketlab import exactness, regime
 from ticketlab.data import DataSet, load
 from ticketlab.exactness import NotExact, exactly
+from ticketlab.files import write_json
 from ticketlab.masks import Mask, ones
 from ticketlab.models import ModelSpec, prunable
 from ticketlab.results import Result
@@ -112,6 +113,25 @@ def test_nested_masks_and_the_tickets_of_a_study(ticket: Any) -> None:
     assert table.mask_sha256.tolist() == [mask.digest(), fewer.digest()]
     assert exactness.all_nested(found) and exactness.all_zero_outside(found)
     assert not exactness.all_nested({}) and not exactness.all_zero_outside({})  # nothing holds
+
+
+def test_tickets_name_the_zeros_that_their_units_trained(ticket: Any, tmp_path: Path) -> None:
+    mask, state = ticket
+    name = next(iter(mask))
+    fewer = Mask({**mask, name: torch.zeros_like(mask[name])})
+    pruned = make_ticket(fewer, pruned_from=mask)
+    found = {"search/a": Result({"rows": [{"mask_sha256": mask.digest(), "sparsity": 0.5}]},
+                                {"round-01": make_ticket(mask), "round-02": pruned})}  # fmt: skip
+    for patterns, holds in (([mask], True), ([mask, fewer], True), ([fewer], False), ([], False)):
+        stored = {"trained_mask_sha256": [pattern.digest() for pattern in patterns]}
+        write_json(tmp_path / "search" / "a.json", stored)
+        assert exactness.all_trained(found, tmp_path) is holds
+    assert exactness.all_pruned_in_turn(found)  # the second was pruned from the first
+    lone = {"search/a": Result({}, {"round-01": make_ticket(mask), "round-02": make_ticket(fewer)})}
+    assert exactness.all_pruned_in_turn(lone)  # each under its own
+    third = dict(found["search/a"].tickets) | {"round-03": make_ticket(fewer, pruned_from=mask)}
+    assert not exactness.all_pruned_in_turn({"search/a": Result({}, third)})
+    assert not exactness.all_trained({}, tmp_path) and not exactness.all_pruned_in_turn({})
 
 
 def test_tables_agree_row_by_row() -> None:
