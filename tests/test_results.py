@@ -246,7 +246,7 @@ def test_a_key_changes_with_what_a_ticket_holds_and_not_with_where_it_was_made()
 
 
 def test_provenance_names_versions_code_data_and_device() -> None:
-    facts = results.provenance("colt_study", "abc", "cpu")
+    facts = results.provenance("colt_study", "abc", torch.device("cpu"))
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert facts["numpy"] == np.__version__
     assert facts["code"] == code_hash("colt_study") and len(facts["code"]) == 64
