@@ -1,6 +1,7 @@
 """Statements of exactness: false ones end a notebook's run, and all notebooks' are in one list."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import torch
 from conftest import TINY, small_net
 
 from ticketlab import exactness, regime
+from ticketlab.claims import load_claims
 from ticketlab.data import DataSet, load
 from ticketlab.exactness import NotExact, exactly
-from ticketlab.files import write_json
+from ticketlab.files import read_yaml, write_json
 from ticketlab.masks import Mask, ones
 from ticketlab.models import ModelSpec, prunable
 from ticketlab.results import Result
@@ -54,6 +56,16 @@ def test_two_swapped_weights_end_a_notebooks_run(paper: str, tmp_path: Path) -> 
     assert done.returncode != 0
     assert f"NotExact: does not hold: {planted.EARLY[paper]}" in done.stderr
     assert not (tmp_path / "went-on").exists()
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_prose_is_true_for_every_study(paper: str) -> None:
+    """It names no block of params.yaml (`paper` is also a way of planting), and its own claims."""
+    texts = [cell.source for cell in planted.read(paper).cells if cell.cell_type == "markdown"]
+    blocks = set(read_yaml(ROOT / "params.yaml")) - {"studies", "paper"}
+    assert [name for name in blocks for text in texts if f"`{name}`" in text] == []
+    (prefix,) = re.findall(r"Claims\s+`(\w+)-\*`", texts[0])
+    assert {claim.id.partition("-")[0] for claim in load_claims(paper)} == {prefix}
 
 
 # --- the checks themselves
@@ -116,7 +128,7 @@ def test_nested_masks_and_the_tickets_of_a_study(ticket: Any) -> None:
 
 
 def test_tickets_name_the_zeros_that_their_units_trained(ticket: Any, tmp_path: Path) -> None:
-    mask, state = ticket
+    mask, _ = ticket
     name = next(iter(mask))
     fewer = Mask({**mask, name: torch.zeros_like(mask[name])})
     pruned = make_ticket(fewer, pruned_from=mask)

@@ -242,7 +242,7 @@ def accuracy_table(numbers: Mapping[str, Any], case: str) -> pd.DataFrame:
     """Test accuracy of every arm at every level: mean, 95 % interval, n."""
     arms = numbers["accuracy"][case]
     rows = {arm: {at: str(Interval(**v)) for at, v in by.items()} for arm, by in arms.items()}
-    frame = pd.DataFrame(rows).T.rename_axis("test accuracy (%)").fillna("")
+    frame = pd.DataFrame(rows).T.rename_axis("test accuracy after the last step (%)").fillna("")
     return frame[sorted(frame, key=lambda at: float(str(at).removeprefix("at_")))]
 
 
