@@ -156,7 +156,7 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
         ax.axvline(0, color="0.4", lw=1)
         ax.set_yticks(range(len(methods)), methods)
         ax.invert_yaxis()
-        ax.set(xlabel="points over the random mask (paired, epoch best on validation)")
+        ax.set(xlabel="points over the random mask (paired)")
         ax.legend(title="sparsity", fontsize=8)
     figure.tight_layout()
     return figure

@@ -32,8 +32,8 @@ def found(table: pd.DataFrame) -> Figure:
     if len(known):
         words = {"label": "planted ticket, trained", "color": "0.45", "ls": "-.", "lw": 1.2}
         axes[1].axhline(known.weak.astype(float).mean(), **words)
-    axes[0].set(title="edge-popup, no weight trained", ylabel="test accuracy (%), last epoch")
-    axes[1].set(title="pruned and trained")
+    axes[0].set(title="edge-popup (last epoch), no weight trained", ylabel="test accuracy (%)")
+    axes[1].set(title="pruned and trained (last epoch)")
     for ax in axes:
         ax.set(xscale="log", xlabel="density (share kept)", ylim=(0, 100))
         ax.legend(fontsize=7)
@@ -70,5 +70,5 @@ def popup(learning: pd.DataFrame, table: pd.DataFrame) -> Figure:
         words = {"popup": "weights as they are", "popup_even": "signals kept even"}[regime]
         ax.set(title=f"edge-popup, {words}", xlabel="epoch", ylim=(0, 100))
         ax.legend(fontsize=7)
-    grid[0][0].set_ylabel("test accuracy (%), last epoch")
+    grid[0][0].set_ylabel("test accuracy (%)")
     return figure

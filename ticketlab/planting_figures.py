@@ -18,8 +18,7 @@ from ticketlab.planting.tasks import helix_curve
 from ticketlab.planting_params import PlantParams
 from ticketlab.planting_report import METHODS, NEAR_POINTS, NEAR_TIMES, of_main
 
-UNITS = {"circle": "test accuracy (%), last epoch", "relu": "log10 test MSE, last epoch",
-         "helix": "log10 test MSE, last epoch"}  # fmt: skip
+UNITS = {"circle": "test accuracy (%)", "relu": "log10 test MSE", "helix": "log10 test MSE"}
 SIGNS = np.array([PALETTE[3], PALETTE[0]])
 """Colours of negative and positive weights."""
 
@@ -153,8 +152,8 @@ def hidden(planted: dict[str, planting.Planted]) -> Figure:
 
 COLUMNS = {
     "one shot, untrained": ("singleshot", "per_output"),
-    "one shot, trained": ("singleshot", "weak"),
-    "many rounds, trained": ("multishot", "weak"),
+    "one shot, trained (last epoch)": ("singleshot", "weak"),
+    "many rounds, trained (last epoch)": ("multishot", "weak"),
 }
 
 
