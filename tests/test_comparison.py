@@ -86,6 +86,17 @@ def test_claims_of_either_side_are_listed_and_flips_are_told() -> None:
     ]
 
 
+def test_the_page_says_why_a_claim_is_not_testable() -> None:
+    claim, found = load_claims("colt")[0], Interval(1.0, 0.5, 1.5, 3)
+    why = Verdict(claim, "not testable here", found, "the dense net is not above chance")
+    good = Verdict(claim, "reproduced", found)
+    a, b = (snapshot(claims={"desk/colt": {"colt-H1": verdict}}) for verdict in (good, why))
+    text = comparison_page.render(comparison_page.gather(a, b))
+    assert "Claims that flipped (1 of 1)" in text
+    assert text.count("the dense net is not above chance") == 2  # among the flips, and among all
+    assert 'class="not-testable-here">not testable here<' in text
+
+
 def test_metrics_are_intervals_shares_or_plain_values_and_not_origins() -> None:
     tree = {"x": {"y": {"mean": 1.0, "low": 0.0, "high": 2.0, "n": 3}}, "rounds": 4,
             "z": as_share({0: True, 1: False}), "provenance": {"torch": "2"}}  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from clone import Clone, finished
 from conftest import Message
 
-from ticketlab import verdicts
+from ticketlab import cli, verdicts
 from ticketlab.claims import COLOURS, Claim, as_reference, interval, judged, load_claims
 from ticketlab.params import PAPERS
 from ticketlab.spec import ROOT
@@ -243,6 +243,16 @@ def test_the_table_says_why_nothing_is_testable(tmp_path: Path) -> None:
     assert sum(cell.endswith(f": {why}") for cell in cells) == len(CLAIMS["colt"]) - 1
     counted = dict(zip(rows[0], rows[2], strict=True))
     assert counted["not testable here"] == str(len(CLAIMS["colt"]) - 1)
+
+
+def test_the_terminal_says_why_nothing_is_testable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    cli.show_claims("desk", table(made(tmp_path / "desk", learned=False)))
+    told = capsys.readouterr().out
+    why = "not testable here: the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2)"
+    assert told.count(why) == len(CLAIMS["colt"]) - 1
 
 
 def test_a_page_without_marks_or_studies_without_verdicts_are_one_line(
