@@ -591,6 +591,7 @@ def test_a_study_is_ready_to_start(few_of_everything: Path, study: str) -> None:
         assert STUDIES[paper].expected_passes(values) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paper", STUDIES)
 def test_a_notebook_runs_from_its_folder_with_its_defaults(
     paper: str, reference: Clone, tmp_path: Path
