@@ -154,13 +154,13 @@ def test_edge_popup_on_any_net(digits: DataSet) -> None:
 # --- what reaches the terminal
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "lr"), [(1, 100.0), (1, 1e38), (2, 1e38)])
 def test_a_unit_that_diverges_is_named_with_its_seed_and_place(
-    tiny_root: Path, tmp_path: Path, workers: int
+    tiny_root: Path, tmp_path: Path, workers: int, lr: float
 ) -> None:
-    recipe = {"optimizer": "sgd", "lr": 1e38, "batch": 40, "length": "9ep"}
+    recipe = {"optimizer": "sgd", "lr": lr, "batch": 40, "length": "9ep"}
     todo = search_units(tiny_params(seeds=[3], recipe=recipe))
-    told = said(lambda: fleet.run(todo[:workers], tmp_path, workers), "1e+38")
+    told = said(lambda: fleet.run(todo[:workers], tmp_path, workers), f"{lr:g}")
     assert told.startswith("unit search/") and "seed-3, seed 3, arm " in told
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("*.safetensors"))
 
