@@ -1,0 +1,390 @@
+"""A campaign of planted faults: which test sees each of them? Run by hand, not by pytest.
+
+    python tests/planted_faults.py [--paper colt] [--state FILE] [--table FILE]
+
+Each fault is one exact replacement in a source file, written down before any of them was run. The
+script applies one at a time in a throw-away copy of the committed project, runs the paper's part of
+`test_laws.py`, and the paper's other fast tests if the laws let it through. A text that is not in
+its file exactly once ends the campaign: such a fault would count as caught by nothing at all.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+KINDS = {
+    "split": "images of the wrong split or set",
+    "order": "order by arm",
+    "mask": "another mask",
+    "schedule": "off-by-one schedule",
+    "price": "wrong price",
+    "weights": "weights kept where only the mask should move",
+    "start": "wrong start state",
+    "test": "selection on test",
+}
+
+NOT_APPLICABLE = {
+    ("plant_n_seek", "price"): "its records have no ledger",
+}
+
+PARTS = {
+    "colt": ("[colt", "test_colt.py test_colt_study.py test_imp.py"),
+    "prac": ("[prac", "test_prac.py test_prac_study.py test_critical_sets.py"),
+    "dlth": ("[dlth", "test_rst.py test_rst_study.py"),
+    "compare": ("[compare", "test_compare.py"),
+    "plant_n_seek": (
+        "[plant or [conv",
+        "test_planting.py test_planting_study.py test_conv_planting.py test_conv_study.py "
+        "test_net_popup.py",
+    ),
+}
+"""For each paper: which laws are its own, and its other test files."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One replacement: what it is, and the number of the law that should see it."""
+
+    paper: str
+    kind: str
+    law: int
+    what: str
+    file: str
+    old: str
+    new: str
+
+    @property
+    def name(self) -> str:
+        """Its key in the state file."""
+        return f"{self.paper}: {self.what}"
+
+
+COLT_ARMS, COLT_STUDY = "ticketlab/colt_arms.py", "ticketlab/colt_study.py"
+PRAC_ARMS, PRAC_STUDY = "ticketlab/prac_arms.py", "ticketlab/prac_study.py"
+RST_ARMS, RST_STUDY = "ticketlab/rst_arms.py", "ticketlab/rst_study.py"
+COMPARE_ARMS, COMPARE_STUDY = "ticketlab/compare_arms.py", "ticketlab/compare_study.py"
+PLANT_ARMS, CONV_ARMS = "ticketlab/planting_arms.py", "ticketlab/conv_arms.py"
+
+FAULTS = (
+    # ------------------------------------------------ COLT
+    Fault("colt", "split", 2, "copies are selected on training images", COLT_ARMS,
+          "held_out = [data.validation] * len(parts)", "held_out = [data.train] * len(parts)"),
+    Fault("colt", "split", 4, "all copies train on the first segment", COLT_ARMS,
+          "train(net, parts[copy], data,", "train(net, parts[0], data,"),
+    Fault("colt", "order", 1, "IMP has an order of its own", COLT_ARMS,
+          "trained = train_and_score(net, bench.data, params, bench.order(), mask)\n"
+          "        scores.append",
+          "trained = train_and_score(net, bench.data, params, (*bench.order(), arm), mask)\n"
+          "        scores.append"),
+    Fault("colt", "order", 1, "retrained tickets have an order by arm", COLT_ARMS,
+          "trained = train_and_score(net, bench.data, params, bench.order(), mask)\n"
+          '        rounds.append({"round": index}',
+          "trained = train_and_score(net, bench.data, params, (*bench.order(), arm), mask)\n"
+          '        rounds.append({"round": index}'),
+    Fault("colt", "mask", 4, "variants are scored with the main variant's tickets", COLT_STUDY,
+          'found = searches[f"search/{variant.name}/seed-{seed}"]\n'
+          "            units.append(_scoring",
+          'found = searches[f"search/{main}/seed-{seed}"]\n            units.append(_scoring'),
+    Fault("colt", "mask", 4, "IMP's transfer carries COLT's masks", COLT_STUDY,
+          '"imp": chosen_tickets(ladder, levels)', '"imp": found'),
+    Fault("colt", "schedule", 4, "matched IMP leaves out COLT's first round", COLT_STUDY,
+          'schedule = [turn["alive"] for turn in found.record["rounds"]]',
+          'schedule = [turn["alive"] for turn in found.record["rounds"]][1:]'),
+    Fault("colt", "schedule", 4, "matched IMP prunes one round late", "ticketlab/imp.py",
+          "lambda index, _: alive[index]", "lambda index, now: ([now, *alive])[index]"),
+    Fault("colt", "price", 3, "COLT's first round is free", COLT_ARMS,
+          "passes * turn.index", "passes * (turn.index - 1)"),
+    Fault("colt", "price", 3, "IMP's levels cost one training more", COLT_ARMS,
+          "bench.passes * level.index", "bench.passes * (level.index + 1)"),
+    Fault("colt", "weights", 4, "the mask alone is transferred with the old weights", COLT_ARMS,
+          'stream="init" if with_weights else "transfer-init"', 'stream="init"'),
+    Fault("colt", "weights", 4, "re-initialised tickets keep their weights", COLT_ARMS,
+          'bench.net(stream="reinit" if arm == "reinit" else "init")', "bench.net()"),
+    Fault("colt", "start", 4, "copies go on from the weights of the copy before", COLT_ARMS,
+          "net.rewind(start, mask)", "net.rewind(net.state(), mask)"),
+    Fault("colt", "start", 4, "IMP goes on from its trained weights", COLT_ARMS,
+          "net.rewind(theta, mask)\n"
+          "        trained = train_and_score(net, bench.data, params, bench.order(), mask)\n"
+          "        scores",
+          "net.rewind(net.state(), mask)\n"
+          "        trained = train_and_score(net, bench.data, params, bench.order(), mask)\n"
+          "        scores"),
+    Fault("colt", "test", 2, "nets are selected on test images", COLT_ARMS,
+          "[KeepBest(data.validation, data)] if len", "[KeepBest(data.test, data)] if len"),
+    Fault("colt", "test", 2, "copies are selected on test images", COLT_ARMS,
+          "[KeepBest(held_out[copy], data)]", "[KeepBest(data.test, data)]"),
+    # ------------------------------------------------ PrAC
+    Fault("prac", "split", 2, "tickets are retrained on validation images", PRAC_ARMS,
+          "train(net, bench.data.train, bench.data, setting.recipe",
+          "train(net, bench.data.validation, bench.data, setting.recipe"),
+    Fault("prac", "split", 4, "the best epoch is that on training images", PRAC_ARMS,
+          "Correctness(images, len(data.train)), KeepBest(data.validation, data)",
+          "Correctness(images, len(data.train)), KeepBest(data.train, data)"),
+    Fault("prac", "order", 1, "searches have an order by arm", PRAC_ARMS,
+          "seed=self.bench.order(), mask=mask,",
+          "seed=(*self.bench.order(), self.arm), mask=mask,"),
+    Fault("prac", "order", 1, "retrained tickets have an order by arm", PRAC_ARMS,
+          "setting.recipe, seed=bench.order(),", "setting.recipe, seed=(*bench.order(), arm),"),
+    Fault("prac", "mask", 4, "followers start from PrAC's second mask", PRAC_STUDY,
+          'more["start"] = leader.tickets["round-01"].mask',
+          'more["start"] = leader.tickets["round-02"].mask'),
+    Fault("prac", "mask", 4, "the re-initialised tickets are IMP's", PRAC_STUDY,
+          'masks = _at(found[f"search/main/prac/seed-{seed}"]',
+          'masks = _at(found[f"search/main/imp/seed-{seed}"]'),
+    Fault("prac", "schedule", 4, "given sets are one round late", PRAC_ARMS,
+          "sets[min(index + 1, len(sets) - 1)]", "sets[min(index, len(sets) - 1)]"),
+    Fault("prac", "schedule", 4, "followers are as long as PrAC's round before", PRAC_ARMS,
+          "self.spent[index] if self.spent", "self.spent[max(index - 1, 0)] if self.spent"),
+    Fault("prac", "price", 3, "the look for CEP is free", PRAC_ARMS,
+          'facts["forward_images"] += len(predicted)', 'facts["forward_images"] += 0'),
+    Fault("prac", "price", 3, "broken-off epochs cost whole ones", PRAC_ARMS,
+          "whole * samples + min(samples, rest * recipe.batch) + price[1]",
+          "len(history) * samples + price[1]"),
+    Fault("prac", "weights", 4, "re-initialised tickets keep their weights", PRAC_ARMS,
+          'bench.net("reinit" if reinit else "init")', 'bench.net("init")'),
+    Fault("prac", "weights", 4, "re-initialised tickets are rewound to the first draw", PRAC_ARMS,
+          "None if reinit else rewound(dense), (0, 0)", "rewound(dense), (0, 0)"),
+    Fault("prac", "start", 4, "rounds start from the initial weights", PRAC_ARMS,
+          "begin = self.theta if index else self.start", "begin = self.start"),
+    Fault("prac", "start", 4, "the rewind point is a step late", PRAC_ARMS,
+          "Step(self.bench.rewind_cost[0], ", "Step(self.bench.rewind_cost[0] + 1, "),
+    Fault("prac", "test", 2, "CEP's net is selected on test images", PRAC_ARMS,
+          "Correctness(images, len(data.train)), KeepBest(data.validation, data)",
+          "Correctness(images, len(data.train)), KeepBest(data.test, data)"),
+    Fault("prac", "test", 2, "retrained tickets are selected on test images", PRAC_ARMS,
+          "best = KeepBest(bench.data.validation, bench.data)",
+          "best = KeepBest(bench.data.test, bench.data)"),
+    # ------------------------------------------------ DLTH
+    Fault("dlth", "split", 2, "everything is trained on validation images", RST_ARMS,
+          "train(self.net, b.data.train, b.data, recipe",
+          "train(self.net, b.data.validation, b.data, recipe"),
+    Fault("dlth", "split", 3, "validation accuracy is that on training images", RST_ARMS,
+          "held_out = self.bench.data.validation", "held_out = self.bench.data.train"),
+    Fault("dlth", "order", 1, "stages have an order by arm", RST_ARMS,
+          "seed=(b.seed, stage), mask=mask", "seed=(b.seed, stage, self.arm), mask=mask"),
+    Fault("dlth", "order", 1, "stages have an order by level", RST_ARMS,
+          "seed=(b.seed, stage), mask=mask", "seed=(b.seed, stage, self.level), mask=mask"),
+    Fault("dlth", "mask", 4, "each arm draws a random mask of its own", RST_ARMS,
+          'random = gpu.generator("cpu", "mask", level, seed)',
+          'random = gpu.generator("cpu", "mask", arm, level, seed)'),
+    Fault("dlth", "mask", 4, "LTH's masks are of the initial weights", RST_STUDY,
+          "mask = rst.magnitude_mask(trained, dense, level)",
+          "mask = rst.magnitude_mask(start, dense, level)"),
+    Fault("dlth", "schedule", 4, "lambda is that of the step before", "ticketlab/rst.py",
+          "now = self.values[min(run.iteration, len(self.values) - 1)]",
+          "now = self.values[max(0, min(run.iteration, len(self.values) - 1) - 1)]"),
+    Fault("dlth", "schedule", 4, "the long control is a step short", RST_ARMS,
+          "Step(self.iterations(fine) + more, ", "Step(self.iterations(fine) + more - 1, "),
+    Fault("dlth", "price", 3, "a training step costs two passes", RST_ARMS,
+          "self.dense_flops += 3.0 * images", "self.dense_flops += 2.0 * images"),
+    Fault("dlth", "price", 3, "LTH-Iter pays for the dense net, too", RST_STUDY,
+          "recipe = with_length(bench.case.finetune, how.length)\n"
+          "    work.images, work.dense_flops, work.sparse_flops = 0, 0.0, 0.0",
+          "recipe = with_length(bench.case.finetune, how.length)"),
+    Fault("dlth", "weights", 4, "re-initialised tickets keep their weights", RST_STUDY,
+          'rst_controls.reinitialised(ticket, bench.net("reinit").state(), mask)',
+          "rst_controls.reinitialised(ticket, ticket, mask)"),
+    Fault("dlth", "weights", 4, "LTH keeps its trained weights", RST_STUDY,
+          "        mask = _iterated(work, start)\n    work.net.rewind(start)",
+          "        mask = _iterated(work, start)\n    work.net.rewind(trained)"),
+    Fault("dlth", "start", 4, "abrupt's levels go on from one another", RST_STUDY,
+          '        work = first.at("abrupt", level)\n        work.net.rewind(state)\n',
+          '        work = first.at("abrupt", level)\n'),
+    Fault("dlth", "start", 4, "LTH-Iter goes on from its trained weights", RST_STUDY,
+          "        work.net.rewind(start)\n        work.train(recipe,",
+          "        work.train(recipe,"),
+    Fault("dlth", "test", 2, "transformations are watched on test images", RST_STUDY,
+          "watch = rst.Watch(mask, data.validation, data, every)\n    further",
+          "watch = rst.Watch(mask, data.test, data, every)\n    further"),
+    Fault("dlth", "test", 2, "every training ends at its best epoch on test images", RST_ARMS,
+          "              observers=[*growing, *observers])  # fmt: skip\n",
+          "              observers=[*growing, *observers, best := __import__(\n"
+          "                  'ticketlab.training').training.KeepBest(b.data.test, b.data)])\n"
+          "        self.net.rewind(best.state)\n"),
+    # ------------------------------------------------ the comparison
+    Fault("compare", "split", 2, "PrAC's net is selected on training images", COMPARE_ARMS,
+          "best = KeepBest(data.validation, data)", "best = KeepBest(data.train, data)"),
+    Fault("compare", "split", 4, "PrAC trains on CET without CEP", COMPARE_ARMS,
+          "lambda _, outcome: outcome.found.union", "lambda _, outcome: outcome.found.cet"),
+    Fault("compare", "order", 1, "IMP has an order of its own", COMPARE_ARMS,
+          "recipe, seed=bench.order(), mask=mask)", 'recipe, seed=bench.order("imp"), mask=mask)'),
+    Fault("compare", "order", 1, "tickets have an order by their size", COMPARE_STUDY,
+          "bench.bed.recipe, bench.order(),",
+          "bench.bed.recipe, bench.order(str(start.mask.alive)),"),
+    Fault("compare", "mask", 4, "controls and swap take the lowest level's masks", COMPARE_STUDY,
+          "tickets[ticket_name(bed.levels[-1])].mask", "tickets[ticket_name(bed.levels[0])].mask"),
+    Fault("compare", "mask", 4, "RST presses the magnitude mask", COMPARE_STUDY,
+          "return press(bench, found.mask, ledger), ledger.spent",
+          'return press(bench, one_shot(bench, "magnitude")[0].mask, ledger), ledger.spent'),
+    Fault("compare", "schedule", 4, "tickets have one weight too few", COMPARE_ARMS,
+          "after_pruning(self.dense.total, level)", "after_pruning(self.dense.total, level) - 1"),
+    Fault("compare", "schedule", 4, "PrAC begins with its second round", COMPARE_ARMS,
+          "rounds=range(p.max_rounds)", "rounds=range(1, p.max_rounds)"),
+    Fault("compare", "price", 3, "a training step costs two passes", COMPARE_ARMS,
+          "3 * images * flops[0], 3 * images * flops[1]",
+          "2 * images * flops[0], 2 * images * flops[1]"),
+    Fault("compare", "price", 3, "IMP gets its rewind point for nothing", COMPARE_ARMS,
+          "theta, recipe = bench.theta(net), bench.bed.recipe\n    ledger.rewind()",
+          "theta, recipe = bench.theta(net), bench.bed.recipe"),
+    Fault("compare", "weights", 4, "the swap's new weights are the old ones", COMPARE_STUDY,
+          'stream="reinit" if weights == "reinit" else "init"', 'stream="init"'),
+    Fault("compare", "weights", 4, "COLT's copies keep their weights between rounds", COMPARE_ARMS,
+          "net.rewind(theta, mask)\n        segment", "net.rewind(net.state(), mask)\n        segment"),
+    Fault("compare", "start", 4, "long controls start from the rewind point", COMPARE_STUDY,
+          "[Start(bench.net().state(), mask, longer)]",
+          "[Start(bench.theta(bench.net()), mask, longer)]"),
+    Fault("compare", "start", 4, "PrAC's rounds start from the initial weights", COMPARE_ARMS,
+          "self.net.rewind(self.theta if index else self.start, mask)",
+          "self.net.rewind(self.start, mask)"),
+    Fault("compare", "test", 2, "PrAC's net is selected on test images", COMPARE_ARMS,
+          "best = KeepBest(data.validation, data)", "best = KeepBest(data.test, data)"),
+    Fault("compare", "test", 2, "tickets are selected on test images", COMPARE_STUDY,
+          "start.mask, start.state, data.validation)", "start.mask, start.state, data.test)"),
+    # ------------------------------------------------ Plant 'n' Seek
+    Fault("plant_n_seek", "split", 2, "nets are trained on test samples", PLANT_ARMS,
+          'x, y = self.data("train")', 'x, y = self.data("test")'),
+    Fault("plant_n_seek", "split", 2, "conv nets are trained on test images", CONV_ARMS,
+          "train(net, bench.data.train, bench.data, recipe",
+          "train(net, bench.data.test, bench.data, recipe"),
+    Fault("plant_n_seek", "order", 1, "final trainings have an order by regime", PLANT_ARMS,
+          '[arm.mask for arm in arms], params.fit, ("final",))',
+          '[arm.mask for arm in arms], params.fit, ("final", regime))'),
+    Fault("plant_n_seek", "order", 1, "conv trainings have an order by their mask", CONV_ARMS,
+          "seed=(bench.seed, *order), mask=mask)",
+          "seed=(bench.seed, *order, mask.alive if mask else 0), mask=mask)"),
+    Fault("plant_n_seek", "mask", 4, "the shuffled mask is the ticket's own", PLANT_ARMS,
+          'shuffled = shuffle_layerwise(ticket.mask, bench.random("shuffle"))',
+          "shuffled = ticket.mask"),
+    Fault("plant_n_seek", "mask", 4, "the shuffled conv mask is the ticket's own", CONV_ARMS,
+          'mask = shuffle_layerwise(mask, bench.random("shuffle"))', "mask = bench.planted.mask"),
+    Fault("plant_n_seek", "schedule", 4, "multishot's densities are a round ahead", PLANT_ARMS,
+          "density = arm.density ** (turn / p.rounds)",
+          "density = arm.density ** (min(turn + 1, p.rounds) / p.rounds)"),
+    Fault("plant_n_seek", "schedule", 4, "annealed densities are an epoch late",
+          "ticketlab/popup.py", "self.density ** (epoch / epochs)",
+          "self.density ** ((epoch - 1) / epochs)"),
+    Fault("plant_n_seek", "weights", 4, "multishot goes on from its trained weights", PLANT_ARMS,
+          "bench, [start] * len(arms), [arm.mask for arm in arms]",
+          "bench, [start] * len(arms) if turn == 1 else trained, [arm.mask for arm in arms]"),
+    Fault("plant_n_seek", "weights", 4, "the re-initialised ticket keeps its weights", PLANT_ARMS,
+          'Arm("oracle_reinit", "gt", density, ticket.mask, fresh)',
+          'Arm("oracle_reinit", "gt", density, ticket.mask)'),
+    Fault("plant_n_seek", "start", 4, "unplanted mothers are planted", PLANT_ARMS,
+          'self.planted.weights if mother == "planted" else self.planted.mother',
+          "self.planted.weights"),
+    Fault("plant_n_seek", "start", 4, "conv multishot is not reset", CONV_ARMS,
+          'trained = fit(bench, net, start, mask, recipe, "round", turn)',
+          'trained = fit(bench, net, net.state(), mask, recipe, "round", turn)'),
+    Fault("plant_n_seek", "test", 2, "criteria score on test samples", PLANT_ARMS,
+          'x, y = self.data("probe")', 'x, y = self.data("test")'),
+    Fault("plant_n_seek", "test", 2, "conv criteria score on test images", CONV_ARMS,
+          "images = self.data.train\n        order", "images = self.data.test\n        order"),
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- one fault
+
+
+def planted(source: str, fault: Fault) -> str:
+    """The source with the fault; SystemExit unless its text is there exactly once."""
+    if source.count(fault.old) != 1:
+        times = source.count(fault.old)
+        raise SystemExit(f"{fault.name}: its text is in {fault.file} {times} times, not once")
+    return source.replace(fault.old, fault.new)
+
+
+def run_tests(copy: Path, arguments: list[str]) -> str:
+    """The first test that fails, or "" if all pass; SystemExit if pytest itself cannot run."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider",
+               "-m", "not slow", *arguments]  # fmt: skip
+    env = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    found = re.search(r"^(FAILED|ERROR) (\S+?::\S+)", done.stdout, re.M)
+    if done.returncode != 1 or found is None:
+        raise SystemExit(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    word = "" if found[1] == "FAILED" else " (the study does not run)"
+    return found[2].removeprefix("tests/").partition("[")[0] + word
+
+
+def verdict(copy: Path, paper: str) -> str:
+    """What the paper's tests say of the copy as it is now."""
+    laws, others = PARTS[paper]
+    files = [f"tests/{name}" for name in others.split()]
+    return run_tests(copy, ["tests/test_laws.py", "-k", laws]) or run_tests(copy, files)
+
+
+def results(copy: Path, faults: list[Fault], state: Path) -> Iterator[tuple[Fault, str]]:
+    """Each fault with the test that catches it ("" if none), from the state file where known."""
+    known = json.loads(state.read_text()) if state.exists() else {}
+    for fault in faults:
+        if fault.name not in known:
+            path = copy / fault.file
+            source = path.read_text()
+            path.write_text(planted(source, fault))
+            try:
+                known[fault.name] = verdict(copy, fault.paper)
+            finally:
+                path.write_text(source)
+            state.write_text(json.dumps(known, indent=1))
+            print(f"{fault.name}: {known[fault.name] or 'SURVIVED'}", flush=True)
+        yield fault, known[fault.name]
+
+
+# ---------------------------------------------------------------- the campaign
+
+
+def table(found: list[tuple[Fault, str]]) -> str:
+    """The campaign as Markdown."""
+    lines = ["| paper | kind | fault | law | caught by |", "| --- | --- | --- | --- | --- |"]
+    for fault, test in found:
+        by = f"`{test}`" if test else "**SURVIVED**"
+        cells = (fault.paper, KINDS[fault.kind], fault.what, str(fault.law), by)
+        lines.append(f"| {' | '.join(cells)} |")
+    caught = sum(bool(test) for _, test in found)
+    by_laws = sum(test.startswith("test_laws") for _, test in found)
+    lines += ["", f"{caught} of {len(found)} caught, {by_laws} by the laws."]
+    lines += [f"{paper}, {KINDS[kind]}: {why}." for (paper, kind), why in NOT_APPLICABLE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def check_texts(faults: list[Fault]) -> None:
+    """SystemExit if a fault's text is gone, before anything runs."""
+    for fault in faults:
+        planted((ROOT / fault.file).read_text(), fault)
+
+
+def main() -> None:
+    """Run the campaign, or the part of it that one paper is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--paper", choices=PARTS)
+    parser.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()) / "faults.json")
+    parser.add_argument("--table", type=Path)
+    asked = parser.parse_args()
+    faults = [fault for fault in FAULTS if asked.paper in (None, fault.paper)]
+    check_texts(faults)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        archive = subprocess.run(
+            ["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True
+        )
+        subprocess.run(["tar", "-x"], cwd=copy, input=archive.stdout, check=True)
+        found = list(results(copy, faults, asked.state))
+    text = table(found)
+    if asked.table:
+        asked.table.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
