@@ -9,6 +9,7 @@ its file exactly once ends the campaign: such a fault would count as caught by n
 """
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -238,7 +239,8 @@ FAULTS = (
     Fault("compare", "weights", 4, "the swap's new weights are the old ones", COMPARE_STUDY,
           'stream="reinit" if weights == "reinit" else "init"', 'stream="init"'),
     Fault("compare", "weights", 4, "COLT's copies keep their weights between rounds", COMPARE_ARMS,
-          "net.rewind(theta, mask)\n        segment", "net.rewind(net.state(), mask)\n        segment"),
+          "net.rewind(theta, mask)\n        segment",
+          "net.rewind(net.state(), mask)\n        segment"),
     Fault("compare", "start", 4, "long controls start from the rewind point", COMPARE_STUDY,
           "[Start(bench.net().state(), mask, longer)]",
           "[Start(bench.theta(bench.net()), mask, longer)]"),
@@ -302,17 +304,33 @@ def planted(source: str, fault: Fault) -> str:
     return source.replace(fault.old, fault.new)
 
 
+PRELOADED = ("torch", "pandas", "matplotlib.pyplot", "pydantic", "hypothesis", "joblib", "pytest")
+"""Imported once; every run of tests is a fork of this process, in which the package is not."""
+
+
 def run_tests(copy: Path, arguments: list[str]) -> str:
     """The first test that fails, or "" if all pass; SystemExit if pytest itself cannot run."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider",
-               "-m", "not slow", *arguments]  # fmt: skip
-    env = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    command = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow", *arguments]
+    log = copy / "pytest.log"
+    child = os.fork()
+    if child == 0:
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        os.environ["PYTHONPATH"] = str(copy)
+        import pytest
+
+        code = pytest.main(command)
+        sys.stdout.flush()
+        os._exit(code)
+    code, text = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
+    if code == 0:
         return ""
-    found = re.search(r"^(FAILED|ERROR) (\S+?::\S+)", done.stdout, re.M)
-    if done.returncode != 1 or found is None:
-        raise SystemExit(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    found = re.search(r"^(FAILED|ERROR) (\S+?::\S+)", text, re.M)
+    if code != 1 or found is None:
+        raise SystemExit(f"pytest ended with {code}:\n{text}")
     word = "" if found[1] == "FAILED" else " (the study does not run)"
     return found[2].removeprefix("tests/").partition("[")[0] + word
 
@@ -364,6 +382,19 @@ def check_texts(faults: list[Fault]) -> None:
         planted((ROOT / fault.file).read_text(), fault)
 
 
+def preload() -> None:
+    """Import what all runs need, under the instruction set that tests are pinned to."""
+    ask = "import json; from ticketlab.instruction_set import pinned; print(json.dumps(pinned()))"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", ask], env=env, check=True, capture_output=True)
+    os.environ.clear()
+    os.environ.update(json.loads(told.stdout) | {"OMP_NUM_THREADS": "1"})
+    for name in PRELOADED:
+        importlib.import_module(name)
+    if loaded := [name for name in sys.modules if name.startswith("ticketlab")]:
+        raise SystemExit(f"{loaded[0]} is imported, so no run would see its faults")
+
+
 def main() -> None:
     """Run the campaign, or the part of it that one paper is."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -373,6 +404,7 @@ def main() -> None:
     asked = parser.parse_args()
     faults = [fault for fault in FAULTS if asked.paper in (None, fault.paper)]
     check_texts(faults)
+    preload()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         archive = subprocess.run(

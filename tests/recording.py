@@ -169,11 +169,18 @@ class Popping(Event):
 # ---------------------------------------------------------------- the zeros of a net
 
 
-def zeros_differ(state: Mapping[str, Tensor], mask: Mask) -> str:
-    """Where the zeros of a state's masked tensors are not those of the mask; empty if nowhere."""
+def zeros_differ(
+    state: Mapping[str, Tensor], mask: Mask, start: Mapping[str, Tensor] | None = None
+) -> str:
+    """Where the zeros of a state's masked tensors are not those of the mask; empty if nowhere.
+
+    An entry that is kept may be zero if it already was at the `start`.
+    """
     found = []
     for name, keep in mask.items():
-        wrong = int(((state[name].detach().cpu() != 0) != keep.cpu()).sum())
+        there, keep = state[name].detach().cpu() != 0, keep.cpu()
+        wanted = keep if start is None else keep & (start[name].cpu() != 0)
+        wrong = int(((there & ~keep) | (wanted & ~there)).sum())
         if wrong:
             found.append(f"{name}: {wrong} of {keep.numel()}")
     return ", ".join(found)
@@ -273,9 +280,10 @@ class Tape:
             self.truth |= dict(zip(places, images.y.tolist(), strict=True))
 
     def learn_samples(self, task: str, x: Tensor) -> None:
-        """Know generated samples (N, inputs) from now on; their split is their number."""
+        """Know generated samples (N, inputs) from now on; how many they are tells their split."""
+        splits = {getattr(self.params, part): part for part in ("train", "test", "probe")}
         for index, row in enumerate(x.float()):
-            place = Place(f"{task}-{digest(x)}", str(len(x)), index)
+            place = Place(f"{task}-{digest(x)}", splits[len(x)], index)
             self._know(row.numpy().tobytes(), place)
 
     def _know(self, key: bytes, place: Place) -> None:
@@ -439,7 +447,7 @@ def _stack(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
             end=copied(end), batches=batches, steps=per_chunk,
             images=sum(len(batch.places) for batch in batches),
         )  # fmt: skip
-        if wrong := zeros_differ(found.end, found.mask or Mask({})):
+        if wrong := zeros_differ(found.end, found.mask or Mask({}), found.start):
             found.strange.append(f"at the end: {wrong}")
         tape.add(found)
     return done
@@ -458,7 +466,7 @@ def _forward(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     outputs = call()
     if not tape._open:  # an evaluation, not a step
         x, state = a["x"], a["state"]
-        places = tape.places(x.float()) if not x.requires_grad else ()
+        places = () if bool((x == 1).all()) else tape.places(x.float())  # SynFlow sees ones
         tape.looked(Look(kind="forward", places=places, state=copied(state)))
     return outputs
 

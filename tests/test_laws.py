@@ -19,14 +19,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import use_data
-from recording import Look, Place, Popping, Pruning, Tape, Training, record
+from recording import Look, Place, Popping, Pruning, Tape, Training, record, zeros_differ
 from torch import Tensor
 
-from ticketlab import colt_study, compare_study, models, prac_study, rst_study
+from ticketlab import colt_study, compare_study, models, planting_study, prac_study, rst_study
 from ticketlab.colt_params import ColtParams
 from ticketlab.compare_params import CompareParams
 from ticketlab.critical_sets import unpack_index
 from ticketlab.masks import Mask
+from ticketlab.planting_params import PlantParams
 from ticketlab.prac_params import PracParams
 from ticketlab.rst_arms import RstParams
 from ticketlab.spec import ROOT
@@ -161,12 +162,60 @@ COMPARE: dict[str, Any] = {
     "runtime": RUNTIME,
 }
 
+FIT = {"lr": 0.01, "batch": 50, "epochs": 2}
+PLANT: dict[str, Any] = {
+    "seeds": [0, 1],
+    "train": 200,
+    "test": 90,
+    "probe": 30,
+    "fit": FIT,
+    "rounds": 2,
+    "round_epochs": 1,
+    "score_rounds": 3,
+    "audits": 1,
+    "popup": {"batch": 50, "epochs": 2},
+    "grids": [
+        {"tasks": ["circle"], "widths": [24], "densities": ["gt", 0.3], "controls": True,
+         "singleshot": ["random", "magnitude", "snip", "grasp", "synflow_rounds"],
+         "multishot": ["magnitude", "snip"], "mothers": ["planted", "unplanted"]},
+        {"tasks": ["relu"], "widths": [24], "densities": ["gt", 0.5],
+         "popup": ["plain", "annealed"], "mothers": ["planted", "unbiased"],
+         "heads": ["linear", "softmax"]},
+    ],
+    "runtime": RUNTIME,
+}  # fmt: skip
+CONV: dict[str, Any] = {
+    "grids": [{"tasks": ["relu"], "widths": [8], "densities": [0.5], "singleshot": ["random"],
+               "seeds": [0]}],
+    "conv": {
+        "data": images("laws") | {"validation": 0},
+        "model": {"name": "conv2", "width": 4},
+        "ticket_model": {"name": "conv2", "width": 2},
+        "ticket_density": 0.3,
+        "recipe": {"optimizer": "adam", "lr": 0.01, "batch": 40, "length": "2ep",
+                   "schedule": "constant"},
+        "rounds": 2,
+        "round_length": "1ep",
+        "probe": 20,
+        "densities": ["gt", 0.1],
+        "singleshot": ["magnitude", "snip"],
+        "multishot": ["magnitude"],
+        "popup": ["plain", "annealed"],
+        "gains": ["none", "even"],
+        "popup_densities": [0.5],
+        "popup_recipe": {"lr": 0.1, "momentum": 0.9, "batch": 40, "length": "1ep"},
+        "levels": 2,
+    },
+}  # fmt: skip
+
 STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     "colt": (colt_study.study, lambda: ColtParams.model_validate(COLT)),
     "colt-late": (colt_study.study, lambda: ColtParams.model_validate(COLT | LATE)),
     "prac": (prac_study.study, lambda: PracParams.model_validate(PRAC)),
     "dlth": (rst_study.study, lambda: RstParams.model_validate(DLTH)),
     "compare": (compare_study.study, lambda: CompareParams.model_validate(COMPARE)),
+    "plant": (planting_study.study, lambda: PlantParams.model_validate(PLANT)),
+    "conv": (planting_study.study, lambda: PlantParams.model_validate(PLANT | CONV)),
 }
 PAPERS = tuple(STUDIES)
 
@@ -207,7 +256,9 @@ def tape_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tape]:
         study, params = STUDIES[paper]
         with pytest.MonkeyPatch.context() as patch:
             use_data(patch, root(10 if other_test else 0))
-            one = {"seeds": (0,)} if other_test else {}
+            one: dict[str, Any] = {"seeds": (0,)} if other_test else {}
+            if other_test and "plant" in paper:
+                one["test"] = 70
             return record(study, params().model_copy(update=one), tmp_path_factory.mktemp(paper))
 
     return run
@@ -302,11 +353,25 @@ def own_order(paper: str, training: Training) -> object:
     return declared(training) if declared else None
 
 
+def stage_of_planting(training: Training) -> object:
+    """Which training of several that follow each other this is: a round, or the last."""
+    if training.path == "stack":
+        last = training.recipe.epochs == FIT["epochs"]
+    elif any(type(o).__name__ == "Popup" for o in training.observers):
+        return f"level {training.order[-1]}"
+    else:
+        last = str(training.recipe.length) == CONV["conv"]["recipe"]["length"]
+    return "final" if last else training.label["round"]
+
+
 ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
     # Copies on equal images differ by their order alone.
     "colt": lambda t: t.order[-1] if "search/colt-same" in t.unit else None,
     # The stages of an arm follow each other: each is a pass of its own over the images.
     "dlth": lambda t: str(t.label["arm"]).partition(" ")[2],
+    # Rounds of pruning, and levels of edge-popup.
+    "plant": stage_of_planting,
+    "conv": stage_of_planting,
     # So do RST's transformation and its finetuning.
     "compare": lambda t: "transform" if t.order[-1] == "transform" else None,
 }
@@ -336,9 +401,9 @@ def test_an_epoch_is_every_image_of_the_set_once(tape: Tape) -> None:
 # ---------------------------------------------------------------- law 2: test images
 
 
-SHOWS_TEST_ACCURACY = {"colt-late": ("Track",)}
+SHOWS_TEST_ACCURACY = {"colt-late": ("Track",), "conv": ("Track",)}
 """Observers that look at test images, and what they are for: COLT's `authors_metric`, which the
-authors report; nothing is selected by it (see the next test)."""
+authors report, and the curve of edge-popup; nothing is selected by them (see the last test)."""
 
 
 @of(*PAPERS)
@@ -351,7 +416,13 @@ def test_no_net_is_trained_selected_watched_or_stopped_on_test_images(
             allowed = look.by in SHOWS_TEST_ACCURACY.get(paper, ())
             assert look.splits <= {"train", "validation"} or allowed, (training.unit, look.by)
     for pruning in tape.of(Pruning):
-        assert {place.split for place in pruning.places} <= {"train"}, pruning.unit
+        assert {place.split for place in pruning.places} <= {"train", "probe"}, pruning.unit
+    for popping in tape.of(Popping):
+        assert {p.split for b in popping.batches for p in b.places} <= {"train"}, popping.unit
+    for look in tape.of(Look):
+        assert (
+            look.kind != "batch" or look.splits <= {"train"} or look.unit.startswith("conv/plant")
+        )
 
 
 def is_first(unit: str) -> bool:
@@ -388,7 +459,7 @@ def equal(a: object, b: object) -> bool:
     return a == b
 
 
-@of(*PAPERS)
+@of(*(paper for paper in PAPERS if paper != "plant"))
 def test_test_images_were_looked_at(tape: Tape) -> None:
     looks = [look for look in tape.of(Look) if look.score is not None]
     assert any(look.splits == {"test"} for look in looks)
@@ -411,7 +482,8 @@ def test_images_have_their_own_labels(tape: Tape, paper: str) -> None:
     for event in (*tape.trainings(), *tape.of(Look)):
         looks = event.looks if isinstance(event, Training) else []
         for each in (event, *looks):
-            if each.labels and not event.unit.startswith(other):
+            known = set(each.places) <= set(tape.truth)  # generated samples are not
+            if each.labels and known and not event.unit.startswith(other):
                 assert each.labels == tuple(tape.truth[p] for p in each.places), event.unit
 
 
@@ -1484,6 +1556,240 @@ def test_the_comparison_records_the_accuracies_of_the_nets_that_it_evaluated(tap
             assert selected.score is not None and last.score is not None
             assert row["test_accuracy"] == 100 * selected.score.accuracy
             assert row["last_accuracy"] == 100 * last.score.accuracy
+
+
+# ---------------------------------------------------------------- Plant 'n' Seek: law 4
+
+
+def circle_units(tape: Tape, regime: str) -> Iterator[tuple[str, list[Training], list[Any]]]:
+    """Units of a regime with their last trainings, and the rows of these."""
+    for unit, result in tape.results.items():
+        if unit.startswith(f"{regime}/circle"):
+            lasts = [t for t in tape.trainings(unit) if t.recipe.epochs == FIT["epochs"]]
+            yield unit, lasts, list(zip(lasts, result.record["rows"], strict=True))
+
+
+def mother_of(tape: Tape, unit: str) -> State:
+    """The weights that every search of a unit's mother and seed starts from."""
+    _, case, mother, seed = unit.split("/")
+    start: State = tape.of(Pruning, f"singleshot/{case}/{mother}/{seed}")[0].weights
+    return start
+
+
+def oracle(tape: Tape, seed: int) -> Training:
+    """The planted ticket, trained."""
+    for _, _, pairs in circle_units(tape, "singleshot"):
+        for training, row in pairs:
+            if row["method"] == "oracle" and training.seed == seed:
+                return training
+    raise AssertionError("no oracle")
+
+
+def density_of(tape: Tape, row: Mapping[str, Any], seed: int) -> float:
+    """The density that a row's label stands for; the ticket's own is that of its weights."""
+    if row["label"] != "gt":
+        return float(row["label"])
+    weights = [keep for keep in (oracle(tape, seed).mask or Mask({})).values() if keep.dim() == 2]
+    return sum(int(keep.sum()) for keep in weights) / sum(keep.numel() for keep in weights)
+
+
+def at_density(mask: Mask, density: float) -> bool:
+    """Whether a mask keeps exactly the entries of a density."""
+    return mask.alive == mask.total - int((1 - density) * mask.total)
+
+
+@of("plant")
+def test_singleshot_masks_are_of_the_mothers_own_weights(tape: Tape) -> None:
+    for unit, lasts, pairs in circle_units(tape, "singleshot"):
+        mother, prunings = mother_of(tape, unit), tape.of(Pruning, unit)
+        for pruning, (training, row) in zip(prunings, pairs, strict=False):
+            density = density_of(tape, row, training.seed)
+            assert pruning.criterion == row["method"].removesuffix("_rounds")
+            assert same(pruning.weights, mother) and pruning.before.density == 1
+            assert pruning.mask == training.mask and same(training.start, mother), unit
+            assert training.mask is not None and at_density(training.mask, density), unit
+            if pruning.criterion == "magnitude":
+                assert training.mask == largest(mother, pruning.before, training.mask.alive)
+        assert len(prunings) == 10 and {t.places for t in lasts} == {lasts[0].places}
+
+
+@of("plant")
+def test_multishot_prunes_what_it_trained_and_resets_to_the_mother(tape: Tape) -> None:
+    for unit, lasts, pairs in circle_units(tape, "multishot"):
+        mother, count = mother_of(tape, unit), len(lasts)
+        rounds = [t for t in tape.trainings(unit) if t.recipe.epochs != FIT["epochs"]]
+        prunings, total_rounds = tape.of(Pruning, unit), tape.params.rounds
+        assert len(rounds) == len(prunings) == count * total_rounds
+        masks = [None] * count
+        for number, (training, pruning) in enumerate(zip(rounds, prunings, strict=True)):
+            turn, arm = divmod(number, count)
+            density = density_of(tape, pairs[arm][1], training.seed)
+            assert same(training.start, mother) and training.mask == pruning.before, unit
+            assert masks[arm] in (None, training.mask)
+            assert training.mask is not None and pruning.mask is not None
+            trained = masked(pruning.weights, training.mask)
+            assert same(trained, masked(training.end, training.mask)), unit
+            assert at_density(pruning.mask, density ** ((turn + 1) / total_rounds)), unit
+            if pruning.criterion == "magnitude":
+                assert pruning.mask == largest(training.end, training.mask, pruning.mask.alive)
+            masks[arm] = pruning.mask
+        assert [t.mask for t in lasts] == masks and all(same(t.start, mother) for t in lasts)
+
+
+@of("plant")
+def test_controls_of_planting_are_what_they_say(tape: Tape) -> None:
+    for unit, _, pairs in circle_units(tape, "singleshot"):
+        by_name = {row["method"]: training for training, row in pairs}
+        if "oracle" not in by_name:
+            continue
+        ticket, mother = by_name["oracle"], mother_of(tape, unit)
+        bare = mother_of(tape, unit.replace("/planted/", "/unplanted/"))
+        assert ticket.mask is not None and by_name["dense"].mask is not None
+        for name, planted in ticket.mask.items():
+            elsewhere = (mother[name] == bare[name]) | (mother[name] == 0)
+            assert bool(elsewhere[~planted].all()), name
+        assert not same(mother, bare)
+        assert by_name["dense"].mask.density == 1
+        for name in ("dense", "oracle", "oracle_shuffled"):
+            assert same(by_name[name].start, mother), name
+        shuffled = by_name["oracle_shuffled"].mask
+        assert shuffled is not None and counts(shuffled) == counts(ticket.mask)
+        assert shuffled != ticket.mask
+        for name in ("oracle_unit", "oracle_reinit"):
+            assert by_name[name].mask == ticket.mask
+            assert not same(by_name[name].start, mother)
+        fresh = by_name["oracle_reinit"].start
+        assert drawn_anew(fresh, mother, ticket.mask) and drawn_anew(fresh, bare, ticket.mask)
+
+
+@of("plant")
+def test_edge_popup_chooses_among_the_mothers_weights_at_its_density(tape: Tape) -> None:
+    seen = []
+    for unit, result in tape.results.items():
+        if not unit.startswith("popup/"):
+            continue
+        poppings, rows = tape.of(Popping, unit), result.record["rows"]
+        seen += poppings
+        for popping, row in zip(poppings, rows, strict=True):
+            alike = [p for p in seen if p.seed == popping.seed]
+            assert all(p.batches == alike[0].batches for p in alike), unit
+            for name, keep in popping.mask.items():
+                size = keep.numel()
+                assert int(keep.sum()) == size - int((1 - row["density"]) * size), (unit, name)
+        mother = unit.split("/")[3].partition("-")[0]
+        starts = [p.weights for p in seen if f"/{mother}-" in p.unit and p.seed == poppings[0].seed]
+        assert all(same(starts[0], start) for start in starts)
+        other = [p.weights for p in seen if f"/{mother}-" not in p.unit]
+        assert not any(same(starts[0], start) for start in other)
+        if mother == "unbiased":
+            assert not starts[0]["bias4"].any() and starts[0]["bias3"].all()
+
+
+# ---------------------------------------------------------------- its convolutional part: law 4
+
+
+def conv_units(tape: Tape, prefix: str) -> Iterator[tuple[str, int, list[Training]]]:
+    """Units of the convolutional part with their seeds and trainings."""
+    for unit in tape.results:
+        if unit.startswith(f"conv/{prefix}"):
+            yield unit, int(unit.rpartition("seed-")[2]), tape.trainings(unit)
+
+
+def single(state: State) -> State:
+    """A state in float32."""
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def conv_mother(tape: Tape, mother: str, seed: int) -> State:
+    """The mother that every search of a seed starts from."""
+    unit = f"conv/singleshot/{mother}/magnitude/seed-{seed}"
+    return single(tape.of(Pruning, unit)[0].weights)
+
+
+@of("conv")
+def test_conv_searches_prune_what_they_say_and_are_reset_to_the_mother(tape: Tape) -> None:
+    conv = tape.params.conv
+    for regime in ("singleshot", "multishot"):
+        for unit, seed, trainings in conv_units(tape, regime):
+            mother = conv_mother(tape, unit.split("/")[2], seed)
+            gt = tape.trainings(f"conv/controls/oracle/seed-{seed}")[0].mask
+            assert gt is not None
+            prunings = tape.of(Pruning, unit)
+            rounds = conv.rounds if regime == "multishot" else 1
+            per_arm = rounds + 1 if regime == "multishot" else 1
+            for number, wanted in enumerate(conv.densities):
+                density = gt.density if wanted == "gt" else wanted
+                own = trainings[number * per_arm : (number + 1) * per_arm]
+                for turn in range(rounds):
+                    pruning = prunings[number * rounds + turn]
+                    assert pruning.mask is not None
+                    assert at_density(pruning.mask, density ** ((turn + 1) / rounds)), unit
+                    if regime == "singleshot":
+                        assert same(single(pruning.weights), mother), unit
+                        continue
+                    training = own[turn]
+                    assert same(training.start, masked(mother, training.mask)), unit
+                    assert same(single(pruning.weights), training.end), unit
+                    assert pruning.before == training.mask
+                assert own[-1].mask == pruning.mask
+                assert same(own[-1].start, masked(mother, own[-1].mask)), unit
+            probes = {x.places for x in tape.of(Look, unit) if x.kind == "batch"}
+            assert all(len(probe) == conv.probe for probe in probes) and len(probes) == 1
+
+
+@of("conv")
+def test_the_planted_ticket_is_the_one_that_was_trained(tape: Tape) -> None:
+    for unit, seed, trainings in conv_units(tape, "ticket/"):
+        *rounds, last = trainings
+        ticket = tape.results[unit].tickets["ticket"]
+        assert ticket.mask == last.mask and same(ticket.weights or {}, masked(last.end, last.mask))
+        first = rounds[0].start
+        assert all(same(t.start, masked(first, t.mask)) for t in trainings), unit
+        (again,) = tape.trainings(f"conv/controls/ticket_trained/seed-{seed}")
+        assert same(again.start, last.end) and again.mask == last.mask
+
+
+@of("conv")
+def test_conv_controls_are_what_they_say(tape: Tape) -> None:
+    for seed in tape.params.seeds:
+        by_name = {
+            unit.split("/")[2]: trainings[0]
+            for unit, own, trainings in conv_units(tape, "controls") if own == seed
+        }  # fmt: skip
+        mother, bare = (conv_mother(tape, name, seed) for name in ("planted", "unplanted"))
+        ticket, shuffled = by_name["oracle"].mask, by_name["oracle_shuffled"].mask
+        assert ticket is not None and shuffled is not None and by_name["dense"].mask is not None
+        assert by_name["dense"].mask.density == 1
+        for name in ("dense", "oracle", "oracle_shuffled"):
+            assert same(by_name[name].start, masked(mother, by_name[name].mask)), name
+        assert counts(shuffled) == counts(ticket) and shuffled != ticket
+        assert by_name["oracle_reinit"].mask == ticket
+        fresh = by_name["oracle_reinit"].start
+        assert drawn_anew(fresh, mother, ticket) and drawn_anew(fresh, bare, ticket)
+        for name, planted in ticket.items():
+            assert bool((mother[name] == bare[name])[~planted].all()), name
+        own_net = by_name["narrow_dense"]
+        assert own_net.mask is not None and own_net.mask.density == 1
+        assert not same(own_net.start, by_name["ticket_trained"].start)
+
+
+@of("conv")
+def test_conv_edge_popup_leaves_what_it_chose(tape: Tape) -> None:
+    for unit, seed, trainings in conv_units(tape, "popup"):
+        mother = conv_mother(tape, unit.split("/")[2], seed)
+        (popping,) = tape.of(Popping, unit)
+        assert len(trainings) == tape.params.conv.levels
+        assert same(single(popping.weights), mother), unit
+        assert popping.mask is not None and zeros_differ(popping.end, popping.mask) == ""
+        shown = tape.of(Look, unit)[-1].state
+        assert same(shown, masked(mother, popping.mask)), unit
+        layers: dict[str, list[Tensor]] = {}
+        for name, keep in popping.mask.items():
+            layers.setdefault(name.rpartition(".")[0], []).append(keep)
+        for name, keeps in layers.items():
+            size = sum(keep.numel() for keep in keeps)
+            chosen = sum(int(keep.sum()) for keep in keeps)
+            assert chosen == size - int((1 - 0.5) * size), (unit, name)
 
 
 # ---------------------------------------------------------------- law 2 again: the second runs
