@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -304,7 +305,7 @@ def planted(source: str, fault: Fault) -> str:
     return source.replace(fault.old, fault.new)
 
 
-PRELOADED = ("torch", "pandas", "matplotlib.pyplot", "pydantic", "hypothesis", "joblib", "pytest")
+PRELOADED = ("torch", "pandas", "matplotlib.pyplot", "pydantic", "scipy.stats", "joblib")
 """Imported once; every run of tests is a fork of this process, in which the package is not."""
 
 
@@ -314,17 +315,7 @@ def run_tests(copy: Path, arguments: list[str]) -> str:
     log = copy / "pytest.log"
     child = os.fork()
     if child == 0:
-        with log.open("w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        os.chdir(copy)
-        sys.path.insert(0, str(copy))
-        os.environ["PYTHONPATH"] = str(copy)
-        import pytest
-
-        code = pytest.main(command)
-        sys.stdout.flush()
-        os._exit(code)
+        _be_pytest(copy, command, log)
     code, text = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
     if code == 0:
         return ""
@@ -333,6 +324,24 @@ def run_tests(copy: Path, arguments: list[str]) -> str:
         raise SystemExit(f"pytest ended with {code}:\n{text}")
     word = "" if found[1] == "FAILED" else " (the study does not run)"
     return found[2].removeprefix("tests/").partition("[")[0] + word
+
+
+def _be_pytest(copy: Path, command: list[str], log: Path) -> NoReturn:
+    """In a fork: run pytest in the copy, and never come back."""
+    code = 70
+    try:
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        os.environ["PYTHONPATH"] = str(copy)
+        import pytest
+
+        code = int(pytest.main(command))
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
 
 
 def verdict(copy: Path, paper: str) -> str:
