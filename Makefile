@@ -21,12 +21,21 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env repro study report bench bench-gpu test test-slow lint typecheck pytest format lab constraints clean
+.PHONY: help env note repro study report bench bench-gpu test test-slow lint typecheck pytest format lab constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
-env: $(READY) ## make .venv from pyproject.toml with the exact versions of constraints.txt
+# DVC refuses a folder without git (a zip download) unless its own settings say that there is none.
+GIT := { [ -e .git ] || git rev-parse --git-dir; } >/dev/null 2>&1
+NO_GIT := grep -qs no_scm .dvc/config.local
+
+note:
+	@$(GIT) || $(NO_GIT) || echo "note: no git here (a zip?): repro works, but ticketlab verify and compare and dvc exp need a git clone"
+
+env: note $(READY) ## make .venv from pyproject.toml with the exact versions of constraints.txt
+	@if $(GIT); then ! $(NO_GIT) || $(BIN)/dvc config --local --unset core.no_scm; \
+		else $(NO_GIT) || $(BIN)/dvc config --local core.no_scm true; fi
 
 # The stamp goes first and comes last. What an interrupted set-up left is made anew; after a failed
 # one (no network) pip has taken its changes back, and the next make goes on from there.

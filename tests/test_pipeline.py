@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -259,6 +260,29 @@ def test_every_stage_stands_on_the_check() -> None:
         return name == "check" or any(map(checked, sources))
 
     assert [name for name in PIPELINE if not checked(name)] == []
+
+
+# --- without git
+
+
+def test_a_download_without_git_runs_and_says_what_it_cannot(clone: Clone) -> None:
+    """As from a zip; once the folder is a git repository, DVC knows it again."""
+    shutil.rmtree(clone.path(".git"))
+    assert clone.run("dvc repro", check=False).returncode != 0  # DVC refuses
+    first, second = (clone.run("make repro IN_VENV=").stdout for _ in range(2))
+    assert first.startswith("note: no git here (a zip?)") and "no git" not in second
+    for told in (first, second):
+        assert ran(told) == ["check"] and "COLT" in told
+    assert "nothing to train" in clone.run("ticketlab plan").stdout
+    for command in ("ticketlab verify", "ticketlab compare HEAD workspace"):
+        done = clone.run(command, check=False)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert "git repository" in done.stderr
+    clone.run("git init -q -b main")
+    clone.commit()
+    assert "no git" not in clone.run("make repro IN_VENV=").stdout
+    assert clone.run("ticketlab verify").returncode == 0
+    assert "no_scm" not in clone.path(".dvc/config.local").read_text()
 
 
 # --- failures

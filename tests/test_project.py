@@ -160,6 +160,7 @@ def test_a_study_runs_the_papers_of_its_block(study: str, tmp_path: Path) -> Non
     """And ends with their verdicts."""
     for name in ("Makefile", "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".git").mkdir()
     commands, log = tmp_path / ".venv" / "bin", tmp_path / "log"
     commands.mkdir(parents=True)
     (commands / "python").symlink_to(sys.executable)
@@ -190,6 +191,7 @@ def test_an_interpreter_that_is_missing_or_old_is_one_clear_line(tmp_path: Path)
         done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=False)
         errors = [line for line in done.stderr.splitlines() if not line.startswith("make")]
         assert done.returncode != 0 and len(errors) == 1 and message in errors[0]
+        assert done.stdout.startswith("note: no git here (a zip?)")  # before anything is installed
         assert not (tmp_path / ".venv").exists()
 
 

@@ -97,6 +97,8 @@ class Committed:
 
     def __init__(self, root: Path, rev: str = "HEAD") -> None:
         self.root, self.rev = root, rev
+        if self._git("rev-parse", "--git-dir") is None:
+            raise InputError(f"{root}: no git repository, so no committed results to compare with")
         if self._git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}") is None:
             raise InputError(f"rev: {rev!r} is no revision of this repository")
 
