@@ -311,7 +311,7 @@ PRELOADED = ("torch", "pandas", "matplotlib.pyplot", "pydantic", "scipy.stats", 
 
 def run_tests(copy: Path, arguments: list[str]) -> str:
     """The first test that fails, or "" if all pass; SystemExit if pytest itself cannot run."""
-    command = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow", *arguments]
+    command = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", *arguments]
     log = copy / "pytest.log"
     child = os.fork()
     if child == 0:
@@ -347,7 +347,7 @@ def _be_pytest(copy: Path, command: list[str], log: Path) -> NoReturn:
 def verdict(copy: Path, paper: str) -> str:
     """What the paper's tests say of the copy as it is now."""
     laws, others = PARTS[paper]
-    files = [f"tests/{name}" for name in others.split()]
+    files = ["-m", "not slow", *(f"tests/{name}" for name in others.split())]
     return run_tests(copy, ["tests/test_laws.py", "-k", laws]) or run_tests(copy, files)
 
 
@@ -381,7 +381,11 @@ def table(found: list[tuple[Fault, str]]) -> str:
     caught = sum(bool(test) for _, test in found)
     by_laws = sum(test.startswith("test_laws") for _, test in found)
     lines += ["", f"{caught} of {len(found)} caught, {by_laws} by the laws."]
-    lines += [f"{paper}, {KINDS[kind]}: {why}." for (paper, kind), why in NOT_APPLICABLE.items()]
+    papers = {fault.paper for fault, _ in found}
+    lines += [
+        f"Not for {paper}, {KINDS[kind]}: {why}."
+        for (paper, kind), why in NOT_APPLICABLE.items() if paper in papers
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

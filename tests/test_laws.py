@@ -270,9 +270,12 @@ def tape(tape_of: Callable[..., Tape], paper: str) -> Tape:
     return tape_of(paper)
 
 
-def of(*papers: str) -> pytest.MarkDecorator:
-    """The papers that a test is about."""
-    return pytest.mark.parametrize("paper", papers)
+def of(*papers: str, slow: tuple[str, ...] = ()) -> pytest.MarkDecorator:
+    """The papers that a test is about; for the `slow` ones it runs in `make test-slow`."""
+    marks = {paper: [pytest.mark.slow] if paper in slow else [] for paper in papers}
+    return pytest.mark.parametrize(
+        "paper", [pytest.param(paper, marks=marks[paper]) for paper in papers]
+    )
 
 
 # ---------------------------------------------------------------- what the laws compare
@@ -1294,6 +1297,9 @@ def test_dlth_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -
         for look, row, training in zip(tested, result.record["rows"], ends, strict=True):
             assert look.score is not None and same(look.state, training.end), name
             assert row["test_accuracy"] == 100 * look.score.accuracy
+            held_out = next(x for x in looks_after(tape, training) if x.splits == {"validation"})
+            assert held_out.score is not None and same(held_out.state, training.end), name
+            assert row["validation_accuracy"] == 100 * held_out.score.accuracy
 
 
 # ---------------------------------------------------------------- the comparison: laws 3 and 4
@@ -1800,7 +1806,7 @@ def test_conv_edge_popup_leaves_what_it_chose(tape: Tape) -> None:
 # ---------------------------------------------------------------- law 2 again: the second runs
 
 
-@of(*PAPERS)
+@of(*PAPERS, slow=("dlth", "compare", "conv"))
 def test_other_test_images_change_no_choice(
     tape_of: Callable[..., Tape], tape: Tape, paper: str
 ) -> None:
