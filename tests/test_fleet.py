@@ -223,6 +223,17 @@ def test_an_interruption_while_saving_leaves_nothing_that_counts(
     assert runs(tmp_path) == [0, 0] and load_result(folder, unit.name, unit.key) is not None
 
 
+def no_number() -> Result:
+    """A unit of work whose record cannot be stored."""
+    return Result({"accuracy": float("nan")})
+
+
+def test_a_record_that_cannot_be_stored_names_its_unit(tmp_path: Path) -> None:
+    with pytest.raises(UnitFailed, match=r"unit arm/odd failed: ValueError: .*nan"):
+        fleet.run([Unit("arm/odd", no_number, {})], tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failing_unit_is_named_and_the_results_of_others_are_kept(
     tmp_path: Path, workers: int
@@ -269,7 +280,9 @@ def test_a_ticket_with_another_mask_than_its_net_is_refused_by_name(
     tmp_path: Path, workers: int
 ) -> None:
     todo = units(tmp_path, swapping, seeds=(4, 5))
-    with pytest.raises(UnitFailed, match=r"unit unit-[45] failed: ticket 'round-02': its mask"):
+    with pytest.raises(
+        UnitFailed, match=r"unit unit-[45] failed: WrongMask: ticket 'round-02': its mask"
+    ):
         fleet.run(todo[:workers], tmp_path / "runs", workers)
     assert not [path for path in contents(tmp_path / "runs") if not path.endswith(".running")]
 

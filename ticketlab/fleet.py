@@ -135,17 +135,14 @@ def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     try:
         with patterns.collected() as trained:
             result = unit.work(**unit.arguments)
+        result = with_origin(result, unit.name, folder, unit.arguments)
+        save_result(folder, unit.name, key, result, trained)
     except Diverged as error:
         raise Diverged(f"{_place_in(unit)}: {error}") from error
     except InputError:
         raise
     except Exception as error:
         raise UnitFailed(f"unit {unit.name} failed: {type(error).__name__}: {error}") from error
-    result = with_origin(result, unit.name, folder, unit.arguments)
-    try:
-        save_result(folder, unit.name, key, result, trained)
-    except patterns.WrongMask as error:
-        raise UnitFailed(f"unit {unit.name} failed: {error}") from error
     progress.label()
     progress.tell(unit=unit.name, seconds=round(time.monotonic() - started, 3))
 
