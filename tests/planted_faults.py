@@ -17,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -344,11 +346,35 @@ def _be_pytest(copy: Path, command: list[str], log: Path) -> NoReturn:
         os._exit(code)
 
 
-def verdict(copy: Path, paper: str) -> str:
-    """What the paper's tests say of the copy as it is now."""
-    laws, others = PARTS[paper]
-    files = ["-m", "not slow", *(f"tests/{name}" for name in others.split())]
-    return run_tests(copy, ["tests/test_laws.py", "-k", laws]) or run_tests(copy, files)
+@contextmanager
+def planting(copy: Path, fault: Fault) -> Iterator[None]:
+    """The fault is in the copy while the block runs."""
+    path = copy / fault.file
+    source = path.read_text()
+    path.write_text(planted(source, fault))
+    try:
+        yield
+    finally:
+        path.write_text(source)
+
+
+@cache
+def check_sound(copy: Path, *arguments: str) -> None:
+    """SystemExit if these tests fail without any fault: then they would catch everything."""
+    if broken := run_tests(copy, list(arguments)):
+        raise SystemExit(f"{broken} fails without any fault")
+
+
+def verdict(copy: Path, fault: Fault) -> str:
+    """The test that catches the fault: one of its paper's laws, else one of its other tests."""
+    laws, others = PARTS[fault.paper]
+    files = (f"tests/{name}" for name in others.split())
+    for arguments in (("tests/test_laws.py", "-k", laws), ("-m", "not slow", *files)):
+        check_sound(copy, *arguments)
+        with planting(copy, fault):
+            if found := run_tests(copy, list(arguments)):
+                return found
+    return ""
 
 
 def results(copy: Path, faults: list[Fault], state: Path) -> Iterator[tuple[Fault, str]]:
@@ -356,13 +382,7 @@ def results(copy: Path, faults: list[Fault], state: Path) -> Iterator[tuple[Faul
     known = json.loads(state.read_text()) if state.exists() else {}
     for fault in faults:
         if fault.name not in known:
-            path = copy / fault.file
-            source = path.read_text()
-            path.write_text(planted(source, fault))
-            try:
-                known[fault.name] = verdict(copy, fault.paper)
-            finally:
-                path.write_text(source)
+            known[fault.name] = verdict(copy, fault)
             state.write_text(json.dumps(known, indent=1))
             print(f"{fault.name}: {known[fault.name] or 'SURVIVED'}", flush=True)
         yield fault, known[fault.name]
@@ -420,10 +440,7 @@ def main() -> None:
     preload()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        archive = subprocess.run(
-            ["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True
-        )
-        subprocess.run(["tar", "-x"], cwd=copy, input=archive.stdout, check=True)
+        subprocess.run(f"git archive HEAD | tar -x -C {copy}", shell=True, cwd=ROOT, check=True)
         found = list(results(copy, faults, asked.state))
     text = table(found)
     if asked.table:
