@@ -681,3 +681,24 @@ def test_a_cut_of_every_block_runs(block: str, tiny_root: Path) -> None:
     (turn,) = found.record["rounds"]
     assert cut.rate <= turn["rate"] <= 2 * cut.rate
     assert found.tickets["round-01"].mask.sparsity == turn["sparsity"]
+
+
+# --- classes of very different sizes
+
+
+def test_a_long_tail_trains_in_every_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation once took the classes of up to 39 images whole, and a segment had none left."""
+    sizes = [500, 300, 180, 108, 65, 39, 23, 14, 8, 5]
+    y = np.random.RandomState(0).permutation(np.repeat(np.arange(10), sizes))
+    x = np.random.RandomState(1).randint(0, 256, (len(y), 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "tail.npz", x_train=x, y_train=y, x_test=x[:50], y_test=np.arange(50) % 10)
+    use_data(monkeypatch, tmp_path)
+    data = {"name": "tail", "validation": 300}
+    params = tiny_params(
+        data=data, transfer={"data": data, "levels": [0.5], "seeds": 0},
+        seeds=[0], partitions=5, max_rounds=1, levels=[0.3],
+    )  # fmt: skip
+    found = study(params, tmp_path / "runs")
+    assert f"search/{FIVE}/seed-0" in found

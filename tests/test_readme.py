@@ -131,6 +131,11 @@ def measures(clone: Clone, command: str) -> None:
     assert "python -m benchmarks cpu" in clone.run(f"{command} --dry-run").stdout
 
 
+def starts_pinned(clone: Clone, command: str) -> None:
+    """The program is found and started; that it is pinned is tested elsewhere."""
+    assert clone.run(f".venv/bin/{command} --version").stdout.strip().count(".") == 2
+
+
 INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "make repro": repeats,
     "make test": checks_out,
@@ -138,6 +143,7 @@ INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "dvc exp run --queue -n sweep -S 'desk.colt.rate=0.25,0.35'": runs_elsewhere,
     "dvc exp run --run-all": runs_elsewhere,
     "ticketlab compare sweep-1 sweep-2": compares_a_sweep_elsewhere,
+    "ticketlab pinned jupyter lab": starts_pinned,
     "make lab": serves_the_notebooks,
     "make report": reports,
     "make bench": measures,

@@ -116,9 +116,9 @@ def claims(
             show_claims(name, verdicts.table(ROOT / "results" / name))
         if write:
             readme, found = ROOT / "README.md", verdicts.tables(chosen)
-            text = verdicts.with_table(readme.read_text(), found)
-            numbers = published.with_rows(published.PAGE.read_text(), published.rows(list(found)))
-            write_atomically(readme, text.encode())
+            rows = published.rows(list(found))  # first what takes time: then no edit is lost
+            write_atomically(readme, verdicts.with_table(readme.read_text(), found).encode())
+            numbers = published.with_rows(published.PAGE.read_text(), rows)
             write_atomically(published.PAGE, numbers.encode())
 
 
