@@ -580,3 +580,12 @@ def test_every_study_starts_and_its_sets_can_be_carried(study: str, tiny_root: P
     assert len(found.record["rounds"]) == 1
     for item in block.others:  # type: ignore[attr-defined]
         assert item.rounds <= block.rounds  # type: ignore[attr-defined]
+
+
+def test_new_initial_weights_get_no_rewind_point_of_the_old_ones(done: Any) -> None:
+    tiny, results, _ = done
+    units = {unit.name: unit for unit in prac_study.scorings(tiny, results)}
+    unit = units["score/main/reinit/seed-0"]
+    dense = results["search/main/imp/seed-0"].tickets["round-00"]
+    offered = unit.work(**{**unit.arguments, "dense": dense})
+    assert offered.record == results[unit.name].record
