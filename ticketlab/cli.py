@@ -276,12 +276,11 @@ def alone(study: str, paper: str) -> Iterator[None]:
 
     The operating system takes the lock back when its process ends, however it ends.
     """
-    place = ROOT / ".dvc" / "tmp" / "running"
-    lock, holder = FileLock(place / f"{study}.{paper}.lock"), place / f"{study}.{paper}.holder"
-    place.mkdir(parents=True, exist_ok=True)
+    lock, holder = (machine.LOCKS / f"{study}.{paper}.{kind}" for kind in ("lock", "holder"))
+    machine.LOCKS.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:
-            held.enter_context(lock.acquire(timeout=0))
+            held.enter_context(FileLock(lock).acquire(timeout=0))
         except Timeout:
             by = holder.read_text() if holder.exists() else "another process"
             raise InputError(f"{study}/{paper} is being trained by {by}: wait for it") from None

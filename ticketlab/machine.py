@@ -13,8 +13,11 @@ from filelock import FileLock
 
 from ticketlab import gpu, instruction_set
 from ticketlab.files import read_json, write_json
+from ticketlab.spec import ROOT
 
 FILE = "machine.json"
+LOCKS = ROOT / ".dvc" / "tmp" / "running"
+"""The folder of all locks: none is left among results."""
 
 Machine = Mapping[str, Any]
 
@@ -27,8 +30,8 @@ def describe(runtime: gpu.Runtime) -> dict[str, Any]:
 
 def note(study: Path, paper: str, runtime: gpu.Runtime) -> None:
     """Write down that the paper's units were trained on this machine; others' entries stay."""
-    study.mkdir(parents=True, exist_ok=True)
-    with FileLock(study / f".{FILE}.lock"):  # two papers may end at the same time
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with FileLock(LOCKS / f"{study.name}.{FILE}.lock"):  # two papers may end at the same time
         known = read_json(study / FILE) if (study / FILE).exists() else {}
         write_json(study / FILE, {**known, paper: describe(runtime)})
 
