@@ -335,8 +335,8 @@ def test_a_share_goes_into_metrics_comes_back_and_decides() -> None:
     assert stored.keys() == {"share", "low", "high", "k", "n"}
     assert as_evidence(stored) == share([True, True, False])
     most = claim(at_least=None, above=50.0)
-    for k, n, word in ((6, 6, "reproduced"), (3, 3, "inconclusive"), (0, 6, "not reproduced"),
-                       (1, 1, "inconclusive")):  # fmt: skip
+    for k, n, word in ((6, 6, "reproduced"), (4, 6, "inconclusive"), (0, 6, "not reproduced"),
+                       (3, 3, "not testable here")):  # fmt: skip
         flags = {seed: seed < k for seed in range(n)}
         assert judge(most, LEARNED | {"a": {"b": as_share(flags)}}).word == word
 
@@ -410,3 +410,28 @@ def test_claims_that_are_no_list_are_refused(text: str, tmp_path: Path, one_line
     path = tmp_path / "claims.yaml"
     path.write_text(text)
     assert one_line(lambda: load_claims(path=path)).startswith("claims.yaml: ")
+
+
+@pytest.mark.parametrize(
+    "n, bound, possible",
+    [(3, 50.0, False), (5, 50.0, False), (6, 50.0, True), (6, 60.0, False), (8, 60.0, True),
+     (20, 99.0, False)],
+)  # fmt: skip
+def test_a_share_of_too_few_seeds_is_not_testable(n: int, bound: float, possible: bool) -> None:
+    one = claim("found", at_least=None, above=bound)
+    reference = {"dense": {"score": asdict(interval([80.0, 81.0, 82.0])), "chance": 10.0}}
+    for flag in (True, False):
+        metrics = {
+            "found": as_share(dict.fromkeys(range(n), flag)),
+            "references": {"dense": reference},
+        }
+        verdict = judge(one, metrics)
+        if possible:
+            assert verdict.word == ("reproduced" if flag else "not reproduced")
+        else:
+            assert verdict.word == "not testable here"
+            assert verdict.reason == f"{n} seeds cannot decide a share of {bound:g} %"
+
+
+def test_numbers_that_round_to_the_bound_are_shown_as_it() -> None:
+    assert beside(interval([1, 1, 1.0000000000000002]), 1.0) == "1.00 [1.00, 1.00] (n = 3)"

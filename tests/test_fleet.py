@@ -223,6 +223,20 @@ def test_an_interruption_while_saving_leaves_nothing_that_counts(
     assert runs(tmp_path) == [0, 0] and load_result(folder, unit.name, unit.key) is not None
 
 
+def refuses(seed: int) -> Result:
+    """A unit of work that meets bad input."""
+    raise InputError("scores: nan found")
+
+
+def test_bad_input_inside_a_unit_names_the_unit_and_its_seed(
+    tmp_path: Path, one_line: Message
+) -> None:
+    unit = Unit("arm/seed-3", refuses, {"seed": 3})
+    assert one_line(lambda: fleet.run([unit], tmp_path)) == (
+        "unit arm/seed-3, seed 3: scores: nan found"
+    )
+
+
 def no_number() -> Result:
     """A unit of work whose record cannot be stored."""
     return Result({"accuracy": float("nan")})

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CPU
+from conftest import CPU, Message
 
 from ticketlab import machine
 from ticketlab.files import read_json
 
+VERSIONS = {"torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
 AMD = {"kind": "cpu", "vendor": "AuthenticAMD", "instruction_set": "avx2", "processor": "EPYC",
-       "cores": 2, "device": "cpu"}  # fmt: skip
-INTEL = AMD | {"vendor": "GenuineIntel"}
+       "cores": 2, "device": "cpu", **VERSIONS}  # fmt: skip
+INTEL = AMD | {"vendor": "GenuineIntel", "processor": "Xeon"}
+OTHER_INTEL = INTEL | {"processor": "Core"}
 NATIVE = AMD | {"instruction_set": "native"}
 GPU = AMD | {"kind": "cuda", "device": "a GPU"}
 
@@ -28,8 +30,11 @@ def test_papers_keep_their_own_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "then, now, same, told",
     [
-        ({"colt": AMD}, {"colt": AMD | {"cores": 64}}, True, "byte for byte"),
-        ({"colt": AMD}, {"colt": INTEL}, False, "AuthenticAMD processors"),
+        ({"colt": AMD}, {"colt": AMD | {"cores": 64, "processor": "Ryzen"}}, True, "byte for byte"),
+        ({"colt": AMD}, {"colt": INTEL}, False, "made with AMD processors"),
+        ({"colt": INTEL}, {"colt": INTEL | {"cores": 64}}, True, "byte for byte"),
+        ({"colt": INTEL}, {"colt": OTHER_INTEL}, False, "made with Xeon"),
+        ({"colt": AMD}, {"colt": AMD | {"torch": "2.16.0"}}, False, "torch 2.15.0"),
         ({"colt": AMD}, {"colt": NATIVE}, False, "instruction set native"),
         ({"colt": NATIVE}, {"colt": NATIVE}, False, "promises no bytes"),
         ({"colt": GPU}, {"colt": GPU}, False, "a GPU, which promises no bytes"),
@@ -47,3 +52,11 @@ def test_the_same_bytes_are_expected_of_one_kind_of_machine(
 
 def test_a_revision_without_the_file_has_no_machines() -> None:
     assert machine.parsed(None) == {}
+
+
+@pytest.mark.parametrize("text, named", [
+    ("{", "not readable"), ("[1]", "not readable"), ('{"colt": 3}', "not readable"),
+    ('{"colt": {"kind": "cpu"}}', "colt: device is missing"),
+])  # fmt: skip
+def test_a_damaged_file_is_one_line(text: str, named: str, one_line: Message) -> None:
+    assert named in one_line(lambda: machine.parsed(text))

@@ -22,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
+from ticketlab.files import read_json
 from ticketlab.notebook import check_clean, normalise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -314,3 +315,16 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             continue
         parts = [name.split(".") for name in names]
         yield from (part[1] for part in parts if part[0] == "ticketlab" and len(part) > 1)
+
+
+def test_machines_are_named_in_machine_json_alone() -> None:
+    """Elsewhere they would make two equal results differ."""
+    machines = [read_json(path) for path in (ROOT / "results").glob("*/machine.json")]
+    names = {made[key] for file in machines for made in file.values()
+             for key in ("processor", "vendor", "device")} - {"cpu"}  # fmt: skip
+    for path in committed():
+        place = path.relative_to(ROOT)
+        if place.parts[0] == "results" and place.name != "machine.json":
+            text = path.read_bytes()
+            found = [name for name in names | {"EPYC", "Xeon", "NVIDIA"} if name.encode() in text]
+            assert not found, f"{place} names {found[0]}"

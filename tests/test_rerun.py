@@ -49,9 +49,22 @@ def test_an_untouched_clone_is_identical(place: tuple[Clone, Terminal]) -> None:
         ("data@desk", "colt_train@desk", "colt@desk"), "identical"
     )
     assert "out of date" not in done.out and "byte for byte: 3 stages" in done.out
+    assert "desk: compared byte for byte: both were made with" in done.out
 
 
-def test_numbers_within_their_intervals_are_reproduced(restored: tuple[Clone, Terminal]) -> None:
+def elsewhere(clone: Clone) -> None:
+    """As if this machine had another processor than the one that made the committed results."""
+
+    def move(machines: Any) -> None:
+        for made in machines.values():
+            made |= {"vendor": "another", "processor": "another one"}
+
+    rewrite(clone.path("results/desk/machine.json"), move)
+
+
+def test_numbers_within_their_intervals_are_reproduced_on_another_machine(
+    restored: tuple[Clone, Terminal],
+) -> None:
     clone, ticketlab = restored
 
     def nudge(metrics: Any) -> None:
@@ -61,7 +74,13 @@ def test_numbers_within_their_intervals_are_reproduced(restored: tuple[Clone, Te
 
     rewrite(clone.path(f"{PAGES}/metrics.json"), nudge)
     done = ticketlab("verify", "desk")
+    assert done.code == 1 and words(done.out)["colt@desk"] == "within"
+    assert "not reproduced byte for byte, as it should be here: 2 identical, 1 within" in done.out
+    elsewhere(clone)
+    done = ticketlab("verify", "desk")
     assert done.code == 0 and words(done.out)["colt@desk"] == "within"
+    assert "compared by intervals and verdicts" in done.out and "another one" in done.out
+    assert "reproduced: 2 identical, 1 within" in done.out
     assert "2 metrics moved" in done.out and "accuracy.dense" in done.out
     assert "out of date" in done.out  # as DVC sees it: somebody changed an output
     assert "torch" not in done.out
@@ -115,6 +134,7 @@ def test_other_records_are_as_good_as_the_numbers_made_of_them(
     record.write_bytes(whole + b"\n")
     page = clone.path(f"{PAGES}/colt.ipynb")
     page.write_text(page.read_text() + "\n")
+    elsewhere(clone)
     done = ticketlab("verify")
     record.write_bytes(whole)
     assert done.code == 0, done

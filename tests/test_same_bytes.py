@@ -61,7 +61,7 @@ def digests(environment: dict[str, str], folder: Path) -> dict[str, dict[str, st
 @pytest.mark.slow
 @pytest.mark.skipif(current(pinned()) == "native", reason="nothing to pin here")
 def test_a_pinned_study_has_the_same_bytes_whatever_the_environment_was(
-    tiny_root: Path, tmp_path: Path
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = {k: v for k, v in os.environ.items() if k.startswith("TICKETLAB_DATA")}
     data |= {"TICKETLAB_PREPARED": str(tiny_root / "prepared")}
@@ -74,4 +74,5 @@ def test_a_pinned_study_has_the_same_bytes_whatever_the_environment_was(
     native = digests(free(TICKETLAB_NATIVE="1", **data), tmp_path / "native")
     differ = {p: sum(one[p][f] != native[p].get(f) for f in one[p]) for p in PAPERS}
     # Not required: a processor may have nothing beyond AVX2.
-    print(f"files that differ natively, of {[len(one[p]) for p in PAPERS]}: {differ}")
+    with capsys.disabled():
+        print(f"files that differ natively, of {[len(one[p]) for p in PAPERS]}: {differ}")

@@ -98,6 +98,10 @@ def test_the_summary_counts_what_is_not_identical() -> None:
     a, b = Finding("a@x", "identical", True), Finding("b@x", "within", True)
     assert summary([a, a]) == "reproduced byte for byte: 2 stages"
     assert summary([a, b]) == "reproduced: 1 identical, 1 within"
+    assert summary([a, b], bytes_expected=True) == (
+        "not reproduced byte for byte, as it should be here: 1 identical, 1 within"
+    )
+    assert summary([a, a], bytes_expected=True) == summary([a, a])
     assert summary([b, Finding("c@x", "different", False)]).startswith("not reproduced: ")
 
 

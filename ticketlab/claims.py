@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from scipy.special import stdtrit
 from scipy.stats import binomtest
 
@@ -297,6 +299,14 @@ def entries_in(content: object, name: str, kind: type[EntryT]) -> list[EntryT]:
         raise InputError(f"{name}: {place}: {first['msg']}") from None
 
 
+def claims_in(text: str | bytes, name: str) -> list[Claim]:
+    """The claims of a claims.yaml's text; InputError names the file and a bad entry."""
+    try:
+        return entries_in(YAML(typ="safe").load(text), name, Claim)
+    except YAMLError as error:
+        raise InputError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
 def judged(paper: str, metrics: Path) -> list[Verdict]:
     """The verdicts on a paper's claims from its metrics.json, as it was written."""
     return judge_all(load_claims(paper), read_json(metrics))
@@ -310,8 +320,9 @@ def judge_all(claims: Iterable[Claim], metrics: Mapping[str, Any]) -> list[Verdi
 def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
     """Reproduced if the whole interval clears the bound, not if none of it does.
 
-    A metric that is null was not measured in this study; where an arm of the claim's reference is
-    not above chance, nothing was learned and nothing is decided. InputError for a metric or a
+    A metric that is null was not measured in this study. Where an arm of the claim's reference is
+    not above chance, nothing was learned, and where so few seeds cannot give both verdicts on a
+    share, the parameters decide: neither is testable. InputError for a metric or a
     reference that does not exist.
     """
     name = f"claim {claim.id}: metric {claim.metric!r}"
@@ -322,7 +333,17 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
         return Verdict(claim, "not testable here", evidence, reason)
     if alone := [arm for arm, one in references(claim, metrics).items() if one.score.n < 2]:
         return Verdict(claim, "inconclusive", evidence, f"a single seed of {alone[0]}")
-    return Verdict(claim, decide(evidence, claim.bound, claim.above is not None), evidence)
+    strictly = claim.above is not None
+    if isinstance(evidence, Share) and not is_decidable(evidence.n, claim.bound, strictly):
+        reason = f"{evidence.n} seeds cannot decide a share of {claim.bound:g} %"
+        return Verdict(claim, "not testable here", evidence, reason)
+    return Verdict(claim, decide(evidence, claim.bound, strictly), evidence)
+
+
+def is_decidable(n: int, bound: float, strictly: bool) -> bool:
+    """Whether both verdicts on a share of `n` seeds are possible: all of them do it, or none."""
+    words = {decide(share([flag] * n), bound, strictly) for flag in (True, False)}
+    return words == {"reproduced", "not reproduced"}
 
 
 def references(claim: Claim, metrics: Mapping[str, Any]) -> dict[str, Reference]:
@@ -378,7 +399,7 @@ def beside(evidence: Evidence, bound: float) -> str:
     0.98 against 1 is '0.98', and 0.996 is not '1.00'.
     """
     numbers = [x for x in (evidence.mean, evidence.low, evidence.high) if x is not None]
-    sides = [np.sign(x - bound) for x in numbers]
+    sides = [np.sign(x - bound) * (abs(x - bound) > ROUNDING) for x in numbers]
     for digits in range(0 if isinstance(evidence, Share) else 2, DIGITS):
         if [np.sign(round(x, digits) - bound) for x in numbers] == sides:
             return evidence.text(digits)

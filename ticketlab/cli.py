@@ -167,10 +167,12 @@ def verify(
     with one_line_errors(), pipeline.opened(ROOT) as repo:
         chosen = studies or params.chosen_studies()
         found = verification.verify(repo, ROOT, chosen, rev)
-        for study in chosen:
-            print(f"{study}: compared {verification.rule(ROOT, study, rev)[1]}")
-        print(verification.report(found))
-    raise typer.Exit(int(any(finding.word == "different" for finding in found)))
+        rules = [verification.rule(ROOT, study, rev) for study in chosen]
+        for study, (_, words) in zip(chosen, rules, strict=True):
+            print(f"{study}: compared {words}")
+        bytes_expected = all(expected for expected, _ in rules)
+        print(verification.report(found, bytes_expected))
+    raise typer.Exit(int(not verification.is_reproduced(found, bytes_expected)))
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -183,6 +185,8 @@ def pinned(
     as JupyterLab or a Dask worker. TICKETLAB_NATIVE=1 leaves everything unpinned.
     """
     with one_line_errors():
+        if shutil.which(command[0]) is None:
+            raise InputError(f"command: {command[0]!r} is not on PATH")
         instruction_set.run(command)
 
 

@@ -70,7 +70,7 @@ def same_others(a: State, b: State, mask: Mask) -> bool:
 
 
 def tickets_table(results: Results) -> pd.DataFrame:
-    """One row a ticket: unit, name, origin, weights left, the mask's digest, density by layer."""
+    """One row per ticket: unit, name, origin, weights left, the mask's digest, density by layer."""
     rows = []
     for unit, result in results.items():
         for name, ticket in result.tickets.items():

@@ -19,7 +19,6 @@ from ticketlab.gpu import CLUSTER
 from ticketlab.instruction_set import InstructionSet
 from ticketlab.results import Result, content_key, load_result, save_result, with_origin
 from ticketlab.spec import InputError
-from ticketlab.training import Diverged
 
 
 @dataclass(frozen=True)
@@ -137,10 +136,8 @@ def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
             result = unit.work(**unit.arguments)
         result = with_origin(result, unit.name, folder, unit.arguments)
         save_result(folder, unit.name, key, result, trained)
-    except Diverged as error:
-        raise Diverged(f"{_place_in(unit)}: {error}") from error
-    except InputError:
-        raise
+    except InputError as error:
+        raise type(error)(f"{_place_in(unit)}: {error}") from error
     except Exception as error:
         raise UnitFailed(f"unit {unit.name} failed: {type(error).__name__}: {error}") from error
     progress.label()

@@ -6,6 +6,7 @@ file. `ticketlab verify` reads it to say by which rule two sets of results are c
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from filelock import FileLock
 
 from ticketlab import gpu, instruction_set
 from ticketlab.files import read_json, write_json
-from ticketlab.spec import ROOT
+from ticketlab.results import NUMERICAL
+from ticketlab.spec import ROOT, InputError
 
 FILE = "machine.json"
 LOCKS = ROOT / ".dvc" / "tmp" / "running"
@@ -25,7 +27,9 @@ Machine = Mapping[str, Any]
 def describe(runtime: gpu.Runtime) -> dict[str, Any]:
     """This machine, and the device that `runtime` chooses on it, by product name."""
     device = gpu.choose_device(runtime.device)
-    return instruction_set.describe() | {"device": gpu.describe(device), "kind": device.type}
+    versions = {name: version(name) for name in NUMERICAL}
+    here = {"device": gpu.describe(device), "kind": device.type}
+    return instruction_set.describe() | versions | here
 
 
 def note(study: Path, paper: str, runtime: gpu.Runtime) -> None:
@@ -46,16 +50,31 @@ def named(made: Machine) -> str:
 # ---------------------------------------------------------------- by which rule to compare
 
 
-def parsed(text: str | bytes | None) -> dict[str, Machine]:
-    """The entries of a machine.json by paper; none for a revision without the file."""
-    return dict(json.loads(text)) if text else {}
+DECIDES = ("kind", "device", "vendor", "processor", "instruction_set", *NUMERICAL)
+"""What an entry must say."""
+
+
+def parsed(text: str | bytes | None, name: str = FILE) -> dict[str, Machine]:
+    """The entries of a machine.json by paper; none for a revision without the file.
+
+    InputError for a damaged one.
+    """
+    try:
+        found = json.loads(text or "{}")
+        entries: dict[str, Machine] = {paper: dict(entry) for paper, entry in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{name}: not readable ({' '.join(str(error).split())})") from None
+    for paper, entry in entries.items():
+        if lacking := [key for key in DECIDES if key not in entry]:
+            raise InputError(f"{name}: {paper}: {lacking[0]} is missing")
+    return entries
 
 
 def rule(then: Mapping[str, Machine], now: Mapping[str, Machine]) -> tuple[bool, str]:
     """Whether the same bytes are to be expected, and the rule in words.
 
-    They are where both were made on CPUs of one vendor, pinned to one instruction set; everything
-    else is compared by intervals and verdicts.
+    They are where both were made by the same versions on CPUs of one kind, pinned to one
+    instruction set; everything else is compared by intervals and verdicts.
     """
     other = "by intervals and verdicts, not by bytes"
     papers = sorted(set(then) & set(now))
@@ -71,7 +90,11 @@ def rule(then: Mapping[str, Machine], now: Mapping[str, Machine]) -> tuple[bool,
 
 
 def _kind(machine: Machine) -> str:
-    """What decides the bytes besides versions: '{vendor}, avx2' on a CPU, else the product."""
+    """What decides the bytes, in words. AMD's processors were seen to agree with each other; on
+    others MKL chooses by the model."""
     if machine["kind"] != "cpu":
         return str(machine["device"])
-    return f"{machine['vendor']} processors, instruction set {machine['instruction_set']}"
+    amd = machine["vendor"] == "AuthenticAMD"
+    name = "AMD processors" if amd else machine["processor"]
+    versions = ", ".join(f"{package} {machine[package]}" for package in NUMERICAL)
+    return f"{name}, instruction set {machine['instruction_set']}, {versions}"

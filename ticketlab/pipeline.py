@@ -37,7 +37,7 @@ def opened(root: Path) -> Iterator["Repo"]:
 
 
 CHECK = "check"
-"""The stage that validates params.yaml in every run; what it writes never changes."""
+"""The stage that validates params.yaml in every run, so it calls no study out of date."""
 
 
 def out_of_date(repo: "Repo") -> dict[str, list[str]]:

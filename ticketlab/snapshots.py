@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from ticketlab.claims import Claim, Verdict, entries_in, judge_all
+from ticketlab.claims import Claim, Verdict, claims_in, judge_all
 from ticketlab.spec import ROOT, InputError
 from ticketlab.tickets import Ticket, load_ticket
 
@@ -143,11 +141,7 @@ def _claims(repo: Any) -> list[Claim]:
     if not repo.dvcfs.exists("claims.yaml"):
         return []
     with repo.dvcfs.open("claims.yaml") as file:
-        text = file.read()
-    try:
-        return entries_in(YAML(typ="safe").load(text), "claims.yaml", Claim)
-    except YAMLError as error:
-        raise InputError(f"claims.yaml: not valid YAML ({' '.join(str(error).split())})") from None
+        return claims_in(file.read(), "claims.yaml")
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

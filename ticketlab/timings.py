@@ -26,7 +26,7 @@ def note(
 
 
 def table(study: Path) -> pd.DataFrame:
-    """One row a paper and arm: units, mean and total seconds, workers at once."""
+    """One row per paper and arm: units, mean and total seconds, workers at once."""
     rows = []
     for path in sorted((study / "runs").glob("*.timings.json")):
         content, paper = read_json(path), path.name.removesuffix(".timings.json")

@@ -16,14 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ruamel.yaml import YAML
-
 from ticketlab import machine
 from ticketlab.claims import (
-    Claim,
     Evidence,
     as_evidence,
-    entries_in,
+    claims_in,
     is_interval,
     is_share,
     judge_all,
@@ -95,7 +92,7 @@ def _moved(name: str, old: Evidence, new: Evidence) -> Shift:
 
 
 def _word_size(name: str, old: str, new: str) -> float:
-    """Words decide nothing, but for verdicts that turn into their opposite."""
+    """Words decide nothing, but for verdicts that are lost, gained, or turn into their opposite."""
     if name.rpartition(".")[2] != "verdict":
         return 0.0
     return 0.0 if "inconclusive" in (old, new) else math.inf
@@ -205,7 +202,7 @@ def _verdicts(
     """
     text = then.read("claims.yaml") or b"[]"
     try:
-        known = entries_in(YAML(typ="safe").load(text), f"claims.yaml of {then.rev}", Claim)
+        known = claims_in(text, f"claims.yaml of {then.rev}")
         own = [claim for claim in known if claim.paper == paper]
         here = judge_all(load_claims(paper, root / "claims.yaml"), new)
         there = judge_all(own, old)
@@ -252,23 +249,32 @@ def _judged_by_readers(found: dict[str, Finding], lock: Mapping[str, Entry]) -> 
 def rule(root: Path, study: str, rev: str = "HEAD") -> tuple[bool, str]:
     """Whether the same bytes are to be expected of a study, and the rule in words."""
     file = f"results/{study}/{machine.FILE}"
-    then = machine.parsed(Committed(root, rev).read(file))
-    return machine.rule(then, machine.parsed(_text(root / file)))
+    then = machine.parsed(Committed(root, rev).read(file), f"{file} of {rev}")
+    return machine.rule(then, machine.parsed(_text(root / file), file))
 
 
-def report(findings: Sequence[Finding]) -> str:
+def report(findings: Sequence[Finding], bytes_expected: bool = False) -> str:
     """A line per stage, indented lines on what differs where, and one on the whole."""
     lines = []
     for one in findings:
         state = {True: "up to date", False: "out of date", None: "not in studies"}[one.current]
         lines += [f"{one.stage:28}{one.word:12}{state}", *(f"    {note}" for note in one.notes)]
-    return "\n".join([*lines, summary(findings)])
+    return "\n".join([*lines, summary(findings, bytes_expected)])
 
 
-def summary(findings: Sequence[Finding]) -> str:
+def is_reproduced(findings: Sequence[Finding], bytes_expected: bool) -> bool:
+    """Whether every stage is what the rule asks for: identical, or at least within."""
+    allowed = {"identical"} if bytes_expected else {"identical", "within"}
+    return {finding.word for finding in findings} <= allowed
+
+
+def summary(findings: Sequence[Finding], bytes_expected: bool = False) -> str:
     """One line on all stages."""
     words = [finding.word for finding in findings]
     if set(words) == {"identical"}:
         return f"reproduced byte for byte: {len(words)} stages"
-    told = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(sorted(words)))
-    return f"{'not reproduced' if 'different' in words else 'reproduced'}: {told}"
+    counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(sorted(words)))
+    if is_reproduced(findings, bytes_expected):
+        return f"reproduced: {counted}"
+    bytes_only = "" if "different" in words else " byte for byte, as it should be here"
+    return f"not reproduced{bytes_only}: {counted}"
