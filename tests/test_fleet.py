@@ -223,20 +223,6 @@ def test_an_interruption_while_saving_leaves_nothing_that_counts(
     assert runs(tmp_path) == [0, 0] and load_result(folder, unit.name, unit.key) is not None
 
 
-def refuses(seed: int) -> Result:
-    """A unit of work that meets bad input."""
-    raise InputError("scores: nan found")
-
-
-def test_bad_input_inside_a_unit_names_the_unit_and_its_seed(
-    tmp_path: Path, one_line: Message
-) -> None:
-    unit = Unit("arm/seed-3", refuses, {"seed": 3})
-    assert one_line(lambda: fleet.run([unit], tmp_path)) == (
-        "unit arm/seed-3, seed 3: scores: nan found"
-    )
-
-
 def no_number() -> Result:
     """A unit of work whose record cannot be stored."""
     return Result({"accuracy": float("nan")})
@@ -280,12 +266,12 @@ def test_a_process_that_dies_is_named_and_everything_else_is_stored(tmp_path: Pa
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_bad_input_found_by_a_unit_stays_one_line(
+def test_bad_input_found_by_a_unit_is_one_line_that_names_it(
     tmp_path: Path, one_line: Message, workers: int
 ) -> None:
     todo = units(tmp_path, refusing, seeds=(4, 4))
     assert one_line(lambda: fleet.run(todo[:workers], tmp_path, workers)) == (
-        "rate: 4 is wrong, allowed: 0.5"
+        "unit unit-4, seed 4: rate: 4 is wrong, allowed: 0.5"
     )
 
 
