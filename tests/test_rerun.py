@@ -83,7 +83,7 @@ def test_numbers_within_their_intervals_are_reproduced_on_another_machine(
     assert "reproduced: 2 identical, 1 within" in done.out
     assert "2 metrics moved" in done.out and "accuracy.dense" in done.out
     assert "out of date" in done.out  # as DVC sees it: somebody changed an output
-    assert "torch" not in done.out
+    assert "provenance" not in done.out
 
 
 def test_numbers_that_are_apart_are_named_and_end_with_1(restored: tuple[Clone, Terminal]) -> None:
