@@ -1,6 +1,8 @@
 """Published numbers beside ours: the table is current, distances are right, mistakes one line."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,21 @@ def test_the_page_is_that_of_the_results(committed: Path) -> None:
     studies = list(verdicts.tables(params.chosen_studies(), results))
     page = (committed / PAGE.name).read_text()
     assert with_rows(page, rows(studies, results)) == page, "run: ticketlab claims --write"
+
+
+def percentages(found: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every interval of metrics whose name says that it is a part of a whole, in percent."""
+    if not isinstance(found, dict):
+        return
+    if {"low", "high", "n"} <= set(found) and re.search(r"share|overlap|flipped|missed", name):
+        yield name, found
+    for key, inner in found.items():
+        yield from percentages(inner, f"{name}.{key}")
+
+
+def test_no_share_of_the_committed_results_leaves_0_to_100(committed: Path) -> None:
+    files = sorted(committed.glob("results/*/*/metrics.json"))
+    shares = [each for path in files for each in percentages(json.loads(path.read_text()))]
+    assert len(shares) > 5
+    for name, found in shares:
+        assert found["low"] is None or 0 <= found["low"] <= found["high"] <= 100, name

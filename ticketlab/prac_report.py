@@ -522,8 +522,8 @@ def noise_metrics(
     own = at(scores, "prac", level, "noise")
     clean = at(scores, "imp", level), at(scores, "imp", level, "noise")
     return {
-        "flipped_in_set": as_metric(kept), "enrichment": as_metric(enriched),
-        "flipped_of_never_learned": as_metric(never),
+        "flipped_in_set": as_percent(kept), "enrichment": as_metric(enriched),
+        "flipped_of_never_learned": as_percent(never),
         "prac_minus_imp": as_metric(minus(own, at(scores, "imp", level, "noise"))),
         "prac_minus_random": as_metric(minus(own, at(scores, "random", level, "noise"))),
         "imp_noisy_minus_clean": as_metric(minus(clean[1], clean[0])),
@@ -538,13 +538,13 @@ def _key(arm: str) -> str:
 
 
 def frame(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
-    """Nested intervals as text: a row for each key, a column for each key below it."""
+    """Nested intervals as text: one row per key, one column per key below it, '-' for none."""
     rows = {
         name: {key: _text(value) for key, value in inner.items()}
         for name, inner in numbers.items()
         if isinstance(inner, Mapping)
     }
-    return pd.DataFrame(rows).T.rename_axis(title)
+    return pd.DataFrame(rows).T.fillna("-").rename_axis(title)
 
 
 def column(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
