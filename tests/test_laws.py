@@ -22,7 +22,15 @@ from conftest import use_data
 from recording import Look, Place, Popping, Pruning, Tape, Training, record, zeros_differ
 from torch import Tensor
 
-from ticketlab import colt_study, compare_study, models, planting_study, prac_study, rst_study
+from ticketlab import (
+    colt_study,
+    compare_study,
+    models,
+    planting_report,
+    planting_study,
+    prac_study,
+    rst_study,
+)
 from ticketlab.colt_params import ColtParams
 from ticketlab.compare_params import CompareParams
 from ticketlab.critical_sets import unpack_index
@@ -1622,6 +1630,19 @@ def test_singleshot_masks_are_of_the_mothers_own_weights(tape: Tape) -> None:
             if pruning.criterion == "magnitude":
                 assert training.mask == largest(mother, pruning.before, training.mask.alive)
         assert len(prunings) == 10 and {t.places for t in lasts} == {lasts[0].places}
+
+
+@of("plant")
+@pytest.mark.parametrize("regime", ["singleshot", "multishot"])
+def test_the_steps_of_the_leaderboard_are_those_that_a_net_took(tape: Tape, regime: str) -> None:
+    """Planting's records have no ledger: its page counts by the parameters."""
+    for unit, lasts, _ in circle_units(tape, regime):
+        rounds = tape.params.rounds if regime == "multishot" else 0
+        trainings = tape.trainings(unit)
+        assert len(trainings) == len(lasts) * (1 + rounds)
+        for place, last in enumerate(lasts):
+            before = [trainings[turn * len(lasts) + place].steps for turn in range(rounds)]
+            assert sum(before) + last.steps == planting_report.steps(tape.params, regime), unit
 
 
 @of("plant")
