@@ -1633,16 +1633,15 @@ def test_singleshot_masks_are_of_the_mothers_own_weights(tape: Tape) -> None:
 
 
 @of("plant")
-@pytest.mark.parametrize("regime", ["singleshot", "multishot"])
-def test_the_steps_of_the_leaderboard_are_those_that_a_net_took(tape: Tape, regime: str) -> None:
+def test_the_steps_of_the_leaderboard_are_those_that_a_net_took(tape: Tape) -> None:
     """Planting's records have no ledger: its page counts by the parameters."""
-    for unit, lasts, _ in circle_units(tape, regime):
-        rounds = tape.params.rounds if regime == "multishot" else 0
-        trainings = tape.trainings(unit)
-        assert len(trainings) == len(lasts) * (1 + rounds)
-        for place, last in enumerate(lasts):
-            before = [trainings[turn * len(lasts) + place].steps for turn in range(rounds)]
-            assert sum(before) + last.steps == planting_report.steps(tape.params, regime), unit
+    for regime, rounds in (("singleshot", 0), ("multishot", tape.params.rounds)):
+        for unit, lasts, _ in circle_units(tape, regime):
+            trainings = tape.trainings(unit)
+            assert len(trainings) == len(lasts) * (1 + rounds)
+            for place, last in enumerate(lasts):
+                before = [trainings[turn * len(lasts) + place].steps for turn in range(rounds)]
+                assert sum(before) + last.steps == planting_report.steps(tape.params, regime), unit
 
 
 @of("plant")
