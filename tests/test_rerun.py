@@ -142,6 +142,21 @@ def test_other_records_are_as_good_as_the_numbers_made_of_them(
     assert "all numbers equal, other bytes: results/desk/colt/colt.ipynb" in done.out
 
 
+def test_a_stage_that_is_no_more_is_not_missed(restored: tuple[Clone, Terminal]) -> None:
+    """DVC keeps the entries of stages that dvc.yaml has lost in dvc.lock."""
+    clone, ticketlab = restored
+    gone = "\n".join([
+        "  claims@desk:", "    cmd: ticketlab claims desk", "    outs:",
+        "    - path: results/desk/claims.json", "      hash: md5", f"      md5: {'a' * 32}",
+        "      size: 1", "",
+    ])  # fmt: skip
+    clone.edit("dvc.lock", lambda text: text.replace("stages:\n", f"stages:\n{gone}"))
+    clone.run("git commit -qam 'A stage of before'")
+    done = ticketlab("verify")
+    clone.run("git reset -q --hard HEAD~1")
+    assert done.code == 0 and "claims@desk" not in done.out, done
+
+
 def test_other_data_are_a_difference(restored: tuple[Clone, Terminal]) -> None:
     clone, ticketlab = restored
     clone.edit("results/desk/data.json", lambda text: text.replace('": "', '": "0'))

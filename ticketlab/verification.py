@@ -125,9 +125,10 @@ def verify(repo: "Repo", root: Path, studies: Sequence[str], rev: str = "HEAD") 
     """
     then, now = Committed(root, rev), lock_stages(_text(root / "dvc.lock"))
     stale, listed = out_of_date(repo), {stage.addressing for stage in repo.index.stages}
+    kinds = {name.partition("@")[0] for name in listed}  # an older lock may have other stages
     found: dict[str, Finding] = {}
     for study in studies:
-        names = [name for name in then.lock if name.endswith(f"@{study}")]
+        names = [n for n in then.lock if n.endswith(f"@{study}") and n.partition("@")[0] in kinds]
         if not names:
             have = ", ".join(sorted({name.partition("@")[2] for name in then.lock} - {""}))
             raise InputError(f"study: {rev} has no results of {study!r}, it has: {have or 'none'}")
