@@ -51,7 +51,7 @@ $(READY): pyproject.toml constraints.txt
 	@rm -f $(UNFINISHED) && echo "$(CURDIR)" > $(READY)
 
 repro: env ## run what is out of date of the studies in params.yaml (default: desk)
-	@echo "repro: dvc repro, about 4 minutes a notebook on 2 cores for the desk study"
+	@echo "repro: dvc repro, about 16 minutes on 2 cores for the desk study"
 	@$(IN_VENV) sh -c 'dvc repro && ticketlab claims'
 
 # Not `dvc exp run -S studies=[...]`: it takes the other studies' results out of the workspace.
