@@ -4,8 +4,8 @@ Whether the same bytes are to be expected depends on the two machines (`machine.
 
 A stage is `identical` if all its outputs are, byte for byte. It is `within` if its bytes differ and
 its numbers agree: every interval overlaps the committed one, every plain number is equal, and no
-verdict, judged from both sides' metrics, turned from reproduced to not reproduced or back. Else it
-is `different`. Words such as versions decide nothing. Records and tickets have no intervals of
+verdict, judged from both sides' metrics, changed but from or to inconclusive. Else it is
+`different`. Words such as versions decide nothing. Records and tickets have no intervals of
 their own: where their bytes differ, the stages that read them decide.
 """
 
@@ -92,7 +92,7 @@ def _moved(name: str, old: Evidence, new: Evidence) -> Shift:
 
 
 def _word_size(name: str, old: str, new: str) -> float:
-    """Words decide nothing, but for verdicts that are lost, gained, or turn into their opposite."""
+    """Words decide nothing, but for verdicts that change otherwise than from or to inconclusive."""
     if name.rpartition(".")[2] != "verdict":
         return 0.0
     return 0.0 if "inconclusive" in (old, new) else math.inf
