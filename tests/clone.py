@@ -52,7 +52,7 @@ Tree = dict[str, str]
 
 def own_environment(root: Path, programs: Path) -> dict[str, str]:
     """Variables for commands in the project at `root`: nothing of the user's git or DVC."""
-    foreign = ("TICKETLAB_", "GIT_")
+    foreign = ("TICKETLAB_", "GIT_", "MAKE", "MFLAGS")  # a make that runs the tests says more
     kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign) or k == PINNED}
     names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER")
              for what in ("NAME", "EMAIL")}  # fmt: skip

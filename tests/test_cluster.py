@@ -101,7 +101,8 @@ def test_what_a_unit_raises_on_a_worker_arrives_here(
 ) -> None:
     address = f"dask:{cluster.address}"
     todo = units(tmp_path, refusing, seeds=(4,))
-    assert one_line(lambda: fleet.run(todo, tmp_path, address)) == "rate: 4 is wrong, allowed: 0.5"
+    told = one_line(lambda: fleet.run(todo, tmp_path, address))
+    assert told == "unit unit-4, seed 4: rate: 4 is wrong, allowed: 0.5"
 
 
 def test_a_unit_that_a_worker_cannot_read_fails_by_name(
