@@ -176,3 +176,44 @@ def test_a_study_in_words_follows_its_parameters(digits: DataSet) -> None:
     assert regime.card("desk", {"net": full}).data == (
         f"| in this study | `desk` |\n|---|---|\n| net | {full} |"
     )
+
+
+# --- rows that are not there
+
+
+def test_checks_of_rows_say_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.DataFrame({"seed": [0, 0], "mask": ["a", "a"]})
+    none = rows.head(0)
+    assert exactness.one_value(rows, ["seed"], "mask") is True
+    assert exactness.all_rows(rows["mask"] == "a") is True
+    assert exactness.all_rows(rows["mask"] == "b") is False
+    for found in (
+        exactness.one_value(none, ["seed"], "mask"),
+        exactness.same_by(none, rows, ["seed"], "mask"),
+        exactness.all_rows(none["mask"] == "a"),
+    ):
+        assert found == exactness.NOTHING
+        exactly("masks are equal", found)
+        assert capsys.readouterr().out == "nothing to check: masks are equal\n"
+    assert exactness.same_by(rows, none, ["seed"], "mask") is False
+    with pytest.raises(TypeError, match="str given"):
+        exactly("masks are equal", "yes")  # type: ignore[arg-type]
+
+
+UNCHECKED = {"plant_n_seek": ["trained convolutional tickets are planted to rounding"]}
+"""What the desk study has nothing of."""
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_the_committed_pages_check_what_they_state(paper: str, committed: Path) -> None:
+    page = nbformat.read(committed / "results" / "desk" / paper / f"{paper}.ipynb", as_version=4)
+    texts = [out.text for cell in page.cells for out in cell.get("outputs", []) if "text" in out]
+    lines = [line for text in texts for line in text.splitlines()]
+    skipped = UNCHECKED.get(paper, [])
+    said = [words for words in planted.STATEMENTS[paper] if words not in skipped]
+    assert [line for line in lines if line.startswith("checked: ")] == [
+        f"checked: {x}" for x in said
+    ]
+    assert [x for x in lines if x.startswith(exactness.NOTHING)] == [
+        f"{exactness.NOTHING}: {words}" for words in skipped
+    ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,20 @@ class NotExact(AssertionError):
     """A statement of a page does not hold."""
 
 
-def exactly(statement: str, holds: bool | np.bool_) -> None:
-    """Say that the statement was checked, or end the run with it.
+NOTHING: Literal["nothing to check"] = "nothing to check"
+"""What a check of rows says if there are none: the study has no such arm, and nothing was shown."""
+
+Holds = bool | Literal["nothing to check"]
+
+
+def exactly(statement: str, holds: Holds | np.bool_) -> None:
+    """Say that the statement was checked, or that there was nothing to check, or end the run.
 
     TypeError for anything but a truth value: a table or a tensor is true for other reasons.
     """
+    if isinstance(holds, str) and holds == NOTHING:
+        print(f"{NOTHING}: {statement}")
+        return
     if not isinstance(holds, bool | np.bool_):
         raise TypeError(f"exactly: {type(holds).__name__} given for {statement!r}, allowed is bool")
     if not holds:
@@ -130,18 +140,27 @@ def all_nested(results: Results, prefix: str = "search/") -> bool:
 # ---------------------------------------------------------------- tables
 
 
-def one_value(frame: pd.DataFrame, by: list[str], column: str) -> bool:
+def all_rows(true: "pd.Series[bool]") -> Holds:
+    """Whether the condition is true in every row."""
+    return bool(true.all()) if len(true) else NOTHING
+
+
+def one_value(frame: pd.DataFrame, by: list[str], column: str) -> Holds:
     """Whether each group of rows has one value of `column`."""
+    if frame.empty:
+        return NOTHING
     return bool(frame.groupby(by)[column].nunique(dropna=False).eq(1).all())
 
 
 def same_by(
     a: pd.DataFrame, b: pd.DataFrame, by: list[str], column: str, near: float = 0.0
-) -> bool:
+) -> Holds:
     """Whether every row of `a` has its partner in `b` (equal in `by`) with the same `column`.
 
     `near` is how far numbers may be apart.
     """
+    if a.empty:
+        return NOTHING
     pairs = a[[*by, column]].merge(b[[*by, column]].drop_duplicates(), on=by, how="left")
     one, two = pairs[f"{column}_x"], pairs[f"{column}_y"]
     close = (one == two) if not near else (one - two).abs() <= near
