@@ -480,6 +480,11 @@ def _prune(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
         criterion=name, weights=copied(a["weights"]), before=a["mask"], density=a["density"],
         rounds=a["rounds"], places=tape.places(x) if x.dim() == 2 else (),
     )  # fmt: skip
+    return _pruned(tape, call, found)
+
+
+def _pruned(tape: Tape, call: Callable[[], Any], found: Pruning) -> Any:
+    """The mask of the pruning itself, which is recorded with it."""
     with tape.during(found):
         found.mask = call()
     tape.add(found)
@@ -493,10 +498,7 @@ def _prune_model(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
         weights=copied(dict(a["model"].named_parameters())), before=a["mask"],
         density=a["density"], rounds=a["rounds"],
     )  # fmt: skip
-    with tape.during(found):
-        found.mask = call()
-    tape.add(found)
-    return found.mask
+    return _pruned(tape, call, found)
 
 
 def _edge_popup(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
