@@ -95,9 +95,10 @@ test-slow: env ## the tests that take longer, marked slow (.ci/run runs both)
 	@$(TESTS) -m slow
 
 lint: env ## ruff on code and notebooks, stored notebooks without outputs
-	@echo "lint: ruff, nbstripout"
+	@echo "lint: ruff, import-linter, nbstripout"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted, run: make format" >&2; exit 1; }
+	@$(BIN)/lint-imports --no-logo > .venv/imports 2>&1 || { cat .venv/imports >&2; exit 1; }
 	@$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 
 typecheck: env ## mypy

@@ -11,17 +11,20 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.measure import Case, Goal, Variant
-from ticketlab import gpu, masks, models, planting, saliency, stacked
-from ticketlab.compaction import compact
-from ticketlab.data import Augment, Batches, DataSet, Images
-from ticketlab.engine import Job, train_many
+from ticketlab import gpu, models
+from ticketlab.data.sets import Augment, Batches, DataSet, Images
 from ticketlab.gpu import Runtime
-from ticketlab.masks import Mask, keep_top, ones
+from ticketlab.many import stacks
+from ticketlab.many.stacks import Fit
+from ticketlab.many.train_many import Job, train_many
 from ticketlab.models import ModelSpec
-from ticketlab.popup import Goal as PopupGoal
-from ticketlab.popup import PopupFit, edge_popup
-from ticketlab.stacked import Fit
-from ticketlab.training import Recipe, Step
+from ticketlab.papers.plant_n_seek import algorithm as planting
+from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal as PopupGoal
+from ticketlab.papers.plant_n_seek.algorithm.edge_popup import PopupFit, edge_popup
+from ticketlab.pruning import masks, saliency
+from ticketlab.pruning.masks import Mask, keep_top, ones
+from ticketlab.tickets.compaction import compact
+from ticketlab.training.loop import Recipe, Step
 
 CPU = Runtime(device="cpu")
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
@@ -235,7 +238,7 @@ def planted(scale: Scale, popup: bool) -> Case:
     kind: Any = peers.PoppedLinear if popup else peers.MaskedLinear
     nets = [peers.small_net(kind, SHAPE, 0.5) for _ in range(count)]
     random = torch.Generator().manual_seed(0)
-    states = [stacked.cast(planting.mother(SHAPE, random), torch.float32) for _ in range(count)]
+    states = [stacks.cast(planting.mother(SHAPE, random), torch.float32) for _ in range(count)]
     found_masks = [Mask({n: torch.rand(w.shape) < 0.5 for n, w in s.items()}) for s in states]
 
     def ours() -> float:
@@ -243,7 +246,7 @@ def planted(scale: Scale, popup: bool) -> Case:
             goals = [PopupGoal(0.5)] * count
             edge_popup(states, goals, x, y, "classification", PopupFit(epochs=1), (0,))
         else:
-            stacked.train(states, found_masks, x, y, "classification", Fit(epochs=1), (0,))
+            stacks.train(states, found_masks, x, y, "classification", Fit(epochs=1), (0,))
         return float(count * len(x))
 
     name = "edge-popup" if popup else "planted"

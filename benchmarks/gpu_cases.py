@@ -10,12 +10,14 @@ from torch import Tensor
 from benchmarks import cases as cpu_cases
 from benchmarks import peers
 from benchmarks.measure import Case, Goal, Variant
-from ticketlab import gpu, planting, stacked
-from ticketlab.data import Augment, Images
-from ticketlab.engine import Job
+from ticketlab import gpu
+from ticketlab.data.sets import Augment, Images
 from ticketlab.gpu import Runtime
-from ticketlab.masks import Mask
-from ticketlab.stacked import Fit
+from ticketlab.many import stacks
+from ticketlab.many.stacks import Fit
+from ticketlab.many.train_many import Job
+from ticketlab.papers.plant_n_seek import algorithm as planting
+from ticketlab.pruning.masks import Mask
 
 EAGER = Runtime(device="auto", deterministic=False)
 HALF = EAGER.model_copy(update={"precision": "bf16", "channels_last": True})
@@ -85,12 +87,12 @@ def planted(scale: cpu_cases.Scale) -> Case:
     shape, count = cpu_cases.SHAPE, 128 if scale.wide else 2
     nets = [peers.small_net(peers.MaskedLinear, shape, 0.5).to(device) for _ in range(2)]
     random = torch.Generator().manual_seed(0)
-    states = [stacked.cast(planting.mother(shape, random), torch.float32) for _ in range(count)]
+    states = [stacks.cast(planting.mother(shape, random), torch.float32) for _ in range(count)]
     found = [Mask({n: torch.rand(w.shape) < 0.5 for n, w in s.items()}).to(device) for s in states]
-    states = [stacked.cast(state, torch.float32, device) for state in states]
+    states = [stacks.cast(state, torch.float32, device) for state in states]
 
     def ours() -> float:
-        stacked.train(states, found, x, y, "classification", Fit(epochs=1), (0,))
+        stacks.train(states, found, x, y, "classification", Fit(epochs=1), (0,))
         return float(count * len(x))
 
     variants = [Variant("net after net", lambda: peers.planted_epoch(nets, x, y, False)),

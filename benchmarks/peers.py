@@ -17,8 +17,8 @@ from torch.nn import functional
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ticketlab.data import Images
-from ticketlab.masks import Mask
+from ticketlab.data.sets import Images
+from ticketlab.pruning.masks import Mask
 
 # ---------------------------------------------------------------- loading
 

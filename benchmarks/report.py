@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ticketlab.figures import PALETTE, use_style
 from ticketlab.files import write_atomically, write_json
+from ticketlab.study.plots import PALETTE, use_style
 
 Record = dict[str, Any]
 

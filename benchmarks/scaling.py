@@ -9,11 +9,12 @@ import torch
 
 from benchmarks.cases import Scale, jobs, random_mask, synthetic, trained
 from benchmarks.measure import peak_memory
-from ticketlab import lanes, models
-from ticketlab.dense_lanes import DenseLanes
-from ticketlab.engine import Job
+from ticketlab import models
+from ticketlab.many import lanes
+from ticketlab.many.dense_lanes import DenseLanes
+from ticketlab.many.sparse_lanes import SparseLanes
+from ticketlab.many.train_many import Job
 from ticketlab.models import ModelSpec
-from ticketlab.sparse_lanes import SparseLanes
 
 MNIST = (1, 28, 28)
 

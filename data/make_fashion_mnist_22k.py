@@ -43,7 +43,7 @@ def first_of_each_class(labels: NDArray[np.uint8], per_class: int) -> NDArray[np
 def make(folder: Path | None, target: Path = TARGET, per_class: int = PER_CLASS) -> None:
     """Write `target`; the same images give the same bytes (with the same zlib)."""
     if folder is None:
-        from ticketlab import sources  # only here: with a folder, numpy is enough
+        from ticketlab.data import sources  # only here: with a folder, numpy is enough
 
         raw = sources.read("fashion_mnist")
         arrays = {key: getattr(raw, key) for key in FILES}

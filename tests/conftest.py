@@ -19,12 +19,15 @@ from filelock import FileLock
 from hypothesis import settings
 from joblib.externals.loky import get_reusable_executor
 
-from ticketlab import claims, files, models, params
-from ticketlab.colt_params import ColtParams
-from ticketlab.data import DataSet, DataSpec, load
+from ticketlab import files, models
+from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
+from ticketlab.papers.colt.params import ColtParams
+from ticketlab.pipeline import params
+from ticketlab.pruning.masks import State
 from ticketlab.spec import ROOT, InputError
-from ticketlab.training import Net, State
+from ticketlab.study import claims
+from ticketlab.training.loop import Net
 
 settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
 settings.load_profile("tests")

@@ -24,8 +24,8 @@ from types import SimpleNamespace
 
 import torch
 
-from ticketlab.masks import Mask
-from ticketlab.results import Result
+from ticketlab.pruning.masks import Mask
+from ticketlab.study.results import Result
 from ticketlab.tickets import state_digest
 
 

@@ -38,13 +38,13 @@ KINDS = {
 
 PARTS = {
     "colt": ("[colt", "test_colt.py test_colt_study.py test_imp.py"),
-    "prac": ("[prac", "test_prac.py test_prac_study.py test_critical_sets.py"),
-    "dlth": ("[dlth", "test_rst.py test_rst_study.py"),
+    "prac": ("[prac", "test_prac.py test_prac_study.py test_subsets.py"),
+    "dlth": ("[dlth", "test_dlth.py test_dlth_study.py"),
     "compare": ("[compare", "test_compare.py"),
     "plant_n_seek": (
         "[plant or [conv",
-        "test_planting.py test_planting_study.py test_conv_planting.py test_conv_study.py "
-        "test_net_popup.py",
+        "test_planting.py test_plant_study.py test_conv_planting.py test_conv_study.py "
+        "test_conv_popup.py",
     ),
 }
 """For each paper: which laws are its own, and its other test files."""
@@ -68,11 +68,21 @@ class Fault:
         return f"{self.paper}: {self.what}"
 
 
-COLT_ARMS, COLT_STUDY = "ticketlab/colt_arms.py", "ticketlab/colt_study.py"
-PRAC_ARMS, PRAC_STUDY = "ticketlab/prac_arms.py", "ticketlab/prac_study.py"
-RST_ARMS, RST_STUDY = "ticketlab/rst_arms.py", "ticketlab/rst_study.py"
-COMPARE_ARMS, COMPARE_STUDY = "ticketlab/compare_arms.py", "ticketlab/compare_study.py"
-PLANT_ARMS, CONV_ARMS = "ticketlab/planting_arms.py", "ticketlab/conv_arms.py"
+COLT_ARMS, COLT_STUDY = "ticketlab/papers/colt/units.py", "ticketlab/papers/colt/study.py"
+PRAC_ARMS, PRAC_STUDY = "ticketlab/papers/prac/units.py", "ticketlab/papers/prac/study.py"
+RST_ARMS, RST_STUDY = "ticketlab/papers/dlth/units.py", "ticketlab/papers/dlth/study.py"
+COMPARE_ARMS, COMPARE_STUDY = (
+    "ticketlab/papers/compare/methods.py",
+    "ticketlab/papers/compare/study.py",
+)
+PLANT_ARMS, CONV_ARMS = (
+    "ticketlab/papers/plant_n_seek/units.py",
+    "ticketlab/papers/plant_n_seek/conv/units.py",
+)
+
+PLANT_REPORT = "ticketlab/papers/plant_n_seek/report.py"
+DLTH = "ticketlab/papers/dlth/algorithm.py"
+POPUP = "ticketlab/papers/plant_n_seek/algorithm/edge_popup.py"
 
 FAULTS = (
     # ------------------------------------------------ COLT
@@ -99,7 +109,7 @@ FAULTS = (
     Fault("colt", "schedule", 4, "matched IMP leaves out COLT's first round", COLT_STUDY,
           'schedule = [turn["alive"] for turn in found.record["rounds"]]',
           'schedule = [turn["alive"] for turn in found.record["rounds"]][1:]'),
-    Fault("colt", "schedule", 4, "matched IMP prunes one round late", "ticketlab/imp.py",
+    Fault("colt", "schedule", 4, "matched IMP prunes one round late", "ticketlab/tickets/imp.py",
           "lambda index, _: alive[index]", "lambda index, now: ([now, *alive])[index]"),
     Fault("colt", "price", 3, "COLT's first round is free", COLT_ARMS,
           "passes * turn.index", "passes * (turn.index - 1)"),
@@ -179,7 +189,7 @@ FAULTS = (
     Fault("dlth", "mask", 4, "LTH's masks are of the initial weights", RST_STUDY,
           "mask = rst.magnitude_mask(trained, dense, level)",
           "mask = rst.magnitude_mask(start, dense, level)"),
-    Fault("dlth", "schedule", 4, "lambda is that of the step before", "ticketlab/rst.py",
+    Fault("dlth", "schedule", 4, "lambda is that of the step before", DLTH,
           "now = self.values[min(run.iteration, len(self.values) - 1)]",
           "now = self.values[max(0, min(run.iteration, len(self.values) - 1) - 1)]"),
     Fault("dlth", "schedule", 4, "the long control is a step short", RST_ARMS,
@@ -208,7 +218,8 @@ FAULTS = (
     Fault("dlth", "test", 2, "every training ends at its best epoch on test images", RST_ARMS,
           "              observers=[*growing, *observers])  # fmt: skip\n",
           "              observers=[*growing, *observers, best := __import__(\n"
-          "                  'ticketlab.training').training.KeepBest(b.data.test, b.data)])\n"
+          "                  'ticketlab.training.loop')"
+          ".training.loop.KeepBest(b.data.test, b.data)])\n"
           "        self.net.rewind(best.state)\n"),
     # ------------------------------------------------ the comparison
     Fault("compare", "split", 2, "PrAC's net is selected on training images", COMPARE_ARMS,
@@ -271,12 +282,12 @@ FAULTS = (
           "density = arm.density ** (turn / p.rounds)",
           "density = arm.density ** (min(turn + 1, p.rounds) / p.rounds)"),
     Fault("plant_n_seek", "schedule", 4, "annealed densities are an epoch late",
-          "ticketlab/popup.py", "self.density ** (epoch / epochs)",
+          POPUP, "self.density ** (epoch / epochs)",
           "self.density ** ((epoch - 1) / epochs)"),
-    Fault("plant_n_seek", "price", 3, "multishot's rounds are free", "ticketlab/planting_report.py",
+    Fault("plant_n_seek", "price", 3, "multishot's rounds are free", PLANT_REPORT,
           "epochs += params.rounds * params.round_epochs", "epochs += 0"),
     Fault("plant_n_seek", "price", 3, "every round costs as much as the last training",
-          "ticketlab/planting_report.py",
+          PLANT_REPORT,
           "epochs += params.rounds * params.round_epochs", "epochs += params.rounds * epochs"),
     Fault("plant_n_seek", "weights", 4, "multishot goes on from its trained weights", PLANT_ARMS,
           "bench, [start] * len(arms), [arm.mask for arm in arms]",
@@ -370,7 +381,7 @@ def verdict(copy: Path, fault: Fault) -> str:
     """The test that catches the fault: one of its paper's laws, else one of its other tests."""
     laws, others = PARTS[fault.paper]
     files = (f"tests/{name}" for name in others.split())
-    for arguments in (("tests/test_laws.py", "-k", laws), ("-m", "not slow", *files)):
+    for arguments in (("tests/papers/test_laws.py", "-k", laws), ("-m", "not slow", *files)):
         check_sound(copy, *arguments)
         with planting(copy, fault):
             if found := run_tests(copy, list(arguments)):

@@ -18,21 +18,18 @@ from typing import Any, NamedTuple
 import pytest
 from torch import Tensor
 
-from ticketlab import (
-    data,
-    lanes,
-    net_popup,
-    planting,
-    popup,
-    progress,
-    results,
-    saliency,
-    stacked,
-    training,
-)  # fmt: skip
-from ticketlab.data import DataSet, Images
-from ticketlab.masks import Mask
-from ticketlab.training import Net, Observer, Run, Score, State
+from ticketlab import progress
+from ticketlab.data import sets
+from ticketlab.data.sets import DataSet, Images
+from ticketlab.many import lanes, stacks
+from ticketlab.papers.plant_n_seek import algorithm as planting
+from ticketlab.papers.plant_n_seek.algorithm import edge_popup as popup
+from ticketlab.papers.plant_n_seek.conv import edge_popup as conv_popup
+from ticketlab.pruning import saliency
+from ticketlab.pruning.masks import Mask, State
+from ticketlab.study import results
+from ticketlab.training import loop
+from ticketlab.training.loop import Net, Observer, Run, Score
 
 
 class Place(NamedTuple):
@@ -390,7 +387,7 @@ def _train(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
         history = call()
     found.end = net.state()
     for observer in found.observers:
-        if isinstance(observer, training.KeepBest):
+        if isinstance(observer, loop.KeepBest):
             found.best = copied(observer.state)
     if mask is not None and (wrong := zeros_differ(found.end, mask)):
         found.strange.append(f"at the end: {wrong}")
@@ -436,10 +433,10 @@ def _stack(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     seen, places = Training(), tape.places(a["x"])
     with tape.during(seen):
         done = call()
-    chunks = -(-len(a["nets"]) // stacked.CHUNK)
+    chunks = -(-len(a["nets"]) // stacks.CHUNK)
     per_chunk = len(seen.batches) // chunks
     for number, (net, mask, end) in enumerate(zip(a["nets"], a["masks"], done, strict=True)):
-        first = number // stacked.CHUNK * per_chunk
+        first = number // stacks.CHUNK * per_chunk
         batches = seen.batches[first : first + per_chunk]
         found = Training(
             path="stack", order=tuple(a["seed"]), places=places, recipe=a["fit"],
@@ -546,11 +543,11 @@ def _save(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
 
 
 WRAPPED: tuple[tuple[Any, Callable[..., Any]], ...] = (
-    (training.train, _train), (training.evaluate, functools.partial(_look, "evaluate")),
-    (training.predict, functools.partial(_look, "predict")), (lanes.train, _lanes),
-    (stacked.train, _stack), (stacked.batches, _stack_batches), (stacked.forward, _forward),
+    (loop.train, _train), (loop.evaluate, functools.partial(_look, "evaluate")),
+    (loop.predict, functools.partial(_look, "predict")), (lanes.train, _lanes),
+    (stacks.train, _stack), (stacks.batches, _stack_batches), (stacks.forward, _forward),
     (saliency.prune_to, _prune), (saliency.prune_model, _prune_model),
-    (popup.edge_popup, _edge_popup), (net_popup.pop, _pop), (data.load, _load),
+    (popup.edge_popup, _edge_popup), (conv_popup.pop, _pop), (sets.load, _load),
     (planting.sample, _sample), (progress.label, _label), (results.save_result, _save),
 )  # fmt: skip
 
@@ -559,7 +556,7 @@ WRAPPED: tuple[tuple[Any, Callable[..., Any]], ...] = (
 def recording() -> Iterator[Tape]:
     """A tape that records while the block runs."""
     tape = Tape()
-    make, draw = data.Batches.__init__, data.Batches.__call__
+    make, draw = sets.Batches.__init__, sets.Batches.__call__
 
     def make_and_know(self: Any, images: Images, *rest: Any, **more: Any) -> None:
         make(self, images, *rest, **more)
@@ -572,8 +569,8 @@ def recording() -> Iterator[Tape]:
         return x
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data.Batches, "__init__", make_and_know)
-        patch.setattr(data.Batches, "__call__", draw_and_tell)
+        patch.setattr(sets.Batches, "__init__", make_and_know)
+        patch.setattr(sets.Batches, "__call__", draw_and_tell)
         for old, act in WRAPPED:
             replace_everywhere(patch, old, wrapper(tape, act, old))
         yield tape

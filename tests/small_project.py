@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from clone import own_environment
 
-from ticketlab.masks import Mask
+from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT
-from ticketlab.tickets import make_ticket, save_ticket
+from ticketlab.tickets.ticket import make_ticket, save_ticket
 
 RATES = (0.25, 0.35, 0.4)
 SEEDS = (0, 1, 2)

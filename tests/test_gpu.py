@@ -11,9 +11,9 @@ from conftest import Message, small_net
 from torch import Tensor
 
 from ticketlab import gpu
-from ticketlab.data import DataSet
+from ticketlab.data.sets import DataSet
 from ticketlab.gpu import Runtime
-from ticketlab.training import Recipe, train
+from ticketlab.training.loop import Recipe, train
 
 HERE = torch.device("cpu")
 

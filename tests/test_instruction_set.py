@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import Message
 
-from ticketlab import fleet, instruction_set
-from ticketlab.fleet import Unit
+from ticketlab import instruction_set
 from ticketlab.instruction_set import PINNED, UNSET, current, pinned
-from ticketlab.results import Result, content_key
 from ticketlab.spec import ROOT
+from ticketlab.study import runner
+from ticketlab.study.results import Result, content_key
+from ticketlab.study.runner import Unit
 
 OTHERWISE = {
     "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "ATEN_CPU_CAPABILITY": "default",
@@ -103,20 +104,20 @@ def nothing() -> Result:
 
 @can_pin
 def test_a_unit_says_what_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet.run([Unit("one", nothing, {})], tmp_path)
-    key = content_key("fleet")
+    runner.run([Unit("one", nothing, {})], tmp_path)
+    key = content_key("runner")
     monkeypatch.delenv(PINNED)
     with pytest.warns(UserWarning, match="instruction set: not pinned"):
-        fleet.run([Unit("two", nothing, {})], tmp_path)
+        runner.run([Unit("two", nothing, {})], tmp_path)
     stored = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two")]
     assert [unit["instruction_set"] for unit in stored] == ["avx2", "native"]
-    assert content_key("fleet") != key  # no pinned study takes up a native unit
+    assert content_key("runner") != key  # no pinned study takes up a native unit
 
 
 def test_workers_of_another_instruction_set_are_refused(one_line: Message) -> None:
     here, there = ("avx2", "native") if current() == "avx2" else ("native", "avx2")
-    fleet.check_instruction_sets("dask:x", {"tcp://1": here})  # type: ignore[dict-item]
+    runner.check_instruction_sets("dask:x", {"tcp://1": here})  # type: ignore[dict-item]
     told = one_line(
-        lambda: fleet.check_instruction_sets("dask:x", {"tcp://1": here, "tcp://2": there})  # type: ignore[dict-item]
+        lambda: runner.check_instruction_sets("dask:x", {"tcp://1": here, "tcp://2": there})  # type: ignore[dict-item]
     )
     assert f"workers that are {there}" in told and "(tcp://2)" in told

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ticketlab import fleet, progress
-from ticketlab.fleet import Unit
+from ticketlab import progress
 from ticketlab.progress import Watch, listener
-from ticketlab.results import Result
+from ticketlab.study import runner
+from ticketlab.study.results import Result
+from ticketlab.study.runner import Unit
 
 
 @pytest.fixture(autouse=True)
@@ -108,9 +109,9 @@ def test_units_report_to_the_listener_of_the_run_and_their_results_hold_none(
     tmp_path: Path,
 ) -> None:
     unit = Unit("unit", report_one, {})
-    silent = fleet.run([unit], tmp_path / "silent")
+    silent = runner.run([unit], tmp_path / "silent")
     progress.listen_to(tmp_path / "events")
-    told = fleet.run([unit], tmp_path / "told")
+    told = runner.run([unit], tmp_path / "told")
     event, end = lines(tmp_path / "events")
     assert event == {"arm": "imp", "seed": 3, "epoch": 1, "passes": 7}
     assert set(end) == {"unit", "seconds"} and end["unit"] == "unit"

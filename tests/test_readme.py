@@ -13,8 +13,10 @@ from urllib.error import URLError
 import pytest
 from clone import Clone, Done, Terminal, finished, wait_for
 
-from ticketlab import params, verdicts, website
+from ticketlab.pipeline import params
+from ticketlab.reader import website
 from ticketlab.spec import ROOT
+from ticketlab.study import verdicts
 
 PAGE = (ROOT / "README.md").read_text()
 SHELL = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -116,7 +118,7 @@ def runs_elsewhere(clone: Clone, command: str) -> None:
 
 def compares_a_sweep_elsewhere(clone: Clone, command: str) -> None:
     """In a project whose training takes no time."""
-    assert 'page(project, "sweep-1", "sweep-2"' in (ROOT / "tests/test_comparison.py").read_text()
+    assert 'page(project, "sweep-1", "sweep-2"' in (ROOT / "tests/reader/test_diff.py").read_text()
 
 
 def reports(clone: Clone, command: str) -> None:

@@ -10,13 +10,13 @@ from conftest import Message
 from pydantic import ValidationError
 
 import ticketlab
-from ticketlab import params
-from ticketlab.colt_params import ColtParams
 from ticketlab.files import read_yaml
-from ticketlab.params import collect, load_study, notebook_parameters
-from ticketlab.planting_params import PlantParams
+from ticketlab.papers.colt.params import ColtParams
+from ticketlab.papers.plant_n_seek.params import PlantParams
+from ticketlab.pipeline import params
+from ticketlab.pipeline.params import collect, load_study, notebook_parameters
 from ticketlab.spec import ROOT, Spec
-from ticketlab.training import Step
+from ticketlab.training.loop import Step
 
 for module in pkgutil.walk_packages(ticketlab.__path__, "ticketlab."):
     importlib.import_module(module.name)

@@ -18,28 +18,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ticketlab import (
-    data,
-    gpu,
-    instruction_set,
-    inventory,
-    machine,
-    params,
-    pipeline,
-    planning,
-    progress,
-    published,
-    results,
-    verdicts,
-    verification,
-)
-from ticketlab import timings as seconds
-from ticketlab.claims import COLUMNS, colour, with_reasons
+from ticketlab import gpu, instruction_set, progress
+from ticketlab.data import sets
 from ticketlab.files import replace_folder, write_atomically, write_json
-from ticketlab.fleet import UnitFailed
-from ticketlab.notebook import NotebookFailed, execute
+from ticketlab.pipeline import params, planning, repository
+from ticketlab.pipeline import verify as verification
+from ticketlab.pipeline.notebook import NotebookFailed, execute
+from ticketlab.pipeline.registry import STUDIES, Study
+from ticketlab.reader import inventory, published
 from ticketlab.spec import ROOT, InputError
-from ticketlab.studies import STUDIES, Study
+from ticketlab.study import machine, results, verdicts
+from ticketlab.study import timings as seconds
+from ticketlab.study.claims import COLUMNS, colour, with_reasons
+from ticketlab.study.runner import UnitFailed
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -71,8 +62,8 @@ def prepare(study: StudyName) -> None:
     """Prepare the data sets of a study and record their hashes in results/STUDY/data.json."""
     with one_line_errors():
         names = params.study_data(params.load_study(study))
-        paths = {name: data.prepare(name) for name in names}
-        hashes = {name: data.read_prepared(path, name)[1].sha256 for name, path in paths.items()}
+        paths = {name: sets.prepare(name) for name in names}
+        hashes = {name: sets.read_prepared(path, name)[1].sha256 for name, path in paths.items()}
         write_json(ROOT / "results" / study / "data.json", hashes)
         print(f"data@{study}: prepared {', '.join(names)}")
 
@@ -164,7 +155,7 @@ def verify(
 
     A stage is identical (all bytes), within (numbers agree within their intervals) or different.
     """
-    with one_line_errors(), pipeline.opened(ROOT) as repo:
+    with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = studies or params.chosen_studies()
         found = verification.verify(repo, ROOT, chosen, rev)
         rules = [verification.rule(ROOT, study, rev) for study in chosen]
@@ -193,7 +184,7 @@ def pinned(
 @app.command()
 def plan(studies: StudyNames = None) -> None:
     """Say what `dvc repro` will run, and about how long that takes here; runs a short probe."""
-    with one_line_errors(), pipeline.opened(ROOT) as repo:
+    with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = {name: params.load_study(name) for name in studies or params.chosen_studies()}
         stages = {name: planning.states(repo, name) for name in chosen}
         work = [
@@ -219,10 +210,10 @@ def compare(
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("compare.html"),
 ) -> None:
     """Compare two revisions in one HTML page: parameters, claims, metrics, curves, masks."""
-    from ticketlab import comparison_page  # draws and renders: no other command waits for it
+    from ticketlab.reader import diff_page  # draws and renders: no other command waits for it
 
     with one_line_errors():
-        told = comparison_page.write(a, b, out)
+        told = diff_page.write(a, b, out)
         print(f"{a} and {b}: {told}; read {out}")
 
 
@@ -231,7 +222,7 @@ def report(
     out: Annotated[Path, typer.Option(help="the folder of the site")] = ROOT / "site",
 ) -> None:
     """Build the static site from the executed notebooks: verdicts first, then the papers."""
-    from ticketlab import website  # renders: no other command waits for it
+    from ticketlab.reader import website  # renders: no other command waits for it
 
     with one_line_errors():
         pages = website.build(out)

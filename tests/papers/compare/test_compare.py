@@ -1,0 +1,389 @@
+"""The comparison: equal sparsity for all, exact overlaps, costs that add up, a tiny study."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY, Message, shared_folder, use_data
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ticketlab import models
+from ticketlab.data.sets import load
+from ticketlab.files import write_json
+from ticketlab.papers.compare import figures, methods, report, study
+from ticketlab.papers.compare.methods import Bench, Cost, Found, Ledger, Turn, agreed, at_levels
+from ticketlab.papers.compare.params import METHODS, CompareParams, check
+from ticketlab.pruning import masks
+from ticketlab.pruning.masks import Mask
+from ticketlab.study.claims import as_metric, as_reference, judge, load_claims
+from ticketlab.study.results import Result
+from ticketlab.study.verdicts import counts
+
+pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
+
+TINY_VALUES: dict[str, Any] = {
+    "seeds": [0, 1],
+    "data": TINY.model_dump(),
+    "rate": 0.6,
+    "probe": 20,
+    "synflow_rounds": 3,
+    "long": [{"mask": "random", "budget": "imp"}, {"mask": "synflow", "budget": "rst"}],
+    "swap_masks": ["imp", "random"],
+    "beds": [
+        {
+            "name": "convnet",
+            "model": {"name": "conv3", "width": 4, "conv_bias": False},
+            "levels": [0.7, 0.85],
+            "recipe": {"batch": 50, "length": "1ep"},
+            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
+            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
+        }
+    ],
+    "runtime": {"device": "cpu", "workers": 1},
+}
+
+
+def tiny(**changes: object) -> CompareParams:
+    return CompareParams.model_validate(deepcopy(TINY_VALUES) | changes)
+
+
+def with_bed(**changes: object) -> CompareParams:
+    return tiny(beds=[deepcopy(TINY_VALUES["beds"][0]) | changes])
+
+
+Study = tuple[CompareParams, dict[str, Result], Path]
+
+
+@pytest.fixture(scope="module")
+def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The tiny study, run once for all tests of this file."""
+    params = tiny()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        shared_folder(tmp_path_factory, "compare") as folder,
+    ):
+        use_data(patch, tiny_folder)
+        return params, study.study(params, folder), folder
+
+
+@pytest.fixture
+def bench(tiny_root: Path) -> Bench:
+    return Bench(tiny(), 0, 0)
+
+
+# --- from rounds to exact levels
+
+
+@given(st.integers(0, 10_000), st.integers(2, 3), st.floats(0.05, 0.7))
+def test_a_threshold_on_the_worst_rank_is_the_overlap_of_the_copies(
+    seed: int, copies: int, rate: float
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    shapes = {"a": (7, 5), "b": (30,)}
+    draw = {n: torch.rand(s, generator=random) < 0.8 for n, s in shapes.items()}
+    within = Mask(draw)
+    own = [
+        {n: torch.randint(0, 9, s, generator=random).float() for n, s in shapes.items()}
+        for _ in range(copies)
+    ]  # few values: ties everywhere
+    common = masks.intersection([masks.prune(scores, within, rate) for scores in own])
+    worst = agreed(own, within)
+    assert masks.keep_top(worst, common.alive, within=within) == common
+    for keep in range(common.alive, within.alive + 1):
+        assert masks.keep_top(worst, keep, within=within).contains(common)
+
+
+def turns(bench: Bench, *left: int) -> list[Turn]:
+    """Rounds that leave so many weights, all scored by position."""
+    scores = {n: torch.arange(k.numel()).view(k.shape).float() for n, k in bench.dense.items()}
+    found, before = [], bench.dense
+    for index, count in enumerate(left, start=1):
+        found.append(Turn(index, before, count, scores))
+        before = masks.keep_top(scores, count, within=before)
+    return found
+
+
+def test_every_level_is_reached_exactly_by_the_round_that_passes_it(bench: Bench) -> None:
+    ledger, spent = Ledger(bench), []
+
+    def rounds() -> Any:
+        for turn in turns(bench, 900, 300, 100, 10):
+            ledger.train(1, 50)
+            spent.append(turn.index)
+            yield turn
+
+    found = at_levels(rounds(), bench, ledger, "imp")
+    assert [find.mask.alive for find in found] == [bench.kept(level) for level in (0.7, 0.85)]
+    assert [find.rounds for find in found] == [2, 3]  # 443 lies in 300..899, 221 in 100..299
+    assert [find.cost.images for find in found] == [100, 150]
+    assert spent == [1, 2, 3]  # nothing is trained beyond the last level
+    assert found[0].mask.contains(found[1].mask)
+
+
+def test_a_round_that_passes_several_levels_gives_them_all(bench: Bench) -> None:
+    found = at_levels(iter(turns(bench, 50)), bench, Ledger(bench), "imp")
+    assert [find.rounds for find in found] == [1, 1]
+
+
+def test_a_search_that_ends_too_early_is_one_line(bench: Bench, one_line: Message) -> None:
+    told = one_line(lambda: at_levels(iter(turns(bench, 900)), bench, Ledger(bench), "colt"))
+    assert "colt" in told and "max_rounds" in told and "convnet" in told
+
+
+# --- costs
+
+
+def test_flops_of_a_mask_are_those_of_the_model(bench: Bench) -> None:
+    mask = methods.one_shot(bench, "snip")[-1].mask
+    model, shape = bench.net().model, bench.data.shape
+    dense, sparse = bench.flops(mask)
+    assert dense == models.flops(model, shape)
+    assert sparse == pytest.approx(models.flops(model, shape, mask.densities()), abs=1)
+    assert bench.flops(bench.dense) == (dense, dense)
+
+
+def test_costs_add_up() -> None:
+    total = Cost(1, 2, 3, 4.0, 5.0) + Cost(10, 20, 30, 40.0, 50.0)
+    assert total == Cost(11, 22, 33, 44.0, 55.0)
+
+
+def test_criteria_charge_their_gradients() -> None:
+    assert methods.charged("random", 20, 1) == (0, 0)
+    assert methods.charged("snip", 20, 1) == (1, 20)
+    assert methods.charged("grasp", 20, 1) == (2, 40)
+    assert methods.charged("synflow", 20, 100) == (100, 100)
+
+
+# --- the study
+
+
+def test_every_method_has_every_level_at_exactly_the_same_sparsity(done: Study) -> None:
+    rows = report.board(done[1])
+    for level, alive in ((0.7, 443), (0.85, 221)):
+        own = rows[(rows.level == level) & rows.arm.isin(METHODS)]
+        assert sorted(own.arm) == sorted(METHODS * 2)
+        assert set(own.alive) == {alive}
+    tickets = [t for result in done[1].values() for t in result.tickets.values()]
+    assert len(tickets) == len(METHODS) * 2 * 2
+    assert {ticket.mask.alive for ticket in tickets} == {443, 221}
+
+
+def test_methods_share_their_initial_weights_but_rst_has_its_own(done: Study) -> None:
+    for seed in (0, 1):
+        hashes = {
+            method: done[1][f"convnet/{method}/seed-{seed}"].tickets["level-85"].metadata
+            for method in METHODS
+        }
+        first = hashes["random"]["init_sha256"]
+        assert [m for m in METHODS if hashes[m]["init_sha256"] != first] == ["rst"]
+
+
+def test_rst_has_the_random_mask_and_random_masks_are_nested(done: Study) -> None:
+    random, rst = (done[1][f"convnet/{m}/seed-0"].tickets for m in ("random", "rst"))
+    assert all(random[name].mask == rst[name].mask for name in ("level-70", "level-85"))
+    assert random["level-70"].mask.contains(random["level-85"].mask)
+
+
+def test_imp_matched_prunes_as_many_weights_a_round_as_colt(done: Study) -> None:
+    colt, imp = (done[1][f"convnet/{m}/seed-0"].record for m in ("colt", "imp-matched"))
+    assert imp["left"] == colt["left"]
+    rounds = {m: [row["rounds"] for row in record["rows"]] for m, record in
+              (("colt", colt), ("imp", imp))}  # fmt: skip
+    assert rounds["colt"] == rounds["imp"]
+    images = [[row["search_images"] for row in record["rows"]] for record in (colt, imp)]
+    assert images[0] == images[1]  # the segments together are the data set
+
+
+def test_costs_count_search_and_final_training(done: Study) -> None:
+    rows = report.board(done[1]).set_index(["arm", "seed", "level"])
+    assert rows.loc[("dense", 0, 0.0), "images"] == 200
+    imp = rows.loc[("imp", 0, 0.85)]
+    assert (imp.search_images, imp.images, imp.search_iterations) == (600, 800, 12)
+    assert imp.sparse_flops < imp.dense_flops
+    assert rows.loc[("rst", 0, 0.85), "search_images"] == 150
+    assert rows.loc[("snip", 0, 0.85), "search_images"] == 20
+    prac = rows.loc[("prac", 0, 0.85)]
+    assert prac.search_images <= imp.search_images and prac.search_looked_at > 0
+    long = rows.loc[("random, long as imp", 0, 0.85)]
+    assert abs(long.images - imp.images) < 50
+
+
+def test_the_swap_reuses_what_the_searches_trained(done: Study) -> None:
+    swaps = report.swap_table(done[1], done[0])
+    cells = swaps.groupby(["mask", "weights"]).seed.count()
+    assert len(cells) == 2 * len(study.COLUMNS) and set(cells) == {2}
+    rows = report.board(done[1])
+    own = swaps[(swaps["mask"] == "imp") & (swaps.weights == "init")].set_index("seed")
+    board = rows[(rows.arm == "imp") & (rows.level == 0.85)].set_index("seed")
+    assert (own.test_accuracy == board.test_accuracy).all()
+    rst = rows[(rows.arm == "rst") & (rows.level == 0.85)].set_index("seed").test_accuracy
+    for weights in ("rst", "rst-other"):
+        cell = swaps[(swaps["mask"] == "random") & (swaps.weights == weights)]
+        assert (cell.set_index("seed").test_accuracy == rst).all()
+
+
+def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
+    done: Study, tiny_root: Path
+) -> None:
+    params, results, folder = done
+    stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+    again = study.study(params, folder)
+    assert list(again) == list(results)
+    assert stamps == {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+    repeated = study.train_method(params, 0, 1, "prac")
+    stored = results["convnet/prac/seed-1"]
+    assert repeated.record == stored.record
+    assert all(repeated.tickets[n].mask == stored.tickets[n].mask for n in stored.tickets)
+
+
+def test_a_later_rewind_point_moves_the_searches_and_is_charged(tiny_root: Path) -> None:
+    params = tiny(rewind="2it")
+    found = study.train_method(params, 0, 0, "colt")
+    assert {row["weights"] for row in found.record["rows"]} == {"searched"}
+    per_round = 200
+    assert {row["search_images"] % per_round for row in found.record["rows"]} == {100}
+
+
+def test_planned_work_is_about_what_is_done(done: Study, tiny_root: Path) -> None:
+    rows = report.board(done[1])
+    planned = study.expected_passes(done[0])
+    assert 0.5 < planned / (rows.images.sum() + 2 * 10 * 200) < 2
+
+
+# --- the report
+
+
+def test_differences_are_paired_and_means_are_over_levels_and_nets(done: Study) -> None:
+    params, results, _ = done
+    rows = report.board(results)
+    found = report.difference(rows, params, "imp", "random")
+    by = rows.set_index(["arm", "level", "seed"]).test_accuracy
+    each = [np.mean([by["imp", lv, s] - by["random", lv, s] for lv in (0.7, 0.85)]) for s in (0, 1)]
+    assert found["mean"]["mean"] == pytest.approx(np.mean(each))
+    assert found["mean"] == found["convnet"]["mean"] and found["mean"]["n"] == 2
+
+
+def test_the_best_at_initialisation_is_chosen_on_validation() -> None:
+    columns = ["net", "arm", "level", "seed", "validation_accuracy", "test_accuracy"]
+    rows = pd.DataFrame([("n", "snip", 0.9, 0, 80.0, 70.0), ("n", "grasp", 0.9, 0, 79.0, 90.0),
+                         ("n", "snip", 0.9, 1, 60.0, 61.0), ("n", "grasp", 0.9, 1, 65.0, 64.0)],
+                        columns=columns)  # fmt: skip
+    assert report.best_of(rows, "n", ("snip", "grasp"), 0.9) == {0: 70.0, 1: 64.0}
+
+
+def test_chance_overlap_is_that_of_shuffled_masks() -> None:
+    random = torch.Generator().manual_seed(0)
+    a, b = (
+        Mask({"x": torch.rand(3000, generator=random) < d, "y": torch.rand(90, 40) < 0.5})
+        for d in (0.1, 0.3)
+    )
+    shuffled = [
+        masks.jaccard(masks.shuffle_layerwise(a, torch.Generator().manual_seed(s)), b)
+        for s in range(20)
+    ]
+    assert report.expected_jaccard(a, b) == pytest.approx(np.mean(shuffled), abs=0.01)
+
+
+def test_overlaps_compare_methods_at_a_seed_and_a_method_with_itself(done: Study) -> None:
+    table = report.overlap_table(done[1], done[0])
+    assert set(table.between) == {"methods", "seeds"}
+    assert (table[table.between == "seeds"].arm == table[table.between == "seeds"].other).all()
+    assert table.iou.between(0, 1).all()
+    matrix = report.overlap_matrix(table, "convnet", "iou")
+    assert matrix.notna().all().all() and (matrix == matrix.T).all().all()
+
+
+def test_every_claim_has_its_metric_and_the_pages_can_be_made(done: Study) -> None:
+    params, results, _ = done
+    numbers = report.metrics(results, params)
+    verdicts = [judge(claim, numbers) for claim in load_claims("compare")]
+    unmeasured = {v.claim.id for v in verdicts if v.word == "not run at this scale"}
+    assert unmeasured == {"compare-10", "compare-14"}  # no such control in the tiny study
+    rows, layers = report.board(results), report.layers_table(results)
+    drawn = [figures.accuracy(rows, params), figures.cost(rows, params),
+             figures.gains(rows, params), figures.layers(layers, params),
+             figures.overlap(report.overlap_table(results, params), params),
+             figures.swap(report.swap_table(results, params), params)]  # fmt: skip
+    assert all(figure.axes for figure in drawn)
+    plt.close("all")
+    board = report.leaderboard(rows, "convnet", 0.85)
+    assert len(board) == len(METHODS) + 3 and "dense" in board.index
+    table = report.differences_table(numbers["differences"], ["imp_minus_random"])
+    assert table.shape == (1, 2)
+
+
+def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> None:
+    params, results, _ = done
+    found = report.metrics(results, params)["references"]["dense"]
+    labels, rows = load(params.data).test.y, report.board(results)
+    dense = as_metric(rows[rows.arm == "dense"].test_accuracy)
+    chance = 100 * int(labels.bincount().max()) / len(labels)
+    assert found == {"the dense convnet": {"score": dense, "chance": chance}}
+
+
+def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path) -> None:
+    params = tiny(swap_masks=[])
+    swaps = report.swap_table({}, params)
+    assert swaps.empty
+    found = report.swap_metrics(swaps, params)
+    assert found["imp_weights_matter"] == found["imp_on_rst_minus_init"] == {"mean": None}
+    assert report.measured(found) == []
+
+
+def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> None:
+    assert report.paper_verdicts(tmp_path).empty
+    claim = load_claims("colt")[0]
+    metrics: dict[str, Any] = {}
+    for one in load_claims("colt"):
+        *path, last = one.metric.split(".")
+        inner = metrics
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = {"mean": one.bound, "low": None, "high": None, "n": 1}
+    metrics["references"] = dict.fromkeys(("dense", "transfer"))
+    for name in metrics["references"]:
+        metrics["references"][name] = {"the dense net": as_reference({0: 80.0, 1: 81.0}, 10.0)}
+    for paper, numbers in (("colt", metrics), ("compare", {})):
+        write_json(tmp_path / paper / "metrics.json", numbers)
+        write_json(tmp_path / paper / f"{paper}.ipynb", {"cells": []})
+    found = report.paper_verdicts(tmp_path)
+    assert set(found.index) == {"colt"} and claim.id in set(found.claim)
+    assert counts(found).loc["colt", "inconclusive"] == len(found)
+    page = report.coloured(found).to_html()
+    assert page == report.coloured(found).to_html() and "inconclusive" in page
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        (lambda: tiny(partitions=3), ["partitions: 3", "1, 2, 5"]),
+        (lambda: tiny(probe=201), ["probe: 201", "1 to 200"]),
+        (lambda: tiny(data=TINY.model_dump() | {"validation": 0}), ["data.validation: 0"]),
+        (lambda: tiny(beds=[TINY_VALUES["beds"][0]] * 2), ["beds: 'convnet'", "twice"]),
+        (lambda: tiny(rewind="99it"), ["rewind: '99it'", "4 iterations"]),
+        (lambda: with_bed(prunable="conv_linear"), ["beds.convnet.prunable", "output layer"]),
+        (lambda: with_bed(levels=[0.9, 0.8]), ["beds.convnet.levels", "ascending"]),
+        (lambda: with_bed(model={"name": "conv9"}), ["'conv9'", "conv3"]),
+        (lambda: with_bed(penalty={"ceiling": 10.0, "ramp": 9, "every": 1}), ["ramp: 9"]),
+        (lambda: with_bed(model={"name": "lenet_300_100"}, prunable="conv"), ["names no weight"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    params: Any, words: list[str], tiny_root: Path, one_line: Message
+) -> None:
+    told = one_line(lambda: check(params()))
+    assert all(word in told for word in words), told
+
+
+def test_what_fits_is_not_refused(tiny_root: Path) -> None:
+    check(tiny())
+    assert Found(0.9, Mask({}), 1, Cost()).cost.images == 0

@@ -1,0 +1,424 @@
+"""The DLTH study: a tiny one from end to end, pairing, costs, what is refused, the report."""
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY, Message, shared_folder, use_data
+from scipy import stats
+
+from ticketlab.data.sets import load
+from ticketlab.papers.dlth import algorithm, report, units
+from ticketlab.papers.dlth import figures as dlth_figures
+from ticketlab.papers.dlth import study as dlth_study
+from ticketlab.papers.dlth.params import RstParams
+from ticketlab.papers.dlth.units import Bench
+from ticketlab.pipeline import params as files
+from ticketlab.pruning.masks import jaccard
+from ticketlab.study.claims import as_metric, as_share, judge, load_claims
+from ticketlab.study.results import Result
+from ticketlab.training.loop import Snapshot, Step
+
+pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
+
+MAIN_ARMS = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-iter", "lth", "lth-iter",
+             "l1", "early-bird")  # fmt: skip
+EXTRA_ARMS = ("rst-magnitude", "rst-antimagnitude", "rst-erk", "scratch-erk", "rst-lth-mask",
+              "rst-jump", "rst-square", "rst-cube", "shuffled", "reinit", "signs")  # fmt: skip
+TINY_VALUES: dict[str, Any] = {
+    "seeds": [0, 1],
+    "data": TINY.model_dump() | {"pool": 4},  # 7 x 7 pixels
+    "model": {"name": "resnet8", "width": 4},
+    "levels": [0.5, 0.8],
+    "finetune": {"batch": 50, "length": "4it", "milestones": ["50%"]},
+    "transform": {"lr": 0.02, "batch": 50, "length": "5it", "schedule": "constant"},
+    "penalty": {"ceiling": 10.0, "ramp": 4, "every": 1},
+    "iterative": {"cycles": 2, "length": "2it", "ramp": 2},
+    "lth_iter": {"cycles": 2, "length": "3it"},
+    "early_bird": {"every": "1it", "threshold": 0.9, "queue": 2},
+    "arms": list(MAIN_ARMS),
+    "extra_arms": list(EXTRA_ARMS),
+    "extra_levels": [0.8],
+    "draws": 3,
+    "looks": 2,
+    "others": [
+        {
+            "name": "boundary",
+            "data": TINY.model_dump(),
+            "model": {"name": "lenet_300_100"},
+            "prunable": "hidden",
+            "levels": [0.9],
+            "finetune": {"batch": 50, "length": "3it"},
+            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
+            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
+            "arms": ["scratch", "rst", "lth"],
+        }
+    ],
+    "runtime": {"device": "cpu", "workers": 1},
+}
+
+
+def tiny(**changes: object) -> RstParams:
+    return RstParams.model_validate(deepcopy(TINY_VALUES) | changes)
+
+
+Study = tuple[RstParams, dict[str, Result], Path]
+
+
+@pytest.fixture(scope="module")
+def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The tiny study, run once for all tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_data(patch, tiny_folder)
+        with shared_folder(tmp_path_factory, "rst") as folder:
+            return tiny(), dlth_study.study(tiny(), folder), folder
+
+
+def row_of(rows: pd.DataFrame, arm: str, seed: int = 0, level: float = 0.8) -> pd.Series:
+    found = rows[(rows.case == "main") & (rows.arm == arm) & (rows.seed == seed)]
+    (place,) = found.index[(found.level == level) | (arm == "dense")]
+    return found.loc[place]
+
+
+# --- the study
+
+
+def test_every_arm_runs_at_its_levels_for_every_seed(done: Study) -> None:
+    rows = report.arms_table(done[1])
+    main = rows[rows.case == "main"]
+    levels = {arm: [0.5, 0.8] for arm in MAIN_ARMS} | {arm: [0.8] for arm in EXTRA_ARMS}
+    for arm, expected in (levels | {"dense": [0.0]}).items():
+        for seed in (0, 1):
+            found = main[(main.arm == arm) & (main.seed == seed)]
+            assert sorted(found.level) == expected, arm
+    assert set(rows[rows.case == "boundary"].arm) == {"dense", "scratch", "rst", "lth"}
+    assert rows.test_accuracy.between(0, 100).all() and rows.intact.all()
+
+
+def test_arms_with_a_random_mask_share_it_and_erk_and_magnitude_do_not(done: Study) -> None:
+    rows = report.arms_table(done[1])
+    digest = {arm: row_of(rows, arm).mask_sha256 for arm in (*MAIN_ARMS, *EXTRA_ARMS)}
+    same = ("scratch", "scratch-long", "warm-up", "abrupt", "rst-jump", "rst-square", "rst-cube",
+            "reinit", "signs")  # fmt: skip
+    assert {digest[arm] for arm in same} == {digest["rst"]}
+    assert digest["rst-erk"] == digest["scratch-erk"] and digest["rst-lth-mask"] == digest["lth"]
+    different = ("rst", "rst-erk", "rst-magnitude", "rst-antimagnitude", "lth", "shuffled")
+    assert len({digest[arm] for arm in different}) == len(different)
+    assert row_of(rows, "rst", seed=1).mask_sha256 != digest["rst"]
+    exact = {arm: row_of(rows, arm).exact for arm in digest}
+    assert [arm for arm, is_exact in exact.items() if not is_exact] == ["rst-erk", "scratch-erk"]
+
+
+def test_controls_see_as_many_images_as_rst_and_searches_are_counted(done: Study) -> None:
+    rows = report.arms_table(done[1])
+    images = {arm: row_of(rows, arm).images for arm in ("dense", *MAIN_ARMS, *EXTRA_ARMS)}
+    assert images["scratch"] == images["dense"] == images["scratch-erk"] == 4 * 50
+    for arm in ("rst", "scratch-long", "warm-up", "abrupt", "reinit"):
+        assert images[arm] == (4 + 5) * 50, arm
+    assert images["rst-lth-mask"] == (4 + 4 + 5) * 50  # the mask is that of a trained dense net
+    assert images["rst-iter"] == (4 + 2 * 2) * 50 and images["lth"] == images["l1"] == 2 * 4 * 50
+    assert images["lth-iter"] == (4 + 2 * 3) * 50
+    bird = row_of(rows, "early-bird")
+    assert bird.images == (4 + bird.drawn_at) * 50
+    sparse, dense = row_of(rows, "scratch"), row_of(rows, "dense")
+    assert sparse.sparse_flops < sparse.dense_flops == dense.dense_flops == dense.sparse_flops
+
+
+def test_a_magnitude_mask_keeps_the_largest_initial_weights(tiny_root: Path, done: Study) -> None:
+    ratios = {a: row_of(report.arms_table(done[1]), a).init_ratio for a in EXTRA_ARMS[:2]}
+    assert ratios["rst-magnitude"] < 0.6 < 1.5 < ratios["rst-antimagnitude"]
+
+
+def test_the_swap_carries_lths_mask_and_a_further_draw_only_one_half(done: Study) -> None:
+    _, results, _ = done
+    swap = results["main/rst-lth-mask-80/seed-0"].tickets["ticket"].mask
+    assert swap == results["main/pretrained/seed-0"].tickets["lth-80"].mask
+    first = results["main/rst-80/seed-0"].tickets["ticket"]
+    mask = results["main/draw-mask-1/seed-0"].tickets["ticket"]
+    init = results["main/draw-init-1/seed-1000001"].tickets["ticket"]
+    assert init.mask == first.mask and jaccard(mask.mask, first.mask) < 0.5
+    draws = report.draws_table(results, done[0])
+    assert draws.groupby("varied").test_accuracy.count().to_dict() == {"init": 3, "mask": 3}
+
+
+def test_a_stored_ticket_has_exact_zeros_where_its_mask_removes(done: Study) -> None:
+    ticket = done[1]["main/rst-80/seed-0"].tickets["ticket"]
+    assert ticket.weights is not None
+    assert all(not ticket.weights[n][~keep].any() for n, keep in ticket.mask.items())
+
+
+def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
+    done: Study, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, results, folder = done
+    unit = next(u for u in dlth_study.first_units(params) if u.name == "main/rst-80/seed-1")
+    assert unit.work(**unit.arguments).record == results[unit.name].record
+    monkeypatch.setattr(units, "train", None)  # whoever trains now fails
+    again = dlth_study.study(params, folder)
+    assert {name: r.record for name, r in again.items()} == {
+        name: r.record for name, r in results.items()
+    }
+
+
+def test_expected_passes_are_those_of_the_rows(done: Study, tiny_root: Path) -> None:
+    """Exact but for early-bird, whose draw is not known before, and shared first stages."""
+    rows = report.all_rows(done[1])
+    assert 0.5 < dlth_study.expected_passes(done[0]) / rows.images.sum() < 1.1
+
+
+def test_looks_follow_lambda_and_start_with_all_signs(done: Study) -> None:
+    looks = report.looks_table(done[1])
+    first = looks[looks.iteration == 0]
+    assert (first.same_sign == 1).all() and (first["lambda"] == 0).all()
+    ends = looks[(looks.iteration == 5) & (looks.case == "main")]
+    by_arm = ends.groupby("arm")["lambda"].unique().map(list).to_dict()  # u ends at 1 + 1/4
+    expected = {"rst": 1.25, "rst-jump": 1.0, "rst-square": 1.25**2, "rst-cube": 1.25**3}
+    assert by_arm == {arm: [10 * factor] for arm, factor in expected.items()}
+    jump = looks[(looks.arm == "rst-jump") & (looks.iteration > 0)]
+    assert (jump["lambda"] == 10).all()
+    assert set(looks.arm) == {"rst", "rst-jump", "rst-square", "rst-cube"}
+
+
+@pytest.mark.parametrize("damage", ["shuffled", "reinit", "signs"])
+def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root: Path) -> None:
+    bench, ticket = Bench(done[0], 0, 0), done[1]["main/rst-80/seed-0"].tickets["ticket"]
+    assert ticket.weights is not None
+    state, places = dlth_study.damage_ticket(bench, damage, ticket.weights, ticket.mask)
+    for name, tensor in ticket.weights.items():
+        assert torch.equal(state[name], tensor) == (name not in ticket.mask), name
+    assert (places == ticket.mask) == (damage != "shuffled")
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"penalty": {"ceiling": 10.0, "ramp": 9, "every": 1}}, "penalty.ramp: 9 iterations"),
+        ({"penalty": {"ceiling": 400.0, "ramp": 4, "every": 1}}, "lr x lambda = .* unstable"),
+        ({"iterative": {"cycles": 2, "length": "2it", "ramp": 3}}, "penalty.ramp: 3 iterations"),
+        ({"extra_levels": [0.6]}, "extra_levels: 0.6 is not one of levels"),
+        ({"extra_levels": []}, "extra_levels: empty"),
+        ({"others": [TINY_VALUES["others"][0] | {"name": "main"}]}, "main, main are not all"),
+        ({"data": TINY.model_dump() | {"validation": 0}}, "data.validation is 0"),
+        ({"prunable": "hidden", "model": {"name": "resnet9"}}, "model.name = 'resnet9'"),
+        ({"finetune": {"batch": 50, "length": "0it"}}, "recipe.length: '0it' is 0"),
+        ({"finetune": {"batch": 50, "milestones": ["2it"]}}, "milestones: '2it', allowed are"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_in_one_line(
+    tiny_root: Path, tmp_path: Path, one_line: Message, changes: dict[str, Any], expected: str
+) -> None:
+    message = one_line(lambda: dlth_study.study(tiny(**changes), tmp_path))
+    assert re.search(expected, message), message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"penalty": {"ceiling": 0.0}}, "dlth.penalty.ceiling: 0.0 is not valid"),
+        ({"penalty": {"power": 4}}, "dlth.penalty.power: 4 is not valid"),
+        ({"levels": [1.0]}, "dlth.levels.0: 1.0 is not valid"),
+        ({"levels": [-0.1]}, "dlth.levels.0: -0.1 is not valid"),
+        ({"levels": [0.0, 0.9]}, "dlth.levels.0: 0.0 is not valid, allowed is greater than 0"),
+        ({"extra_levels": [0.0]}, "dlth.extra_levels.0: 0.0 is not valid"),
+        (
+            {"arms": ["rst", "lth"]},
+            "dlth.arms: ['rst', 'lth'] is not valid, allowed are arms with 'scratch'",
+        ),
+        ({"arms": ["scratch"]}, "dlth.arms: ['scratch'] is not valid, allowed are arms with 'rst'"),
+        (
+            {"others": [TINY_VALUES["others"][0] | {"arms": ["rst"]}]},
+            "dlth.others.0.arms: ['rst'] is not valid",
+        ),
+        ({"arms": ["rst", "magic"]}, "dlth.arms.1: 'magic' is not valid"),
+        ({"penalty": {"ramps": 3}}, "dlth.penalty.ramps: unknown key"),
+    ],
+)
+def test_values_out_of_range_are_refused_in_one_line(
+    one_line: Message, changes: dict[str, Any], expected: str
+) -> None:
+    values = deepcopy(TINY_VALUES) | changes
+    assert one_line(lambda: files.validate(RstParams, values, "dlth")).startswith(expected)
+
+
+# --- params.yaml
+
+
+@pytest.mark.parametrize("study", ["desk", "cifar10", "paper"])
+def test_every_block_starts(study: str, tiny_root: Path, one_line: Message) -> None:
+    """A cut-down form of each case of each block: tiny images, few steps, the block's net."""
+    params = files.load_paper(study, "dlth")
+    assert isinstance(params, RstParams)
+    for place in range(len(params.cases)):
+        cut = cut_down(params, place)
+        if cut.model.name.endswith("imagenet"):  # too large for the tiny images
+            continue
+        found = dlth_study.train_pressed(cut, 0, 0, "rst", max(cut.levels), mask_seed=0)
+        assert found.record["rows"][0]["exact"] and found.record["rows"][0]["intact"]
+
+
+def cut_down(params: RstParams, place: int) -> RstParams:
+    case = params.cases[place]
+    values = {name: getattr(case, name) for name in units.Case.model_fields}
+    for stage in ("finetune", "transform"):
+        values[stage] = values[stage].model_copy(update={"length": Step(2, "it"), "batch": 20})
+    values["penalty"] = case.penalty.model_copy(update={"ramp": 2, "every": 1})
+    changes = {"data": TINY, "extra_arms": (), "extra_levels": (), "draws": 0, "looks": 1}
+    return RstParams(**values | changes, seeds=(0,), others=(), runtime=tiny().runtime)
+
+
+def test_data_of_further_cases_are_prepared_too() -> None:
+    assert files.data_names(files.load_paper("paper", "dlth")) == [
+        "cifar10", "cifar100", "tiny_imagenet",
+    ]  # fmt: skip
+
+
+# --- the report
+
+
+def test_every_claim_finds_its_number(done: Study) -> None:
+    numbers = report.metrics(done[1], done[0])
+    verdicts = {claim.id: judge(claim, numbers).word for claim in load_claims("dlth")}
+    assert len(verdicts) > 25
+    missing = [name for name, word in verdicts.items() if word == "not run at this scale"]
+    assert missing == ["dlth-H6"]
+    assert numbers["method"]["mask_exact"] == as_share({0: True, 1: True})
+    assert numbers["budget"]["rst"] == 9 / 4
+
+
+def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> None:
+    params, results, _ = done
+    found = report.metrics(results, params)["references"]
+    rows = report.arms_table(results)
+    for case, key in zip(params.cases, ("dense", "boundary"), strict=True):
+        labels = load(case.data).test.y
+        (reference,) = found[key].values()
+        own = rows[(rows.case == case.name) & (rows.arm == "dense")]
+        assert reference["score"] == as_metric(own.test_accuracy)
+        assert reference["chance"] == 100 * int(labels.bincount().max()) / len(labels)
+    assert found["tiny_imagenet"] is None
+
+
+def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Path) -> None:
+    few = tiny(seeds=[0], arms=["scratch", "rst"], extra_arms=[], extra_levels=[], draws=0,
+               levels=[0.8], others=[])  # fmt: skip
+    numbers = report.metrics(dlth_study.study(few, tmp_path), few)
+    assert numbers["gap_growth"] is None and numbers["draws"]["inits_over_masks"] is None
+    assert numbers["method"]["abrupt_removal_loss"] is None
+    words = [judge(claim, numbers).word for claim in load_claims("dlth")]
+    assert set(words) == {"not run at this scale", "inconclusive"}
+
+
+def test_every_arm_may_be_an_extra_arm(tiny_root: Path, tmp_path: Path) -> None:
+    few = tiny(seeds=[0], arms=["scratch", "rst"], extra_arms=["abrupt", "early-bird"], draws=0,
+               others=[])  # fmt: skip
+    rows = report.arms_table(dlth_study.study(few, tmp_path))
+    for arm in ("abrupt", "early-bird"):
+        assert rows[rows.arm == arm].level.tolist() == list(few.extra_levels), arm
+    assert set(few.extra_levels) < set(few.levels)
+
+
+def arms(**by_arm: list[float]) -> pd.DataFrame:
+    """A table of arms at one level, one value a seed."""
+    rows = [
+        {"arm": arm, "seed": seed, "level": 0.0 if arm == "dense" else 0.9, "test_accuracy": value}
+        for arm, values in by_arm.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_paired_and_absent_arms_are_null() -> None:
+    rows = arms(rst=[80.0, 82.0, 84.0], scratch=[79.0, 80.0, 81.0], dense=[90.0, 90.0])
+    assert report.difference(rows, "rst", "scratch", 0.9) == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert report.difference(rows, "rst", "dense", 0.9) == {0: -10.0, 1: -8.0}
+    found = report.differences(rows, (0.9,))
+    assert found["rst_minus_scratch"]["mean"]["mean"] == 2.0
+    assert found["rst_minus_lth"] == {"at_90": None, "mean": None}
+    fresh = report.differences(arms(scratch=[79.0, 80.0], reinit=[80.0, 80.0]), (0.9,))
+    assert fresh["scratch_minus_reinit"]["mean"]["mean"] == -0.5
+
+
+def test_the_gap_grows_from_the_lowest_level_to_the_highest() -> None:
+    low = arms(rst=[80.0, 81.0], scratch=[79.0, 80.0]).assign(level=0.5)
+    rows = pd.concat([low, arms(rst=[70.0, 71.0], scratch=[66.0, 69.0])])
+    growth = report.gap_growth(rows, (0.5, 0.9))
+    assert growth is not None and (growth["mean"], growth["n"]) == (2.0, 2)
+    assert report.gap_growth(rows, (0.5,)) is None
+
+
+def test_the_ratio_of_deviations_has_the_bounds_of_the_f_distribution() -> None:
+    masks, inits = [1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 6.0, 8.0]
+    found = report.deviation_ratio(masks, inits)
+    assert found is not None and found.mean == pytest.approx(np.log(2))
+    half = np.log(stats.f.ppf(0.975, 3, 3)) / 2
+    assert found.low == pytest.approx(np.log(2) - half)
+    assert found.high == pytest.approx(np.log(2) + half)
+    assert report.deviation_ratio([1.0], inits) is None
+
+
+@pytest.mark.parametrize("column", ["mask_sha256", "exact", "intact"])
+def test_one_wrong_mask_fails_its_seed(column: str, done: Study) -> None:
+    rows = report.arms_table(done[1])
+    rows = rows[rows.case == "main"].reset_index(drop=True)
+    assert report.masks_exact(rows) == {0: True, 1: True}
+    place = rows.index[(rows.arm == "warm-up") & (rows.seed == 1)][0]
+    rows.loc[place, column] = "other" if column == "mask_sha256" else False
+    assert report.masks_exact(rows) == {0: True, 1: False}
+
+
+def test_the_closed_gap_is_the_widest_lead_less_the_last() -> None:
+    looks = pd.DataFrame({
+        "seed": 0, "level": 0.9, "iteration": [20, 0, 10],
+        "dense_mode": [60.0, 10.0, 50.0], "masked_mode": [61.0, 10.0, 30.0],
+    })  # fmt: skip
+    assert report.gap_closed(looks).tolist() == [21.0]
+
+
+# --- by hand and figures
+
+
+def test_the_hand_made_part_of_the_notebook_draws(done: Study, tiny_root: Path) -> None:
+    bench = Bench(done[0], 0, 0)
+    net, case = bench.net(), bench.case
+    start, mask = net.state(), bench.mask(net, 0.8)
+    snapshot = Snapshot(Step(100, "%"))
+    watch = algorithm.Watch(mask, bench.data.validation, bench.data, 2)
+    observers = [watch, snapshot]
+    algorithm.transform(net, bench.data, mask, case.transform, case.penalty, (0,), observers)
+    early = dlth_study.watch_finetuning(bench, net, mask, case.finetune, looks=2)
+    assert [look["iteration"] for look in early] == [0, 2, 4]
+    assert all(look["dense_mode"] == look["masked_mode"] for look in early)
+    assert snapshot.state is not None
+    dlth_figures.timeline(watch.looks, early, case.penalty, 3.0)
+    dlth_figures.histograms({"start": start, "end": snapshot.state}, mask)
+    dlth_figures.jump({"RST": early}, [2])
+    assert list(report.curve_table({"RST": early}).columns) == ["RST"]
+
+
+def test_figures_of_all_arms_draw(done: Study) -> None:
+    params, results, _ = done
+    rows, looks = report.arms_table(results), report.looks_table(results)
+    own = rows[rows.case == "main"]
+    figures = [
+        dlth_figures.accuracy(own, params.cases[0]), dlth_figures.fairness(own, params.cases[0]),
+        dlth_figures.gains(rows, params.cases), dlth_figures.extrusion(looks, params.cases[0]),
+        dlth_figures.schedules(own, looks, params),
+        dlth_figures.draws(report.draws_table(results, params)),
+    ]  # fmt: skip
+    assert [len(figure.axes) for figure in figures] == [1, 2, 3, 2, 3, 1]
+    tables: Mapping[str, pd.DataFrame] = {
+        case.name: report.accuracy_table(report.metrics(results, params), case.name)
+        for case in params.cases
+    }
+    assert list(tables["main"]) == ["at_0", "at_50", "at_80"]
+    assert report.cost_table(rows, "main").loc["rst", "images / Scratch"] == 9 / 4

@@ -1,0 +1,143 @@
+"""Edge-popup on any model of the bench: what it chooses, freezes and learns."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from conftest import Message, small_net
+
+from ticketlab import models
+from ticketlab.data.sets import Batches, DataSet
+from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, popup_masks
+from ticketlab.papers.plant_n_seek.conv import edge_popup
+from ticketlab.papers.plant_n_seek.conv.edge_popup import Popup, choose, layers, net_scores, pop
+from ticketlab.pruning import masks, saliency
+from ticketlab.pruning.masks import State
+from ticketlab.training.loop import Net, Observer, Recipe, Run, Track, evaluate
+
+SGD = Recipe.model_validate(
+    {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch": 50, "length": "2ep",
+     "schedule": "cosine"}
+)  # fmt: skip
+
+
+def weights_of(net: Net) -> State:
+    return {name: p.detach().clone() for name, p in net.model.named_parameters()}
+
+
+def everything(net: Net) -> masks.Mask:
+    return masks.ones(net.model, net.names)
+
+
+def test_a_layers_weights_and_biases_are_ranked_together_or_apart() -> None:
+    names = ["a.weight", "a.bias", "b.c.weight"]
+    assert layers(names, joint=True) == [["a.weight", "a.bias"], ["b.c.weight"]]
+    assert layers(names, joint=False) == [[name] for name in names]
+    scores = {
+        "a.weight": torch.tensor([[3.0, -4.0], [0.5, 0.1]]),
+        "a.bias": torch.tensor([0.2, -9.0]),
+    }
+    both = choose(scores, 0.5, joint=True)
+    assert both["a.weight"].tolist() == [[True, True], [False, False]]
+    assert both["a.bias"].tolist() == [False, True]
+    apart = choose(scores, 0.5, joint=False)
+    assert int(apart["a.weight"].sum()) == 2 and apart["a.bias"].tolist() == [False, True]
+    none = choose({"a.weight": scores["a.weight"], "a.bias": torch.zeros(2)}, 0.5, joint=True)
+    assert not bool(none["a.bias"].any())  # a layer may go without a bias
+    row = torch.randn(1, 40)
+    assert torch.equal(choose({"w.weight": row}, 0.3, True)["w.weight"], popup_masks(row, [0.3]))
+
+
+def test_first_scores_are_uniform_by_fan_in() -> None:
+    net = small_net("conv2")
+    weights, random = weights_of(net), torch.Generator().manual_seed(0)
+    scores = net_scores(weights, list(weights), joint=True, random=random)
+    fan_in = weights["body.fc1.weight"].shape[1]
+    for name, bound in (("weight", fan_in**-0.5), ("bias", (6 / fan_in) ** 0.5)):
+        largest = float(scores[f"body.fc1.{name}"].abs().max())
+        assert 0.9 * bound < largest <= bound
+    apart = net_scores(weights, list(weights), joint=False, random=random)
+    assert not bool(apart["body.fc1.bias"].any())
+
+
+class Watch(Observer):
+    """Compares the net with its frozen weights and the scores' choice after each step."""
+
+    def __init__(self, start: State, names: Mapping[str, object]) -> None:
+        self.start, self.names, self.steps = start, set(names), 0
+
+    def after_step(self, run: Run) -> None:
+        for name, parameter in run.net.model.named_parameters():
+            kept = parameter != 0
+            assert torch.equal(parameter[kept], self.start[name][kept])
+            assert name in self.names or torch.equal(parameter, self.start[name])
+        self.steps += 1
+
+
+@pytest.mark.parametrize("name", ["conv2", "conv3", "resnet8"])
+def test_weights_stay_frozen_whatever_the_model(digits: DataSet, name: str) -> None:
+    """Also with batch-norm, whose scales and shifts have no scores and stay as they are."""
+    net = small_net(name, **({"width": 2} if name == "resnet8" else {}))
+    named = masks.ones(net.model, models.prunable(net.model, "conv_linear"))
+    start = weights_of(net)
+    watch = Watch(start, named)
+    mask = pop(net, named, Goal(0.4), digits.train, digits, SGD, (0,), observers=[watch])
+    assert watch.steps == 8
+    for key, keep in mask.items():
+        assert int(keep.sum()) == saliency.popup_kept(keep.numel(), 0.4)
+        assert torch.equal(dict(net.model.named_parameters())[key], start[key] * keep)
+
+
+def test_scores_take_the_step_that_the_formula_says(digits: DataSet) -> None:
+    net = small_net("conv2")
+    frozen = weights_of(net)
+    random = torch.Generator().manual_seed(1)
+    scores = net_scores(frozen, list(frozen), joint=True, random=random)
+    plain = SGD.model_copy(update={"momentum": 0.0, "weight_decay": 0.0})
+    popup = Popup(net, frozen, scores, 0.5, plain, joint=True)
+    x = Batches(digits.train, digits)(torch.arange(50))
+    net.grads.zero_()
+    torch.nn.functional.cross_entropy(net.forward(x), digits.train.y[:50]).backward()  # type: ignore[no-untyped-call]
+    before = {name: score.clone() for name, score in scores.items()}
+    slopes = {name: p.grad.clone() for name, p in net.model.named_parameters()}  # type: ignore[union-attr]
+    popup.before_step(Run(net, plain, 4, 8))
+    for name, score in scores.items():
+        step = saliency.popup_gradient(slopes[name], frozen[name], before[name])
+        assert torch.allclose(score, before[name] - 0.1 * step, atol=1e-7)
+    assert not bool(net.grads.any())
+
+
+def test_edge_popup_learns_and_anneals(digits: DataSet) -> None:
+    net = small_net("conv2")
+    start, watch = weights_of(net), Track(digits.test, digits)
+    test = Batches(digits.test, digits)
+    before = evaluate(net, digits.test, test).accuracy
+    recipe = SGD.model_copy(update={"batch": 20, "lr": 0.5})
+    goal = Goal(0.5, annealed=True)
+    mask = pop(
+        net, everything(net), goal, digits.train, digits, recipe, (0,), levels=3, observers=[watch]
+    )
+    assert len(watch.scores) == 6 and watch.scores[-1].accuracy > max(0.3, before + 0.1)
+    kept = {name: mask[name] for name in ("body.fc1.weight", "body.fc1.bias")}
+    total = sum(keep.numel() for keep in kept.values())
+    assert sum(int(keep.sum()) for keep in kept.values()) == saliency.popup_kept(total, 0.5)
+    net.rewind(start)
+    again = pop(net, everything(net), goal, digits.train, digits, recipe, (0,), levels=3)
+    assert again.digest() == mask.digest()
+
+
+def test_refusals_are_one_line(digits: DataSet, one_line: Message) -> None:
+    net = small_net("conv2")
+    adam = SGD.model_copy(update={"optimizer": "adam"})
+    named = everything(net)
+    assert "'adam'" in one_line(
+        lambda: pop(net, named, Goal(0.5), digits.train, digits, adam, (0,))
+    )
+    other = masks.Mask({"nowhere": torch.ones(2, dtype=torch.bool)})
+    assert "nowhere" in one_line(
+        lambda: pop(net, other, Goal(0.5), digits.train, digits, SGD, (0,))
+    )
+    wild = SGD.model_copy(update={"lr": 1e30, "momentum": 0.0})
+    assert "diverge" in one_line(
+        lambda: edge_popup.pop(net, named, Goal(0.5), digits.train, digits, wild, (0,))
+    )

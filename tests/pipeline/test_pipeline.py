@@ -1,0 +1,645 @@
+"""The pipeline as its users meet it: what re-runs, what stays the same, what survives a failure."""
+
+import ast
+import copy
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import planted
+import pytest
+import quick
+import yaml
+from clone import Clone, Terminal, finished, wait_for
+from conftest import use_data
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from ticketlab.data import sets
+from ticketlab.pipeline import params, repository
+from ticketlab.pipeline.registry import STUDIES
+from ticketlab.spec import ROOT, Spec
+from ticketlab.study.results import _imported as imported
+from ticketlab.study.results import sources_behind
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+BLOCKS = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "studies"]
+PAGES = "results/desk/colt"
+RUNS = "results/desk/runs/colt"
+
+
+def study_room(paper: str) -> str:
+    """The module that holds a paper's study, e.g. 'dlth_study' for dlth."""
+    return STUDIES[paper].run.__module__.removeprefix("ticketlab.")
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The clone after its first `dvc repro`; not to be changed."""
+    return finished(tmp_path_factory)
+
+
+@pytest.fixture
+def clone(reference: Clone, tmp_path: Path) -> Clone:
+    """A copy of `reference`, for a test to change."""
+    return reference.copy(tmp_path / "clone")
+
+
+# --- dvc.yaml lists everything that decides a result
+
+
+def leaves(spec: type[BaseModel]) -> Iterator[str]:
+    """Dotted keys of all parameters of a spec; lists are leaves."""
+    for name, field in spec.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Spec):
+            yield from (f"{name}.{leaf}" for leaf in leaves(field.annotation))
+        else:
+            yield name
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_stages_depend_on_every_parameter_but_the_number_of_workers(paper: str) -> None:
+    every = {f"${{item.study}}.{paper}.{leaf}" for leaf in leaves(params.PAPERS[paper])}
+    deciding = every - {f"${{item.study}}.{paper}.runtime.workers"}
+    for stage in (f"{paper}_train", paper):
+        assert set(PIPELINE[stage]["params"]) == deciding, stage
+
+
+def named_data(values: object) -> set[str]:
+    """The name under every key `data` of a block, however deep."""
+    if isinstance(values, list):
+        return set().union(*map(named_data, values))
+    if not isinstance(values, dict):
+        return set()
+    own = {values["data"]["name"]} if "data" in values else set()
+    return own.union(*map(named_data, values.values()))
+
+
+def test_the_data_stage_stands_on_every_data_set_that_any_study_names(clone: Clone) -> None:
+    """Not by parameters: DVC wants each listed one in every block, and not all have all papers."""
+    blocks = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert {"cifar10", "cifar100", "tiny_imagenet"} < named_data(blocks)
+    for name, papers in params.load_all().items():
+        assert params.study_data(papers) == sorted(named_data(blocks[name])), name
+    assert "results/checked.txt" in PIPELINE["data"]["deps"] and "params" not in PIPELINE["data"]
+    before = clone.tree("results/desk")
+    clone.edit("params.yaml", lambda text: text.replace("name: cifar100", "name: cifar10", 1))
+    assert ran(clone.run("dvc repro").stdout) == ["check", "data@desk"]  # no training
+    assert clone.tree("results/desk") == before
+    assert clone.changes().split() == ["M", "dvc.lock", "M", "params.yaml", "M",
+                                       "results/checked.txt"]  # fmt: skip
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_training_depends_on_the_source_behind_its_results(paper: str) -> None:
+    listed: set[Path] = set()
+    for name in PIPELINE[f"{paper}_train"]["deps"]:
+        path = ROOT / name
+        if name.startswith("ticketlab"):
+            listed |= set(path.glob("*.py")) if path.is_dir() else {path}
+    assert listed == set(sources_behind(study_room(paper)))
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_pages_depend_on_what_draws_them(paper: str) -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / f"{paper}.ipynb", as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    rooms = set(imported(ast.parse("\n".join(code)))) - {"params"}  # which decides no page
+    drawing = {path for room in rooms for path in sources_behind(room)}
+    needed = drawing - set(sources_behind(study_room(paper)))
+    deps = set(PIPELINE[paper]["deps"])
+    assert {f"notebooks/{paper}.ipynb", "claims.yaml"} <= deps
+    assert f"results/${{item.study}}/runs/{paper}" in deps
+    assert {path.relative_to(ROOT).as_posix() for path in needed} <= deps
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_every_page_is_declared(paper: str) -> None:
+    """Undeclared files would be committed without anybody checking that they are up to date."""
+    stage = PIPELINE[paper]
+    folder = ROOT / "results" / "desk" / paper
+    declared = set()
+    for entry in [*stage["outs"], *stage["metrics"], *stage["plots"]]:
+        (name,) = entry
+        declared.add(name.replace("${item.study}", "desk").removeprefix(f"results/desk/{paper}/"))
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == declared
+
+
+# --- the same again
+
+
+def test_the_first_run_made_pages_tickets_and_a_lock_file(reference: Clone) -> None:
+    assert {"colt.ipynb", "metrics.json", "scores.csv"} <= set(reference.tree(PAGES))
+    assert any(name.endswith(".safetensors") for name in reference.tree(RUNS))
+    tracked = reference.run("git ls-files results dvc.lock").stdout.split()
+    assert {"dvc.lock", "results/desk/data.json", f"{PAGES}/colt.ipynb"} <= set(tracked)
+    assert not [name for name in tracked if "/runs/" in name or "/." in name]
+    assert reference.changes() == ""
+
+
+def test_a_second_run_changes_nothing(reference: Clone) -> None:
+    before = reference.tree()
+    told = reference.run("dvc repro").stdout
+    assert ran(told) == ["check"] and told.count("didn't change, skipping") == 3
+    assert reference.tree() == before and reference.changes() == ""
+
+
+def ran(told: str) -> list[str]:
+    """The stages that `dvc repro` says it ran."""
+    return re.findall(r"Running stage '([\w@]+)'", told)
+
+
+CHANGES = {
+    "params.yaml: rate": ("params.yaml", "rate: 0.4", "rate: 0.35", {"colt_train", "colt"}),
+    "params.yaml: workers": ("params.yaml", "workers: 1", "workers: 2", set()),
+    "params.yaml: data": (
+        "params.yaml",
+        "name: fashion_mnist_22k",
+        "name: mnist_5k",
+        {"colt_train", "colt"},  # and the data stage, once the first stage has looked
+    ),
+    "a figure's style": ("ticketlab/study/plots.py", '"""', '"""Changed. ', {"colt"}),
+    "COLT's figures": ("ticketlab/papers/colt/figures.py", '"""', '"""Changed. ', {"colt"}),
+    "a claim": ("claims.yaml", "at_least: -1.0", "at_least: -2.0", {"colt"}),
+    "the notebook": ("notebooks/colt.ipynb", "# COLT", "# Cyclic", {"colt"}),
+    "the algorithm": ("ticketlab/papers/colt/algorithm.py", '"""', '"""Changed. ', {"colt_train"}),
+    "the bench": ("ticketlab/training/loop.py", '"""', '"""Changed. ', {"colt_train"}),
+    "progress": ("ticketlab/progress.py", '"""', '"""Changed. ', set()),
+    "how data is read": (
+        "ticketlab/data/sources.py",
+        '"""',
+        '"""Changed. ',
+        {"data", "colt_train"},
+    ),
+}
+
+
+def test_a_change_makes_stale_what_depends_on_it_and_no_more(clone: Clone) -> None:
+    for what, (name, old, new, stale) in CHANGES.items():
+        clone.edit(name, lambda text, old=old, new=new: text.replace(old, new, 1))
+        status = json.loads(clone.run("dvc status --json").stdout)
+        found = {stage.partition("@")[0] for stage in status}
+        papers = {"colt", "colt_train", "data"}
+        assert found & papers == stale, what
+        clone.run("git checkout -q .")
+
+
+def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None:
+    yaml = YAML()
+    content = yaml.load(clone.path("params.yaml"))
+    content["mini"] = copy.deepcopy(content["desk"])
+    content["mini"]["colt"] |= {"seeds": [3], "ablations": []}
+    yaml.dump(content, clone.path("params.yaml"))
+    clone.commit()
+    before, chosen = clone.tree("results/desk"), clone.path("params.yaml").read_text()
+    clone.run("make study STUDY=mini IN_VENV=")  # with the programs that start sooner
+    assert clone.path("params.yaml").read_text() == chosen
+    assert clone.tree("results/desk") == before
+    assert set(clone.tree("results/mini/colt")) == set(clone.tree(PAGES))
+    changed = ["M", "dvc.lock", "M", "results/checked.txt", "??", "results/mini/"]
+    assert clone.changes().split() == changed
+    told = clone.run("make study STUDY=midi", check=False)
+    assert told.returncode != 0 and "no block 'midi'" in told.stderr
+    assert clone.path("params.yaml").read_text() == chosen
+
+
+# --- all of params.yaml is checked by every run
+
+
+def misspell(clone: Clone) -> None:
+    """A key of a study that no stage runs."""
+    yaml = YAML()
+    content = yaml.load(clone.path("params.yaml"))
+    content["paper"]["colt"]["recipe"]["wieght_decay"] = 0.5
+    yaml.dump(content, clone.path("params.yaml"))
+
+
+def test_a_misspelt_key_anywhere_ends_every_run_in_one_line(clone: Clone) -> None:
+    before, told = clone.tree("results"), "error: params.yaml: paper.colt.recipe.wieght_decay: "
+    misspell(clone)
+    commands = ("dvc repro", "dvc repro colt@desk", "dvc repro -s data@desk --force",
+                "ticketlab plan", "ticketlab train desk colt",
+                "ticketlab run desk colt")  # fmt: skip
+    for command in commands:
+        done = clone.run(command, check=False)
+        ours = [line for line in done.stderr.splitlines() if not line.startswith("ERROR: ")]
+        assert done.returncode != 0 and len(ours) == 1, (command, done.stderr)
+        assert ours[0].startswith(f"{told}unknown key, allowed: optimizer, lr, "), ours
+        assert set(ran(done.stdout)) <= {"check", "data@desk"}
+    assert clone.tree("results") == before and clone.changes().split() == ["M", "params.yaml"]
+    clone.run("git checkout -q params.yaml")
+    assert ran(clone.run("dvc repro colt@desk").stdout) == ["check"]  # nothing has become stale
+    assert clone.changes() == ""
+
+
+def test_an_experiment_cannot_add_a_key_that_nothing_reads(clone: Clone) -> None:
+    done = clone.run("dvc exp run -S '+desk.colt.recipe.dropout=0.1'", check=False)
+    assert done.returncode != 0 and ran(done.stdout) == ["check"]
+    assert "error: params.yaml: desk.colt.recipe.dropout: unknown key, allowed: " in done.stderr
+    assert clone.run("dvc exp list").stdout == ""
+
+
+def test_the_check_calls_no_study_out_of_date(reference: Clone) -> None:
+    """DVC says of it that it always runs; for us that is no state of a study."""
+    assert json.loads(reference.run("dvc status --json").stdout) == {"check": ["always changed"]}
+    with repository.opened(reference.root) as repo:
+        assert repository.out_of_date(repo) == {}
+
+
+def test_every_stage_stands_on_the_check() -> None:
+    outs = {name: [next(iter(out)) for part in ("outs", "metrics", "plots")
+                   for out in stage.get(part, ())] for name, stage in PIPELINE.items()}  # fmt: skip
+    deps = {name: set(stage.get("deps", ())) for name, stage in PIPELINE.items()}
+
+    def checked(name: str) -> bool:
+        sources = [other for other in deps if deps[name] & set(outs[other])]
+        return name == "check" or any(map(checked, sources))
+
+    assert [name for name in PIPELINE if not checked(name)] == []
+
+
+# --- without git
+
+
+def test_a_download_without_git_runs_and_says_what_it_cannot(clone: Clone) -> None:
+    """As from a zip; once the folder is a git repository, DVC knows it again."""
+    shutil.rmtree(clone.path(".git"))
+    assert clone.run("dvc repro", check=False).returncode != 0  # DVC refuses
+    first, second = (clone.run("make repro IN_VENV=").stdout for _ in range(2))
+    assert first.startswith("note: no git here (a zip?)") and "no git" not in second
+    for told in (first, second):
+        assert ran(told) == ["check"] and "COLT" in told
+    assert "nothing to train" in clone.run("ticketlab plan").stdout
+    for command in ("ticketlab verify", "ticketlab compare HEAD workspace"):
+        done = clone.run(command, check=False)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert "git repository" in done.stderr
+    clone.run("git init -q -b main")
+    clone.commit()
+    assert "no git" not in clone.run("make repro IN_VENV=").stdout
+    assert clone.run("ticketlab verify").returncode == 0
+    assert "no_scm" not in clone.path(".dvc/config.local").read_text()
+
+
+# --- failures
+
+
+def test_after_a_bad_notebook_and_a_kill_a_forced_run_writes_the_same_bytes(clone: Clone) -> None:
+    """With other workers than the first run, on what the killed one has left."""
+    clone.set(desk={"runtime": {"workers": 2}})
+    clone.commit()
+    before = {folder: clone.tree(folder) for folder in (PAGES, RUNS)}
+    fail_in_a_cell(clone)
+    assert clone.tree(PAGES) == before[PAGES]
+    partial = clone.path("results/desk/runs/.colt.partial")
+    first = kill_in_training(clone, partial)
+    made = first.stat().st_mtime_ns
+    assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
+    told = clone.run("dvc repro --force").stdout
+    assert ran(told) == ["check", "data@desk", "colt_train@desk", "colt@desk"]
+    assert clone.changes() == ""
+    assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
+    kept = clone.path(RUNS) / first.relative_to(partial)
+    assert kept.stat().st_mtime_ns == made  # not trained twice
+    remains = [name for name in clone.tree("results") if "/." in f"/{name}" or "failed" in name]
+    assert remains == []
+
+
+def fail_in_a_cell(clone: Clone) -> None:
+    """A notebook with a mistake: its traceback on the terminal, and what ran under a clear name."""
+    path, failed = clone.path("notebooks/colt.ipynb"), clone.path("results/desk/colt.failed.ipynb")
+    good = path.read_text()
+    book = nbformat.reads(good, as_version=4)
+    del book.cells[8:]  # the rest takes longer and does not matter here
+    book.cells.append(nbformat.v4.new_code_cell("missing_name", id="cell-99"))
+    nbformat.write(book, path)
+    done = clone.run("dvc repro colt@desk", check=False)
+    assert done.returncode != 0
+    assert "NameError: name 'missing_name' is not defined" in done.stderr
+    assert "results/desk/colt.failed.ipynb" in done.stderr
+    part = nbformat.read(failed, as_version=4)
+    assert part.cells[-1].outputs[0].ename == "NameError"
+    assert sum(bool(cell.get("outputs")) for cell in part.cells) > 1  # what went before is in it
+    assert "failed" not in clone.changes()  # never taken for a result by git
+    path.write_text(good)
+
+
+def kill_in_training(clone: Clone, partial: Path) -> Path:
+    """Kill a forced run and all its processes once a first unit is stored: its record."""
+    process = subprocess.Popen(
+        "exec dvc repro --force colt_train@desk", shell=True, cwd=clone.root, env=clone.env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        first: Path = wait_for(lambda: next(iter(sorted(partial.rglob("*.json"))), None))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_for(lambda: not running_in(clone))  # workers of their own group end by themselves
+    return first
+
+
+def running_in(clone: Clone) -> list[int]:
+    """Processes whose working folder is in the clone."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(entry / "cwd")).is_relative_to(clone.root):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
+    clone.set(desk={"recipe": {"length": "300ep"}, "runtime": {"workers": 2}})  # long enough
+    before = clone.tree("results")
+    events = clone.path("results/desk/runs/.colt.events")
+    process = subprocess.Popen(
+        ["ticketlab", "train", "desk", "colt"], cwd=clone.root, env=clone.env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=hear_interrupts,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: events.exists() and "epoch" in events.read_text())
+        told = interrupted(process)
+    finally:
+        process.kill()
+    assert process.returncode not in (0, None), told
+    assert "stopped after" in told and "Traceback" not in told
+    wait_for(lambda: not running_in(clone), seconds=30)
+    after = clone.tree("results", hidden=False)
+    assert after == before
+
+
+def test_only_one_process_trains_a_paper_of_a_study(clone: Clone) -> None:
+    """Others are told which; another paper is free, and so is this one after a kill."""
+    clone.set(desk={"recipe": {"length": "300ep"}, "runtime": {"workers": 2}})  # long enough
+    take = 'python -c \'from ticketlab.cli import alone\nwith alone("desk", "{}"): print(1)\''
+    events = clone.path("results/desk/runs/.colt.events")
+    process = subprocess.Popen(
+        ["ticketlab", "train", "desk", "colt"], cwd=clone.root, env=clone.env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: events.exists() and "epoch" in events.read_text())
+        before = events.read_text()
+        for command in ("train", "run"):
+            done = clone.run(f"ticketlab {command} desk colt", check=False)
+            by = f"process {process.pid} on {socket.gethostname()}"
+            assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+            assert f"error: desk/colt is being trained by {by}: " in done.stderr
+        assert clone.run(take.format("prac")).stdout == "1\n"
+        assert "InputError" in clone.run(take.format("colt"), check=False).stderr
+        assert events.read_text().startswith(before)  # nobody has begun it anew
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_for(lambda: not running_in(clone))
+    assert clone.run(take.format("colt")).stdout == "1\n"
+
+
+def hear_interrupts() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C; so may these tests have been."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What a process says that gets Ctrl-C, again if it is still there after a while.
+
+    One that arrives within a callback of Python's own (a weak reference's) is printed and ignored.
+    """
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            return process.communicate(timeout=20)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError("the run goes on after three interrupts")
+
+
+# --- bad input
+
+
+@pytest.fixture(scope="module")
+def broken(reference: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A copy to break, and `ticketlab` in it."""
+    clone = reference.copy(tmp_path_factory.mktemp("broken") / "clone")
+    terminal = Terminal(clone)
+    yield clone, terminal
+    terminal.close()
+
+
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown key": ({"speed": 3}, ["desk.colt.speed", "unknown key", "seeds"]),
+    "unknown key inside": ({"data": {"size": 3}}, ["desk.colt.data.size", "pool"]),
+    "wrong type": ({"seeds": "many"}, ["desk.colt.seeds", "'many'"]),
+    "a word for a number": ({"rate": "fast"}, ["desk.colt.rate", "'fast'"]),
+    "true for a number": ({"max_rounds": True}, ["desk.colt.max_rounds", "True"]),
+    "sparsity 1": ({"target": 1.0}, ["desk.colt.target", "1.0", "less than 1"]),
+    "more segments than classes": ({"partitions": 11}, ["partitions", "11", "10"]),
+    "unknown data set": ({"data": {"name": "cifar11"}}, ["cifar11", "cifar10"]),
+    "unknown model": ({"model": {"name": "lenet"}}, ["lenet", "conv3"]),
+    "a bare number for a step": ({"recipe": {"length": 3}}, ["recipe.length", "3", "3ep"]),
+    "more images than there are": ({"data": {"train": 99999}}, ["99999", "train"]),
+    "a rewind point after the end": ({"rewind": "9ep"}, ["rewind", "9ep"]),
+    "the same seed twice": ({"seeds": [1, 1]}, ["seeds", "[1, 1]"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_harms_nothing(broken: Any, case: str) -> None:
+    clone, ticketlab = broken
+    changes, named = BAD[case]
+    before = clone.tree("results")
+    clone.set(desk=changes)
+    try:
+        for command in ("train", "run"):
+            done = ticketlab(command, "desk", "colt")
+            assert (done.code, done.out) == (2, "")
+            assert done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
+            assert all(word in done.err for word in named), done.err
+        assert clone.tree("results") == before
+    finally:
+        clone.run("git checkout -q params.yaml")
+
+
+def test_a_training_that_diverges_is_one_line_with_unit_seed_and_rate(broken: Any) -> None:
+    clone, ticketlab = broken
+    before = clone.tree("results", hidden=False)
+    clone.set(desk={"recipe": {"optimizer": "sgd", "lr": 1e38}, "seeds": [4]})
+    try:
+        done = ticketlab("train", "desk", "colt")
+        lines = done.err.splitlines()  # progress first, which is not an error
+        told = [line for line in lines if line.startswith("error: ")]
+        assert done.code == 2 and lines[-1:] == told, done.err
+        assert "Traceback" not in done.err
+        for word in ("unit search/imp/seed-4", "seed 4", "lr: 1e+38", "diverge"):
+            assert word in told[0], done.err
+        assert clone.tree("results", hidden=False) == before
+    finally:
+        clone.run("git checkout -q params.yaml && rm -rf results/desk/runs/.colt.*")
+
+
+ODD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "nothing": (lambda text: b"", "holds NoneType"),
+    "a list": (lambda text: b"- 1\n", "holds list"),
+    "no UTF-8": (lambda text: text + b"# \xff\n", "not valid YAML"),
+    "a tab": (lambda text: text.replace(b"  colt:", b"\tcolt:", 1), "not valid YAML"),
+    "a block twice": (lambda text: text + b"desk: {}\n", 'duplicate key "desk"'),
+    "an alias to nothing": (lambda text: text + b"mine: *theirs\n", "undefined alias 'theirs'"),
+    "a block in itself": (lambda text: text + b"mine: &m {colt: *m}\n", "mine.colt"),
+    "an empty block": (lambda text: text + b"mine: {}\n", "mine: {} is not valid"),
+    "a number for a block": (lambda text: text + b"mine: 3\n", "mine: 3 is not valid"),
+    "a year for a name": (lambda text: text + b"2024: {}\n", "2024 cannot name a study"),
+    "a dot in a name": (lambda text: text + b"my.study: {}\n", "'my.study' cannot name a study"),
+    "an unlisted study": (lambda text: text.replace(b"[desk]", b"[dsk]", 1), "'dsk' is no block"),
+    "a huge number": (lambda text: text.replace(b"rate: 0.4", b"rate: " + b"9" * 400, 1), "bits"),
+    "a huger number": (lambda text: text.replace(b"rate: 0.4", b"rate: " + b"9" * 5000), "limit"),
+    "a date": (lambda text: text.replace(b"rate: 0.4", b"rate: 2024-01-01", 1), "desk.colt.rate"),
+    "infinity": (lambda text: text.replace(b"rate: 0.4", b"rate: .inf", 1), "a finite number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_an_odd_file_of_parameters_is_one_line(broken: Any, case: str) -> None:
+    clone, ticketlab = broken
+    path, (change, told) = clone.path("params.yaml"), ODD[case]
+    good = path.read_bytes()
+    path.write_bytes(change(good))
+    try:
+        assert path.read_bytes() != good
+        for command in ("check", "plan", "prepare desk", "train desk colt"):
+            done = ticketlab(*command.split())
+            assert (done.code, done.out) == (2, ""), done
+            assert done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
+            assert command == "plan" or told in done.err  # DVC has read it first
+    finally:
+        path.write_bytes(good)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("run", "desk", "colts"), ["paper", "'colts'", "colt"]),
+        (("run", "dsk", "colt"), ["study", "'dsk'", "desk"]),
+        (("claims", "dsk"), ["study", "dsk"]),
+        (("prepare", "dsk"), ["study", "'dsk'", "desk"]),
+    ],
+)
+def test_an_unknown_name_on_the_command_line_is_one_line(
+    broken: Any, arguments: tuple[str, ...], named: list[str]
+) -> None:
+    done = broken[1](*arguments)
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert all(word in done.err for word in named), done.err
+
+
+def test_damaged_files_are_named_in_one_line(broken: Any) -> None:
+    clone, ticketlab = broken
+    before = clone.tree("results")
+    ticket = next(iter(sorted(clone.path(RUNS).rglob("*.safetensors"))))
+    record = next(iter(sorted(clone.path(RUNS).rglob("*.json"))))
+    images = clone.path("data/fashion_mnist_22k.npz")
+    prepared = clone.path("data/prepared/fashion_mnist_22k.safetensors")
+    for path, command in [(ticket, "run"), (record, "run"), (images, "prepare"), (prepared, "run")]:
+        whole = path.read_bytes()
+        path.unlink()  # DVC may have linked it to its cache
+        path.write_bytes(whole[: len(whole) // 2])
+        done = ticketlab(command, "desk", *(["colt"] if command == "run" else []))
+        assert done.code == 2 and done.err.count("\n") == 1, (path, done)
+        assert path.name in done.err, done.err
+        path.write_bytes(whole)
+    assert clone.tree("results") == before and clone.changes() == ""
+
+
+def test_results_that_cannot_be_written_are_one_line(broken: Any, tmp_path: Path) -> None:
+    clone, ticketlab = broken
+    kept = clone.path("results").rename(tmp_path / "results")
+    clone.path("results").write_text("in the way")  # read-only folders do not stop root
+    try:
+        for command in (("prepare", "desk"), ("train", "desk", "colt")):
+            done = ticketlab(*command)
+            assert done.code == 2 and done.err.count("\n") == 1, done
+            assert "results" in done.err
+    finally:
+        clone.path("results").unlink()
+        kept.rename(clone.path("results"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_results_folder_is_one_line(clone: Clone) -> None:
+    folder = clone.path("results/desk")
+    folder.chmod(0o500)
+    try:
+        done = clone.run("ticketlab run desk colt", check=False)
+    finally:
+        folder.chmod(0o700)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1
+    assert clone.changes() == ""
+
+
+# --- every study, every notebook
+
+
+@pytest.fixture(scope="module")
+def few_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data root with a few random images under the name of each data set that needs a network."""
+    random, root = np.random.default_rng(0), tmp_path_factory.mktemp("data")
+    shapes = {"cifar10": (10, 32, 3), "cifar100": (100, 32, 3), "tiny_imagenet": (200, 32, 3),
+              "mnist": (10, 28, 1), "fashion_mnist": (10, 28, 1)}  # fmt: skip
+    for name, (classes, side, channels) in shapes.items():
+        count = {"train": 12000, "test": 5000} if side == 32 else {"train": 2000, "test": 1000}
+        arrays = {}
+        for part, n in count.items():
+            image = random.integers(0, 255, (1, side, side, channels), dtype=np.uint8)
+            arrays[f"x_{part}"] = np.broadcast_to(image, (n, side, side, channels))
+            arrays[f"y_{part}"] = np.arange(n) % classes
+        np.savez(root / f"{name}.npz", **arrays)
+    with pytest.MonkeyPatch.context() as patch:
+        use_data(patch, root)
+        yield root
+
+
+@pytest.mark.parametrize("study", [name for name in BLOCKS if name != "desk"])
+def test_a_study_is_ready_to_start(few_of_everything: Path, study: str) -> None:
+    """Its parameters fit each other, the data and the models, and its work can be planned."""
+    for paper, values in params.load_study(study).items():
+        for name in params.data_names(values):
+            sets.prepare(name)
+        importlib.import_module(f"ticketlab.{study_room(paper)}").check(values)
+        assert STUDIES[paper].expected_passes(values) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", STUDIES)
+def test_a_notebook_runs_from_its_folder_with_its_defaults(
+    paper: str, reference: Clone, tmp_path: Path
+) -> None:
+    """All of it; and each statement of exactness is false once, under a fault, and then true."""
+    clone = reference.copy(tmp_path / "clone")
+    nbformat.write(planted.planted(paper), clone.path(f"notebooks/{paper}.ipynb"))
+    clone.commit()
+    told = f"{paper}.ipynb --output={tmp_path / paper}.ipynb"
+    clone.run(f"jupyter-execute {told}", cwd="notebooks", JUPYTER_PATH=str(quick.folder()))
+    done = nbformat.read(tmp_path / f"{paper}.ipynb", as_version=4)
+    cells = [cell for cell in done.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    caught = {cell.metadata.statement: planted.refusal(cell) for cell in cells
+              if "statement" in cell.metadata}  # fmt: skip
+    assert caught == {said: f"does not hold: {said}" for said in planted.STATEMENTS[paper]}
+    errors = [out for cell in cells for out in cell.outputs if out.output_type == "stream"]
+    assert [out.text for out in errors if out.name == "stderr"] == []
+    plain = [cell for cell in cells if "statement" not in cell.metadata]
+    assert [found for cell in plain for found in planted.bare_truths(cell)] == []
+    assert clone.changes() == ""  # results of a smoke run are nobody's

@@ -1,0 +1,124 @@
+"""What a run will do, told before it runs: stages, trainings, minutes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import sleep
+
+import pytest
+import torch
+from conftest import TINY, Message, tiny_params
+
+from ticketlab.data.sets import DataSet, load
+from ticketlab.papers.prac import study as prac_study
+from ticketlab.papers.prac.params import PracParams
+from ticketlab.pipeline import params, planning
+from ticketlab.pipeline.planning import (
+    Job,
+    Plan,
+    check_data,
+    jobs,
+    known_units,
+    plan,
+    summary,
+    table,
+)
+from ticketlab.pipeline.registry import STUDIES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded data are prepared, once."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def embedded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded data, prepared elsewhere than in the repository."""
+    monkeypatch.setenv("TICKETLAB_PREPARED", str(folder))
+    monkeypatch.setenv("TICKETLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("TICKETLAB_DEVICE", "cpu")
+
+
+def fixed(speed: float) -> Callable[[float], float]:
+    """A probe that measures nothing."""
+    return lambda seconds: speed
+
+
+@pytest.mark.parametrize("paper", STUDIES)
+def test_the_jobs_of_a_paper_are_all_its_passes(embedded: None, paper: str) -> None:
+    values = params.load_paper("desk", paper)
+    expected = STUDIES[paper].expected_passes(values)
+    found = jobs(values)
+    assert sum(job.passes for job in found) == pytest.approx(expected)
+    assert all(job.ticket > 1000 and job.training > 0 for job in found)
+    units, _ = known_units(values)
+    assert units > 5
+
+
+def test_a_probe_trains_the_studys_own_net(digits: object) -> None:
+    (job,) = jobs(tiny_params())
+    assert job.net == "conv3" and job.training == 200
+    assert 100 < job.speed(0.05) < 1e6
+
+
+def test_a_probe_of_a_slow_net_is_short_and_of_a_fast_one_of_whole_chunks() -> None:
+    made: list[int] = []
+
+    def slow(steps: int) -> int:
+        made.append(steps)
+        sleep(0.03 * steps)
+        return 100 * steps
+
+    assert 500 < planning._speed(slow, torch.device("cpu"), 0.02, 20) <= 3400
+    assert made == [1, 1]
+    made.clear()
+
+    def fast(steps: int) -> int:
+        made.append(steps)
+        sleep(0.005 + 0.0001 * steps)  # a start, and steps
+        return steps
+
+    assert 1000 < planning._speed(fast, torch.device("cpu"), 0.4, 20) <= 20 / 7e-3
+    assert made[:4] == [1, 1, 4, 16] and set(made[4:]) == {20}
+
+
+def test_pracs_passes_are_those_of_the_images_that_there_are(digits: DataSet) -> None:
+    """Also where `train` is null, and all that are left are used."""
+    recipe = {"lr": 0.1, "batch": 20, "length": "4ep"}
+    images = TINY.model_dump() | {"train": None}
+    values = {"seeds": [0], "data": images, "model": {"name": "lenet_300_100"},
+              "prunable": "hidden", "recipe": recipe, "rounds": 3, "levels": [2],
+              "ablation_levels": [2]}  # fmt: skip
+    whole = PracParams.model_validate(values)
+    count = len(load(whole.data).train)
+    assert count != 200 and prac_study.training_passes(whole) == 4 * count
+    few = PracParams.model_validate(values | {"data": TINY.model_dump()})
+    ratio = prac_study.expected_passes(whole) / prac_study.expected_passes(few)
+    assert ratio == pytest.approx(count / 200)
+
+
+def test_seconds_follow_from_speed_and_workers(
+    digits: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Job("a", 1000.0, fixed(10.0), 100.0, 5000), Job("b", 90.0, fixed(1.0), 30.0, 100)]
+    monkeypatch.setattr(planning, "jobs", lambda values: found)
+    runtime = {"device": "cpu", "workers": 2}
+    made = plan("desk", "colt", tiny_params(runtime=runtime), 3.0)
+    assert made.seconds == pytest.approx((100 + 90) / 2)
+    assert made.trainings == pytest.approx(13) and made.bytes == 10 * 5000 + 3 * 100
+    rows = table([made]).iloc[0]
+    assert (rows.paper, rows.minutes, rows.trainings) == ("colt", "1.6", 13)
+
+
+def test_the_summary_adds_up_and_says_what_it_stands_on(tmp_path: Path) -> None:
+    one = Plan("colt", "desk", 3, True, 10.0, 1e6, 90.0, 2, 5e6, "cpu")
+    told = summary([one, one], tmp_path)
+    assert "about 3 minutes on cpu with 2 at once" in told and "at most 10 MB" in told
+    assert "3-second probe" in told
+
+
+def test_data_that_would_have_to_be_fetched_are_named(embedded: None, one_line: Message) -> None:
+    values = tiny_params(data=TINY.model_copy(update={"name": "cifar10"}).model_dump())
+    told = one_line(lambda: check_data(values))
+    assert "cifar10" in told and "ticketlab prepare" in told
+    check_data(tiny_params(data={"name": "mnist_5k"}, transfer={"data": {"name": "mnist_5k"}}))

@@ -1,0 +1,465 @@
+"""Masks: exact selection for any scores, set algebra against numpy, packing, one-line refusals."""
+
+from collections.abc import Callable
+from math import ceil
+
+import numpy as np
+import pytest
+import torch
+from conftest import Message, small_net
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ticketlab.pruning import masks
+from ticketlab.pruning.masks import (
+    Mask,
+    by_radix,
+    keep_top,
+    keep_top_layerwise,
+    kth_largest,
+    prune,
+    top_k,
+)
+
+INF = float("inf")
+FEW = st.sampled_from([0.0, -0.0, 1.0, -1.0, INF, -INF, 1e-45, -1e-45, 3.4e38, 1.0000001])
+ANY = st.floats(width=32, allow_nan=False)
+SCORES = st.one_of(st.lists(FEW, max_size=60), st.lists(ANY, max_size=60))
+BITS = st.lists(st.booleans(), min_size=1, max_size=40)
+
+steady = settings(deadline=None, max_examples=60)  # no deadline: a busy machine is no failure
+
+
+def brute_force(scores: Tensor, k: int) -> list[int]:
+    """The k best by a stable sort: highest first, of equal ones the lower index first."""
+    values = scores.double().tolist()
+    return sorted(sorted(range(len(values)), key=lambda i: -values[i])[:k])
+
+
+def kept(keep: Tensor) -> list[int]:
+    return keep.flatten().nonzero().flatten().tolist()
+
+
+def bits(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.bool)
+
+
+def random_mask(seed: int, density: float = 0.5) -> Mask:
+    """Layers whose order is not the alphabet's, one of them with four dimensions."""
+    random = torch.Generator().manual_seed(seed)
+    shapes = {"z": (3, 2, 3, 3), "a": (7,), "m": (4, 5)}
+    return Mask({n: torch.rand(s, generator=random) < density for n, s in shapes.items()})
+
+
+# --- exact selection
+
+
+@steady
+@given(SCORES, st.data())
+def test_exactly_the_k_best_are_kept_and_ties_go_to_the_lower_index(
+    values: list[float], data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(0, len(values)))
+    scores = torch.tensor(values, dtype=torch.float32)
+    found = top_k(scores, k)
+    assert found.dtype == torch.bool and found.shape == scores.shape
+    assert kept(found) == brute_force(scores, k)
+    if 0 < k < len(values):  # what other devices than the CPU do
+        keys, threshold = by_radix(scores, k)
+        assert int((keys > threshold).sum()) < k <= int((keys >= threshold).sum())
+        assert torch.equal(keys >= threshold, scores >= kth_largest(scores, k))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@steady
+@given(st.integers(0, 300), st.integers(0, 2**31))
+def test_every_float_type_is_selected_exactly(dtype: torch.dtype, k: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    scores = torch.randn(300, generator=random, dtype=torch.float64).to(dtype)
+    assert kept(top_k(scores, k)) == brute_force(scores, k)
+
+
+def test_float64_scores_are_not_rounded_before_they_are_compared() -> None:
+    values = [1.0, 1.0 + 1e-12, 1.0 - 1e-12, 1e-300, 0.0, -1e-300]
+    scores = torch.tensor(values, dtype=torch.float64)
+    assert [kept(top_k(scores, k)) for k in range(1, 6)] == [
+        [1], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]
+    ]  # fmt: skip
+
+
+def test_negative_zero_equals_zero() -> None:
+    scores = torch.tensor([-0.0, 0.0, -0.0, 0.0])
+    assert kept(top_k(scores, 1)) == [0] and kept(top_k(scores, 3)) == [0, 1, 2]
+    assert kept(top_k(torch.tensor([-1e-45, -0.0, 1e-45, 0.0]), 2)) == [1, 2]
+
+
+@pytest.mark.parametrize("value", [0.0, -3.5, INF, -INF])
+@pytest.mark.parametrize("k", [0, 1, 70_000, 199_999, 200_000])
+def test_scores_that_are_all_equal_keep_the_first_k(value: float, k: int) -> None:
+    assert kept(top_k(torch.full((200_000,), value), k)) == list(range(k))
+
+
+@pytest.mark.parametrize("spread", [1e-8, 1.0, 1e8])
+def test_a_million_scores_agree_with_a_stable_sort(spread: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    scores = (torch.randn(1_000_003, generator=random) * spread).round(decimals=3)
+    order = torch.sort(scores, descending=True, stable=True).indices
+    for k in (1, 250_000, 999_999):
+        expected = torch.zeros_like(scores, dtype=torch.bool)
+        expected[order[:k]] = True
+        assert torch.equal(top_k(scores, k), expected)
+
+
+def test_scores_that_are_views_are_read_in_their_own_order() -> None:
+    scores = torch.arange(12.0).view(3, 4).t()  # not contiguous: rows 0 4 8, 1 5 9, ...
+    mask = keep_top({"w": scores}, 3)
+    assert mask["w"].shape == (4, 3) and kept(mask["w"]) == [5, 8, 11]
+    strided = torch.arange(10.0)[::2]
+    assert kept(top_k(strided, 2)) == [3, 4]
+
+
+@steady
+@given(SCORES, st.data())
+def test_fewer_kept_weights_are_a_subset_of_more(values: list[float], data: st.DataObject) -> None:
+    scores = torch.tensor(values, dtype=torch.float32)
+    more = data.draw(st.integers(0, len(values)))
+    fewer = data.draw(st.integers(0, more))
+    assert not (top_k(scores, fewer) & ~top_k(scores, more)).any()
+
+
+def test_nan_is_refused(one_line: Message) -> None:
+    for k in (0, 1, 2):
+        told = one_line(lambda k=k: top_k(torch.tensor([1.0, float("nan")]), k))  # type: ignore[misc]
+        assert told == "scores: NaN found, allowed are numbers and infinities"
+
+
+def test_selection_leaves_the_scores_as_they_were() -> None:
+    scores = torch.tensor([-0.0, 2.0, -1.0])
+    before = scores.view(torch.int32).clone()
+    top_k(scores, 2)
+    assert torch.equal(scores.view(torch.int32), before)
+
+
+# --- global and layer-wise pruning
+
+
+@steady
+@given(st.integers(0, 2**31), st.floats(0, 1), st.data())
+def test_global_pruning_keeps_the_best_candidates_of_all_layers_together(
+    seed: int, density: float, data: st.DataObject
+) -> None:
+    within = random_mask(seed, density)
+    random = torch.Generator().manual_seed(seed + 1)
+    scores = {n: torch.randn(m.shape, generator=random).round() for n, m in within.items()}
+    keep = data.draw(st.integers(0, within.alive))
+    found = keep_top(scores, keep, within)
+    flat = torch.cat([scores[name].flatten() for name in within]).double()
+    candidates = [i for i, inside in enumerate(within.flat().tolist()) if inside]
+    best = sorted(candidates, key=lambda i: -flat[i])[:keep]  # stable: ties by layer, then index
+    assert kept(found.flat()) == sorted(best)
+    assert within.contains(found) and found.alive == keep
+    assert {n: k.shape for n, k in found.items()} == {n: k.shape for n, k in within.items()}
+
+
+def test_a_removed_weight_stays_removed_whatever_its_score() -> None:
+    within = Mask({"w": bits(0, 1, 1, 0)})
+    assert kept(keep_top({"w": torch.tensor([INF, -1.0, -INF, 9.0])}, 1, within)["w"]) == [1]
+    assert kept(keep_top({"w": torch.tensor([INF, -1.0, -INF, 9.0])}, 2, within)["w"]) == [1, 2]
+
+
+def test_global_ties_go_to_the_earlier_layer_in_the_masks_order() -> None:
+    scores = {"b": torch.ones(3), "a": torch.ones(3)}
+    assert keep_top(scores, 4)["b"].all() and kept(keep_top(scores, 4)["a"]) == [0]
+    within = Mask({"a": bits(1, 1, 1), "b": bits(1, 1, 1)})
+    assert keep_top(scores, 4, within)["a"].all()
+
+
+def test_global_pruning_may_empty_a_layer_and_layerwise_may_not() -> None:
+    scores = {"low": torch.rand(10), "high": 5 + torch.rand(10)}
+    dense = Mask({name: torch.ones(10, dtype=torch.bool) for name in scores})
+    globally, by_layer = prune(scores, dense, 0.5), prune(scores, dense, 0.5, layerwise=True)
+    assert globally.densities() == {"low": 0.0, "high": 1.0} and globally.collapsed() == ["low"]
+    assert by_layer.densities() == {"low": 0.5, "high": 0.5} and by_layer.collapsed() == []
+
+
+@steady
+@given(st.integers(0, 2**31), st.floats(0, 1))
+def test_layerwise_pruning_takes_the_same_share_of_each_layer(seed: int, rate: float) -> None:
+    mask = random_mask(seed)
+    random = torch.Generator().manual_seed(seed)
+    scores = {n: torch.randn(m.shape, generator=random) for n, m in mask.items()}
+    found = prune(scores, mask, rate, layerwise=True)
+    for name, keep in mask.items():
+        left = int(keep.sum()) - round(rate * int(keep.sum()))
+        alone = keep_top({name: scores[name]}, left, Mask({name: keep}))
+        assert torch.equal(found[name], alone[name])
+
+
+def test_layerwise_counts_are_each_layers_own() -> None:
+    scores = {"a": torch.tensor([1.0, 3.0, 2.0]), "b": torch.tensor([9.0, 8.0])}
+    found = keep_top_layerwise(scores, {"a": 2, "b": 0})
+    assert kept(found["a"]) == [1, 2] and kept(found["b"]) == []
+
+
+@steady
+@given(st.integers(0, 2**31), st.lists(st.floats(0, 0.9), max_size=6), st.booleans())
+def test_repeated_pruning_is_nested_and_its_counts_add_up(
+    seed: int, rates: list[float], layerwise: bool
+) -> None:
+    random, mask = torch.Generator().manual_seed(seed), random_mask(seed, 1.0)
+    for rate in rates:
+        scores = {n: torch.randn(m.shape, generator=random) for n, m in mask.items()}
+        after = prune(scores, mask, rate, layerwise)
+        assert mask.contains(after)
+        if not layerwise:
+            assert after.alive == mask.alive - round(rate * mask.alive)
+        mask = after
+
+
+@pytest.mark.parametrize(
+    ("alive", "rate", "left"),
+    [(100, 0.2, 80), (96, 0.2, 77), (1476, 0.4, 886), (7, 0.0, 7), (7, 1.0, 0), (0, 0.5, 0)],
+)
+def test_pruning_removes_the_rounded_share(alive: int, rate: float, left: int) -> None:
+    assert masks.after_pruning(alive, rate) == left
+
+
+def test_a_count_that_cannot_be_kept_is_refused(one_line: Message) -> None:
+    scores, within = {"w": torch.rand(4)}, Mask({"w": bits(1, 0, 1, 0)})
+    for keep, inside in ((-1, None), (5, None), (3, within)):
+        left = 4 if inside is None else 2
+        told = one_line(lambda keep=keep, inside=inside: keep_top(scores, keep, inside))  # type: ignore[misc]
+        assert told == f"keep: {keep} is not between 0 and the {left} weights left"
+
+
+# --- algebra and distances against numpy
+
+
+@steady
+@given(BITS, st.randoms(use_true_random=False))
+def test_algebra_and_distances_equal_set_arithmetic(first: list[bool], random: object) -> None:
+    second = [random.random() < 0.5 for _ in first]  # type: ignore[attr-defined]
+    cut = len(first) // 2
+    a, b = (Mask({"x": bits(*v[:cut]), "y": bits(*v[cut:])}) for v in (first, second))
+    one = {i for i, keep in enumerate(first) if keep}
+    two = {i for i, keep in enumerate(second) if keep}
+    assert set(kept((a & b).flat())) == one & two
+    assert set(kept((a | b).flat())) == one | two
+    assert masks.hamming(a, b) == len(one ^ two) == masks.hamming(b, a)
+    either, smaller = len(one | two), min(len(one), len(two))
+    assert masks.jaccard(a, b) == (len(one & two) / either if either else 1.0)
+    assert masks.overlap(a, b) == (len(one & two) / smaller if smaller else 1.0)
+    assert a.contains(b) == (two <= one) and (a | b).contains(a) and a.contains(a & b)
+    assert masks.jaccard(a, a) == masks.overlap(a, a) == 1.0 and masks.hamming(a, a) == 0
+    assert (a.alive, a.total, a.density) == (len(one), len(first), len(one) / len(first))
+    assert a.sparsity == pytest.approx(1 - a.density)
+
+
+@steady
+@given(st.integers(0, 2**31), st.integers(1, 5))
+def test_votes_run_from_union_to_intersection(seed: int, copies: int) -> None:
+    several = [random_mask(seed + i) for i in range(copies)]
+    counts = sum(mask.flat().int() for mask in several)
+    assert isinstance(counts, Tensor)
+    for votes in range(1, copies + 1):
+        assert torch.equal(masks.at_least(several, votes).flat(), counts >= votes)
+    assert masks.at_least(several, 1) == masks.union(several)
+    assert masks.at_least(several, copies) == masks.intersection(several)
+
+
+def test_votes_that_cannot_be_had_are_refused(one_line: Message) -> None:
+    several = [random_mask(0), random_mask(1)]
+    for votes in (0, 3, -1):
+        told = one_line(lambda votes=votes: masks.at_least(several, votes))  # type: ignore[misc]
+        assert told == f"votes: {votes} is not between 1 and the 2 masks"
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0.2, 0.8), (0.05, 0.1), (1.0, 0.3)])
+def test_chance_jaccard_is_what_random_masks_have(a: float, b: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    one, two = (Mask({"w": torch.rand(400_000, generator=random) < d}) for d in (a, b))
+    assert masks.jaccard(one, two) == pytest.approx(masks.chance_jaccard(a, b), abs=0.005)
+    assert masks.chance_jaccard(0.0, 0.0) == 1.0 and masks.chance_jaccard(0.0, 0.3) == 0.0
+
+
+# --- shuffling
+
+
+@steady
+@given(st.integers(0, 2**31), st.floats(0, 1))
+def test_a_shuffle_keeps_each_layers_count_and_shape(seed: int, density: float) -> None:
+    mask = random_mask(seed, density)
+    moved = masks.shuffle_layerwise(mask, torch.Generator().manual_seed(seed))
+    assert list(moved) == list(mask) and moved.densities() == mask.densities()
+    assert all(moved[name].shape == mask[name].shape for name in mask)
+
+
+def test_a_shuffle_moves_weights_and_follows_its_generator() -> None:
+    mask = Mask({"a": torch.arange(1000) < 200, "b": torch.arange(1000) < 200})
+
+    def shuffled(seed: int) -> Mask:
+        return masks.shuffle_layerwise(mask, torch.Generator().manual_seed(seed))
+
+    assert shuffled(0) == shuffled(0) != shuffled(1)
+    assert not torch.equal(shuffled(0)["a"], shuffled(0)["b"])  # each layer has its own draw
+    assert masks.jaccard(mask, shuffled(0)) == pytest.approx(
+        masks.chance_jaccard(0.2, 0.2), abs=0.05
+    )
+
+
+def test_a_shuffle_reaches_every_place_equally_often() -> None:
+    mask, random = Mask({"w": bits(1, 0, 0, 0)}), torch.Generator().manual_seed(0)
+    hits = sum(masks.shuffle_layerwise(mask, random)["w"].int() for _ in range(2000))
+    assert isinstance(hits, Tensor) and (hits - 500).abs().max() < 100
+
+
+# --- what a mask says of itself
+
+
+def test_a_table_has_one_row_a_layer() -> None:
+    mask = Mask({"b": bits(1, 0, 1, 1).view(2, 2), "a": bits(0, 0)})
+    table = mask.table()
+    assert table.columns.tolist() == ["layer", "weights", "kept", "density"]
+    assert table.values.tolist() == [["b", 4, 3, 0.75], ["a", 2, 0, 0.0]]
+    assert mask.densities() == {"b": 0.75, "a": 0.0} and mask.collapsed() == ["a"]
+    assert repr(mask) == "Mask(2 layers, 3 of 6 weights kept)"
+
+
+def test_masks_are_equal_when_names_order_shapes_and_bits_are() -> None:
+    mask = Mask({"a": bits(1, 0), "b": bits(1, 1)})
+    assert mask == Mask({"a": bits(1, 0), "b": bits(1, 1)}) and mask == mask.to("cpu")
+    others = [
+        {"a": bits(1, 1), "b": bits(1, 1)},
+        {"a": bits(1, 0)},
+        {"a": bits(1, 0), "c": bits(1, 1)},
+        {"b": bits(1, 1), "a": bits(1, 0)},
+        {"a": bits(1, 0).view(1, 2), "b": bits(1, 1)},
+    ]
+    assert all(mask != Mask(other) for other in others) and mask != "mask"
+    digests = {Mask(other).digest() for other in others} | {mask.digest()}
+    assert len(digests) == 6 and mask.digest() == Mask(dict(mask)).digest()
+
+
+@steady
+@given(BITS, st.data())
+def test_a_digest_sees_every_bit(values: list[bool], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(values) - 1))
+    other = [*values[:place], not values[place], *values[place + 1 :]]
+    assert Mask({"w": bits(*values)}).digest() != Mask({"w": bits(*other)}).digest()
+
+
+def test_a_digest_does_not_depend_on_the_memory_layout() -> None:
+    keep = torch.arange(24).view(2, 3, 2, 2) % 5 == 0
+    channels_last = keep.contiguous(memory_format=torch.channels_last)
+    assert channels_last.stride() != keep.stride()
+    assert Mask({"w": channels_last}).digest() == Mask({"w": keep}).digest()
+
+
+def test_the_mask_a_model_starts_with_keeps_everything() -> None:
+    model = small_net().model
+    names = [name for name, _ in model.named_parameters() if "conv" in name]
+    mask = masks.ones(model, names)
+    assert list(mask) == names and mask.density == 1.0 and mask.sparsity == 0.0
+    masks.check_fits(mask, model)
+
+
+def test_operations_leave_their_masks_as_they_were() -> None:
+    a, b = random_mask(0), random_mask(1)
+    before = a.digest(), b.digest()
+    scores = {name: torch.rand(keep.shape) for name, keep in a.items()}
+    _ = a & b, a | b, prune(scores, a, 0.5), masks.at_least([a, b], 1)
+    masks.shuffle_layerwise(a, torch.Generator())
+    assert (a.digest(), b.digest()) == before
+
+
+# --- refusals
+
+
+def test_a_mask_is_made_of_bools(one_line: Message) -> None:
+    told = one_line(lambda: Mask({"good": bits(1), "w": torch.ones(2)}))
+    assert told == "mask layer 'w': dtype torch.float32, allowed is torch.bool"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda a, b: a & b,
+        lambda a, b: a | b,
+        lambda a, b: a.contains(b),
+        lambda a, b: masks.at_least([a, b], 1),
+        masks.jaccard,
+        masks.overlap,
+        masks.hamming,
+    ],
+)
+def test_masks_of_other_layers_are_refused_by_the_layers_name(
+    action: Callable[[Mask, Mask], object], one_line: Message
+) -> None:
+    mask = Mask({"a": bits(1, 0), "b": bits(1, 1, 1)})
+    fewer, longer = Mask({"a": bits(1, 0)}), Mask({"a": bits(1, 0), "b": bits(1, 1)})
+    for pair in ((mask, fewer), (fewer, mask)):
+        told = one_line(lambda pair=pair: action(*pair))  # type: ignore[misc]
+        assert told == "mask layer 'b': only one of the two masks has it"
+    told = one_line(lambda: action(mask, longer))
+    assert told == "mask layer 'b': shape (3,), the weight has (2,)"
+
+
+def test_a_mask_that_does_not_fit_a_model_is_refused_by_the_layers_name(one_line: Message) -> None:
+    model = small_net().model
+    name = "body.conv1.weight"
+    shape = tuple(dict(model.named_parameters())[name].shape)
+    good = torch.ones(shape, dtype=torch.bool)
+    told = one_line(lambda: masks.check_fits(Mask({name: good, "body.conv9.weight": good}), model))
+    assert told.startswith("mask layer 'body.conv9.weight': no such weight") and name in told
+    told = one_line(lambda: masks.check_fits(Mask({name: good[1:]}), model))
+    assert (
+        told == f"mask layer '{name}': shape {(shape[0] - 1, *shape[1:])}, the weight has {shape}"
+    )
+
+
+def test_scores_that_do_not_fit_the_mask_are_refused_by_the_layers_name(one_line: Message) -> None:
+    within = Mask({"a": bits(1, 0)})
+    assert "'a'" in one_line(lambda: keep_top({"b": torch.rand(2)}, 1, within))
+    assert "'a'" in one_line(lambda: keep_top({"a": torch.rand(3)}, 1, within))
+
+
+# --- packing
+
+
+@steady
+@given(st.integers(0, 2**31), st.floats(0, 1))
+def test_packing_and_unpacking_gives_the_mask_back(seed: int, density: float) -> None:
+    mask = random_mask(seed, density)
+    packed, shapes = masks.pack(mask)
+    assert masks.unpack(packed, shapes) == mask
+    assert masks.unpack(packed, shapes).digest() == mask.digest()
+
+
+@steady
+@given(BITS)
+def test_a_layer_takes_an_eighth_of_a_byte_a_weight(values: list[bool]) -> None:
+    packed, shapes = masks.pack(Mask({"w": bits(*values)}))
+    assert packed["mask.w"].dtype == torch.uint8 and shapes == {"w": [len(values)]}
+    assert packed["mask.w"].tolist() == np.packbits(values).tolist()
+    assert packed["mask.w"].numel() == ceil(len(values) / 8)
+
+
+@steady
+@given(st.lists(st.integers(1, 4), max_size=4), st.integers(0, 2**31))
+def test_any_shape_survives_packing(shape: list[int], seed: int) -> None:
+    assume(np.prod(shape) < 200)
+    random = torch.Generator().manual_seed(seed)
+    mask = Mask({"w": torch.rand(shape, generator=random) < 0.5})
+    assert masks.unpack(*masks.pack(mask)) == mask
+
+
+def test_masks_are_compared_by_name_whatever_the_order_of_their_layers() -> None:
+    x, y = torch.tensor([True, False]), torch.tensor([False, False])
+    a, b = Mask({"x": x, "y": y}), Mask({"y": y, "x": x})
+    assert (masks.jaccard(a, b), masks.overlap(a, b), masks.hamming(a, b)) == (1.0, 1.0, 0)
+    assert a.contains(b) and b.contains(a)
+
+
+def test_whole_numbers_beyond_float32_are_told_apart() -> None:
+    assert top_k(torch.tensor([2**24, 2**24 + 1]), 1).tolist() == [False, True]

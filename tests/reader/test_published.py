@@ -1,0 +1,93 @@
+"""Published numbers beside ours: the table is current, distances are right, mistakes one line."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conftest import Message
+
+from ticketlab.pipeline import params
+from ticketlab.reader.published import (
+    PAGE,
+    Published,
+    load_published,
+    metrics_of,
+    ours,
+    rows,
+    with_rows,
+)
+from ticketlab.study import verdicts
+
+
+def entry(**changes: Any) -> Published:
+    values = {"id": "x", "paper": "colt", "quantity": "q", "low": 2.0, "high": 4.0,
+              "kind": "derived", "source": "s", "metric": "a/b", "reason": "r"}  # fmt: skip
+    return Published.model_validate(values | changes)
+
+
+def test_the_distance_is_zero_inside_and_signed_outside() -> None:
+    assert [entry().gap(value) for value in (1.5, 2.0, 3.0, 4.0, 4.5)] == [-0.5, 0, 0, 0, 0.5]
+    assert entry().known == "2 to 4" and entry(low=3.0, high=3.0).known == "3"
+
+
+def test_ours_is_the_interval_or_nothing_and_an_unknown_path_one_line(one_line: Message) -> None:
+    made = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
+    metrics = {"colt": {"a": {"b": made}, "c": None}}
+    found = ours(entry(), metrics)
+    assert found is not None and (found.mean, found.n) == (1.0, 3)
+    assert ours(entry(metric="c/d"), metrics) is None  # not measured in this study
+    assert ours(entry(paper="prac"), metrics) is None  # not a paper of this study
+    told = one_line(lambda: ours(entry(metric="a/d"), metrics))
+    assert told.startswith("published x: metric 'a/d' is not in ")
+
+
+def test_a_bad_entry_is_one_line(tmp_path: Path, one_line: Message) -> None:
+    path = tmp_path / "published.yaml"
+    values = entry().model_dump()
+    path.write_text(json.dumps([values, values | {"low": 5.0}]))
+    assert "low: 5 is above high, 4" in one_line(lambda: load_published(path))
+    path.write_text(json.dumps([values | {"speed": 3}]))
+    assert "published.yaml: 0.speed" in one_line(lambda: load_published(path))
+    assert "marks" in one_line(lambda: with_rows("no marks", [["a"]]))
+
+
+def test_a_number_that_nobody_published_is_marked() -> None:
+    heading, *found = rows([])
+    kinds = {row[heading.index("quantity")]: row[heading.index("kind")] for row in found}
+    assert kinds == {one.quantity: one.kind for one in load_published()}
+    derived = {one.id for one in load_published() if one.source.startswith(("derived", "expected"))}
+    assert derived <= {one.id for one in load_published() if one.kind == "derived"} and derived
+
+
+def test_every_number_has_ours_at_desk() -> None:
+    """Paths that no study has would never be noticed."""
+    metrics = metrics_of("desk")
+    found = {one.id: ours(one, metrics) for one in load_published()}
+    assert [name for name, value in found.items() if value is None] == []
+
+
+def test_the_page_is_that_of_the_results(committed: Path) -> None:
+    results = committed / "results"
+    studies = list(verdicts.tables(params.chosen_studies(), results))
+    page = (committed / PAGE.name).read_text()
+    assert with_rows(page, rows(studies, results)) == page, "run: ticketlab claims --write"
+
+
+def percentages(found: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every interval of metrics whose name says that it is a part of a whole, in percent."""
+    if not isinstance(found, dict):
+        return
+    if {"low", "high", "n"} <= set(found) and re.search(r"share|overlap|flipped|missed", name):
+        yield name, found
+    for key, inner in found.items():
+        yield from percentages(inner, f"{name}.{key}")
+
+
+def test_no_share_of_the_committed_results_leaves_0_to_100(committed: Path) -> None:
+    files = sorted(committed.glob("results/*/*/metrics.json"))
+    shares = [each for path in files for each in percentages(json.loads(path.read_text()))]
+    assert len(shares) > 5
+    for name, found in shares:
+        assert found["low"] is None or 0 <= found["low"] <= found["high"] <= 100, name

@@ -1,0 +1,146 @@
+"""Units on a Dask cluster: same bytes as here, also when a worker is lost on the way."""
+
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from clone import wait_for
+from conftest import Message, tiny_params, use_data
+from test_runner import contents, refusing, runs, units
+
+from ticketlab.papers.colt.study import search_units
+from ticketlab.spec import ROOT
+from ticketlab.study import runner
+from ticketlab.study.runner import UnitFailed
+
+distributed = pytest.importorskip("distributed")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A scheduler and its workers, each a process of this machine."""
+
+    address: str
+    folder: Path
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """One more process of the cluster."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments], cwd=self.folder,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def worker(self, threads: int) -> "subprocess.Popen[bytes]":
+        """A worker that nobody starts again when it is lost."""
+        options = ("--nthreads", str(threads), "--no-nanny", "--no-dashboard")
+        return self.start("worker", self.address, "--host", "127.0.0.1", *options)
+
+    def workers(self) -> dict[int, int]:
+        """Threads of each worker by its process id."""
+        with distributed.Client(self.address, timeout="30s") as client:
+            found = client.run(lambda dask_worker: (os.getpid(), dask_worker.state.nthreads))
+            return dict(found.values())
+
+
+@pytest.fixture(scope="module")
+def cluster(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler and two workers of one thread."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as started:
+        use_data(patch, tiny_folder)
+        # Where units of tests are, and the checkout that is tested.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        local = Cluster(f"tcp://127.0.0.1:{port}", tmp_path_factory.mktemp("cluster"))
+        options = ("--host", "127.0.0.1", "--port", port, "--no-dashboard")
+        for start in (lambda: local.start("scheduler", *options), *[lambda: local.worker(1)] * 2):
+            process = start()
+            started.callback(process.wait)
+            started.callback(process.kill)
+        wait_for(lambda: len(local.workers()) == 2)
+        yield local
+
+
+def lose_a_worker(folder: Path, pid: int) -> None:
+    """End a worker's process as soon as a first unit is stored."""
+    wait_for(lambda: list(folder.rglob("*.json")))
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_cluster_that_loses_a_worker_stores_the_same_bytes(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """COLT's searches of two seeds; the killed worker's unit is taken up by another."""
+    todo = search_units(tiny_params(max_rounds=2))
+    victim = min(cluster.workers())
+    arguments = (tmp_path / "cluster", victim)
+    killer = threading.Thread(target=lose_a_worker, args=arguments, daemon=True)
+    killer.start()
+    address = f"dask:{cluster.address}"
+    found = runner.run(todo, tmp_path / "cluster", workers=address)
+    killer.join()
+    assert list(found) == [unit.name for unit in todo]
+    runner.run(todo, tmp_path / "here", workers=1)
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
+    assert victim not in cluster.workers()
+    assert runner.at_once(address) >= 1
+
+
+def test_what_a_unit_raises_on_a_worker_arrives_here(
+    cluster: Cluster, tmp_path: Path, one_line: Message
+) -> None:
+    address = f"dask:{cluster.address}"
+    todo = units(tmp_path, refusing, seeds=(4,))
+    told = one_line(lambda: runner.run(todo, tmp_path, address))
+    assert told == "unit unit-4, seed 4: rate: 4 is wrong, allowed: 0.5"
+
+
+def test_a_unit_that_a_worker_cannot_read_fails_by_name(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with another version of the package there; the next run goes on as if nothing was."""
+    (tmp_path / "only_here.py").write_text("def work(log, seed): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    work, address = importlib.import_module("only_here").work, f"dask:{cluster.address}"
+    with pytest.raises(UnitFailed, match=r"unit unit-[012] failed: .*different environments"):
+        runner.run(units(tmp_path, work), tmp_path / "runs", address)
+    assert list(runner.run(units(tmp_path), tmp_path / "runs", address)) == [
+        "unit-0", "unit-1", "unit-2"
+    ]  # fmt: skip
+    assert sorted(runs(tmp_path)) == [0, 1, 2]
+
+
+def test_workers_that_do_not_share_the_folder_are_an_error_that_names_the_units(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line: Message
+) -> None:
+    """A relative folder is another one for each process: the workers store into theirs."""
+    monkeypatch.chdir(tmp_path)
+    folder, address = Path(f"runs-of-{tmp_path.name}"), f"dask:{cluster.address}"
+    told = one_line(lambda: runner.run(units(tmp_path), folder, address))
+    assert told.startswith(f"runtime.workers: '{address}' has run unit-0, unit-1, unit-2, but")
+    assert str(folder) in told and "share" in told
+    assert sorted(runs(tmp_path)) == [0, 1, 2] and not folder.exists()
+    assert (cluster.folder / folder / "unit-0.json").exists()  # they have run, there
+
+
+def test_a_cluster_that_cannot_be_used_is_one_line(cluster: Cluster, one_line: Message) -> None:
+    told = one_line(lambda: runner.at_once("dask:nowhere"))
+    assert told.startswith("runtime.workers: no scheduler at 'dask:nowhere' (")
+    other = cluster.worker(2)
+    try:
+        wait_for(lambda: 2 in cluster.workers().values())
+        told = one_line(lambda: runner.at_once(f"dask:{cluster.address}"))
+    finally:
+        other.kill()
+        other.wait()
+    assert "has some with 2, allowed are workers of one thread" in told

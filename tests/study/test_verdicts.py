@@ -1,0 +1,277 @@
+"""The verdicts of a study, judged when they are read; where each is shown; the README's table."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clone import Clone, finished
+from conftest import Message
+
+from ticketlab import cli
+from ticketlab.pipeline.params import PAPERS
+from ticketlab.spec import ROOT
+from ticketlab.study import verdicts
+from ticketlab.study.claims import COLOURS, Claim, as_reference, interval, judged, load_claims
+from ticketlab.study.verdicts import (
+    MARKS,
+    code_cells,
+    of_study,
+    shown_in,
+    table,
+    tables,
+    with_table,
+)
+
+PAGE = "# Title\n\ntext\n<!-- claims: desk -->\nold | table\n<!-- /claims -->\nrest | of | page\n"
+EVERY = load_claims()
+CLAIMS = {paper: [claim for claim in EVERY if claim.paper == paper] for paper in PAPERS}
+
+
+def cell(number: int, source: str, shows: bool = True) -> dict[str, Any]:
+    """A code cell as a notebook file has it."""
+    return {"cell_type": "code", "id": f"cell-{number}", "source": source.splitlines(True),
+            "outputs": [{}] if shows else []}  # fmt: skip
+
+
+def made(
+    folder: Path,
+    paper: str = "colt",
+    values: tuple[float, ...] = (1.0, 2.0, 3.0),
+    learned: bool = True,
+) -> Path:
+    """A study whose metrics decide every claim on a paper but the second, which was not run."""
+    dense = as_reference({0: 80.0, 1: 81.0} if learned else {0: 10.0, 1: 10.0}, 10.0)
+    names = {one.reference for one in CLAIMS[paper]}
+    metrics: dict[str, Any] = {"references": {key: {"the dense net": dense} for key in names}}
+    for number, one in enumerate(CLAIMS[paper]):
+        *keys, last = one.metric.split(".")
+        place = metrics
+        for key in keys:
+            place = place.setdefault(key, {})
+        place[last] = None if number == 1 else asdict(interval(values))
+    pages = folder / paper
+    (pages / "figures").mkdir(parents=True)
+    (pages / "figures" / "accuracy.png").touch()
+    (pages / "metrics.json").write_text(json.dumps(metrics))
+    cells = [cell(1, 'figures.save(x, pages, "accuracy")'), cell(2, "differences_table(numbers)")]
+    (pages / f"{paper}.ipynb").write_text(json.dumps({"cells": cells}))
+    return folder
+
+
+# --- the verdicts of a study
+
+
+def test_a_study_has_every_claim_on_its_papers_with_evidence(tmp_path: Path) -> None:
+    found = of_study(made(tmp_path))["colt"]
+    assert [one.claim for one in found] == CLAIMS["colt"]
+    first, second = found[:2]
+    assert first.evidence == interval([1.0, 2.0, 3.0]) and first.word == "reproduced"
+    assert second.word == "not run at this scale" and second.evidence is None
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ((600.0, 601.0, 602.0), "reproduced"),
+        ((-602.0, -601.0, -600.0), "not reproduced"),
+        ((-600.0, 0.0, 600.0), "inconclusive"),
+        ((600.0,), "inconclusive"),  # one seed decides nothing
+    ],
+)
+def test_the_metrics_decide_the_verdict(
+    values: tuple[float, ...], word: str, tmp_path: Path
+) -> None:
+    study = made(tmp_path / "a", "plant_n_seek", values)
+    words = [one.word for one in of_study(study)["plant_n_seek"]]
+    assert words.pop(1) == "not run at this scale" and set(words) == {word}
+    nothing = made(tmp_path / "b", "plant_n_seek", values, learned=False)
+    words = [one.word for one in of_study(nothing)["plant_n_seek"]]
+    assert words.pop(1) == "not run at this scale" and set(words) == {"not testable here"}
+
+
+def test_papers_that_a_study_lacks_are_left_out(tmp_path: Path) -> None:
+    study = made(made(tmp_path), "prac")
+    (study / "other").mkdir()
+    (study / "other" / "metrics.json").write_text("{}")  # of no paper, so without claims
+    assert list(of_study(study)) == ["colt", "prac"]
+    assert set(table(study).index) == {"colt", "prac"}
+    assert set(table(study, ["prac"]).index) == {"prac"}
+
+
+def test_a_study_without_results_is_one_line(tmp_path: Path, one_line: Message) -> None:
+    for action in (of_study, table):
+        told = one_line(lambda action=action: action(tmp_path / "desk"))  # type: ignore[misc]
+        assert str(tmp_path / "desk") in told and "dvc repro" in told
+
+
+def test_a_claim_on_an_unknown_metric_is_one_line(tmp_path: Path, one_line: Message) -> None:
+    study = made(tmp_path)
+    (study / "colt" / "metrics.json").write_text("{}")
+    first = CLAIMS["colt"][0]
+    told = one_line(lambda: of_study(study))
+    missing = "is not in the metrics; if an older version wrote them, run its notebook again"
+    assert told == f"claim {first.id}: metric {first.metric!r} {missing}"
+
+
+def test_a_claim_leads_to_the_cell_with_its_table_else_to_its_figure() -> None:
+    cells = [
+        cell(3, 'draw(pages, "pace")', shows=False),
+        cell(4, 'figures.save(\n    draw(x),\n    pages,\n    "pace",\n)'),
+        cell(5, 'report.column(numbers["sets"])'),
+    ]
+    shows = [c for c in cells if c["outputs"]]
+    claim = CLAIMS["colt"][0]
+
+    def place(**changes: str | None) -> str | None:
+        values = claim.model_dump() | {"figure": None, "table": None} | changes
+        return shown_in(Claim.model_validate(values), shows)
+
+    assert place(figure="pace") == "cell-4" and place(table='column(numbers["sets"]') == "cell-5"
+    assert place(figure="pace", table='column(numbers["sets"]') == "cell-5"
+    assert place(figure="pace", table="gone") == "cell-4"
+    assert place(figure="pac") is None and place() is None
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_claim_leads_to_a_cell_with_an_output_and_to_its_figure(paper: str) -> None:
+    folder = ROOT / "results" / "desk" / paper
+    cells = code_cells(folder / f"{paper}.ipynb")
+    shown = {one.id: shown_in(one, cells) for one in CLAIMS[paper]}
+    assert [name for name, place in shown.items() if place is None] == []
+    code = ["".join(c["source"]) for c in cells]
+    for one in CLAIMS[paper]:
+        assert one.table is None or any(one.table in text for text in code), one.id
+        assert one.figure is None or list(folder.glob(f"figures/{one.figure}.*")), one.id
+
+
+# --- one truth
+
+
+@pytest.mark.slow
+def test_other_numbers_are_other_verdicts_wherever_they_are_shown(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """One paper is run again with other parameters, by one target: nothing shows what was before.
+
+    Verdicts once lived in a file of their own, which that target did not make again.
+    """
+    clone: Clone = finished(tmp_path_factory).copy(tmp_path_factory.mktemp("again") / "clone")
+    before = words(clone)
+    assert "not testable here" in before.values()  # one epoch of 240 images teaches nothing
+    clone.set(desk={"recipe": {"length": "8ep", "lr": 0.01}})
+    clone.run("dvc repro -q colt@desk")
+    after = words(clone)
+    assert "not testable here" not in after.values()
+    flipped = {name for name in before if before[name] != after[name]}
+    claimed = clone.run("ticketlab claims desk").stdout
+    clone.run("ticketlab compare HEAD workspace && ticketlab report")
+    page, index = (clone.path(p).read_text() for p in ("compare.html", "site/index.html"))
+    assert f"Claims that flipped ({len(flipped)} of {len(after)})" in page
+    start = index.index('id="desk-colt"')
+    shown = re.findall(r"<b>(colt-[\w-]+)</b>.*?<a class=\"[\w-]+\"[^>]*>([^<]+)</a>",
+                       index[start:], re.DOTALL)  # fmt: skip
+    assert dict(shown) == after
+    assert len(flipped) > 5 and "not testable" not in claimed
+    assert not clone.path("results/desk/claims.json").exists()
+
+
+def words(clone: Clone) -> dict[str, str]:
+    """The verdicts in a clone's metrics, by its claims."""
+    metrics = clone.path("results/desk/colt/metrics.json")
+    assert "claims" not in json.loads(metrics.read_text())
+    return {one.claim.id: one.word for one in judged("colt", metrics)}
+
+
+# --- the table of a study
+
+
+def test_a_studys_table_is_judged_from_its_metrics(tmp_path: Path) -> None:
+    found = table(made(tmp_path))
+    claims = CLAIMS["colt"]
+    assert found.claim.tolist() == [one.id for one in claims]
+    assert found.statement.tolist() == [one.statement for one in claims]
+    assert found.verdict.iloc[1] == "not run at this scale" and found.ours.iloc[1] == "-"
+    assert found.ours.iloc[2] == str(interval([1.0, 2.0, 3.0]))
+    assert found["holds if"].iloc[0] == claims[0].holds_if
+    assert set(found.shown) == {"colt/figures/accuracy.png", "colt/colt.ipynb"}
+
+
+def results(folder: Path) -> Path:
+    """Results of two studies; the second has other numbers and a paper more."""
+    made(folder / "desk")
+    made(made(folder / "mini", values=(90.0, 91.0, 92.0)), "prac")
+    made(folder / verdicts.SMOKE)
+    return folder
+
+
+def test_all_studies_with_results_are_taken_the_chosen_ones_first(tmp_path: Path) -> None:
+    found = tables(["mini", "absent"], results(tmp_path))
+    assert list(found) == ["mini", "desk"]
+    assert list(tables([], tmp_path)) == ["desk", "mini"]
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The cells of all table rows between the marks."""
+    inside = page[page.index(MARKS[0]) : page.index(MARKS[1])]
+    lines = [line for line in inside.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
+    found = tables(["desk"], results(tmp_path))
+    page = with_table(PAGE, found)
+    head, rest = PAGE.split("old | table\n")
+    assert page.startswith(head) and page.endswith(rest) and "old | table" not in page
+    assert with_table(page, found) == page  # putting it in twice is putting it in once
+    rows = rows_of(page)
+    assert rows[0] == ["paper", "study", *COLOURS]
+    assert [row[:2] for row in rows[2:5]] == [["colt", "desk"], ["colt", "mini"], ["prac", "mini"]]
+    assert sum(map(int, rows[2][2:])) == len(CLAIMS["colt"])
+
+
+def test_each_study_has_its_column_of_verdicts(tmp_path: Path) -> None:
+    found = tables(["desk"], results(tmp_path))
+    rows = rows_of(with_table(PAGE, found))
+    start = rows.index(["claim", "statement", "holds if", "ours (desk)", "desk", "mini"]) + 2
+    for row, one in zip(rows[start:], CLAIMS["colt"], strict=False):
+        ours, theirs = (each[each.claim == one.id].iloc[0] for each in found.values())
+        assert row[:4] == [one.id, one.statement, ours["holds if"], ours.ours]
+        assert row[4] == f"[**{ours.verdict}**](results/desk/{ours.shown})"
+        assert row[5].startswith(f"[**{theirs.verdict}**](results/mini/colt/")
+    assert ["claim", "statement", "holds if", "ours (mini)", "mini"] in rows  # desk has no prac
+
+
+def test_the_table_says_why_nothing_is_testable(tmp_path: Path) -> None:
+    made(tmp_path / "desk", learned=False)
+    rows = rows_of(with_table(PAGE, tables([], tmp_path)))
+    why = "the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2), chance is 10"
+    cells = [row[-1] for row in rows if row[0].startswith("colt-")]
+    assert sum(cell.endswith(f": {why}") for cell in cells) == len(CLAIMS["colt"]) - 1
+    counted = dict(zip(rows[0], rows[2], strict=True))
+    assert counted["not testable here"] == str(len(CLAIMS["colt"]) - 1)
+
+
+def test_the_terminal_says_why_nothing_is_testable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    cli.show_claims("desk", table(made(tmp_path / "desk", learned=False)))
+    told = capsys.readouterr().out
+    why = "not testable here: the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2)"
+    assert told.count(why) == len(CLAIMS["colt"]) - 1
+
+
+def test_a_page_without_marks_or_studies_without_verdicts_are_one_line(
+    tmp_path: Path, one_line: Message
+) -> None:
+    found = tables(["desk"], results(tmp_path))
+    assert "marks" in one_line(lambda: with_table("# no marks\n", found))
+    assert "dvc repro" in one_line(lambda: with_table(PAGE, tables([], tmp_path / "none")))
+
+
+def test_the_readmes_table_has_a_row_for_every_claim() -> None:
+    named = {row[0] for row in rows_of((ROOT / "README.md").read_text())}
+    assert {one.id for claims in CLAIMS.values() for one in claims} <= named

@@ -1,0 +1,172 @@
+"""K sparse MLPs trained on their surviving weights alone: one block-diagonal CSR matrix a layer.
+
+Products with a removed weight are never formed: forward, the gradient of the activations and that
+of the weights (on the pattern only) cost what survives. Activations are (K neurons, B).
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ticketlab.many.lanes import Job, keeps, linears, loss_and_slope
+from ticketlab.pruning.masks import State
+
+CHUNK = 8
+"""Nets in one block-diagonal matrix."""
+
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+
+def _csr(crow: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A CSR matrix on these very tensors; torch warns once that its sparse matrices are young."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support")
+        return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)
+
+
+def _starts(rows: Tensor, count: int) -> Tensor:
+    """Where each of `count` rows starts, (count + 1,), for sorted row numbers."""
+    counts = torch.bincount(rows, minlength=count)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+class Pattern:
+    """Which weights of one layer survive in K nets, as a matrix (K outputs, K inputs).
+
+    Without blocks (`shared`) it is (K outputs, inputs): the first layer, if all nets see one batch.
+    `places` (n,) are the survivors' positions in the K weight matrices joined end to end.
+    """
+
+    def __init__(self, keep: Tensor, shared: bool) -> None:
+        nets, outputs, inputs = keep.shape
+        self.places = keep.flatten().nonzero().flatten()
+        self.full = keep.shape
+        self.shape = (nets * outputs, inputs if shared else nets * inputs)
+        self.rows = self.places // inputs
+        self.columns = self.places % inputs
+        if not shared:
+            self.columns = self.columns + self.rows // outputs * inputs
+
+    def matrix(self, values: Tensor) -> Tensor:
+        """The weights (K outputs, K inputs), on the tensor `values` (n,) itself."""
+        return _csr(_starts(self.rows, self.shape[0]), self.columns, values, self.shape)
+
+    def transposed(self) -> tuple[Tensor, Tensor]:
+        """An order of the values (n,), and a matrix (K inputs, K outputs) to fill in it."""
+        order = torch.argsort(self.columns, stable=True)
+        starts = _starts(self.columns[order], self.shape[1])
+        values = torch.zeros(len(order), device=order.device)
+        return order, _csr(starts, self.rows[order], values, self.shape[::-1])
+
+
+class _Layer:
+    """One layer of all nets: views of weights, biases and gradients, and the matrices on them."""
+
+    def __init__(self, pattern: Pattern, weights: Tensor, grads: Tensor, first: bool) -> None:
+        count = len(pattern.places)
+        self.values, self.bias = weights[:count], weights[count:].unsqueeze(1)
+        self.matrix = pattern.matrix(self.values)
+        self.slopes, self.bias_slope = pattern.matrix(grads[:count]), grads[count:]
+        self.first = first
+        if not first:
+            self.order, self.turned = pattern.transposed()
+
+    def forward(self, a: Tensor, z: Tensor) -> None:
+        """W a + b into z (K outputs, B)."""
+        z.copy_(self.bias.expand_as(z))
+        torch.addmm(z, self.matrix, a, out=z)
+
+    def backward(self, a: Tensor, delta: Tensor, back: Tensor) -> Tensor:
+        """Gradients of weights and biases into their buffers, that of the inputs into `back`."""
+        torch.sparse.sampled_addmm(self.slopes, delta, a.t(), beta=0.0, out=self.slopes)
+        torch.sum(delta, 1, out=self.bias_slope)
+        if self.first:
+            return delta
+        torch.index_select(self.values, 0, self.order, out=self.turned.values())
+        torch.addmm(back, self.turned, delta, beta=0.0, out=back)
+        return _relu_backward(back, a, 0, grad_input=back)
+
+
+class SparseLanes:
+    """K nets of one shape as flat buffers of what survives: `weights` and `grads`, each (n,).
+
+    Biases are dense. There is nothing to mask: a removed weight does not exist.
+    """
+
+    keep: Tensor | None = None
+
+    def __init__(self, jobs: Sequence[Job], shared: bool) -> None:
+        self.names, self.count, self.shared = linears(jobs[0].model), len(jobs), shared
+        self.device = jobs[0].device
+        starts = [job.start() for job in jobs]
+        self.patterns, parts = [], []
+        for number, name in enumerate(self.names):
+            keep = torch.stack([keeps(job, f"{name}.weight") for job in jobs])
+            pattern = Pattern(keep, shared and number == 0)
+            weights = torch.stack([start[f"{name}.weight"] for start in starts])
+            biases = [start[f"{name}.bias"] * keeps(job, f"{name}.bias")
+                      for start, job in zip(starts, jobs, strict=True)]  # fmt: skip
+            parts += [weights.flatten()[pattern.places], torch.stack(biases).flatten()]
+            self.patterns.append(pattern)
+        self.weights = torch.cat([part.float() for part in parts])
+        self.grads = torch.zeros_like(self.weights)
+        self.layers = self._layers()
+        self._rooms: dict[int, list[Tensor]] = {}
+
+    def _layers(self) -> list[_Layer]:
+        lengths = [len(pattern.places) + pattern.shape[0] for pattern in self.patterns]
+        views = zip(self.patterns, self.weights.split(lengths), self.grads.split(lengths),
+                    strict=True)  # fmt: skip
+        return [_Layer(p, w, g, number == 0) for number, (p, w, g) in enumerate(views)]
+
+    def _room(self, batch: int) -> list[Tensor]:
+        """Buffers (K neurons, |batch|), inputs first; a negative batch is the backward pass's.
+
+        They are used again and again: fresh memory at each step would cost page faults.
+        """
+        if batch not in self._rooms:
+            neurons = [self.patterns[0].shape[1], *[p.shape[0] for p in self.patterns]]
+            self._rooms[batch] = [self.weights.new_zeros(n, abs(batch)) for n in neurons]
+        return self._rooms[batch]
+
+    def _pass(self, x: Tensor) -> list[Tensor]:
+        """Inputs, hidden activations and logits, each (K neurons, B)."""
+        values = self._room(x.shape[-2])
+        if self.shared:
+            values[0].copy_(x.T)
+        else:
+            self._by_net(values[0]).copy_(x.expand(self.count, *x.shape[-2:]).transpose(1, 2))
+        for layer, a, z in zip(self.layers, values[:-1], values[1:], strict=True):
+            layer.forward(a, z)
+            if layer is not self.layers[-1]:
+                z.relu_()
+        return values
+
+    def _by_net(self, flat: Tensor) -> Tensor:
+        return flat.view(self.count, -1, flat.shape[1])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (K, B, C) for x (B, F) or, unless `shared`, (K, B, F)."""
+        return self._by_net(self._pass(x)[-1]).transpose(1, 2)
+
+    def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill `grads`; losses (K,) and logits (K, B, C)."""
+        values = self._pass(x)
+        logits = self._by_net(values[-1])
+        losses, slope = loss_and_slope(logits, y, 1)
+        delta, room = slope.flatten(0, 1), self._room(-x.shape[-2])
+        for number, layer in reversed(list(enumerate(self.layers))):
+            delta = layer.backward(values[number], delta, room[number])
+        return losses, logits.transpose(1, 2)
+
+    def state(self, lane: int) -> State:
+        """One net as its model's state, removed weights as 0."""
+        state: State = {}
+        for name, pattern, layer in zip(self.names, self.patterns, self.layers, strict=True):
+            whole = torch.zeros(pattern.full.numel(), device=self.device)
+            whole[pattern.places] = layer.values
+            state[f"{name}.weight"] = whole.view(pattern.full)[lane].clone()
+            state[f"{name}.bias"] = layer.bias.view(self.count, -1)[lane].clone()
+        return state

@@ -1,0 +1,209 @@
+"""`train_many`: the one door to training several independent tickets, each by the fastest path.
+
+A path changes the arithmetic's order, never the batches, steps or masks; which one ran is part of
+the result. Convnets go one after another: several at once gain nothing on a CPU core (vmap and
+grouped convolutions are slower), and processes, one a core, are `runner`'s.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+
+from ticketlab import gpu
+from ticketlab.data.sets import DataSet, Images
+from ticketlab.gpu import Runtime
+from ticketlab.many.dense_lanes import DenseLanes, chunk
+from ticketlab.many.lanes import Best, Job, Trained, keeps, linears, train
+from ticketlab.many.sparse_lanes import CHUNK as SPARSE_CHUNK
+from ticketlab.many.sparse_lanes import SparseLanes
+from ticketlab.pruning import patterns
+from ticketlab.spec import InputError
+from ticketlab.tickets.compaction import compact
+from ticketlab.training import loop
+from ticketlab.training.loop import KeepBest, Net
+
+__all__ = ["PATHS", "Job", "Path", "Trained", "choose", "train_many"]
+
+Path = Literal["sparse", "stacked", "plain", "compacted"]
+"""sparse: an MLP's surviving weights alone, block-diagonal; stacked: MLPs as batched products;
+plain: `training.train`, one job after another, with CUDA-graphed steps where the runtime asks;
+compacted: that on the net without its dead channels, where it saves FLOPs (only if asked for)."""
+
+PATHS: tuple[Path, ...] = get_args(Path)
+
+SPARSE_BELOW = 0.12
+"""Density (of all weight matrices) up to which survivors alone are faster than batched products."""
+
+
+def train_many(
+    jobs: Sequence[Job], runtime: Runtime | None = None, path: Path | Literal["auto"] = "auto",
+    tell: Callable[[str], None] = print,
+) -> list[Trained]:  # fmt: skip
+    """Train every job from start to end; results in the jobs' order, each with its `path`.
+
+    Data and weights are moved to the runtime's device. `path` forces a choice; `tell` gets one line
+    on what was chosen. Raises InputError in one line for a job that does not fit.
+    """
+    runtime = runtime or Runtime()
+    if path not in ("auto", *PATHS):
+        raise InputError(f"path: {path!r} is unknown, allowed: auto, {', '.join(PATHS)}")
+    for job in jobs:
+        job.check()
+    device = gpu.start(runtime)
+    jobs = _moved(jobs, device)
+    chosen = [choose(job, runtime) if path == "auto" else _forced(job, runtime, path)
+              for job in jobs]  # fmt: skip
+    counts = {name: chosen.count(name) for name in PATHS if name in chosen}
+    tell(f"train_many on {device.type}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    trained: dict[int, Trained] = {}
+    for places in _chunks(jobs, chosen):
+        part = [jobs[place] for place in places]
+        trained |= zip(places, _train(part, runtime, chosen[places[0]]), strict=True)
+    for place, job in enumerate(jobs):
+        _confirm(job, trained[place])
+    return [trained[place] for place in range(len(jobs))]
+
+
+def _confirm(job: Job, done: Trained) -> None:
+    """WrongMask unless the job's mask is what is 0, at the end and at the best epoch."""
+    start = job.start()
+    patterns.confirm(done.state, job.mask, start)
+    if done.best is not None:
+        patterns.confirm(done.best.state, job.mask, start)
+
+
+# ---------------------------------------------------------------- which path
+
+
+def choose(job: Job, runtime: Runtime) -> Path:
+    """The fastest path for a job: see `Path` and `SPARSE_BELOW`."""
+    if _obstacle(job, runtime, "stacked"):
+        return "plain"
+    if _obstacle(job, runtime, "sparse") or density(job) > SPARSE_BELOW:
+        return "stacked"
+    return "sparse"
+
+
+def density(job: Job) -> float:
+    """Surviving entries of all weight matrices of an MLP, those that no mask names included."""
+    kept = [keeps(job, f"{name}.weight") for name in linears(job.model)]
+    return sum(int(k.sum()) for k in kept) / sum(k.numel() for k in kept)
+
+
+def _obstacle(job: Job, runtime: Runtime, path: Path) -> str:
+    """Why a job cannot take a path; empty if it can."""
+    if path in ("plain", "compacted"):
+        return ""
+    if not linears(job.model):
+        return "the model is not a plain ReLU MLP"
+    if runtime.precision == "bf16" or runtime.compile:
+        return "this path has neither bf16 nor compile"
+    if path == "sparse":
+        if gpu.choose_device(runtime.device).type != "cpu":
+            return "sparse products are for the CPU"
+        if job.mask is None:
+            return "the job has no mask"
+        if any(name.endswith(".bias") for name in job.mask):
+            return "the mask removes biases"
+    return ""
+
+
+def _forced(job: Job, runtime: Runtime, path: Path) -> Path:
+    if why := _obstacle(job, runtime, path):
+        raise InputError(f"path: {path!r} is not possible: {why}")
+    return path
+
+
+# ---------------------------------------------------------------- what trains together
+
+
+def _moved(jobs: Sequence[Job], device: torch.device) -> list[Job]:
+    """The jobs with their data on `device`; what they shared stays shared."""
+    there: dict[int, Any] = {}
+
+    def move(part: Any) -> Any:
+        if part is None or _at(part).type == device.type:
+            return part
+        return there.setdefault(id(part), part.to(device))
+
+    return [
+        replace(job, images=move(job.images), data=move(job.data), validation=move(job.validation))
+        for job in jobs
+    ]
+
+
+def _at(part: DataSet | Images) -> torch.device:
+    return part.y.device if isinstance(part, Images) else part.mean.device
+
+
+def _chunks(jobs: Sequence[Job], chosen: Sequence[Path]) -> Iterator[list[int]]:
+    """Places of the jobs that train together: one path, shape, recipe and amount of data."""
+    groups: dict[object, list[int]] = {}
+    for place, (job, path) in enumerate(zip(jobs, chosen, strict=True)):
+        alone = path in ("plain", "compacted")
+        groups.setdefault(place if alone else _kind(job, path), []).append(place)
+    for places in groups.values():
+        first = places[0]
+        parameters = sum(p.numel() for p in jobs[first].model.parameters())
+        size = SPARSE_CHUNK if chosen[first] == "sparse" else chunk(parameters)
+        yield from (places[start : start + size] for start in range(0, len(places), size))
+
+
+def _kind(job: Job, path: Path) -> object:
+    shapes = tuple(tuple(job.model.get_parameter(f"{n}.weight").shape) for n in linears(job.model))
+    held_out = None if job.validation is None else len(job.validation)
+    recipe = job.recipe.model_dump_json()
+    return path, shapes, recipe, len(job.images), tuple(job.images.x.shape[1:]), held_out
+
+
+def _one_batch(jobs: Sequence[Job]) -> bool:
+    """Whether all jobs see the very same images in the same order."""
+    sources = {(id(job.images), id(job.data), job.seed, id(job.validation)) for job in jobs}
+    return len(sources) == 1
+
+
+# ---------------------------------------------------------------- how it trains
+
+
+def _train(jobs: Sequence[Job], runtime: Runtime, path: Path) -> list[Trained]:
+    if path == "plain":
+        return [_plain(job, runtime) for job in jobs]
+    if path == "compacted":
+        return [_compacted(job, runtime) for job in jobs]
+    if path == "sparse":
+        return train(SparseLanes(jobs, shared=_one_batch(jobs)), jobs, path)
+    graphed = gpu.uses_graphs(gpu.choose_device(runtime.device), runtime)
+    return train(DenseLanes(jobs), jobs, path, graphed)
+
+
+def _plain(job: Job, runtime: Runtime) -> Trained:
+    """The one bare loop, on a copy of the model."""
+    net = Net(copy.deepcopy(job.model), runtime)
+    net.rewind(job.start(), job.mask)
+    best = None if job.validation is None else KeepBest(job.validation, job.data)
+    history = loop.train(
+        net, job.images, job.data, job.recipe, seed=job.seed, mask=job.mask,
+        observers=[best] if best else [],
+    )  # fmt: skip
+    kept = Best(best.state, best.accuracy, best.epoch) if best else None
+    return Trained(net.state(), history, "plain", kept)
+
+
+def _compacted(job: Job, runtime: Runtime) -> Trained:
+    """The plain loop on the smaller net; its path is "plain" where nothing is saved."""
+    small = None if job.mask is None else compact(job.model, job.mask, job.data.shape)
+    if small is None or job.mask is None:
+        return _plain(job, runtime)
+    start, images = job.start(), len(job.images)
+    less = replace(job, model=small.model, mask=small.mask, state=small.shrink(start))
+    done = _plain(less, runtime)
+    state = small.expand(done.state, start, job.mask, job.recipe, images)
+    best = done.best
+    if best is not None:
+        until = done.history[best.epoch].iteration
+        whole = small.expand(best.state, start, job.mask, job.recipe, images, until)
+        best = Best(whole, best.accuracy, best.epoch)
+    return Trained(state, done.history, "compacted", best)

@@ -1,0 +1,1 @@
+"""All four papers on one bench: same data, nets, budget and seeds."""

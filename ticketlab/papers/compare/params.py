@@ -1,0 +1,127 @@
+"""What the comparison of all papers can be told, and what is refused before anything runs."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from ticketlab import models
+from ticketlab.data.sets import DataSet, DataSpec, load
+from ticketlab.gpu import Runtime
+from ticketlab.papers.colt import algorithm as colt
+from ticketlab.papers.dlth import algorithm as rst
+from ticketlab.papers.dlth.algorithm import Penalty
+from ticketlab.papers.prac.algorithm import Shorten, Stop
+from ticketlab.spec import InputError, Name, Spec
+from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+
+OneShot = Literal["random", "magnitude", "snip", "grasp", "synflow"]
+Iterative = Literal["imp", "colt", "prac"]
+Method = Literal[OneShot, Iterative, "imp-matched", "rst"]
+Weights = Literal["init", "rewound", "reinit", "rst", "rst-other"]
+
+ONE_SHOT: tuple[str, ...] = get_args(OneShot)
+"""Masks from one look at the initial net (Plant 'n' Seek's criteria)."""
+ITERATIVE: tuple[str, ...] = get_args(Iterative)
+"""Masks from rounds of training."""
+METHODS = (*ONE_SHOT, "imp", "imp-matched", "colt", "prac", "rst")
+"""Every way to a ticket; "imp-matched" is IMP at COLT's pace, "rst" transforms the random mask."""
+MASKS = tuple(method for method in METHODS if method != "rst")
+"""The methods that have a mask of their own."""
+
+
+class Long(Spec):
+    """A control: a method's mask, trained once for as many images as another method saw in all."""
+
+    mask: OneShot = "random"
+    budget: Literal[Iterative, "imp-matched", "rst"] = "imp"
+
+    @property
+    def name(self) -> str:
+        """The arm's name in tables, e.g. 'random, long as imp'."""
+        return f"{self.mask}, long as {self.budget}"
+
+
+class Bed(Spec):
+    """One net and how it is trained: the same for every method, arm and seed."""
+
+    name: Name
+    model: models.ModelSpec
+    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "hidden"
+    """Weights that every method prunes; COLT needs a rule that leaves the output layer alone."""
+    levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
+    """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
+    recipe: Recipe
+    """Of every search and of the final training; milestones in % so that longer runs keep shape."""
+    transform: Recipe
+    """RST's training of the dense net under the growing penalty."""
+    penalty: Penalty = Penalty()
+    stop: Stop = Stop()
+    """When a round of PrAC may end early."""
+    least_iterations: int = Field(default=0, ge=0)
+    """No round of PrAC is planned shorter, or ended earlier, than this."""
+
+
+class CompareParams(Spec):
+    """Everything that the comparison can be told."""
+
+    seeds: Seeds
+    data: DataSpec
+    rate: Fraction = 0.2
+    """Fraction of the remaining weights that IMP, PrAC and each COLT copy prune in a round."""
+    partitions: int = Field(default=2, ge=2)
+    """Class segments of COLT."""
+    max_rounds: int = Field(default=40, ge=1)
+    rewind: StepField = Step(0, "it")
+    """The point of dense training that IMP, COLT and PrAC rewind to."""
+    shorten: Shorten = "iterations"
+    """How PrAC's smaller sets shorten the schedule."""
+    threshold: int = Field(default=0, ge=0)
+    """E_F of PrAC: critical samples were forgotten more often than this."""
+    probe: int = Field(default=100, ge=1)
+    """Training images that SNIP and GraSP score on."""
+    synflow_rounds: int = Field(default=100, ge=1)
+    long: Annotated[tuple[Long, ...], Field(strict=False)] = ()
+    """Controls of equal cost, at the highest level."""
+    swap_masks: Annotated[tuple[OneShot | Iterative, ...], Field(strict=False)] = ()
+    """Masks that are trained on other weights, at the highest level; none leaves the swap out."""
+    swap_rewind: StepField = Step(1, "ep")
+    """The point of dense training that gives the swap its "rewound" weights."""
+    beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
+    runtime: Runtime = Runtime()
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def check(params: CompareParams) -> None:
+    """Refuse what only shows across parameters and data; InputError names the key."""
+    data = load(params.data)
+    names = [bed.name for bed in params.beds]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"beds: {twice[0]!r} is there twice, allowed is once")
+    if not len(data.validation):
+        raise InputError("data.validation: 0, models are selected on it, at least 1 is needed")
+    if params.probe > len(data.train):
+        raise InputError(f"probe: {params.probe} images, allowed: 1 to {len(data.train)}")
+    colt.class_blocks(data.classes, params.partitions)
+    for bed in params.beds:
+        check_bed(bed, params, data)
+
+
+def check_bed(bed: Bed, params: CompareParams, data: DataSet) -> None:
+    """Refuse a net, a schedule or levels that do not fit."""
+    where, images = f"beds.{bed.name}", len(data.train)
+    models.check(bed.model, data.shape)
+    if list(bed.levels) != sorted(set(bed.levels)):
+        raise InputError(f"{where}.levels: {list(bed.levels)}, allowed are ascending sparsities")
+    model = models.build(bed.model, data.shape, data.classes, 0)
+    names = models.prunable(model, bed.prunable)
+    if f"{models.head(model)}.weight" in names:
+        rule = f"{where}.prunable: {bed.prunable!r} prunes the output layer, whose shape is COLT's"
+        raise InputError(f"{rule} own; allowed: conv, hidden, inner")
+    if not names:
+        raise InputError(f"{where}.prunable: {bed.prunable!r} names no weight of {bed.model.name}")
+    for step in (params.rewind, params.swap_rewind):
+        bed.recipe.check(images, step)
+    bed.transform.check(images, Step(0, "it"))
+    rst.check_penalty(bed.penalty, bed.transform, bed.transform.iterations(images)[1])

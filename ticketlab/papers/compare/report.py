@@ -1,0 +1,437 @@
+"""What the comparison says: one table of tickets, paired differences, costs, overlaps, the swap."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from ticketlab.data.sets import DataSet, load
+from ticketlab.papers.compare.params import ITERATIVE, MASKS, METHODS, Bed, CompareParams
+from ticketlab.papers.compare.study import COLUMNS, name_of, ticket_name
+from ticketlab.pruning.masks import Mask, jaccard
+from ticketlab.study import claims, regime, verdicts
+from ticketlab.study.claims import (
+    Interval,
+    as_metric,
+    as_reference,
+    by_seed,
+    chance_accuracy,
+    interval,
+    minus,
+    over_levels,
+    verdict_table,
+)
+from ticketlab.study.results import Result
+
+Results = Mapping[str, Result]
+
+AT_INIT = ("snip", "grasp", "synflow")
+"""Criteria that look at the loss or the wiring of the initial net."""
+
+# ---------------------------------------------------------------- tables
+
+
+def board(results: Results) -> pd.DataFrame:
+    """One row a trained ticket: net, arm, seed, level, accuracies in percent, costs.
+
+    Columns `search_...` are what finding it took; those without the prefix add its final training.
+    """
+    return _rows(results, "rows").drop(columns=["layers", "collapsed", "weights"])
+
+
+def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
+    """One row a mask, weights and seed at the highest level: net, mask, weights, accuracy.
+
+    Cells that the searches have trained anyway are theirs.
+    """
+    columns = ["net", "mask", "weights", "seed", "test_accuracy"]
+    if not params.swap_masks:
+        return pd.DataFrame(columns=columns)
+    swapped = _rows(results, "swapped").rename(columns={"arm": "mask"})
+    top = {bed.name: bed.levels[-1] for bed in params.beds}
+    own = _rows(results, "rows").rename(columns={"arm": "mask"})
+    own = own[(own.level == own.net.map(top)) & own["mask"].isin([*params.swap_masks, "rst"])]
+    rst = own[own["mask"] == "rst"].assign(mask="random")
+    parts = [swapped, own[own["mask"] != "rst"]]
+    if "random" in params.swap_masks:
+        parts += [rst, rst.assign(weights="rst-other")]
+    return pd.concat(parts)[columns].reset_index(drop=True)
+
+
+def layers_table(results: Results) -> pd.DataFrame:
+    """One row a layer of a ticket: net, arm, seed, level, layer, density."""
+    frame = _rows(results, "rows")[["net", "arm", "seed", "level", "layers"]]
+    frame["layers"] = frame.layers.map(lambda layers: list(layers.items()))
+    pairs = frame.explode("layers").reset_index(drop=True)
+    named = pd.DataFrame(pairs.pop("layers").tolist(), columns=["layer", "density"])
+    return pairs.join(named)
+
+
+def _rows(results: Results, kind: str) -> pd.DataFrame:
+    return pd.DataFrame([row for found in results.values() for row in found.record.get(kind, ())])
+
+
+# ---------------------------------------------------------------- how much masks agree
+
+
+def expected_jaccard(a: Mask, b: Mask) -> float:
+    """IoU of two masks if each layer's kept weights lay at random: |a| |b| / n in each layer."""
+    both = sum(int(a[n].sum()) * int(b[n].sum()) / a[n].numel() for n in a)
+    return both / (a.alive + b.alive - both)
+
+
+def overlap_table(results: Results, params: CompareParams) -> pd.DataFrame:
+    """IoU of masks at the highest level: one row a pair, beside what layer densities alone give.
+
+    Two methods are compared at the same seed (`between` "methods"), a method with itself at two
+    seeds, so from two initialisations (`between` "seeds").
+    """
+    rows = []
+    for bed in params.beds:
+        masks = {
+            (method, seed): results[name_of(bed, method, seed)].tickets[
+                ticket_name(bed.levels[-1])
+            ].mask
+            for method in MASKS for seed in params.seeds
+        }  # fmt: skip
+        for one, two in combinations(masks, 2):
+            same_method, same_seed = one[0] == two[0], one[1] == two[1]
+            if same_method or same_seed:
+                a, b = masks[one], masks[two]
+                rows.append((bed.name, "seeds" if same_method else "methods", one[0], two[0],
+                             one[1], jaccard(a, b), expected_jaccard(a, b)))  # fmt: skip
+    columns = ["net", "between", "arm", "other", "seed", "iou", "chance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def overlap_matrix(overlaps: pd.DataFrame, net: str, value: str) -> pd.DataFrame:
+    """Mean of `value` for each pair of methods; on the diagonal a method's own seeds."""
+    means = overlaps[overlaps.net == net].groupby(["arm", "other"])[value].mean()
+    whole = means.unstack().reindex(index=MASKS, columns=MASKS)
+    return whole.combine_first(whole.T).loc[list(MASKS), list(MASKS)]
+
+
+# ---------------------------------------------------------------- paired differences
+
+By = dict[int, float]
+"""A number for each seed."""
+
+
+def accuracy(rows: pd.DataFrame, net: str, arm: str, level: float) -> By:
+    """Test accuracy of an arm at a level, by seed."""
+    chosen = rows[(rows.net == net) & (rows.arm == arm) & (rows.level == level)]
+    return by_seed(chosen, "test_accuracy")
+
+
+def mean_of(parts: Iterable[By]) -> By:
+    """The mean over several numbers of each seed."""
+    frames = list(parts)
+    return {seed: float(np.mean([part[seed] for part in frames])) for seed in frames[0]}
+
+
+def best_of(rows: pd.DataFrame, net: str, arms: Sequence[str], level: float) -> By:
+    """The best of several arms, chosen on validation at each seed; test accuracy."""
+    chosen = rows[(rows.net == net) & (rows.level == level) & rows.arm.isin(arms)]
+    best = chosen.loc[chosen.groupby("seed").validation_accuracy.idxmax()]
+    return by_seed(best, "test_accuracy")
+
+
+def summary(params: CompareParams, each: Callable[[Bed, float], By]) -> dict[str, Any]:
+    """Intervals of a number by net and level, of each net's mean, and of the mean over nets."""
+    found: dict[str, Any] = {}
+    means = []
+    for bed in params.beds:
+        by_level = {level: each(bed, level) for level in bed.levels}
+        means.append(mean_of(by_level.values()))
+        found[bed.name] = over_levels(by_level)
+    return found | {"mean": as_metric(mean_of(means))}
+
+
+def by_net(parts: Mapping[str, By]) -> dict[str, Any]:
+    """Intervals of a number by net, and of its mean over the nets."""
+    mean = mean_of(parts.values())
+    return {net: as_metric(by) for net, by in parts.items()} | {"mean": as_metric(mean)}
+
+
+def difference(rows: pd.DataFrame, params: CompareParams, arm: str, other: str) -> dict[str, Any]:
+    """Test accuracy of `arm` minus `other` at equal sparsity, in points, paired by seed."""
+
+    def each(bed: Bed, level: float) -> By:
+        own = accuracy(rows, bed.name, arm, level)
+        at = 0.0 if other == "dense" else level
+        theirs = accuracy(rows, bed.name, other, at)
+        return minus(own, theirs)
+
+    return summary(params, each)
+
+
+def over_best_at_init(rows: pd.DataFrame, params: CompareParams, arm: str) -> dict[str, Any]:
+    """An arm minus the best of SNIP, GraSP and SynFlow (chosen on validation)."""
+
+    def each(bed: Bed, level: float) -> By:
+        own, best = accuracy(rows, bed.name, arm, level), best_of(rows, bed.name, AT_INIT, level)
+        return minus(own, best)
+
+    return summary(params, each)
+
+
+def at_equal_cost(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
+    """Each method minus the mask that was trained for as many images, at the highest level.
+
+    By control and net; "mean" is over the nets, null where the study has no such control.
+    """
+    found: dict[str, Any] = {}
+    for mask in ("random", "synflow"):
+        for budget in (*ITERATIVE, "rst"):
+            names = [c.name for c in params.long if (c.mask, c.budget) == (mask, budget)]
+            found[f"{budget}_minus_{mask}_long"] = (
+                _top_difference(rows, params, budget, names[0]) if names else {"mean": None}
+            )
+    return found
+
+
+def _top_difference(
+    rows: pd.DataFrame, params: CompareParams, arm: str, other: str
+) -> dict[str, Any]:
+    parts: dict[str, By] = {}
+    for bed in params.beds:
+        own, theirs = (accuracy(rows, bed.name, name, bed.levels[-1]) for name in (arm, other))
+        parts[bed.name] = minus(own, theirs)
+    return by_net(parts)
+
+
+# ---------------------------------------------------------------- costs
+
+
+def saving(rows: pd.DataFrame, params: CompareParams, arm: str, column: str) -> dict[str, Any]:
+    """Percent of IMP's search cost that a method saves, at the highest level."""
+    parts: dict[str, By] = {}
+    for bed in params.beds:
+        top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
+        own, imp = (by_seed(top[top.arm == name], column) for name in (arm, "imp"))
+        parts[bed.name] = {seed: 100 * (1 - own[seed] / imp[seed]) for seed in own}
+    return by_net(parts)
+
+
+def fewer_rounds(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
+    """Rounds of IMP minus rounds of COLT to the highest level."""
+    parts: dict[str, By] = {}
+    for bed in params.beds:
+        top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
+        imp, colt = (by_seed(top[top.arm == name], "rounds") for name in ("imp", "colt"))
+        parts[bed.name] = minus(imp, colt)
+    return by_net(parts)
+
+
+COSTS = {
+    "rounds": ("rounds", 1.0),
+    "search_iterations": ("steps to find", 1.0),
+    "search_images": ("images to find", 1.0),
+    "images": ("images in all", 1.0),
+    "dense_flops": ("GFLOPs, dense", 1e-9),
+    "sparse_flops": ("GFLOPs, sparse", 1e-9),
+}
+"""Titles and units of the leaderboard's columns."""
+
+
+def leaderboard(rows: pd.DataFrame, net: str, level: float) -> pd.DataFrame:
+    """All arms of a net at one level, best first: accuracy with interval, and mean costs, as text.
+
+    The dense net stands among them. FLOPs count a training step as three forward passes.
+    """
+    chosen = rows[(rows.net == net) & rows.level.isin([0.0, level])]
+    means = chosen.groupby("arm").test_accuracy.mean().sort_values(ascending=False)
+    table = {}
+    for arm in means.index:
+        own = chosen[chosen.arm == arm]
+        costs = {
+            title: f"{own[column].mean() * unit:,.0f}" for column, (title, unit) in COSTS.items()
+        }
+        table[arm] = {"accuracy": str(interval(own.test_accuracy.tolist())), **costs}
+    return pd.DataFrame(table).T.rename_axis(f"{net} at {100 * level:g} %")
+
+
+def measured(numbers: Mapping[str, Any]) -> list[str]:
+    """The names of a group of metrics that this study has."""
+    return [name for name, found in numbers.items() if found["mean"]]
+
+
+# ---------------------------------------------------------------- the swap
+
+
+def swap_effect(
+    swaps: pd.DataFrame, params: CompareParams, one: tuple[str, str], two: tuple[str, str]
+) -> dict[str, Any]:
+    """Accuracy of one (mask, weights) minus another, by net; the mean is null if not trained."""
+    parts: dict[str, By] = {}
+    for bed in params.beds:
+        found = [
+            by_seed(swaps[(swaps.net == bed.name) & (swaps["mask"] == mask)
+                          & (swaps.weights == weights)], "test_accuracy")
+            for mask, weights in (one, two)
+        ]  # fmt: skip
+        if not all(found):
+            return {"mean": None}
+        parts[bed.name] = minus(*found)
+    return by_net(parts)
+
+
+def swap_matrix(swaps: pd.DataFrame, net: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean accuracy by mask (rows) and weights (columns), and each as text with its interval."""
+    own = swaps[swaps.net == net]
+    cells = {key: interval(group.test_accuracy.tolist())
+             for key, group in own.groupby(["mask", "weights"])}  # fmt: skip
+    masks = list(dict.fromkeys(own["mask"]))
+    mean = pd.DataFrame({w: {m: cells[m, w].mean for m in masks} for w in COLUMNS})
+    text = pd.DataFrame({w: {m: _short(cells[m, w]) for m in masks} for w in COLUMNS})
+    return mean, text
+
+
+def _short(found: Interval) -> str:
+    half = "" if found.high is None else f"\n± {found.high - found.mean:.1f}"
+    return f"{found.mean:.1f}{half}"
+
+
+# ---------------------------------------------------------------- metrics
+
+
+PAIRS = (
+    *((arm, "random") for arm in METHODS if arm != "random"),
+    *((arm, "imp") for arm in ("imp-matched", "colt", "prac", "rst", "synflow")),
+    ("colt", "imp-matched"),
+    *((arm, "dense") for arm in ("imp", "colt", "prac", "rst", "synflow")),
+)
+"""Which differences are reported: arm minus other."""
+
+
+def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
+    """All numbers of the comparison for metrics.json: intervals over seeds, by net and overall."""
+    rows, swaps = board(results), swap_table(results, params)
+    differences = {_name(a, b): difference(rows, params, a, b) for a, b in PAIRS}
+    for arm in ("imp", "colt", "prac", "magnitude"):
+        differences[f"{arm}_minus_best_at_init"] = over_best_at_init(rows, params, arm)
+    saved = {
+        f"{arm}_{name}": saving(rows, params, arm, f"search_{name}")
+        for arm in ("colt", "prac") for name in ("images", "iterations", "sparse_flops")
+    }  # fmt: skip
+    return {
+        "references": references(rows, params),
+        "accuracy": accuracies(rows, params),
+        "differences": differences,
+        "equal_cost": at_equal_cost(rows, params),
+        "rounds": {"imp_minus_colt": fewer_rounds(rows, params)},
+        "saved": saved,
+        "overlap": overlap_metrics(overlap_table(results, params), params),
+        "swap": swap_metrics(swaps, params),
+        "collapsed_layers": _collapsed(results),
+    }
+
+
+def _name(*arms: str) -> str:
+    return "_minus_".join(arms).replace(",", "").replace("-", "_").replace(" ", "_")
+
+
+def references(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
+    """The dense nets, which must all have learned something, beside chance on the test images."""
+    chance = chance_accuracy(load(params.data).test.y)
+    dense = {
+        f"the dense {bed.name}": as_reference(accuracy(rows, bed.name, "dense", 0.0), chance)
+        for bed in params.beds
+    }
+    return {"dense": dense}
+
+
+def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
+    """Interval of each arm's test accuracy by net and level."""
+    found: dict[str, Any] = {}
+    for bed in params.beds:
+        arms = found.setdefault(bed.name, {})
+        for level in (0.0, *bed.levels):
+            own = rows[(rows.net == bed.name) & (rows.level == level)]
+            for arm in own.arm.unique():
+                values = own[own.arm == arm].test_accuracy
+                place = arms.setdefault(_name(arm), {})
+                place[f"at_{100 * level:g}"] = as_metric(values)
+    return found
+
+
+def overlap_metrics(overlaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
+    """IoU minus chance given the layer densities, in points, for the pairs of trained masks."""
+    found: dict[str, Any] = {}
+    for one, two in combinations(("imp", "imp-matched", "colt", "prac"), 2):
+        pair = overlaps[(overlaps.arm == one) & (overlaps.other == two)]
+        pair = pair.assign(beyond=100 * (pair.iou - pair.chance))
+        parts = {bed.name: by_seed(pair[pair.net == bed.name], "beyond") for bed in params.beds}
+        found[f"{one}_and_{two}".replace("-", "_")] = by_net(parts)
+    return found
+
+
+def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
+    """What other weights change for a mask, and what another mask changes for the weights."""
+    effects: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
+    for mask in params.swap_masks:
+        for weights in COLUMNS:
+            effects[f"{mask}_on_{weights}_minus_init"] = (mask, weights), (mask, "init")
+    effects["imp_on_rst_minus_init"] = ("imp", "rst"), ("imp", "init")
+    effects["imp_weights_matter"] = ("imp", "init"), ("imp", "reinit")
+    effects["imp_minus_random_on_reinit"] = ("imp", "reinit"), ("random", "reinit")
+    effects["imp_minus_random_on_rst"] = ("imp", "rst"), ("random", "rst")
+    return {
+        name.replace("-", "_"): swap_effect(swaps, params, one, two)
+        for name, (one, two) in effects.items() if one != two
+    }  # fmt: skip
+
+
+def _collapsed(results: Results) -> dict[str, int]:
+    """Tickets by arm in which some layer had no weight left."""
+    frame = _rows(results, "rows")
+    hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
+    return {str(arm): int(count) for arm, count in hits.items()}
+
+
+def differences_table(numbers: Mapping[str, Any], names: Sequence[str]) -> pd.DataFrame:
+    """Chosen differences: one row each, a column for each net and one for their mean, as text."""
+    rows = {name: {net: _text(part) for net, part in numbers[name].items()} for name in names}
+    return pd.DataFrame(rows).T.rename_axis("points, paired by seed")
+
+
+def _text(part: Mapping[str, Any]) -> str:
+    return str(Interval(**(part if "n" in part else part["mean"])))
+
+
+# ---------------------------------------------------------------- the papers' own claims
+
+
+def paper_verdicts(study: Path) -> pd.DataFrame:
+    """The verdicts of the four papers' own notebooks in this study; empty where there are none."""
+    papers = [path.parent.name for path in sorted(study.glob("*/metrics.json"))]
+    if others := [paper for paper in papers if paper != "compare"]:
+        return verdicts.table(study, others).drop(columns="shown")
+    return verdict_table([]).rename_axis("paper")
+
+
+def coloured(found: pd.DataFrame) -> Styler:
+    """A table of verdicts for a page, verdicts in colour; the same bytes on each run."""
+    return claims.coloured(found.reset_index(), "papers")
+
+
+def this_study(params: CompareParams, data: DataSet) -> dict[str, str]:
+    """What the fidelity card leaves to the study's parameters."""
+    facts = {
+        "images": regime.images(params.data, data),
+        "pruned per round": f"{params.rate:.3g} by IMP, PrAC and each of COLT's "
+        f"{params.partitions} copies",
+        "rewinding to": regime.rewinding(params.rewind),
+        "seeds": regime.seeds(params.seeds),
+    }
+    for bed in params.beds:
+        levels = ", ".join(f"{100 * level:g} %" for level in bed.levels)
+        facts[f"{bed.name}: net"] = regime.net(bed.model, bed.prunable, data)
+        facts[f"{bed.name}: sparsity"] = levels
+        facts[f"{bed.name}: every training"] = regime.schedule(bed.recipe, len(data.train))
+        facts[f"{bed.name}: RST's own"] = regime.schedule(bed.transform, len(data.train))
+    return facts

@@ -1,0 +1,258 @@
+"""The figures of the DLTH notebook: each draws one question from tables and returns the figure."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ticketlab.papers.dlth import algorithm
+from ticketlab.papers.dlth.params import Case, RstParams
+from ticketlab.papers.dlth.report import difference
+from ticketlab.pruning.masks import Mask, State
+from ticketlab.study.claims import Interval, interval
+from ticketlab.study.plots import PALETTE, density_axis, look, summarise
+
+ARMS = (
+    "scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-iter", "lth", "lth-iter", "l1",
+    "early-bird",
+)  # fmt: skip
+LOOKS = look(ARMS)
+SCHEDULES = {"rst-jump": 0, "rst": 1, "rst-square": 2, "rst-cube": 3}
+KEPT, REMOVED = PALETTE[0], PALETTE[3]
+LAST = "test accuracy after the last step (%)"
+"""The accuracy on test images that all figures of this study show."""
+
+Looks = Sequence[Mapping[str, float]]
+
+
+# ---------------------------------------------------------------- one net by hand
+
+
+def timeline(
+    pressing: Looks, finetuning: Looks, penalty: algorithm.Penalty, window: float
+) -> Figure:
+    """lambda, accuracy with and without the removed weights, and |w| ratio on one time axis.
+
+    Left of the line is the transformation, right of it finetuning; the band is the borrowing
+    window.
+    """
+    figure, axes = plt.subplots(3, 1, figsize=(8.5, 8), sharex=True)
+    end = pressing[-1]["iteration"]
+    left = pd.DataFrame(pressing)
+    right = pd.DataFrame(finetuning).assign(iteration=lambda f: f.iteration + end)
+    trace = [algorithm.strength(penalty, step) for step in range(int(end))]
+    axes[0].plot(range(len(trace)), trace, color="0.3")
+    axes[0].set(ylabel="lambda", title="Transformation, removal, finetuning")
+    axes[1].plot(left.iteration, left.dense_mode, "-o", ms=3, color=REMOVED, label="dense mode")
+    for part, label in ((left, "masked mode"), (right, None)):
+        axes[1].plot(part.iteration, part.masked_mode, "-o", ms=3, color=KEPT, label=label)
+    axes[1].set(ylabel="validation accuracy (%)")
+    axes[2].semilogy(left.iteration, left.ratio, "-o", ms=3, color="0.3")
+    axes[2].axhline(1 / 50, ls=":", color="0.5", lw=1)
+    axes[2].set(ylabel="mean |w| removed / kept", xlabel="iteration")
+    for ax in axes:
+        ax.axvline(end, ls="--", color="0.35", lw=1, label="removal" if ax is axes[1] else None)
+        ax.axvspan(0, window, color=PALETTE[1], alpha=0.12, lw=0)
+    axes[1].legend(fontsize=8)
+    return figure
+
+
+def histograms(states: Mapping[str, State], mask: Mask) -> Figure:
+    """|w| of kept and removed weights at several times of the transformation, on a log axis."""
+    figure, axes = plt.subplots(1, len(states), figsize=(3 * len(states), 3), sharey=True)
+    keep, bins = mask.flat().cpu().numpy(), np.logspace(-7, 0.5, 45)
+    for ax, (title, state) in zip(np.atleast_1d(axes), states.items(), strict=True):
+        size = np.concatenate([state[n].abs().flatten().cpu().numpy() for n in mask])
+        for chosen, label, color in ((keep, "kept", KEPT), (~keep, "removed", REMOVED)):
+            share = np.full(chosen.sum(), 1 / chosen.sum())
+            values = size[chosen].clip(bins[0], bins[-1])
+            ax.hist(values, bins, weights=share, color=color, alpha=0.55, label=label)
+        ax.set(xscale="log", title=title, xlabel="|w|")
+    np.atleast_1d(axes)[0].set(ylabel="share of the group")
+    np.atleast_1d(axes)[0].legend(fontsize=8)
+    return figure
+
+
+def jump(runs: Mapping[str, Looks], milestones: Sequence[int] = ()) -> Figure:
+    """Accuracy through finetuning, a line a run; dotted where the learning rate falls."""
+    figure, ax = plt.subplots()
+    for label, looks in runs.items():
+        frame = pd.DataFrame(looks)
+        ax.plot(frame.iteration, frame.masked_mode, "-o", ms=3, label=label)
+    for step in milestones:
+        ax.axvline(step, ls=":", color="0.6", lw=1)
+    ax.set(xlabel="iteration of finetuning", ylabel="validation accuracy (%)")
+    ax.set_title("What the jump of the learning rate destroys")
+    ax.legend(fontsize=8)
+    return figure
+
+
+# ---------------------------------------------------------------- the arms
+
+
+def _bar(ax: Axes, x: float, found: Interval, color: str, marker: str, upright: bool) -> None:
+    """A mean with its interval, upright or lying."""
+    known = found.low is not None and found.high is not None
+    low, high = (found.low, found.high) if known else (found.mean, found.mean)
+    error = [[found.mean - low], [high - found.mean]]  # type: ignore[operator]
+    where, sides = ((x, found.mean), (None, error)) if upright else ((found.mean, x), (error, None))
+    ax.errorbar(
+        *where, xerr=sides[0], yerr=sides[1], fmt=marker, color=color, capsize=2, markersize=5,
+        elinewidth=1.2,
+    )  # fmt: skip
+
+
+def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
+    """Test accuracy against sparsity: mean over seeds, 95 % interval, all main arms."""
+    figure, ax = plt.subplots(figsize=(9, 5))
+    shown = [arm for arm in LOOKS if (rows.arm == arm).any()]
+    for i, arm in enumerate(shown):
+        values = summarise(rows[rows.arm == arm], ["level"], "test_accuracy")
+        aside = 1.035 ** ((len(shown) - 1) / 2 - i)  # side by side, on the log axis
+        places, style = (1 - values.level) * aside, LOOKS[arm]
+        ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
+        error = [values["mean"] - values.low, values.high - values["mean"]]
+        ax.errorbar(
+            places, values["mean"], yerr=error, fmt=style["marker"], color=style["color"],
+            capsize=2, markersize=5, elinewidth=1, label=f"{arm} (n = {int(values.n.max())})",
+        )  # fmt: skip
+    dense = rows[rows.arm == "dense"].test_accuracy.mean()
+    ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
+    density_axis(ax, 1 - max(case.levels))
+    ax.set_xlim(1.25 * (1 - min(case.levels)), 0.8 * (1 - max(case.levels)))
+    ax.set(xlabel="sparsity of each masked layer", ylabel=LAST)
+    ax.set_title("All arms against sparsity")
+    ax.legend(fontsize=8, ncol=2)
+    return figure
+
+
+def fairness(rows: pd.DataFrame, case: Case) -> Figure:
+    """Test accuracy against all images seen, a panel a level: what the budget alone buys.
+
+    The grey line joins Scratch and Scratch-long, the same recipe given more images. Arms of one
+    budget stand side by side.
+    """
+    levels = case.levels
+    figure, axes = plt.subplots(1, len(levels), figsize=(4.8 * len(levels), 4.6), squeeze=False)
+    for ax, level in zip(axes[0], levels, strict=True):
+        own = rows[rows.level == level]
+        means = own.groupby("arm")[["images", "test_accuracy"]].mean()
+        budget = means.reindex(["scratch", "scratch-long"]).dropna()
+        places = _side_by_side({arm: float(means.images[arm]) / 1e3 for arm in means.index})
+        ax.plot(budget.images / 1e3, budget.test_accuracy, color="0.7", lw=4, zorder=0)
+        for arm in [arm for arm in LOOKS if arm in means.index]:
+            found = interval(own[own.arm == arm].test_accuracy.tolist())
+            style = LOOKS[arm]
+            _bar(ax, places[arm], found, style["color"], style["marker"], upright=True)
+            ax.plot([], [], style["marker"], color=style["color"], label=f"{arm} (n = {found.n})")
+        ax.set(xlabel="images seen in all (thousands)", title=f"{100 * level:g} % sparse")
+    axes[0][0].set(ylabel=LAST)
+    axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _side_by_side(places: Mapping[str, float], near: float = 0.02) -> dict[str, float]:
+    """Places that are nearly equal moved apart, by a share `near` of the whole range."""
+    step = near * ((max(places.values()) - min(places.values())) or 1)
+    moved: dict[str, float] = {}
+    for arm in [arm for arm in LOOKS if arm in places]:
+        place = places[arm]
+        while any(abs(place - other) < 0.9 * step for other in moved.values()):
+            place += step
+        moved[arm] = place
+    return moved
+
+
+def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
+    """Difference of every arm to Scratch, paired by seed, a panel a case and level."""
+    panels = [(case, level) for case in cases for level in case.levels]
+    names = [arm for arm in rows.arm.unique() if arm not in ("scratch", "dense")]
+    tall = 0.27 * len(names) + 1.2
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(2 + 3 * len(panels), tall), sharey=True, squeeze=False
+    )
+    for ax, (case, level) in zip(axes[0], panels, strict=True):
+        own = rows[rows.case == case.name]
+        for place, arm in enumerate(names):
+            by = difference(own, arm, "scratch", level)
+            if not by:
+                continue
+            color = KEPT if arm.startswith("rst") else "0.35"
+            ax.plot(list(by.values()), [place] * len(by), ".", color=color, alpha=0.4, ms=4)
+            _bar(ax, place, interval(list(by.values())), color, "o", upright=False)
+        ax.axvline(0, color="0.4", lw=1)
+        ax.set(title=f"{case.name}, {100 * level:g} %", xlabel="points over Scratch (last step)")
+    axes[0][0].set_yticks(range(len(names)), names)
+    axes[0][0].invert_yaxis()
+    return figure
+
+
+def extrusion(looks: pd.DataFrame, case: Case) -> Figure:
+    """Accuracy with and without the removed weights during the transformation, mean and band."""
+    levels = case.levels
+    figure, axes = plt.subplots(1, len(levels), figsize=(4.8 * len(levels), 4), sharey=True,
+                                squeeze=False)  # fmt: skip
+    own = looks[(looks.case == case.name) & (looks.arm == "rst")]
+    for ax, level in zip(axes[0], levels, strict=True):
+        for mode, color in (("dense_mode", REMOVED), ("masked_mode", KEPT)):
+            values = summarise(own[own.level == level], ["iteration"], mode)
+            label = f"{mode.replace('_', ' ')} (n = {int(values.n.max())})"
+            ax.plot(values.iteration, values["mean"], color=color, label=label)
+            ax.fill_between(values.iteration, values.low, values.high, color=color, alpha=0.13)
+        ax.set(xlabel="iteration of the transformation", title=f"{100 * level:g} % sparse")
+        ax.set_ylim(0, 100)
+    axes[0][0].set(ylabel="validation accuracy (%)")
+    axes[0][0].legend(fontsize=8)
+    return figure
+
+
+# ---------------------------------------------------------------- schedules, draws
+
+
+def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Figure:
+    """The schedules 1, x, x^2, x^3: lambda with the borrowing window, |w| ratio, accuracy."""
+    level, case = params.extra_levels[0], params.cases[0]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4))
+    total = looks[looks.case == case.name].iteration.max()
+    for i, (arm, power) in enumerate(SCHEDULES.items()):
+        penalty, color = case.penalty.model_copy(update={"power": power}), PALETTE[i]
+        name = "1 (no growth)" if power == 0 else "x" if power == 1 else f"x^{power}"
+        trace = [algorithm.strength(penalty, step) for step in range(int(total))]
+        axes[0].plot(trace, color=color, label=name)
+        window = algorithm.borrowing_window(penalty, case.transform)
+        axes[0].axvspan(0, window, color=color, alpha=0.1, lw=0)
+        at = (looks.arm == arm) & (looks.case == case.name) & (looks.level == level)
+        ratio = looks[at].groupby("iteration").ratio.mean()
+        axes[1].semilogy(ratio.index, ratio.tolist(), "-o", ms=3, color=color, label=name)
+        found = rows[(rows.arm == arm) & (rows.level == level)].test_accuracy.tolist()
+        if found:
+            _bar(axes[2], window, interval(found), color, "o", upright=True)
+    for arm, style in (("warm-up", ":"), ("abrupt", "--")):
+        values = rows[(rows.arm == arm) & (rows.level == level)].test_accuracy
+        if len(values):
+            axes[2].axhline(values.mean(), ls=style, color="0.4", lw=1, label=f"{arm} (mean)")
+    axes[0].set(xlabel="iteration", ylabel="lambda", title="Schedules and their windows")
+    axes[1].set(xlabel="iteration", title="mean |w| removed / kept")
+    axes[2].set(xlabel="borrowing window (iterations)")
+    axes[2].set_title(f"{LAST},\nat {100 * level:g} % sparsity")
+    axes[0].legend(fontsize=8)
+    axes[2].legend(fontsize=8)
+    return figure
+
+
+def draws(table: pd.DataFrame) -> Figure:
+    """RST's accuracy over masks on one initialisation, and over initialisations under one mask."""
+    figure, ax = plt.subplots(figsize=(7, 2.6))
+    words = []
+    for place, (varied, label) in enumerate((("mask", "masks"), ("init", "initialisations"))):
+        values = table[table.varied == varied].test_accuracy.tolist()
+        ax.plot(values, [place] * len(values), "o", color=PALETTE[place], alpha=0.7)
+        ax.plot([np.mean(values)], [place], "|", color="0.2", ms=18)
+        words.append(f"{len(values)} {label}\ns = {np.std(values, ddof=1):.2f}")
+    ax.set_yticks([0, 1], words)
+    ax.set(ylim=(-0.6, 1.6), xlabel=LAST)
+    ax.set_title("What varies more: the mask or the initialisation?")
+    return figure

@@ -1,0 +1,127 @@
+"""The parameters of the DLTH study: cases, their arms, and what each arm's training takes."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from ticketlab import models
+from ticketlab.data.sets import DataSpec
+from ticketlab.gpu import Runtime
+from ticketlab.papers.dlth.algorithm import Penalty
+from ticketlab.spec import Name, Spec
+from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+
+Pretrained = Literal["lth", "lth-iter", "l1", "early-bird"]
+Plain = Literal["scratch", "scratch-long", "warm-up", "scratch-erk"]
+Pressed = Literal[
+    "rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", "rst-lth-mask",
+    "rst-jump", "rst-square", "rst-cube",
+]  # fmt: skip
+Damaged = Literal["shuffled", "reinit", "signs"]
+Arm = Literal[Pretrained, Plain, Pressed, Damaged, "abrupt", "rst-iter"]
+
+PLAIN = ("scratch", "scratch-long", "warm-up", "scratch-erk")
+POWERS = {"rst-jump": 0, "rst-square": 2, "rst-cube": 3}
+"""Arms whose penalty grows in another way than the case's."""
+PRESSED = ("rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", *POWERS)
+WATCHED = ("rst", *POWERS)
+"""Arms that are looked into on the way."""
+PRETRAINED = ("lth", "lth-iter", "l1", "early-bird")
+DAMAGED = ("shuffled", "reinit", "signs")
+
+Arms = Annotated[tuple[Arm, ...], Field(strict=False)]
+
+
+def _with_both_sides(arms: tuple[str, ...]) -> tuple[str, ...]:
+    if missing := [name for name in ("scratch", "rst") if name not in arms]:
+        raise ValueError(f"allowed are arms with {missing[0]!r}, which others are compared with")
+    return arms
+
+
+MainArms = Annotated[Arms, AfterValidator(_with_both_sides)]
+
+
+class Iteration(Spec):
+    """RST-Iter: `cycles` transformations of `length` each, its penalty ramping from 0 in each."""
+
+    cycles: int = Field(default=5, ge=1)
+    length: StepField = Step(20_000, "it")
+    ramp: int = Field(default=10_000, ge=1)
+    every: int = Field(default=1, ge=1)
+    leak: bool = False
+    """Find the mask again by magnitude between cycles, as the authors' code does (dossier 4.3)."""
+
+
+class LthIter(Spec):
+    """LTH-Iter: `cycles` trainings of `length`, each followed by layer-wise magnitude pruning."""
+
+    cycles: int = Field(default=5, ge=1)
+    length: StepField = Step(200, "ep")
+
+
+class Early(Spec):
+    """When early-bird masks are compared, and when they count as settled."""
+
+    every: StepField = Step(1, "ep")
+    threshold: float = Field(default=0.1, gt=0, lt=1)
+    queue: int = Field(default=5, ge=2)
+
+
+class Case(Spec):
+    """One net on one data set at some sparsities."""
+
+    name: Name = "main"
+    data: DataSpec
+    model: models.ModelSpec
+    prunable: Literal["inner", "hidden", "conv_linear"] = "inner"
+    """Layers that are masked: the paper leaves the first and the output layer dense (inner)."""
+    levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
+    """Sparsity of each masked layer."""
+    finetune: Recipe
+    """Also how every baseline is trained; milestones in % so that longer runs keep the shape."""
+    transform: Recipe
+    penalty: Penalty = Penalty()
+    iterative: Iteration = Iteration()
+    lth_iter: LthIter = LthIter()
+    early_bird: Early = Early()
+    arms: MainArms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
+    """Arms at every level; dense always runs."""
+    extra_arms: Arms = ()
+    extra_levels: Annotated[tuple[Fraction, ...], Field(strict=False)] = ()
+    """Where the extra arms run; "shuffled", "reinit" and "signs" damage the RST ticket there."""
+    draws: int = Field(default=0, ge=0)
+    """Masks on one initialisation, and initialisations under one mask (C11); 0 leaves it out."""
+    looks: int = Field(default=8, ge=1)
+    """Looks into each transformation."""
+
+    def arms_at(self, level: float) -> tuple[str, ...]:
+        """The arms of one level."""
+        more = self.extra_arms if level in self.extra_levels else ()
+        return (*self.arms, *(arm for arm in more if arm not in self.arms))
+
+    def levels_of(self, arm: str) -> tuple[float, ...]:
+        """The levels of one arm."""
+        return tuple(level for level in self.levels if arm in self.arms_at(level))
+
+
+class RstParams(Case):
+    """Everything that the DLTH study can be told: the main case, and others beside it."""
+
+    seeds: Seeds
+    others: Annotated[tuple[Case, ...], Field(strict=False)] = ()
+    runtime: Runtime = Runtime()
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The main case first."""
+        return (self, *self.others)
+
+
+FURTHER = 1_000_000
+"""Beyond the seeds of any study, whichever they are."""
+
+
+def draw_seed(draw: int) -> int:
+    """The seed of the further draw 1, 2, ... of a mask or an initialisation (C11): the same
+    whatever the study's own seeds are."""
+    return FURTHER + draw

@@ -1,0 +1,1 @@
+"""The convolutional part: a ticket planted into a convnet."""

@@ -1,0 +1,250 @@
+"""What Plant 'n' Seek's convolutional part says: tables, and the numbers behind claim C11."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from ticketlab.data.sets import load
+from ticketlab.papers.plant_n_seek.params import PlantParams
+from ticketlab.study.claims import (
+    Interval,
+    as_percent,
+    as_reference,
+    by_seed,
+    chance_accuracy,
+    interval,
+)
+from ticketlab.study.plots import summarise
+from ticketlab.study.results import Result
+
+Results = Mapping[str, Result]
+Numbers = dict[str, Any]
+
+STRONG = ("popup", "popup_even")
+"""Regimes that train no weight: edge-popup on the weights as they are, and with even signals."""
+COLUMNS = [
+    "seed", "mother", "regime", "method", "label", "density", "kept", "effective", "alive",
+    "precision", "recall", "collapsed", "weak", "weak_margin", "raw", "raw_margin", "per_output",
+    "per_output_margin", "ticket",
+]  # fmt: skip
+MISSING = "not run at this scale"
+
+
+def conv_table(results: Results) -> pd.DataFrame:
+    """One row a pruned net, in percent: strong and weak accuracy, overlap, the ticket's accuracy.
+
+    `weak` is after training; `raw` and `per_output` without, as it is and with a fitted scale an
+    output. A `margin` is a score less the ticket's. Empty for a study without this part.
+    """
+    own = planting_table(results).set_index("seed") if _plantings(results) else pd.DataFrame()
+    rows = []
+    for name, result in results.items():
+        if not name.startswith("conv/") or "rows" not in result.record:
+            continue
+        head = result.record["head"]
+        ticket = own.ticket[head["seed"]]
+        rows += [head | _scored(row, ticket) for row in result.record["rows"]]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _scored(row: Mapping[str, Any], ticket: float) -> dict[str, Any]:
+    """A row in percent, with its margins."""
+    plain = {k: v for k, v in row.items() if k not in ("strong", "layers", "curve", "weak")}
+    scores = {"weak": row.get("weak")} | {
+        key: row.get("strong", {}).get(key) for key in ("raw", "per_output")
+    }
+    for name, score in scores.items():
+        plain[name] = None if score is None else 100 * score
+        plain[f"{name}_margin"] = None if score is None else 100 * score - ticket
+    return plain | {"ticket": ticket}
+
+
+def _plantings(results: Results) -> list[Result]:
+    return [result for name, result in results.items() if name.startswith("conv/plant/")]
+
+
+def planting_table(results: Results) -> pd.DataFrame:
+    """One row a seed: the ticket, and how exactly and how visibly it is planted."""
+    rows = []
+    for result in _plantings(results):
+        record = result.record
+        areas = [row["auroc"] for row in record["visible"] if row["auroc"] is not None]
+        sizes = [row["largest"] for row in record["visible"] if row["largest"] is not None]
+        rows.append({
+            "seed": record["seed"], "ticket": 100 * record["ticket"],
+            "planted": 100 * record["strong"]["raw"], "kept": record["kept"],
+            "density": record["density"], "error": record["error"], "factor": record["factor"],
+            "auroc": fmean(areas), "largest": max(sizes),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def curves_of_popup(results: Results) -> pd.DataFrame:
+    """One row an epoch of edge-popup: raw accuracy in percent."""
+    rows = []
+    for name, result in results.items():
+        if not name.startswith("conv/popup"):
+            continue
+        for row in result.record["rows"]:
+            named = result.record["head"] | {key: row[key] for key in ("method", "label")}
+            curve = enumerate(row["curve"], start=1)
+            rows += [named | {"epoch": epoch, "score": 100 * score} for epoch, score in curve]
+    return pd.DataFrame(rows)
+
+
+# ---------------------------------------------------------------- numbers
+
+NAMES = (
+    "popup_shortfall", "popup_best_shortfall", "popup_peak", "popup_even_shortfall",
+    "weak_margin", "parity", "strong_shortfall", "oracle_margin", "synflow_minus_oracle",
+    "popup_missed", "unplanted_minus_planted", "popup_unplanted_minus_planted",
+    "planted_difference", "ticket_score", "ticket_density", "auroc",
+)  # fmt: skip
+
+
+def conv_metrics(results: Results) -> Numbers:
+    """What decides C11 and its controls, as intervals over seeds; all None without this part."""
+    table = conv_table(results)
+    if table.empty:
+        return dict.fromkeys(NAMES)
+    planted = table[table.mother == "planted"]
+    plantings = planting_table(results).set_index("seed")
+    own = {
+        "planted_difference": _over(plantings.planted - plantings.ticket),
+        "ticket_score": _over(plantings.ticket),
+        "ticket_density": _over(100 * plantings.density),
+        "auroc": _over(plantings.auroc),
+    }
+    return _popup_numbers(planted) | _weak_numbers(planted) | _control_numbers(table) | own
+
+
+def conv_references(results: Results, params: PlantParams) -> Numbers:
+    """What must have learned something: the ticket that was trained to be planted."""
+    if params.conv is None or not _plantings(results):
+        return {"conv": None}
+    trained = by_seed(planting_table(results), "ticket")
+    chance = chance_accuracy(load(params.conv.data).test.y)
+    return {"conv": {"the ticket before planting": as_reference(trained, chance)}}
+
+
+def _popup_numbers(rows: pd.DataFrame) -> Numbers:
+    raw, even = (rows[rows.regime == regime] for regime in STRONG)
+    at_gt = raw[raw.label == "gt"]
+    half, tenth = (_best(raw[raw.label == label], "raw") for label in ("0.5", "0.1"))
+    missed = at_gt.groupby("seed").recall.mean() if len(at_gt) else None
+    return {
+        "popup_shortfall": _over(_negative(_best(at_gt, "per_output_margin"))),
+        "popup_best_shortfall": _over(_negative(_best(raw, "per_output_margin"))),
+        "popup_peak": _over(_minus(half, tenth)),
+        "popup_even_shortfall": _over(
+            _negative(_best(even[even.label == "gt"], "per_output_margin"))
+        ),
+        "popup_missed": None if missed is None else as_percent((100 * (1 - missed)).to_dict()),
+    }
+
+
+def _weak_numbers(rows: pd.DataFrame) -> Numbers:
+    pruned = rows[rows.regime.isin(["singleshot", "multishot"])]
+    many = pruned[(pruned.regime == "multishot") & (pruned.label != "gt")]
+    synflow, magnitude = (
+        _mean(many[many.method == method], "weak") for method in ("synflow", "magnitude")
+    )
+    apart = _minus(synflow, magnitude)
+    return {
+        "weak_margin": _over(_best(pruned[pruned.label == "gt"], "weak_margin")),
+        "parity": _over(None if apart is None else -apart.abs()),
+        "strong_shortfall": _over(_negative(_best(pruned, "per_output_margin"))),
+    }
+
+
+def _control_numbers(table: pd.DataFrame) -> Numbers:
+    rows = table[table.mother == "planted"]
+    oracle = _mean(rows[rows.method == "oracle"], "weak")
+    gt = rows[(rows.label == "gt") & rows.regime.isin(["singleshot", "multishot"])]
+    bare, own = (table[table.mother == mother] for mother in ("unplanted", "planted"))
+    margin = _mean(rows[rows.method == "oracle"], "weak_margin")
+    return {
+        "oracle_margin": _over(margin),
+        "synflow_minus_oracle": _over(_minus(_best(gt[gt.method == "synflow"], "weak"), oracle)),
+        "unplanted_minus_planted": _over(_minus(_weak(bare), _weak(own))),
+        "popup_unplanted_minus_planted": _over(_minus(_popped(bare), _popped(own))),
+    }
+
+
+def _weak(rows: pd.DataFrame) -> pd.Series | None:
+    return _mean(rows[rows.regime.isin(["singleshot", "multishot"])], "weak")
+
+
+def _popped(rows: pd.DataFrame) -> pd.Series | None:
+    return _mean(rows[rows.regime.isin(STRONG)], "per_output")
+
+
+def _best(rows: pd.DataFrame, column: str) -> pd.Series | None:
+    """Each seed's best arm; None without any."""
+    return rows.groupby("seed")[column].max() if len(rows) else None
+
+
+def _mean(rows: pd.DataFrame, column: str) -> pd.Series | None:
+    return rows.groupby("seed")[column].mean() if len(rows) else None
+
+
+def _negative(values: pd.Series | None) -> pd.Series | None:
+    return None if values is None else -values
+
+
+def _minus(a: pd.Series | None, b: pd.Series | None) -> pd.Series | None:
+    """a - b over the seeds that both have."""
+    return None if a is None or b is None else (a - b).dropna()
+
+
+def _over(values: pd.Series | None) -> Numbers | None:
+    """The interval over seeds; None without any."""
+    if values is None or values.empty:
+        return None
+    return asdict(interval([float(value) for value in values]))
+
+
+# ---------------------------------------------------------------- tables to look at
+
+
+def status(params: PlantParams) -> str:
+    """Whether a study has this part, in words: what was run, or that nothing was."""
+    conv = params.conv
+    if conv is None:
+        return MISSING
+    nets = f"{conv.ticket_model.name} of width {conv.ticket_model.width}"
+    return f"{nets} in width {conv.model.width}, {conv.data.name}"
+
+
+def exactness(results: Results) -> pd.DataFrame:
+    """By seed, as text: the ticket's accuracy, the planted one's, error, factor, visibility."""
+    names = {
+        "ticket": "ticket's accuracy (%)", "planted": "planted (%)", "kept": "weights and biases",
+        "density": "density in the mother", "error": "largest relative error",
+        "factor": "output factor", "auroc": "AUROC of |w|/sigma", "largest": "largest |w|/sigma",
+    }  # fmt: skip
+    table = planting_table(results)
+    if table.empty:
+        return pd.DataFrame({"planted ticket": [MISSING]})
+    return table.set_index("seed").rename(columns=names).map("{:.4g}".format)
+
+
+def seekers(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in percent, mean and interval: trained masks, and edge-popup's untrained ones."""
+    if table.empty:
+        return pd.DataFrame({"searches": [MISSING]})
+    strong = table.regime.isin(STRONG)
+    rows = table.assign(score=table.weak.where(~strong, table.per_output))
+    found = summarise(rows, ["regime", "method", "mother", "label"], "score")
+    found["text"] = [_text(*row) for row in found[["mean", "low", "high", "n"]].to_numpy()]
+    return found.pivot(
+        index=["regime", "method", "mother"], columns="label", values="text"
+    ).fillna("")  # fmt: skip
+
+
+def _text(mean: float, low: float, high: float, n: float) -> str:
+    one = n < 2
+    return str(Interval(mean, None if one else low, None if one else high, int(n)))

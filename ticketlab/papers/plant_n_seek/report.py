@@ -1,0 +1,317 @@
+"""What the Plant 'n' Seek study says: tables of scores, curves, layers, overlap, and cost.
+
+A `margin` compares a score with the planted ticket's own on the same test set, 0 is the ticket:
+accuracy points for Circle, decades of mean squared error for ReLU and Helix. Negative is worse.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from math import log10
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ticketlab.many import stacks
+from ticketlab.papers.plant_n_seek import algorithm
+from ticketlab.papers.plant_n_seek.algorithm import gauge
+from ticketlab.papers.plant_n_seek.params import Case, PlantParams, cases
+from ticketlab.pruning.saliency import kept_at
+from ticketlab.study import regime
+from ticketlab.study.claims import as_evidence, share
+from ticketlab.study.plots import summarise
+from ticketlab.study.results import Result
+from ticketlab.training.loop import epoch_steps
+
+Results = Mapping[str, Result]
+
+CELL = ["task", "depth", "width", "noise", "mother", "regime", "method", "label"]
+"""What names an arm; with a seed it names one net."""
+METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_rounds")
+"""The methods that figures and the leaderboard show."""
+NEAR_POINTS, NEAR_TIMES = 2.0, 2.0
+"""Near the ticket: within so many accuracy points, or up to so many times its error."""
+PRINTED = {"circle": 0.16, "relu": 0.01, "helix": 0.29}
+"""Ground-truth densities that the paper prints, for depth 3 (appendix)."""
+
+
+def main_case(params: PlantParams) -> Case:
+    """The cell that most of the paper is about: the first one of the first grid with controls."""
+    grids = [grid for grid in params.grids if grid.controls] or list(params.grids)
+    return cases(grids[0])[0]
+
+
+def of_main(frame: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """The rows at the main cell's depth, width and noise, for every task."""
+    case = main_case(params)
+    same = (frame.depth == case.depth) & (frame.width == case.width) & (frame.noise == case.noise)
+    return frame[same]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def scores_table(results: Results) -> pd.DataFrame:
+    """One row a pruned net: what it is, entries kept and connected, overlap, scores, margins.
+
+    `weak` is after training; `raw`, `scalar` and `per_output` are strong scores (no training), as
+    they are and after dividing out one fitted scale or one an output. Accuracies in percent.
+    """
+    rows = []
+    for result in _with_rows(results):
+        head, ticket = result.record["head"], result.record["ticket"]
+        for row in result.record["rows"]:
+            strong = row.get("strong", {})
+            plain = {k: v for k, v in row.items() if k not in ("strong", "layers", "curve")}
+            scores = {"weak": row.get("weak")} | {
+                key: strong.get(key) for key in ("raw", "scalar", "per_output")
+            }
+            rows.append(head | plain | _scored(scores, ticket["score"], head["task"]))
+    return pd.DataFrame(rows)
+
+
+def _with_rows(results: Results) -> list[Result]:
+    apart = ("audit/", "conv/")
+    return [result for name, result in results.items() if not name.startswith(apart)]
+
+
+def _scored(
+    scores: Mapping[str, float | None], ticket: float, task: str
+) -> dict[str, float | None]:
+    """Scores in the table's units, the ticket's, and how far each is from it."""
+    unit = 100.0 if is_accuracy(task) else 1.0
+    found: dict[str, float | None] = {"ticket": unit * ticket}
+    for name, score in scores.items():
+        found[name] = None if score is None else unit * score
+        found[f"{name}_margin"] = None if score is None else margin(score, ticket, task)
+    return found
+
+
+def margin(score: float, ticket: float, task: str) -> float:
+    """How much better than the ticket: accuracy points, or decades of mean squared error."""
+    if is_accuracy(task):
+        return 100 * (score - ticket)
+    return -log10(max(score, 1e-12) / max(ticket, 1e-12))
+
+
+def is_accuracy(task: str) -> bool:
+    """Whether a task's score is an accuracy, not an error."""
+    return algorithm.task_named(task).kind == "classification"
+
+
+def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """Circle's trained nets for `dvc plots show`: arm, seed, density, its rank, accuracy."""
+    rows = of_main(scores, params)
+    rows = rows[(rows.task == "circle") & rows.regime.isin(["singleshot", "multishot"])]
+    rows = rows[rows.method.isin(METHODS) & rows.weak.notna()]
+    arm = rows.regime + " " + rows.method + rows.mother.map({"planted": ""}).fillna(", not planted")
+    rank = rows.density.rank(method="dense").astype(int)
+    found = rows.assign(arm=arm, round=rank)
+    return found[["arm", "seed", "round", "density", "weak"]]
+
+
+def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
+    """One row a tensor of a pruned net of the main cell: the density of its entries."""
+    rows = []
+    for result in _with_rows(results):
+        head = result.record["head"]
+        for row in result.record["rows"]:
+            named = head | {key: row[key] for key in ("method", "label")}
+            layers = row.get("layers", {})
+            rows += [named | {"tensor": name, "kept": kept} for name, kept in layers.items()]
+    return of_main(pd.DataFrame(rows), params)
+
+
+def curves_table(results: Results) -> pd.DataFrame:
+    """One row an epoch of edge-popup: the strong score after it, one scale an output."""
+    rows = []
+    for name, result in results.items():
+        if not name.startswith("popup/"):
+            continue
+        head, ticket = result.record["head"], result.record["ticket"]["score"]
+        for row in result.record["rows"]:
+            named = head | {key: row[key] for key in ("method", "label")}
+            for epoch, score in enumerate(row["curve"], start=1):
+                scored = _scored({"score": score}, ticket, head["task"])
+                rows.append(named | {"epoch": epoch} | scored)
+    return pd.DataFrame(rows)
+
+
+def audit_table(results: Results, part: str = "rows") -> pd.DataFrame:
+    """The planting audit, a row a mode and seed; `part` "ranks": a row a criterion and tensor."""
+    rows = []
+    for name, result in results.items():
+        if name.startswith("audit/"):
+            rows += [result.record["head"] | row for row in result.record[part]]
+    return pd.DataFrame(rows)
+
+
+# ---------------------------------------------------------------- what holds exactly
+
+SEARCHES = ("singleshot", "multishot")
+"""Regimes that prune by a score."""
+
+
+def entries(task: str, depth: int, width: int) -> int:
+    """Weights and biases of a mother."""
+    chosen = algorithm.task_named(task)
+    shape = [chosen.inputs, *[width] * (depth - 2), chosen.outputs]
+    return sum((before + 1) * after for before, after in pairwise(shape))
+
+
+def kept_as_asked(scores: pd.DataFrame) -> pd.Series:
+    """Whether each mask of a search keeps exactly the entries that its density asks for."""
+    rows = scores[scores.regime.isin(SEARCHES) & ~scores.method.str.contains("oracle|dense")]
+    asked = [
+        kept_at(entries(task, depth, width), density)
+        for task, depth, width, density in zip(
+            rows.task, rows.depth, rows.width, rows.density, strict=True
+        )
+    ]
+    return rows.kept == asked
+
+
+# ---------------------------------------------------------------- tables to look at
+
+
+def targets_table(depths: tuple[int, ...], width: int, count: int = 100_000) -> pd.DataFrame:
+    """The hand-built tickets: non-zeros, density in a mother of `width`, noise-free score."""
+    rows = []
+    for task, depth in [(task, depth) for task in algorithm.TASKS for depth in depths]:
+        net, score = algorithm.target(task, depth), noise_free_score(task, depth, count)
+        kept = algorithm.nonzeros(net)
+        shape = [
+            algorithm.TASKS[task].inputs,
+            *[width] * (depth - 2),
+            algorithm.TASKS[task].outputs,
+        ]
+        rows.append({
+            "task": task, "depth": depth,
+            "weights": sum(int(kept[n].sum()) for n in kept if n.startswith("weight")),
+            "biases": sum(int(kept[n].sum()) for n in kept if n.startswith("bias")),
+            "density": algorithm.ground_truth_density(net, shape),
+            "density printed": PRINTED[task] if depth == 3 else None,
+            "accuracy %": 100 * score if is_accuracy(task) else None,
+            "MSE": None if is_accuracy(task) else score,
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["task", "depth"])
+
+
+def noise_free_score(task: str, depth: int, count: int) -> float:
+    """The hand-built net's accuracy or error on `count` samples without noise."""
+    x, y = algorithm.sample(task, count, 0.0, torch.Generator().manual_seed(0))
+    outputs = stacks.forward(algorithm.target(task, depth), x)
+    return gauge.score(outputs, y, algorithm.TASKS[task].kind)
+
+
+def controls_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """Trained controls of the main cell, and the ticket as it is: mean and interval over seeds."""
+    rows = of_main(scores, params)
+    names = ["dense", "oracle", "oracle_unit", "oracle_shuffled", "oracle_reinit", "narrow_dense"]
+    known = rows[rows.method.isin(names)]
+    found = summarise(known, ["method", "task"], "weak")
+    bounds = zip(found["mean"], found.low, found.high, strict=True)
+    found["text"] = [f"{mean:.4g} [{low:.3g}, {high:.3g}]" for mean, low, high in bounds]
+    table = found.pivot(index="method", columns="task", values="text").reindex(names)
+    table.loc["ticket, untrained"] = known.groupby("task").ticket.mean().map("{:.4g}".format)
+    return table.rename_axis(index="trained", columns=None)
+
+
+def overlap_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """Share of the planted ticket in the masks (recall, %), and in masks of mothers without it."""
+    rows = of_main(scores, params)
+    rows = rows[rows.regime.isin(["singleshot", "multishot"]) & ~rows.method.str.contains("oracle")]
+    both = set(rows[rows.mother == "unplanted"].method)
+    found = rows[rows.method.isin(both)].assign(recall=100 * rows.recall)
+    index = ["task", "regime", "method", "label"]
+    return found.pivot_table(index=index, columns="mother", values="recall").reset_index()
+
+
+def leaderboard(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
+    """The smallest density at which a method's mean is near the ticket, over the ticket's own.
+
+    Near: within NEAR_POINTS, or NEAR_TIMES the error. `steps` counts optimiser steps of one net.
+    """
+    rows = of_main(scores, params)
+    rows = rows[(rows.mother == "planted") & rows.regime.isin(["singleshot", "multishot"])]
+    rows = rows[~rows.method.str.contains("oracle|dense")]
+    keys = ["task", "regime", "method", "density"]
+    means = rows.groupby(keys)[["weak_margin"]].mean().reset_index()
+    allowed = means.task.map(lambda task: -NEAR_POINTS if is_accuracy(task) else -log10(NEAR_TIMES))
+    best = means[means.weak_margin >= allowed].groupby(keys[:3]).density.min()
+    every = means.groupby(keys[:3]).density.min().rename("lowest tried")
+    truth = rows[rows.label == "gt"].groupby("task").density.first()
+    found = every.to_frame().join(best.rename("density")).reset_index()
+    found["times the ticket's"] = found.density / found.task.map(truth)
+    found["steps"] = [steps(params, regime) for regime in found.regime]
+    return found.drop(columns="lowest tried").sort_values(["task", "density", "steps"])
+
+
+def steps(params: PlantParams, regime: str) -> int:
+    """Optimiser steps that one net takes until its weak score is known."""
+    epochs = params.fit.epochs
+    if regime == "multishot":
+        epochs += params.rounds * params.round_epochs
+    return epochs * epoch_steps(params.train, params.fit.batch)
+
+
+def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
+    """By task and planting mode: how the ticket can be told from its surroundings, over seeds."""
+    columns = {
+        "largest": "largest |w| / sigma",
+        "zeros": "exact zeros", "auroc": "AUROC of a classifier",
+        "factor_spread": "output factors, largest / smallest",
+        "raw": "ticket's strong score, raw", "score": "factors divided out",
+    }  # fmt: skip
+    groups = audits.groupby(["task", "mode"])
+    loud = groups.loud.agg(lambda loud: str(share((loud > 0).tolist())))
+    found = groups[list(columns)].mean().rename(columns=columns).map("{:.3g}".format)
+    found.insert(0, "seeds with a weight beyond 6 sigma", loud)
+    return found
+
+
+def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Chance that a planted weight outranks another of its layer, mean over seeds (0.5: blind)."""
+    rows = ranks[ranks.tensor.str.startswith("weight") & (ranks.mother == "planted")]
+    return rows.pivot_table(index=["task", "mode"], columns="method", values="auroc").round(2)
+
+
+def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
+    """Groups of metrics.json as text: what is measured, and its mean (or share of seeds), 95 %."""
+    rows = {
+        (group, name.replace("_", " ")): str(as_evidence(found) or "-")
+        for group in groups
+        for name, found in numbers[group].items()
+    }
+    return pd.Series(rows).to_frame("mean [95 % interval]")
+
+
+def this_study(params: PlantParams) -> dict[str, str]:
+    """What the fidelity card leaves to the study's parameters."""
+    case, fit, popup = main_case(params), params.fit, params.popup
+    data = f"{params.train:,} samples for train, {params.test:,} for test"
+    return {
+        "mothers": f"depth {case.depth}, width {case.width} in the main cells; planted by the "
+        f"rule `{params.mode}`",
+        "data of a task": f"{data}, {params.probe} to score on, noise {case.noise:g}",
+        "training": f"{fit.epochs} epochs of {fit.batch} samples, learning rate {fit.lr:g}",
+        "multishot": f"{params.rounds} x {params.round_epochs} epochs",
+        "edge-popup": f"{popup.epochs} epochs of {popup.batch} samples",
+        "audit": f"{params.audits} seeds",
+        "convolutional ticket": _conv_said(params),
+        "seeds": regime.seeds(params.seeds),
+    }
+
+
+def _conv_said(params: PlantParams) -> str:
+    conv = params.conv
+    if conv is None:
+        return "none"
+    ticket, mother = conv.ticket_model, conv.model
+    nets = f"{ticket.name} of width {ticket.width}, in one of width {mother.width or 'published'}"
+    ranked = "jointly" if conv.joint else "apart"
+    gains = ", ".join(conv.gains)
+    return (
+        f"{nets}; {conv.data.name}; weights and biases ranked {ranked}, {conv.levels} runs of "
+        f"edge-popup of {conv.popup_recipe.length}, gains: {gains}"
+    )

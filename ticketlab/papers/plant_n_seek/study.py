@@ -1,0 +1,192 @@
+"""The Plant 'n' Seek study: which units its grids ask for."""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ticketlab import gpu
+from ticketlab.many import stacks
+from ticketlab.papers.plant_n_seek import algorithm
+from ticketlab.papers.plant_n_seek.conv import units as conv_units
+from ticketlab.papers.plant_n_seek.params import Case, ConvSetting, Grid, PlantParams, cases
+from ticketlab.papers.plant_n_seek.units import Bench, audit_planting, pop, prune_and_train
+from ticketlab.pruning import saliency
+from ticketlab.spec import InputError
+from ticketlab.study import runner
+from ticketlab.study.results import Result
+from ticketlab.study.runner import Unit
+
+
+def check(params: PlantParams) -> PlantParams:
+    """Refuse what can only be seen by building the targets, before anything runs."""
+    for grid in params.grids:
+        for case in cases(grid):
+            bench = Bench(params, case, params.seeds[0])
+            need = max(stacks.widths(algorithm.target(case.task, case.depth))[1:-1])
+            if need > case.width:
+                raise InputError(f"widths: {case.width}, the {case.task} ticket needs {need}")
+            for wanted in grid.densities:
+                saliency.kept_at(bench.dense().total, bench.density(wanted))
+    if params.conv is not None:
+        whole = conv_setting(params).model_copy(update={"conv": params.conv})
+        conv_units.check(whole)
+    return params
+
+
+def study(params: PlantParams, folder: Path) -> dict[str, Result]:
+    """Every unit of the study by name; finished units found in `folder` are not run again."""
+    check(params)
+    run = partial(runner.run, folder=folder, workers=gpu.worker_count(params.runtime))
+    found = run([*conv_ticket_units(params), *units(params)])
+    return found | run(units_on_tickets(params, found))
+
+
+def expected_passes(params: PlantParams) -> float:
+    """Sample passes of the whole study; an image counts as one sample."""
+    return runner.expected_passes(units(params)) + sum(conv_passes(params).values())
+
+
+def conv_passes(params: PlantParams) -> dict[str, float]:
+    """Image passes of the convolutional part by what trains: the ticket's own net, the mother, or
+    edge-popup in the mother."""
+    found = {
+        "ticket": runner.expected_passes(conv_ticket_units(params)),
+        "mother": 0.0,
+        "popup": 0.0,
+    }
+    for _, work, more, cost in _conv_work(params):
+        own_net = more.get("arm") in conv_units.OWN_NET
+        trained = "popup" if work is conv_units.pop_all else "ticket" if own_net else "mother"
+        found[trained] += len(conv_seeds(params)) * cost
+    return found
+
+
+def units(params: PlantParams) -> list[Unit]:
+    """All units of the grids: a regime, mother and seed each; edge-popup by head."""
+    made: list[Unit] = []
+    for grid in params.grids:
+        for case, seed in product(cases(grid), grid.seeds or params.seeds):
+            made += _pruning_units(params, grid, case, seed)
+            made += _popup_units(params, grid, case, seed)
+    made += _audit_units(params)
+    names = [unit.name for unit in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"grids: {twice[0]} is in two grids, allowed is one")
+    return made
+
+
+def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list[Unit]:
+    made = []
+    regimes = {"singleshot": grid.singleshot, "multishot": grid.multishot}
+    for mother, (regime, methods) in product(grid.mothers, regimes.items()):
+        controls = grid.controls and regime == "singleshot" and mother == "planted"
+        if not methods and not controls:
+            continue
+        epochs = params.fit.epochs + params.rounds * params.round_epochs * (regime == "multishot")
+        nets = len(methods) * len(grid.densities) + 6 * controls
+        arguments = {
+            "params": shared(params), "case": case, "seed": seed, "mother": mother,
+            "regime": regime, "methods": methods, "densities": grid.densities, "controls": controls,
+        }  # fmt: skip
+        name = f"{regime}/{case.name}/{mother}/seed-{seed}"
+        made.append(Unit(name, prune_and_train, arguments, params.train * nets * epochs))
+    return made
+
+
+def _popup_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list[Unit]:
+    made = []
+    for mother, head, variant in product(grid.mothers, grid.heads, grid.popup):
+        arguments = {
+            "params": shared(params), "case": case, "seed": seed, "mother": mother,
+            "head": head, "variant": variant, "densities": grid.densities,
+        }  # fmt: skip
+        cost = 3.0 * params.train * len(grid.densities) * params.popup.epochs
+        name = f"popup/{case.name}/{head}/{mother}-{variant}/seed-{seed}"
+        made.append(Unit(name, pop, arguments, cost))
+    return made
+
+
+def _audit_units(params: PlantParams) -> list[Unit]:
+    chosen = {case.name: case for grid in params.grids if grid.controls for case in cases(grid)}
+    made = []
+    for name, case in chosen.items():
+        arguments = {"params": shared(params), "case": case, "audits": params.audits}
+        made.append(Unit(f"audit/{name}", audit_planting, arguments, 3e4 * params.audits))
+    return made
+
+
+def shared(params: PlantParams) -> PlantParams:
+    """The parameters without grids and seeds: a unit must not be redone for another's sake."""
+    no_grid = (Grid(tasks=("relu",)),)
+    return params.model_copy(update={"grids": no_grid, "seeds": (0,), "audits": 2, "conv": None})
+
+
+# ---------------------------------------------------------------- the convolutional part
+
+
+def conv_seeds(params: PlantParams) -> tuple[int, ...]:
+    """Seeds of the convolutional part."""
+    return () if params.conv is None else params.conv.seeds or params.seeds
+
+
+def conv_setting(params: PlantParams) -> ConvSetting:
+    """What the units of the convolutional part see: nothing of which arms there are."""
+    if params.conv is None:
+        raise InputError("conv: None, the study has no convolutional part")
+    blank = {"seeds": None, "mothers": ("planted",), "densities": ("gt",), "singleshot": (),
+             "multishot": (), "popup": (), "gains": ("none",), "popup_densities": ("gt",),
+             "controls": False}  # fmt: skip
+    return ConvSetting(
+        conv=params.conv.model_copy(update=blank), score_rounds=params.score_rounds,
+        as_released=params.as_released, runtime=params.runtime,
+    )  # fmt: skip
+
+
+def conv_ticket_units(params: PlantParams) -> list[Unit]:
+    """The trainings of the tickets that are going to be planted."""
+    if params.conv is None:
+        return []
+    setting = conv_setting(params)
+    cost = conv_units.passes(setting, "multishot", 1)
+    return [
+        Unit(f"conv/ticket/seed-{seed}", conv_units.train_ticket,
+             {"setting": setting, "seed": seed}, cost)
+        for seed in conv_seeds(params)
+    ]  # fmt: skip
+
+
+def units_on_tickets(params: PlantParams, tickets: Mapping[str, Result]) -> list[Unit]:
+    """What needs a trained ticket: planting, every search, the controls."""
+    made = []
+    for seed in conv_seeds(params):
+        ticket = conv_units.known(tickets[f"conv/ticket/seed-{seed}"].tickets["ticket"])
+        common = {"setting": conv_setting(params), "seed": seed, "found": ticket}
+        for name, work, more, cost in _conv_work(params):
+            made.append(Unit(f"conv/{name}/seed-{seed}", work, common | more, cost))
+    return made
+
+
+def _conv_work(params: PlantParams) -> list[tuple[str, Any, dict[str, Any], float]]:
+    """Name, function, arguments and passes of all that is done for each seed."""
+    if params.conv is None:
+        return []
+    conv, setting = params.conv, conv_setting(params)
+    made: list[tuple[str, Any, dict[str, Any], float]] = [("plant", conv_units.plant, {}, 0.0)]
+    regimes = {"singleshot": conv.singleshot, "multishot": conv.multishot}
+    for mother, (regime, methods) in product(conv.mothers, regimes.items()):
+        cost = conv_units.passes(setting, regime, len(conv.densities))
+        for method in methods:
+            more = {"mother": mother, "regime": regime, "method": method,
+                    "densities": conv.densities}  # fmt: skip
+            made.append((f"{regime}/{mother}/{method}", conv_units.seek, more, cost))
+    cost = conv_units.passes(setting, "popup", len(conv.popup_densities))
+    for mother, gain, variant in product(conv.mothers, conv.gains, conv.popup):
+        more = {"mother": mother, "variant": variant, "gain": gain,
+                "densities": conv.popup_densities}  # fmt: skip
+        made.append((f"popup-{gain}/{mother}/{variant}", conv_units.pop_all, more, cost))
+    cost = conv_units.passes(setting, "singleshot", 1)
+    for arm in conv_units.CONTROLS if conv.controls else ():
+        made.append((f"controls/{arm}", conv_units.control, {"arm": arm}, cost))
+    return made

@@ -1,0 +1,268 @@
+"""The figures of the PrAC notebook: each takes tables, draws one question, returns the figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ticketlab.data.sets import Images
+from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams
+from ticketlab.papers.prac.report import round_said
+from ticketlab.papers.prac.subsets import NEVER
+from ticketlab.study.plots import PALETTE, Look, curves, density_axis, look, summarise
+
+ARMS = ("imp", *LADDERS, *FOLLOWERS, "random-pruning", "reinit")
+SELECTED = "test accuracy (%), epoch best on validation"
+"""The accuracy of retrained tickets that all figures of this study show."""
+
+
+def looks(arms: Sequence[str] = ARMS) -> dict[str, Look]:
+    """Colour and marker of each arm, the same in every figure."""
+    every = look(ARMS)
+    return {arm: every[arm] for arm in arms}
+
+
+# ---------------------------------------------------------------- one round by hand
+
+
+def forgetting(events: Tensor) -> Figure:
+    """Samples by number of forgetting events (N,), the never-learned ones last; CET coloured."""
+    counts = torch.bincount(events[(events >= 0) & (events < NEVER)].clamp(max=6)).tolist()
+    names = [*(str(i) for i in range(len(counts))), "never\nlearned"]
+    heights = [*counts, int((events == NEVER).sum())]
+    figure, ax = plt.subplots(figsize=(6.5, 3.4))
+    colours = ["0.75" if name == "0" else PALETTE[3] for name in names]
+    bars = ax.bar(names, heights, color=colours)
+    ax.bar_label(bars, fmt="{:.0f}", fontsize=8)
+    ax.set(title="How often was each sample forgotten?", xlabel="forgetting events")
+    ax.set_ylabel("samples (coloured: CET at E_F = 0)")
+    ax.grid(False, axis="x")
+    return figure
+
+
+def in_and_out(images: Images, inside: Tensor, shown: int = 12) -> Figure:
+    """Two rows of training images: in the set and left out, evenly spread, labels above."""
+    everything = torch.arange(len(images), device=inside.device)
+    outside = everything[~torch.isin(everything, inside)]
+    rows = {"in the set": inside, "left out": outside}
+    figure, axes = plt.subplots(2, shown, figsize=(shown * 0.8, 2.3))
+    for line, (title, index) in zip(axes, rows.items(), strict=True):
+        picked = spread(index, shown)
+        titles = [str(int(y)) for y in images.y[picked]]
+        _pictures(line, images, picked, titles)
+        line[0].set_ylabel(title, fontsize=9)
+    figure.suptitle("Training images in the critical set and out of it (title: class)", fontsize=10)
+    return figure
+
+
+def forgotten_by_pruning(
+    images: Images, index: Tensor, dense: Tensor, sparse: Tensor, shown: int = 12
+) -> Figure:
+    """Images on which two nets differ, with label and both predictions (N,) each."""
+    picked = spread(index, shown)
+    rows = zip(images.y[picked].tolist(), dense[picked].tolist(), sparse[picked].tolist(),
+               strict=True)  # fmt: skip
+    figure, axes = plt.subplots(1, shown, figsize=(shown * 0.85, 1.5), squeeze=False)
+    _pictures(axes[0], images, picked, [f"is {y}\n{a} → {b}" for y, a, b in rows])
+    figure.suptitle("Class, and predictions dense → sparse", fontsize=10, y=1.02)
+    return figure
+
+
+def spread(index: Tensor, count: int) -> Tensor:
+    """Up to `count` of the indices, evenly spread."""
+    places = torch.linspace(0, len(index) - 1, min(count, len(index))).long()
+    return index[places.to(index.device)]
+
+
+def _pictures(axes: Sequence[Axes], images: Images, index: Tensor, titles: Sequence[str]) -> None:
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+    for ax, picture, title in zip(axes, images.x[index].cpu(), titles, strict=False):
+        ax.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray_r")
+        ax.set_title(title, fontsize=8, fontweight="normal")
+
+
+def one_distance(distances: Sequence[float], epsilon: float, drops: Sequence[float]) -> Figure:
+    """Mask distance of one round's epochs, with epsilon and where the learning rate falls."""
+    figure, ax = plt.subplots(figsize=(7, 3.4))
+    epochs = range(2, len(distances) + 2)
+    ax.plot(epochs, distances, marker="o", label="distance to the mask of the epoch before")
+    ax.axhline(epsilon, color=PALETTE[3], ls="--", label=f"epsilon = {epsilon:g}")
+    for drop in drops:
+        ax.axvline(
+            drop + 0.5, color="0.6", ls=":", label="learning rate falls" * (drop == drops[0])
+        )
+    ax.set(xlabel="epoch", ylabel="mask distance", title="When does the mask stand still?")
+    ax.set_ylim(0, None)
+    ax.legend(fontsize=8)
+    return figure
+
+
+# ---------------------------------------------------------------- all rounds and seeds
+
+
+def accuracy(scores: pd.DataFrame) -> Figure:
+    """Test accuracy of the main net's tickets against sparsity: IMP's relatives, and other sets."""
+    panels = {
+        "All data": ("imp", "prac", "imp-early-stop", "short-imp"),
+        "Other samples, masks, weights": (
+            "imp", "prac", "cet-only", "cep-only", "random", "random-pruning", "reinit"),
+    }  # fmt: skip
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
+    frame = scores[scores.place == "main"].assign(density=1 - scores.sparsity)
+    frame = frame[frame.arm.isin(ARMS)]
+    dense = frame[(frame.arm == "imp") & (frame["round"] == 0)].test_accuracy.mean()
+    for ax, (title, arms) in zip(axes, panels.items(), strict=True):
+        curves(ax, frame, "density", "test_accuracy", looks(arms), "round")
+        ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
+        density_axis(ax, frame.density.min())
+        ax.set(xlabel="sparsity of the prunable weights", title=title)
+        ax.legend(fontsize=8, loc="lower left")
+    margin = 0.15 * np.ptp(frame.test_accuracy) + 0.2
+    axes[0].set_ylim(frame.test_accuracy.min() - margin, frame.test_accuracy.max() + margin)
+    axes[0].set_ylabel(SELECTED)
+    return figure
+
+
+def cost(rounds: pd.DataFrame) -> Figure:
+    """Cumulative iterations of the main searches against the ticket's sparsity, log scale."""
+    figure, ax = plt.subplots(figsize=(8, 4.8))
+    frame = rounds[rounds.place == "main"].assign(density=1 - rounds.sparsity)
+    arms = ("imp", "imp-early-stop", "cep-only", "prac", "cet-only")
+    curves(ax, frame, "density", "total_iterations", looks(arms), "round")
+    last = frame[(frame["round"] == frame["round"].max()) & frame.arm.isin(arms[1:])]
+    means = last.groupby("arm")[["density", "total_iterations", "saving"]].mean()
+    for x, y, saving in means.itertuples(index=False):
+        ax.annotate(f"-{saving:.0f} %", (x, y), (6, -3), textcoords="offset points", fontsize=8)
+    density_axis(ax, frame.density.min())
+    ax.set(yscale="log", xlabel="sparsity of the ticket", ylabel="iterations of the search so far")
+    ax.set_title("What a ticket costs to find (random, short-imp: as prac)")
+    ax.legend(fontsize=8)
+    return figure
+
+
+def composition(sets: pd.DataFrame) -> Figure:
+    """Size of PrAC's sets by round, stacked by kind, and the share of CEP that is CET, too."""
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4))
+    own = sets[sets.place == "main"]
+    kinds = {"only_cet": "CET only", "both": "both", "only_cep": "CEP only"}
+    bars = own.groupby("round")[list(kinds)].mean().rename(columns=kinds)
+    bars.plot.bar(stacked=True, ax=axes[0], width=0.8, color=[PALETTE[0], "0.55", PALETTE[1]])
+    points = own.groupby("round").share.agg(["mean", "min", "max"])
+    spread = (points["mean"] - points["min"], points["max"] - points["mean"])
+    axes[0].errorbar(range(len(points)), points["mean"], spread, fmt="none", ecolor="0.2", lw=1)
+    axes[0].set(title="The set after each round (lines: range of seeds)", xlabel="round")
+    axes[0].set_ylabel("% of the training split")
+    axes[0].tick_params(axis="x", rotation=0)
+    for value, name in (("overlap", "CEP that is CET, too"), ("share", "set of all data")):
+        values = summarise(own.dropna(subset=value), ["round"], value)
+        axes[1].plot(values["round"], values["mean"], marker="o", label=name)
+        axes[1].fill_between(values["round"], values.low, values.high, alpha=0.15, lw=0)
+    axes[1].set(title="Overlap and size", xlabel="round", ylabel="%", ylim=(0, 105))
+    axes[1].legend(fontsize=8)
+    return figure
+
+
+def class_balance(classes: pd.DataFrame) -> Figure:
+    """Share of each class in PrAC's sets by round, mean over seeds."""
+    heat = classes.pivot_table(index="class", columns="round", values="share", aggfunc="mean")
+    few = len(heat) <= 20
+    figure, ax = plt.subplots(figsize=(7, 0.3 * min(len(heat), 20) + 1.6))
+    even = 100 / len(heat)
+    sns.heatmap(heat, annot=few, fmt=".0f", cmap="vlag", center=even, ax=ax,
+                cbar_kws={"label": "% of the set"})  # fmt: skip
+    ax.set_title(f"Classes in the set (balanced would be {even:g} % each)")
+    return figure
+
+
+def distances(table: pd.DataFrame, params: PracParams) -> Figure:
+    """Mask distance by epoch, a line a round and seed: IMP to the end, PrAC as stopped."""
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4), sharey=True)
+    colours = sns.color_palette("viridis", params.rounds)
+    for ax, arm in zip(axes, ("imp", "prac"), strict=True):
+        for _, rows in table[table.arm == arm].groupby(["seed", "round"]):
+            colour = colours[int(rows["round"].iloc[0]) - 1]
+            ax.plot(rows.epoch, rows.distance, color=colour, lw=0.9, alpha=0.8)
+        ax.axhline(params.stop.epsilon, color=PALETTE[3], ls="--", lw=1)
+        drops = table[(table.arm == arm) & (table["round"] == 1)]["drop"]
+        ax.axvline(drops.mean() + 0.5, color="0.6", ls=":")
+        ax.set(title=arm, xlabel="epoch (of the set)", ylabel="mask distance")
+    bar = plt.cm.ScalarMappable(plt.Normalize(1, params.rounds), plt.get_cmap("viridis"))
+    figure.colorbar(bar, ax=axes, label="round")
+    return figure
+
+
+def decomposition(found: Mapping[str, Any]) -> Figure:
+    """What each step saves of IMP's iterations, and what it does to accuracy, with intervals."""
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.6), sharey=True)
+    names = list(found)
+    colours = [PALETTE[1] if name.endswith("alone") else PALETTE[0] for name in names]
+    titles = {"saving": "iterations saved (% of IMP's)", "accuracy": "accuracy (points)"}
+    for ax, (key, title) in zip(axes, titles.items(), strict=True):
+        values = [found[name][key] for name in names]
+        if any(value is None for value in values):
+            ax.set_title(f"{title}: not measured")
+            continue
+        means = [value["mean"] for value in values]
+        reach = [0 if v["low"] is None else v["high"] - v["mean"] for v in values]
+        ax.barh(names, means, xerr=reach, color=colours, ecolor="0.3", capsize=3)
+        ax.axvline(0, color="0.4", lw=1)
+        ax.set_title(title)
+    axes[0].invert_yaxis()
+    return figure
+
+
+def forgetting_by_round(table: pd.DataFrame) -> Figure:
+    """Samples of each round's set by forgetting events, mean over seeds, in percent of the set."""
+    wide = table.pivot_table(index="round", columns="events", values="share", sort=False)
+    used = wide.loc[:, wide.max() > 0.5]
+    figure, ax = plt.subplots(figsize=(7.5, 3.8))
+    colours = sns.color_palette("rocket_r", len(used.columns)).as_hex()
+    used.plot.bar(stacked=True, ax=ax, width=0.8, color=list(colours))
+    ax.set(title="Forgetting events by round", ylabel="% of the round's samples")
+    ax.tick_params(axis="x", rotation=0)
+    ax.legend(fontsize=8, title="events", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def transfer(found: Mapping[str, Any], params: PracParams) -> Figure:
+    """Accuracy on the other nets by where the set comes from, in points against native sets."""
+    rows = {"sequence_minus_native": f"sequence of {params.model.name}",
+            "final_minus_native": f"last set of {params.model.name}",
+            "random_minus_native": "random, same sizes"}  # fmt: skip
+    names = [other.name for other in params.others]
+    table = pd.DataFrame({n: [found[n][row]["mean"] for row in rows] for n in names})
+    table.index = pd.Index(rows.values())
+    limit = max(1.0, float(np.abs(table.to_numpy()).max()))
+    figure, ax = plt.subplots(figsize=(2.8 + 1.6 * len(names), 2.4))
+    sns.heatmap(table, annot=True, fmt="+.2f", cmap="vlag_r", vmin=-limit, vmax=limit, ax=ax,
+                cbar_kws={"label": "points"})  # fmt: skip
+    ax.set(title="Sets from elsewhere, against the net's own", xlabel="tickets of")
+    return figure
+
+
+def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
+    """Test accuracy at the last ablation level by how the set was chosen, a dot a seed."""
+    level = max(params.ablation_levels)
+    efs = [f"prac-ef-{value}" for value in params.thresholds]
+    arms = ["imp", "prac", *efs, "cet-only", "cep-only", *params.scores, "random", "short-imp"]
+    rows = scores[(scores.place == "main") & (scores["round"] == level) & scores.arm.isin(arms)]
+    means = summarise(rows, ["arm"], "test_accuracy").set_index("arm").reindex(arms).dropna(
+        subset="mean"
+    )  # fmt: skip
+    figure, ax = plt.subplots(figsize=(8, 4))
+    places = {arm: place for place, arm in enumerate(means.index)}
+    ax.plot(rows.arm.map(places), rows.test_accuracy, "o", color=PALETTE[0], alpha=0.6, ms=5)
+    reach = (means["high"] - means["mean"]).fillna(0)
+    ax.errorbar(range(len(means)), means["mean"], reach, fmt="_", color="0.2", ms=14, capsize=3)
+    ax.set_xticks(range(len(means)), list(means.index), rotation=30, ha="right")
+    ax.set(ylabel=SELECTED, title=f"Which samples? Tickets of {round_said(scores, level)}")
+    return figure

@@ -1,0 +1,149 @@
+"""What the PrAC study can be told: one net's setting, the other nets, ablations; arms by name."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from ticketlab import models
+from ticketlab.data.sets import DataSpec
+from ticketlab.gpu import Runtime
+from ticketlab.papers.prac.algorithm import Stop
+from ticketlab.spec import Name, Spec
+from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+
+SELECTIONS = ("el2n", "margin", "ccs", "random", "fixed")
+"""Ways to choose as many samples as PrAC did, other than PrAC's."""
+
+Rounds = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)]
+Positive = Annotated[int, Field(ge=1)]
+Score = Literal["el2n", "margin", "ccs", "fixed"]
+
+# ---------------------------------------------------------------- what a unit is told
+
+
+class Setting(Spec):
+    """One net on one data set, and how its tickets are searched."""
+
+    data: DataSpec
+    model: models.ModelSpec
+    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
+    recipe: Recipe
+    rewind: StepField = Step(3, "ep")
+    rate: Fraction = 0.2
+    """Fraction of the remaining weights that each round prunes."""
+    rounds: int = Field(default=16, ge=1)
+    levels: Rounds
+    """Rounds whose tickets are retrained and compared; all arms have equal sparsity there."""
+    threshold: int = Field(default=0, ge=0)
+    """E_F: CET has the samples with more forgetting events than this."""
+    stop: Stop = Stop()
+    shorten: Literal["epochs", "iterations"] = "epochs"
+    """How a smaller set shortens the schedule: as the code (the cost falls with the square of the
+    set), or as the paper's formula (the cost falls in proportion)."""
+    least_iterations: int = Field(default=0, ge=0)
+    """No round is planned shorter, or ended earlier, than this."""
+    el2n_epochs: int = Field(default=4, ge=1)
+    ccs_cut: float = Field(default=0.1, ge=0, lt=1)
+    """Fraction of hardest samples that coverage-centric selection leaves out."""
+    noise: float = Field(default=0.0, ge=0, lt=1)
+    """Fraction of the training labels that are flipped; validation and test stay clean."""
+    runtime: Runtime = Runtime()
+
+
+class Plan(Spec):
+    """How an arm searches: on which samples, how long, and whether a round may end early.
+
+    `subset` "given" trains on sets that are handed in. `shorten` "fitted" squeezes the whole
+    schedule into a given number of iterations.
+    """
+
+    subset: Literal["critical", "cet", "cep", "all", "given"]
+    shorten: Literal["epochs", "iterations", "none", "fitted"]
+    stop: bool
+
+
+# ---------------------------------------------------------------- what a study is told
+
+
+class Other(Spec):
+    """Another net on the same data: PrAC's own sets for it, and sets carried over from the main."""
+
+    name: Name
+    model: models.ModelSpec
+    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
+    recipe: Recipe
+    rewind: StepField
+    rounds: Positive
+    levels: Rounds
+    stop: Stop
+    least_iterations: int = Field(default=0, ge=0)
+    seeds: Positive = 1
+    """How many of the study's seeds (the first ones)."""
+    index_file: str | None = None
+    """Sets to carry over, instead of those that this study finds with its main net."""
+
+
+class PracParams(Setting):
+    """Everything that the PrAC study can be told."""
+
+    seeds: Seeds
+    thresholds: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
+    """Other values of E_F."""
+    scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
+    """Other ways to choose sets as large as PrAC's."""
+    ablation_levels: Rounds
+    """Rounds whose tickets are retrained in the ablations: some of `levels`, where IMP and PrAC,
+    which they are compared with, have tickets."""
+    ablation_seeds: Positive = 1
+    label_noise: float = Field(default=0.0, ge=0, lt=1)
+    """Fraction of flipped training labels in an experiment of its own; 0 is none."""
+    noise_rounds: Positive = 1
+    noise_seeds: Positive = 1
+    others: Annotated[tuple[Other, ...], Field(strict=False)] = ()
+
+    @field_validator("ablation_levels")
+    @classmethod
+    def _among_the_levels(cls, chosen: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        levels = info.data.get("levels", chosen)
+        if set(chosen) - set(levels):
+            raise ValueError(f"allowed are some of levels: {', '.join(map(str, levels))}")
+        return chosen
+
+    def setting(self, **changes: Any) -> Setting:
+        """The main net's setting, with changes."""
+        return Setting(**{name: getattr(self, name) for name in Setting.model_fields} | changes)
+
+    def noisy(self) -> Setting:
+        """The main net on flipped labels, up to `noise_rounds`."""
+        return self.setting(
+            noise=self.label_noise, rounds=self.noise_rounds, levels=(self.noise_rounds,)
+        )
+
+    def other(self, other: Other) -> Setting:
+        """The setting of another net."""
+        same = ("name", "seeds", "index_file")
+        return self.setting(**{n: getattr(other, n) for n in Other.model_fields if n not in same})
+
+
+# ---------------------------------------------------------------- arms
+
+
+def plans(setting: Setting) -> dict[str, Plan]:
+    """The searches that stand on their own, by arm."""
+    rule = setting.shorten
+    return {
+        "prac": Plan(subset="critical", shorten=rule, stop=True),
+        "cet-only": Plan(subset="cet", shorten=rule, stop=True),
+        "cep-only": Plan(subset="cep", shorten=rule, stop=True),
+        "imp-early-stop": Plan(subset="all", shorten="none", stop=True),
+        "prac-linear": Plan(subset="critical", shorten="iterations", stop=False),
+        "prac-quadratic": Plan(subset="critical", shorten="epochs", stop=False),
+    }
+
+
+SHORT_IMP = Plan(subset="all", shorten="fitted", stop=False)
+DECOMPOSITION = ("prac-linear", "prac-quadratic")
+"""PrAC without early stopping, schedules shortened by the paper's formula or as the code does."""
+LADDERS = ("prac", "cet-only", "cep-only", "imp-early-stop")
+FOLLOWERS = ("random", "short-imp")
+"""Arms that need PrAC's search: its set sizes, its iterations."""

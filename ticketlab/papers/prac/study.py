@@ -1,0 +1,312 @@
+"""The PrAC study: its arms paired by seed, and the units that each arm takes."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from ticketlab import gpu, models
+from ticketlab.data.sets import DataSpec, load
+from ticketlab.papers.prac import algorithm, subsets
+from ticketlab.papers.prac.params import (
+    DECOMPOSITION,
+    FOLLOWERS,
+    LADDERS,
+    SHORT_IMP,
+    Other,
+    Plan,
+    PracParams,
+    Setting,
+    plans,
+)
+from ticketlab.papers.prac.units import random_ladder, score_tickets, search, search_imp
+from ticketlab.pruning.masks import Mask
+from ticketlab.spec import ROOT, InputError
+from ticketlab.study import runner
+from ticketlab.study.results import Result
+from ticketlab.study.runner import Unit
+from ticketlab.tickets.ticket import Ticket
+
+Found = Mapping[str, Result]
+
+# ---------------------------------------------------------------- checks
+
+
+def check(params: PracParams) -> PracParams:
+    """Refuse what can only be seen across parameters and data, before anything runs."""
+    data = load(params.data)
+    if not len(data.validation):
+        raise InputError("data.validation: 0, allowed is 1 or more (PrAC keeps the best epoch)")
+    models.check(params.model, data.shape)
+    check_setting(params, "", len(data.train))
+    names = [other.name for other in params.others]
+    for number, other in enumerate(params.others):
+        place = f"others.{number}."
+        if other.name in ("main", "noise") or names.count(other.name) > 1:
+            raise InputError(f"{place}name: {other.name!r} is taken, allowed is a name of its own")
+        if other.index_file is None and other.rounds > params.rounds:
+            allowed = f"1 to {params.rounds} (sets that the main net finds)"
+            raise InputError(f"{place}rounds: {other.rounds}, allowed: {allowed}")
+        models.check(other.model, data.shape)
+        check_setting(params.other(other), place, len(data.train))
+        if other.index_file is not None:
+            carried = subsets.load_index(ROOT / other.index_file, data).sets
+            if len(carried) < other.rounds:
+                raise InputError(
+                    f"{place}index_file: {len(carried)} sets, {other.rounds} rounds are asked for"
+                )
+    return params
+
+
+def check_setting(setting: Setting, place: str, images: int) -> None:
+    """The levels are rounds, the rewind point is in the run, and the schedule can be shortened."""
+    check_levels(f"{place}levels", setting.levels, setting.rounds)
+    try:
+        setting.recipe.check(images, setting.rewind)
+    except InputError as error:
+        raise InputError(f"{place}{error}") from None
+    # Not only for `shorten`: an arm of the decomposition scales epochs in any case.
+    algorithm.shortened(setting.recipe, images, max(1, images // 2), "epochs")
+
+
+def check_levels(key: str, levels: tuple[int, ...], rounds: int) -> None:
+    """Levels are rounds whose tickets all arms have of their own.
+
+    The first ticket comes from dense training on all data, which the arms that follow PrAC share.
+    """
+    first = min(2, rounds)
+    for level in levels:
+        if not first <= level <= rounds:
+            raise InputError(f"{key}: {level}, allowed: {first} to {rounds} (rounds)")
+
+
+# ---------------------------------------------------------------- the whole study
+
+
+def study(params: PracParams, folder: Path) -> dict[str, Result]:
+    """Every arm of the study by unit name; finished units found in `folder` are not run again."""
+    check(params)
+    run = partial(runner.run, folder=folder, workers=gpu.worker_count(params.runtime))
+    found = run(first_searches(params))
+    found |= run(second_searches(params, found))
+    return found | run(scorings(params, found))
+
+
+def expected_passes(params: PracParams) -> float:
+    """Image passes the study will take, with the lengths of the searches foretold."""
+    count, few = len(params.seeds), min(params.ablation_seeds, len(params.seeds))
+    one, levels, extra = training_passes(params), len(params.levels), len(params.ablation_levels)
+    retrained = (len(LADDERS) + len(FOLLOWERS) + 2) * levels * count
+    ablations = len(DECOMPOSITION) + len(params.thresholds) + len(params.scores)
+    searched = count * (len(FOLLOWERS) + 1) + few * len(params.scores)
+    total = runner.expected_passes(first_searches(params))
+    total += one * (retrained + searched + few * ablations * extra)
+    for other in params.others:
+        passes = training_passes(params.other(other))
+        total += passes * min(other.seeds, count) * (4 + 4 * len(other.levels))
+    return total + one * bool(params.label_noise) * min(params.noise_seeds, count) * 3
+
+
+def training_passes(setting: Setting) -> float:
+    """Image passes of one training on all data."""
+    return float(setting.recipe.passes(_images(setting.data)))
+
+
+@cache
+def _images(data: DataSpec) -> int:
+    return len(load(data).train)
+
+
+def _unit(
+    place: str,
+    arm: str,
+    seed: int,
+    work: Callable[..., Result],
+    trainings: float,
+    setting: Setting,
+    **more: Any,
+) -> Unit:
+    arguments = {"setting": setting, "seed": seed, "arm": arm, **more}
+    name = f"{place}/{arm}/seed-{seed}"
+    return Unit(name, work, arguments, training_passes(setting) * trainings)
+
+
+def _few(params: PracParams, count: int) -> tuple[int, ...]:
+    return params.seeds[:count]
+
+
+# ---------------------------------------------------------------- first: searches of their own
+
+
+def first_searches(params: PracParams) -> list[Unit]:
+    """IMP, PrAC and its halves, for the main net, the other nets, and flipped labels."""
+    main, units = params.setting(), []
+    for seed in params.seeds:
+        units += _pair("main", main, seed)
+        for arm in ("cet-only", "cep-only", "imp-early-stop"):
+            units.append(_search("main", main, seed, arm))
+    for seed in _few(params, params.ablation_seeds):
+        units += [_search("main", main, seed, arm) for arm in DECOMPOSITION]
+        units += [_threshold(params, seed, value) for value in params.thresholds]
+    for other in params.others:
+        for seed in _few(params, other.seeds):
+            units += _pair(other.name, params.other(other), seed)
+    if params.label_noise:
+        for seed in _few(params, params.noise_seeds):
+            units += _pair("noise", params.noisy(), seed)
+    return units
+
+
+def _pair(place: str, setting: Setting, seed: int) -> list[Unit]:
+    """IMP and PrAC."""
+    ladder = _unit(f"search/{place}", "imp", seed, search_imp, setting.rounds + 1, setting)
+    return [ladder, _search(place, setting, seed, "prac")]
+
+
+def _search(place: str, setting: Setting, seed: int, arm: str) -> Unit:
+    share = {"imp-early-stop": 0.6, "prac-linear": 0.4, "prac-quadratic": 0.25}.get(arm, 0.15)
+    plan = plans(setting)[arm]
+    return _unit(f"search/{place}", arm, seed, search, share * setting.rounds, setting, plan=plan)
+
+
+def _threshold(params: PracParams, seed: int, value: int) -> Unit:
+    setting = params.setting(threshold=value)
+    plan = plans(setting)["prac"]
+    return _unit("search/main", f"prac-ef-{value}", seed, search, 1, setting, plan=plan)
+
+
+# ---------------------------------------------------------------- second: searches that follow PrAC
+
+
+def second_searches(params: PracParams, found: Found) -> list[Unit]:
+    """Same-size sets of other samples, IMP with PrAC's iterations, sets carried to other nets."""
+    units = []
+    for seed in params.seeds:
+        units.append(_like_prac("main", params.setting(), seed, "random", found))
+        units.append(_short_imp("main", params.setting(), seed, found))
+    for seed in _few(params, params.ablation_seeds):
+        units += [_like_prac("main", params.setting(), seed, s, found) for s in params.scores]
+    for other in params.others:
+        for seed in _few(params, other.seeds):
+            units.append(_like_prac(other.name, params.other(other), seed, "random", found))
+            units += _carried(params, other, seed, found)
+    if params.label_noise:
+        for seed in _few(params, params.noise_seeds):
+            units.append(_like_prac("noise", params.noisy(), seed, "random", found))
+    return units
+
+
+def _like_prac(place: str, setting: Setting, seed: int, arm: str, found: Found) -> Unit:
+    """PrAC's sizes, schedules and ends of rounds, other samples; the dense round is PrAC's own."""
+    leader = found[f"search/{place}/prac/seed-{seed}"]
+    more: dict[str, Any] = {
+        "plan": Plan(subset="given", shorten=setting.shorten, stop=False),
+        "given": leader.record["selections"][arm],
+        "spent": spent(leader),
+    }
+    if setting.rounds > 1:
+        more["dense"] = _dense(place, seed, found)
+        more["start"] = leader.tickets["round-01"].mask
+    return _unit(f"search/{place}", arm, seed, search, 1, setting, **more)
+
+
+def _short_imp(place: str, setting: Setting, seed: int, found: Found) -> Unit:
+    leader = found[f"search/{place}/prac/seed-{seed}"]
+    more = {"plan": SHORT_IMP, "spent": spent(leader)}
+    return _unit(f"search/{place}", "short-imp", seed, search, 1, setting, **more)
+
+
+def _carried(params: PracParams, other: Other, seed: int, found: Found) -> list[Unit]:
+    """Both readings of transfer: the main net's sequence of sets, or its last set in all rounds.
+
+    The sequence starts from all data, as its source did; the last set is used from the first round.
+    """
+    sets, setting = carried_sets(params, other, seed, found), params.other(other)
+    images = len(load(params.data).train)
+    everything = subsets.pack_index(subsets.random_draw(images, images, ()), images)
+    given = {
+        "transfer-sequence": [everything, *sets[: other.rounds]],
+        "transfer-final": [sets[-1]] * other.rounds,
+    }
+    plan = Plan(subset="given", shorten=setting.shorten, stop=True)
+    return [
+        _unit(f"search/{other.name}", arm, seed, search, 1.5, setting, plan=plan, given=texts)
+        for arm, texts in given.items()
+    ]
+
+
+def carried_sets(params: PracParams, other: Other, seed: int, found: Found) -> list[str]:
+    """The packed sets to carry over, one a round: of an index file, or of the main net's PrAC."""
+    if other.index_file is None:
+        rounds = found[f"search/main/prac/seed-{seed}"].record["rounds"]
+        return [row["set"] for row in rounds]
+    data = load(params.data)
+    sets = subsets.load_index(ROOT / other.index_file, data).sets
+    return [subsets.pack_index(index, len(data.train)) for index in sets]
+
+
+def spent(found: Result) -> list[int]:
+    """Iterations of each round of a search."""
+    return [row["iterations"] for row in found.record["rounds"]]
+
+
+# ---------------------------------------------------------------- third: retrained tickets
+
+
+def scorings(params: PracParams, found: Found) -> list[Unit]:
+    """Retraining for every search but IMP's own, random pruning and re-initialised tickets."""
+    units, main = [], params.setting()
+    for seed in params.seeds:
+        for arm in (*LADDERS, *FOLLOWERS):
+            units.append(_score("main", main, seed, arm, found, params.levels))
+        units += _controls(main, seed, found)
+    extra = (*DECOMPOSITION, *(f"prac-ef-{v}" for v in params.thresholds), *params.scores)
+    for seed in _few(params, params.ablation_seeds):
+        units += [_score("main", main, seed, a, found, params.ablation_levels) for a in extra]
+    for other in params.others:
+        for seed in _few(params, other.seeds):
+            for arm in ("prac", "random", "transfer-sequence", "transfer-final"):
+                setting = params.other(other)
+                units.append(_score(other.name, setting, seed, arm, found, other.levels))
+    if params.label_noise:
+        for seed in _few(params, params.noise_seeds):
+            for arm in ("prac", "random"):
+                setting = params.noisy()
+                units.append(_score("noise", setting, seed, arm, found, setting.levels))
+    return units
+
+
+def _dense(place: str, seed: int, found: Found) -> Ticket:
+    """IMP's unpruned ticket, at the rewind point that the arms of the seed share."""
+    return found[f"search/{place}/imp/seed-{seed}"].tickets["round-00"]
+
+
+def _score(
+    place: str, setting: Setting, seed: int, arm: str, found: Found, levels: tuple[int, ...]
+) -> Unit:
+    chosen = _at(found[f"search/{place}/{arm}/seed-{seed}"], levels)
+    return _unit(f"score/{place}", arm, seed, score_tickets, len(chosen), setting,
+                 chosen=chosen, dense=_dense(place, seed, found))  # fmt: skip
+
+
+def _controls(setting: Setting, seed: int, found: Found) -> list[Unit]:
+    """Random pruning at the same sparsities, and PrAC's masks on new initial weights."""
+    dense = _dense("main", seed, found)
+    ladder = random_ladder(dense.mask, setting.rate, setting.rounds, seed)
+    random = {name: ladder[name] for name in _names(setting.levels)}
+    masks = _at(found[f"search/main/prac/seed-{seed}"], setting.levels)
+    cost = len(setting.levels)
+    return [
+        _unit("score/main", "random-pruning", seed, score_tickets, cost, setting, chosen=random,
+              dense=dense),
+        _unit("score/main", "reinit", seed, score_tickets, cost, setting, chosen=masks,
+              reinit=True),
+    ]  # fmt: skip
+
+
+def _names(levels: tuple[int, ...]) -> list[str]:
+    return [f"round-{level:02d}" for level in sorted(set(levels))]
+
+
+def _at(found: Result, levels: tuple[int, ...]) -> dict[str, Mask]:
+    return {name: found.tickets[name].mask for name in _names(levels)}

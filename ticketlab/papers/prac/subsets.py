@@ -1,0 +1,243 @@
+"""Subsets of the training data: per-sample scores, ways to select by them, and index files.
+
+Every score is high for samples that are hard to learn. Indices are positions in the study's
+training split; index files name positions in the data set's official training images instead, so
+that they are worth something in another study.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ticketlab import gpu
+from ticketlab.data.sets import DataSet
+from ticketlab.files import read_safetensors, write_safetensors
+from ticketlab.spec import InputError
+from ticketlab.training.loop import Observer, Run
+
+FORMAT = 1
+"""Version of the index files."""
+
+NEVER = 200_000
+"""Forgetting count of a sample that was never classified correctly (the authors' infinity)."""
+OUTSIDE = -1
+"""Forgetting count of a sample that was not trained on."""
+
+
+# ---------------------------------------------------------------- what training tells of a sample
+
+
+class Correctness(Observer):
+    """One bit a sample and epoch: did the pass before the update classify it correctly?
+
+    `record` is int8 (images, epochs run): 1 correct, 0 wrong, -1 not trained on. It stays on the
+    device, and nothing is read per sample. `subset` (n,) maps the run's images to positions in all
+    `images`; an epoch that ends early leaves the bits of the epoch before it.
+    """
+
+    def __init__(self, subset: Tensor, images: int) -> None:
+        self.subset, self.images = subset, images
+        self._bits = torch.empty(0)
+        self._epochs = 0
+
+    def before_step(self, run: Run) -> None:
+        """Write the bits of this batch."""
+        if run.iteration == 0:
+            epochs = -(-run.total // run.per_epoch)
+            shape = (self.images, epochs)
+            self._bits = torch.full(shape, -1, dtype=torch.int8, device=run.labels.device)
+        if run.iteration % run.per_epoch == 0 and run.epoch:
+            self._bits[:, run.epoch] = self._bits[:, run.epoch - 1]
+        hit = (run.logits.argmax(1) == run.labels).to(torch.int8)
+        self._bits[self.subset[run.index], run.epoch] = hit
+        self._epochs = run.epoch + 1
+
+    @property
+    def record(self) -> Tensor:
+        """The bits of the epochs that were run."""
+        return self._bits[:, : self._epochs]
+
+
+def forgetting_events(record: Tensor) -> Tensor:
+    """Times each sample went from correct to wrong, int64 (N,), from a `Correctness` record.
+
+    NEVER for a sample that was never correct, OUTSIDE for one that was not trained on
+    (Toneva et al. 2019, with PrAC's convention for the two special cases).
+    """
+    events = ((record[:, :-1] == 1) & (record[:, 1:] == 0)).sum(1)
+    events[(record != 1).all(1)] = NEVER
+    events[(record == -1).all(1)] = OUTSIDE
+    return events
+
+
+class Difficulty(Observer):
+    """Running means over training passes on the device: margins, and EL2N of the first epochs."""
+
+    def __init__(self, images: int, el2n_epochs: int) -> None:
+        self.images, self.el2n_epochs = images, el2n_epochs
+        self._sums = torch.empty(0)
+
+    def before_step(self, run: Run) -> None:
+        """Add this batch's margins and, early on, its error norms."""
+        if run.iteration == 0:
+            self._sums = torch.zeros(4, self.images, device=run.labels.device)
+        self._sums[:2, run.index] += torch.stack([_margin(run), torch.ones_like(run.labels)])
+        if run.epoch < self.el2n_epochs:
+            self._sums[2:, run.index] += torch.stack(
+                [_error_norm(run), torch.ones_like(run.labels)]
+            )
+
+    def scores(self) -> dict[str, Tensor]:
+        """Scores (N,) by name: "margin" (negated, so that high is hard) and "el2n"."""
+        mean = self._sums[::2] / self._sums[1::2].clamp(min=1)
+        return {"margin": -mean[0], "el2n": mean[1]}
+
+
+def _margin(run: Run) -> Tensor:
+    """Logit of the label minus the best other one (B,) (Pleiss et al. 2020, eq. 1)."""
+    own = run.logits.float().gather(1, run.labels[:, None])[:, 0]
+    others = run.logits.float().scatter(1, run.labels[:, None], -torch.inf)
+    return own - others.amax(1)
+
+
+def _error_norm(run: Run) -> Tensor:
+    """||softmax(f(x)) - onehot(y)||_2 (B,): EL2N of one net (Paul et al. 2021, definition 2.3)."""
+    target = functional.one_hot(run.labels, run.logits.shape[1])
+    return (run.logits.float().softmax(1) - target).norm(dim=1)
+
+
+# ---------------------------------------------------------------- selections
+
+
+def hardest(scores: Tensor, count: int) -> Tensor:
+    """Indices (count,), ascending, of the highest `scores` (N,); ties go to the lower index."""
+    _check_count(count, len(scores))
+    order = torch.sort(scores, descending=True, stable=True).indices
+    return order[:count].sort().values
+
+
+def random_draw(images: int, count: int, seed: tuple[object, ...]) -> Tensor:
+    """`count` indices out of `images`, ascending, each set as likely as any other."""
+    _check_count(count, images)
+    random = gpu.generator("cpu", "subset", *seed)
+    return torch.randperm(images, generator=random)[:count].sort().values
+
+
+def coverage(
+    scores: Tensor, count: int, cut: float, strata: int, seed: tuple[object, ...]
+) -> Tensor:
+    """Coverage-centric selection (Zheng et al. 2023, algorithm 1): `count` indices, ascending.
+
+    Drops the hardest fraction `cut`, divides the range of the remaining `scores` (N,) into equal
+    strata, and draws as evenly from all of them as their sizes allow, smallest stratum first.
+    """
+    kept = len(scores) - int(cut * len(scores))
+    _check_count(count, kept)
+    easy = torch.sort(scores, stable=True).indices[:kept].cpu()
+    values = scores.cpu()[easy].double()
+    width = (values.max() - values.min()).clamp(min=1e-12) / strata
+    stratum = ((values - values.min()) / width).long().clamp(max=strata - 1)
+    groups = [easy[stratum == i] for i in range(strata)]
+    chosen, left = [], count
+    for place, group in enumerate(sorted(groups, key=len)):
+        share = min(len(group), left // (strata - place))
+        chosen.append(group[random_draw(len(group), share, (*seed, place))])
+        left -= share
+    return torch.cat(chosen).sort().values.to(scores.device)
+
+
+def _check_count(count: int, available: int) -> None:
+    if not 0 <= count <= available:
+        raise InputError(f"subset: {count} samples asked for, allowed: 0 to {available}")
+
+
+def flip_labels(
+    labels: Tensor, share: float, classes: int, seed: tuple[object, ...]
+) -> tuple[Tensor, Tensor]:
+    """Labels (N,) of which round(share x N) are replaced by another class, and which ones (n,)."""
+    count = round(share * len(labels))
+    chosen = random_draw(len(labels), count, ("flip", *seed)).to(labels.device)
+    random = gpu.generator("cpu", "flip to", *seed)
+    steps = torch.randint(1, classes, (count,), generator=random).to(labels.device)
+    noisy = labels.clone()
+    noisy[chosen] = (labels[chosen] + steps) % classes
+    return noisy, chosen
+
+
+# ---------------------------------------------------------------- index files
+
+
+def pack_index(index: Tensor, images: int) -> str:
+    """Indices as text: a bit for each of `images` samples, base64 (fits a JSON record)."""
+    bits = np.zeros(images, dtype=bool)
+    bits[index.cpu().numpy()] = True
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def unpack_index(text: str, images: int) -> Tensor:
+    """The ascending indices that `pack_index` packed."""
+    packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    return torch.from_numpy(np.unpackbits(packed, count=images).astype(bool)).nonzero().flatten()
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """Sets of training samples, one a round, and where they come from.
+
+    `sets` are positions in the training split of the data set that they are used with.
+    """
+
+    sets: Sequence[Tensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_index(path: Path, file: IndexFile, data: DataSet) -> None:
+    """Write sets as official positions with the data set's name and hash."""
+    official = {
+        f"set.{number:03d}": data.train_index.cpu()[index.cpu()].sort().values.to(torch.int32)
+        for number, index in enumerate(file.sets)
+    }
+    header = {"format": FORMAT, "data": data.name, "data_sha256": data.sha256,
+              "digest": _digest(official), "facts": dict(file.facts)}  # fmt: skip
+    write_safetensors(path, official, header)
+
+
+def load_index(path: Path, data: DataSet) -> IndexFile:
+    """Read sets for use with `data`.
+
+    InputError in one line for a damaged file, another format or data set, or a sample that is not
+    in the training split here (a validation image must never get in).
+    """
+    official, header = read_safetensors(path)
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path}: format {header.get('format')!r}, allowed is {FORMAT}")
+    if header["data_sha256"] != data.sha256:
+        raise InputError(
+            f"{path}: made from {header['data']} with SHA-256 {header['data_sha256'][:12]}, "
+            f"allowed is {data.name} with {data.sha256[:12]}"
+        )
+    if header["digest"] != _digest(official):
+        raise InputError(f"{path}: the sets do not match their SHA-256, the file was changed")
+    place = {int(image): i for i, image in enumerate(data.train_index.tolist())}
+    sets = []
+    for name in sorted(official):
+        images = official[name].tolist()
+        if foreign := [image for image in images if image not in place]:
+            raise InputError(f"{path}: {name}: image {foreign[0]} is not in the training split")
+        sets.append(torch.tensor(sorted(place[i] for i in images), dtype=torch.int64))
+    return IndexFile(sets, header["facts"])
+
+
+def _digest(sets: Mapping[str, Tensor]) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(sets):
+        sha.update(name.encode() + sets[name].numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,1 @@
+"""What DVC and the command line do: parameters, papers by name, plans, notebook runs, verify."""

@@ -1,0 +1,82 @@
+"""Zero patterns of trained nets: that they are the masks, and which ones a unit has trained under.
+
+Every way of training ends with `confirm`, so that a mask which reached other weights than it says
+ends the unit; what a unit stores is then compared with what it has `collected`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from ticketlab.pruning.masks import Mask, check_shapes
+
+Patterns = dict[str, Mask]
+"""Masks by digest."""
+
+DENSE = Mask({})
+"""The pattern of a training without a mask: what a mask does not name is kept."""
+
+_collected: ContextVar[Patterns | None] = ContextVar("patterns", default=None)
+
+
+class WrongMask(RuntimeError):
+    """A trained net has other zeros than its mask, or a ticket another mask than its net."""
+
+
+@contextmanager
+def collected() -> Iterator[Patterns]:
+    """The patterns of all trainings inside the block, in the order in which they end."""
+    found: Patterns = {}
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def confirm(weights: Mapping[str, Tensor], mask: Mask | None, moving: Mapping[str, Tensor]) -> None:
+    """Raise WrongMask unless what `mask` removes, and nothing else, is 0 in a trained net.
+
+    All three are by the model's own names and in its own shapes. A kept weight may be 0 where
+    `moving` (its value at the start, or its last gradient) is 0 too; by chance, for a float, only
+    one in 10,000 of a layer and two more. The pattern is noted for `collected`.
+    """
+    mask = DENSE if mask is None else mask
+    check_shapes(mask, weights)
+    counts = [_strays(weights[name].detach(), keep, moving[name]) for name, keep in mask.items()]
+    found = torch.stack(counts).tolist() if counts else []
+    for (name, keep), (left, lost) in zip(mask.items(), found, strict=True):
+        if left or lost > 2 + keep.numel() // 10_000:
+            raise WrongMask(
+                f"the trained net has other zeros than its mask: in {name} {left} removed weights "
+                f"are not 0, and {lost} kept ones are"
+            )
+    known = _collected.get()
+    if known is not None:
+        known[mask.digest()] = mask.to("cpu")
+
+
+def _strays(weight: Tensor, keep: Tensor, moving: Tensor) -> Tensor:
+    """How many removed weights are not 0, and how many kept ones are, int64 (2,)."""
+    zero, keep, moving = weight == 0, keep.to(weight.device), moving.to(weight.device)
+    return torch.stack([(~keep & ~zero).sum(), (keep & zero & (moving != 0)).sum()])
+
+
+def check_trained(mask: Mask, pattern: str, trained: Patterns) -> None:
+    """Raise WrongMask unless a net was trained under `pattern` and it keeps all that `mask` does.
+
+    `pattern` is the digest of `mask` itself, or of the mask that it was pruned from.
+    """
+    if pattern not in trained:
+        raise WrongMask(
+            f"its mask, or the one it was pruned from, has the digest {pattern[:12]}; nets were "
+            f"trained under {', '.join(digest[:12] for digest in trained) or 'none'}"
+        )
+    whole = trained[pattern]
+    if pattern != mask.digest() and any(
+        name in whole and bool((keep & ~whole[name]).any()) for name, keep in mask.items()
+    ):
+        raise WrongMask(f"it keeps weights that the mask {pattern[:12]} it was pruned from removes")

@@ -1,0 +1,294 @@
+"""Pruning scores that look at the loss or the wiring: SNIP, GraSP, SynFlow, edge-popup.
+
+A criterion is a function (probe, weights, mask) -> scores, high means keep; `magnitude` and
+`uniform` of `criteria` make two more. `prune_to` turns any of them into a mask with exactly k
+entries. Formulas as in the papers; all rank weights and whatever else the mask names together.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from ticketlab.pruning import criteria
+from ticketlab.pruning.criteria import Scores
+from ticketlab.pruning.masks import Mask, State, check_fits, keep_top, keep_top_layerwise
+from ticketlab.pruning.synflow import synflow as synflow_at_once
+from ticketlab.spec import InputError
+
+# ---------------------------------------------------------------- what a criterion may look at
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A net as a function of its weights, one batch to score it on, and a source of randomness."""
+
+    forward: Callable[[State, Tensor], Tensor]
+    x: Tensor
+    y: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
+    random: torch.Generator | None = None
+
+
+def probe_model(model: nn.Module, x: Tensor, y: Tensor, random: torch.Generator | None = None) -> (
+    Probe
+):  # fmt: skip
+    """A probe of any model of the bench on a batch of its inputs; batch-norm as in evaluation."""
+
+    def forward(weights: State, inputs: Tensor) -> Tensor:
+        training, dtype = model.training, next(iter(weights.values())).dtype
+        buffers = {
+            name: buffer.to(dtype) if buffer.is_floating_point() else buffer
+            for name, buffer in model.named_buffers()
+        }
+        model.eval()
+        try:
+            return functional_call(model, {**buffers, **weights}, (inputs,))
+        finally:
+            model.train(training)
+
+    return Probe(forward, x, y, random=random)
+
+
+Criterion = Callable[[Probe, State, Mask], Scores]
+"""A score for each entry that the mask names, high means keep."""
+
+
+# ---------------------------------------------------------------- the criteria
+
+
+def random(probe: Probe, weights: State, mask: Mask) -> Scores:
+    """Uniform in [0, 1): random pruning."""
+    if probe.random is None:
+        raise InputError("random: the probe has no generator, pass one as `random`")
+    return criteria.uniform(mask, probe.random)
+
+
+def magnitude(probe: Probe, weights: State, mask: Mask) -> Scores:
+    """|w|: magnitude pruning (Han et al. 2015)."""
+    return criteria.magnitude(weights, mask)
+
+
+def snip(probe: Probe, weights: State, mask: Mask) -> Scores:
+    """|w dL/dw| at the masked weights (Lee et al. 2019, equation 4)."""
+    masked = _leaves(weights, mask)
+    slopes = _slopes(probe.loss(probe.forward(masked, probe.x), probe.y), masked, mask)
+    return {name: (weights[name] * slopes[name]).abs().detach() for name in mask}
+
+
+TEMPERATURE = 200.0
+"""GraSP divides the outputs by this before the loss, as its authors' code does."""
+
+
+def grasp(probe: Probe, weights: State, mask: Mask) -> Scores:
+    """w (H g) with g = dL/dw, H the Hessian (Wang et al. 2020, equation 8); keep the largest.
+
+    The paper scores -w (H g) and removes the largest: the same. Removed entries score exactly 0.
+    """
+    masked = _leaves(weights, mask)
+    loss = probe.loss(probe.forward(masked, probe.x) / TEMPERATURE, probe.y)
+    slopes = _slopes(loss, masked, mask, again=True)
+    flow = sum((slopes[n].detach() * mask[n] * slopes[n]).sum() for n in mask)
+    curved = _slopes(flow, masked, mask)  # type: ignore[arg-type]
+    return {name: (masked[name] * curved[name]).detach() for name in mask}
+
+
+def synflow(probe: Probe, weights: State, mask: Mask) -> Scores:
+    """|w| dR/d|w| for R = the summed outputs of the net of |w| on an input of ones (Tanaka et al.
+    2020, equation 3). Sees no data; float64, since a deep net's products leave float32.
+    """
+    absolute = {name: tensor.double().abs() for name, tensor in weights.items()}
+    masked = _leaves(absolute, mask)
+    total = probe.forward(masked, torch.ones_like(probe.x[:1], dtype=torch.float64)).sum()
+    slopes = _slopes(total, masked, mask)
+    return {name: (masked[name] * slopes[name]).detach() for name in mask}
+
+
+CRITERIA: dict[str, Criterion] = {
+    "random": random,
+    "magnitude": magnitude,
+    "snip": snip,
+    "grasp": grasp,
+    "synflow": synflow,
+}
+
+
+def _leaves(weights: State, mask: Mask) -> State:
+    """The masked weights as leaves of a new graph."""
+    return {
+        name: (tensor.detach() * mask[name] if name in mask else tensor.detach()).requires_grad_(
+            name in mask
+        )
+        for name, tensor in weights.items()
+    }
+
+
+def _slopes(value: Tensor, at: State, mask: Mask, again: bool = False) -> State:
+    """d(value)/d(each masked weight); zero where the value does not depend on it."""
+    found = torch.autograd.grad(
+        value, [at[name] for name in mask], create_graph=again, materialize_grads=True
+    )
+    return dict(zip(mask, found, strict=True))
+
+
+# ---------------------------------------------------------------- from scores to a mask
+
+
+def kept_at(total: int, density: float) -> int:
+    """How many of `total` entries a density keeps: total - int((1 - density) total)."""
+    keep = total - int((1 - density) * total)
+    if not 0 < density <= 1 or keep < 1:
+        raise InputError(f"density: {density:g} keeps less than one of {total} weights")
+    return keep
+
+
+def checked(scores: Mapping[str, Tensor], mask: Mask, name: str) -> Scores:
+    """The scores, or InputError in one line that names the criterion and what is wrong."""
+    for layer, keep in mask.items():
+        if layer not in scores:
+            raise InputError(f"criterion {name!r}: no scores for {layer!r}")
+        have = scores[layer]
+        if have.shape != keep.shape:
+            shapes = f"{tuple(have.shape)}, the weight has {tuple(keep.shape)}"
+            raise InputError(f"criterion {name!r}: scores of {layer!r} have shape {shapes}")
+        if bool(have.isnan().any()):
+            raise InputError(f"criterion {name!r}: NaN among the scores of {layer!r}")
+    return {layer: scores[layer] for layer in mask}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How scores become a mask: exactly k and never reviving, unless `as_released`.
+
+    `as_released` ranks removed entries again and keeps what scores strictly above the k-th
+    smallest: ties at the threshold all go, and removed weights can return (the authors' code).
+    `layerwise` gives each tensor its own k instead of one threshold for all.
+    """
+
+    layerwise: bool = False
+    as_released: bool = False
+
+    def select(self, scores: Scores, mask: Mask, density: float) -> Mask:
+        """The mask at `density` of all entries that `mask` names."""
+        keep = kept_at(mask.total, density)
+        if self.as_released:
+            return _strictly_above(scores, mask, density, self.layerwise)
+        if not self.layerwise:
+            return keep_top(scores, min(keep, mask.alive), within=mask)
+        counts = {
+            name: min(kept_at(entries.numel(), density), int(entries.sum()))
+            for name, entries in mask.items()
+        }
+        return keep_top_layerwise(scores, counts, within=mask)
+
+
+def _strictly_above(scores: Scores, mask: Mask, density: float, layerwise: bool) -> Mask:
+    groups = [[name] for name in mask] if layerwise else [list(mask)]
+    layers: dict[str, Tensor] = {}
+    for names in groups:
+        flat = torch.cat([scores[name].flatten() for name in names])
+        removed = int((1 - density) * flat.numel())
+        threshold = flat.kthvalue(removed).values if removed else flat.min() - 1
+        layers |= {name: scores[name] > threshold for name in names}
+    return Mask(layers)
+
+
+EXACT = Rule()
+
+
+def prune_to(
+    criterion: Criterion, probe: Probe, weights: State, mask: Mask, density: float,
+    rounds: int = 1, rule: Rule = EXACT,
+) -> Mask:  # fmt: skip
+    """Score and prune until `density`, in `rounds` steps of `schedule`.
+
+    Raises InputError for a density below one weight and for scores of a wrong shape or NaN.
+    """
+    name = getattr(criterion, "__name__", "criterion")
+    for share in schedule(density, rounds):
+        mask = rule.select(checked(criterion(probe, weights, mask), mask, name), mask, share)
+    return mask
+
+
+def schedule(density: float, rounds: int) -> list[float]:
+    """The density after each round: density^(e/n) after round e of n (SynFlow's schedule)."""
+    return [density ** (turn / rounds) for turn in range(1, rounds + 1)]
+
+
+# ---------------------------------------------------------------- in one call, for any model
+
+
+def score(
+    model: nn.Module, mask: Mask, criterion: str | Criterion, x: Tensor, y: Tensor,
+    random: torch.Generator | None = None,
+) -> Scores:  # fmt: skip
+    """Scores of what `mask` names at the model's present weights, high means keep.
+
+    `criterion` is one of CRITERIA by name, or a function of one's own; x (n, ...) and y (n,) are a
+    batch as the model gets it; `random` is needed by "random" alone. All on the mask's device.
+    Raises InputError for a mask that does not fit, an unknown name, a wrong shape, or NaN.
+    """
+    check_fits(mask, model)
+    chosen = _named(criterion)
+    scores = chosen(probe_model(model, x, y, random), _weights(model), mask)
+    return checked(scores, mask, getattr(chosen, "__name__", "criterion"))
+
+
+def prune_model(
+    model: nn.Module, mask: Mask, criterion: str | Criterion, density: float, x: Tensor, y: Tensor,
+    random: torch.Generator | None = None, rounds: int = 1, rule: Rule = EXACT,
+) -> Mask:  # fmt: skip
+    """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`.
+
+    SynFlow takes `flow`'s way, which gives the same masks sooner.
+    """
+    check_fits(mask, model)
+    chosen = _named(criterion)
+    if chosen is synflow and rule == EXACT:
+        counts = [kept_at(mask.total, share) for share in schedule(density, rounds)]
+        return synflow_at_once(model, mask, counts, tuple(x.shape[1:]))
+    probe = probe_model(model, x, y, random)
+    return prune_to(chosen, probe, _weights(model), mask, density, rounds, rule)
+
+
+def _named(criterion: str | Criterion) -> Criterion:
+    if not isinstance(criterion, str):
+        return criterion
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion: {criterion!r} is unknown, allowed: {', '.join(CRITERIA)}")
+    return CRITERIA[criterion]
+
+
+def _weights(model: nn.Module) -> State:
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+# ---------------------------------------------------------------- edge-popup
+
+
+def popup_gradient(slope: Tensor, weight: Tensor, score: Tensor) -> Tensor:
+    """dL/ds = dL/dw_eff w sign(s), straight through the choice by |s| (Ramanujan et al. 2020)."""
+    return slope * weight * score.sign()
+
+
+def popup_kept(count: int, density: float) -> int:
+    """Entries of `count` that edge-popup keeps: count - int((1 - density) count), at least 1."""
+    return count - int((1 - density) * count)
+
+
+def popup_mask(scores: Tensor, keep: int) -> Tensor:
+    """Bool (n,): the `keep` entries of highest |s|, ties by lower index.
+
+    A k-th value instead of a sort: this runs for every tensor at every step.
+    """
+    size = scores.abs()
+    threshold = size.kthvalue(len(size) - keep + 1).values
+    chosen = size >= threshold
+    if int(chosen.sum()) > keep:
+        ties = size == threshold
+        room = keep - int((size > threshold).sum())
+        chosen &= ~ties | (ties.cumsum(0) <= room)
+    return chosen

@@ -1,0 +1,129 @@
+"""The tickets that studies left in results/STUDY/runs: a table of all, the provenance of one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from ticketlab.pruning.masks import Mask
+from ticketlab.spec import ROOT, InputError
+from ticketlab.tickets.ticket import load_ticket
+
+RESULTS = ROOT / "results"
+COLUMNS = ("study", "paper", "arm", "seed", "at", "sparsity", "holds", "path")
+
+
+def tickets(
+    study: str = "",
+    paper: str = "",
+    arm: str = "",
+    seed: int | None = None,
+    results: Path = RESULTS,
+) -> pd.DataFrame:
+    """Every stored ticket with COLUMNS, read from the files' headers; empty words choose all.
+
+    `arm` chooses by a part of its name. InputError if nothing is left, in words of what there is.
+    """
+    paths = sorted(results.glob(f"{study or '*'}/runs/*/**/*.safetensors"))
+    paths = [path for path in paths if not _hidden(path.relative_to(results))]
+    if not paths:
+        where = f"{results.name}/{study or 'STUDY'}/runs"
+        raise InputError(f"tickets: none in {where}, run `dvc repro` or `dvc pull` first")
+    found = pd.DataFrame([_row(path, results) for path in paths], columns=list(COLUMNS))
+    for column, wanted in (("paper", paper), ("seed", seed)):
+        if wanted not in ("", None):
+            found = _chosen(found, column, found[column] == wanted, wanted)
+    return _chosen(found, "arm", found.arm.str.contains(arm, regex=False), arm)
+
+
+def _chosen(found: pd.DataFrame, column: str, rows: Any, wanted: object) -> pd.DataFrame:
+    if not rows.any():
+        have = ", ".join(map(str, sorted(found[column].unique())))
+        raise InputError(f"{column}: no ticket has {wanted!r}, there are: {have}")
+    return found[rows].reset_index(drop=True)
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a file belongs to a run that has not ended."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _row(path: Path, results: Path) -> tuple[object, ...]:
+    header, has_weights = read_header(path)
+    study, _, paper, *unit = path.relative_to(results).parts
+    facts = header["metadata"]
+    return (
+        study, paper, arm_of(facts, unit), facts.get("seed", "-"), place_of(facts, path.stem),
+        round(facts.get("sparsity", float("nan")), 4), _holds(has_weights),
+        path.relative_to(results.parent).as_posix(),
+    )  # fmt: skip
+
+
+def _holds(has_weights: bool) -> str:
+    return "mask and weights" if has_weights else "mask"
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], bool]:
+    """What a ticket says of itself, and whether it has weights; no tensor is read or verified."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["ticketlab"])
+            named = any(name.startswith("weight.") for name in file.keys())  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{path}: not a readable ticket ({str(error).splitlines()[0]})") from error
+    if not isinstance(header, dict) or not isinstance(header.get("metadata"), dict):
+        raise InputError(f"{path}: not a readable ticket (no metadata)")
+    return header, named
+
+
+def arm_of(facts: Mapping[str, Any], unit: list[str]) -> str:
+    """The arm as recorded; for Plant 'n' Seek with what was planted where and how it was pruned."""
+    named = [facts[key] for key in ("task", "mother", "regime", "arm") if key in facts]
+    return "/".join(map(str, named or unit[:-2]))
+
+
+def place_of(facts: Mapping[str, Any], stem: str) -> str:
+    """Where on its arm's way a ticket stands: a round, a level, or a file's own word for it."""
+    for key in ("round", "level"):
+        if key in facts:
+            return f"{key} {facts[key]:g}"
+    return stem.rpartition("-")[2]
+
+
+# ---------------------------------------------------------------- one ticket
+
+
+def describe(path: Path) -> str:
+    """Where a ticket comes from and what it keeps, its hashes verified; InputError if they fail."""
+    ticket = load_ticket(path)
+    facts = facts_of(ticket.metadata) | {"holds": _holds(ticket.weights is not None)}
+    width = max(map(len, facts))
+    order = sorted(facts, key=lambda key: (key.startswith("parameters."), key))
+    lines = [f"{key.ljust(width)}  {facts[key]}" for key in order]
+    head = f"{path}: the file matches its SHA-256"
+    return "\n".join([head, "", *lines, "", layer_table(ticket.mask).to_string(index=False)])
+
+
+def layer_table(mask: Mask) -> pd.DataFrame:
+    """One row a layer, and one for all of them: shape, weights, kept, density."""
+    frame = mask.table().rename(columns={"weights": "total"})
+    frame.insert(1, "shape", [" x ".join(map(str, keep.shape)) for keep in mask.values()])
+    whole = ("all prunable", "", mask.total, mask.alive, mask.density)
+    frame = pd.concat([frame, pd.DataFrame([whole], columns=frame.columns)], ignore_index=True)
+    return frame.round({"density": 4})
+
+
+def facts_of(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata as dotted keys and short texts, lists as JSON."""
+    found: dict[str, str] = {}
+    for key, value in metadata.items():
+        if isinstance(value, Mapping) and value:
+            found |= {f"{key}.{inner}": text for inner, text in facts_of(value).items()}
+        else:
+            found[key] = value if isinstance(value, str) else json.dumps(value)
+    return found

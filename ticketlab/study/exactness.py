@@ -1,0 +1,166 @@
+"""What a notebook states to be exact is checked where it is stated: a false one ends the run."""
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ticketlab.files import read_json
+from ticketlab.pruning.masks import Mask, State
+from ticketlab.study.results import Result
+
+Results = Mapping[str, Result]
+
+ORIGIN = ("arm", "seed", "round", "level", "net", "case", "data_sha256", "init_sha256",
+          "trained_mask_sha256")  # fmt: skip
+"""What a ticket's metadata say that tables of tickets show."""
+
+
+class NotExact(AssertionError):
+    """A statement of a page does not hold."""
+
+
+NOTHING: Literal["nothing to check"] = "nothing to check"
+"""What a check of rows says if there are none: the study has no such arm, and nothing was shown."""
+
+Holds = bool | Literal["nothing to check"]
+
+
+def exactly(statement: str, holds: Holds | np.bool_) -> None:
+    """Say that the statement was checked, or that there was nothing to check, or end the run.
+
+    TypeError for anything but a truth value: a table or a tensor is true for other reasons.
+    """
+    if isinstance(holds, str) and holds == NOTHING:
+        print(f"{NOTHING}: {statement}")
+        return
+    if not isinstance(holds, bool | np.bool_):
+        raise TypeError(f"exactly: {type(holds).__name__} given for {statement!r}, allowed is bool")
+    if not holds:
+        raise NotExact(f"does not hold: {statement}")
+    print(f"checked: {statement}")
+
+
+# ---------------------------------------------------------------- weights
+
+
+def same_bits(a: State, b: State) -> bool:
+    """Whether two states have the same names and the same values, bit for bit."""
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def same_kept(a: State, b: State, mask: Mask) -> bool:
+    """Whether the weights that the mask keeps are the same in both, bit for bit."""
+    return all(torch.equal(a[n].cpu()[k], b[n].cpu()[k]) for n, k in mask.to("cpu").items())
+
+
+def same_values(a: State, in_a: Mask, b: State, in_b: Mask) -> bool:
+    """Whether each layer keeps the same values in both, wherever they are."""
+    pairs = [(a[n].cpu()[in_a[n].cpu()], b[n].cpu()[in_b[n].cpu()]) for n in in_a]
+    return all(torch.equal(one.sort()[0], two.sort()[0]) for one, two in pairs)
+
+
+def zero_outside(state: State, mask: Mask) -> bool:
+    """Whether every weight that the mask removes is zero."""
+    return not any(bool(state[n].cpu()[~keep].any()) for n, keep in mask.to("cpu").items())
+
+
+def same_others(a: State, b: State, mask: Mask) -> bool:
+    """Whether all that cannot be pruned (biases, batch-norm state, head) is the same in both."""
+    others = [{n: t for n, t in state.items() if n not in mask} for state in (a, b)]
+    return same_bits(*others)
+
+
+# ---------------------------------------------------------------- tickets of a study
+
+
+def tickets_table(results: Results) -> pd.DataFrame:
+    """One row per ticket: unit, name, origin, weights left, the mask's digest, density by layer."""
+    rows = []
+    for unit, result in results.items():
+        for name, ticket in result.tickets.items():
+            origin = {key: ticket.metadata.get(key) for key in ORIGIN}
+            mask = {"alive": ticket.mask.alive, "mask_sha256": ticket.mask.digest(),
+                    "layers": tuple(ticket.mask.densities().items())}  # fmt: skip
+            rows.append({"unit": unit, "ticket": name, **origin, **mask})
+    return pd.DataFrame(rows, columns=["unit", "ticket", *ORIGIN, "alive", "mask_sha256", "layers"])
+
+
+def all_zero_outside(results: Results) -> bool:
+    """Whether the removed weights of every stored ticket that has weights are zero."""
+    tickets = [ticket for result in results.values() for ticket in result.tickets.values()]
+    found = [zero_outside(t.weights, t.mask) for t in tickets if t.weights is not None]
+    return bool(found) and all(found)
+
+
+def all_trained(results: Results, folder: Path) -> bool:
+    """Whether every ticket, and every record of a sparse net, names zeros that its unit's nets had.
+
+    `folder` has the stored units, each with the digests of the zero patterns that it has trained.
+    """
+    found = []
+    for unit, result in results.items():
+        known = set(read_json(folder / f"{unit}.json")["trained_mask_sha256"])
+        named = {ticket.metadata["trained_mask_sha256"] for ticket in result.tickets.values()}
+        rows = result.record.get("rows", ())
+        named |= {r["mask_sha256"] for r in rows if r.get("mask_sha256") and r["sparsity"] > 0}
+        found.append(named <= known)
+    return bool(found) and all(found)
+
+
+def all_pruned_in_turn(results: Results, prefix: str = "search/") -> bool:
+    """Whether the nets of every search were trained under its masks in turn: each under the mask
+    that its ticket has, or each under the one before, from which its ticket was pruned."""
+    found = []
+    for name, result in results.items():
+        if name.startswith(prefix):
+            turns = [result.tickets[ticket] for ticket in sorted(result.tickets)]
+            trained = [ticket.metadata["trained_mask_sha256"] for ticket in turns]
+            own = [ticket.mask.digest() for ticket in turns]
+            found.append(trained == own or trained[1:] == own[:-1])
+    return bool(found) and all(found)
+
+
+def nested(masks: Iterable[Mask]) -> bool:
+    """Whether each mask keeps nothing that the one before has removed."""
+    return all(before.contains(after) for before, after in pairwise(masks))
+
+
+def all_nested(results: Results, prefix: str = "search/") -> bool:
+    """Whether the rounds of every unit whose name starts with `prefix` are nested."""
+    found = [result.tickets for name, result in results.items() if name.startswith(prefix)]
+    return bool(found) and all(nested(t[name].mask for name in sorted(t)) for t in found)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def all_rows(true: "pd.Series[bool]") -> Holds:
+    """Whether the condition is true in every row."""
+    return bool(true.all()) if len(true) else NOTHING
+
+
+def one_value(frame: pd.DataFrame, by: list[str], column: str) -> Holds:
+    """Whether each group of rows has one value of `column`."""
+    if frame.empty:
+        return NOTHING
+    return bool(frame.groupby(by)[column].nunique(dropna=False).eq(1).all())
+
+
+def same_by(
+    a: pd.DataFrame, b: pd.DataFrame, by: list[str], column: str, near: float = 0.0
+) -> Holds:
+    """Whether every row of `a` has its partner in `b` (equal in `by`) with the same `column`.
+
+    `near` is how far numbers may be apart.
+    """
+    if a.empty:
+        return NOTHING
+    pairs = a[[*by, column]].merge(b[[*by, column]].drop_duplicates(), on=by, how="left")
+    one, two = pairs[f"{column}_x"], pairs[f"{column}_y"]
+    close = (one == two) if not near else (one - two).abs() <= near
+    return len(pairs) == len(a) and bool(close.all())

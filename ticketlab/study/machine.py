@@ -1,0 +1,100 @@
+"""results/STUDY/machine.json: on which machine each paper's results were made.
+
+Processors, devices and interpreters are named there and nowhere else, and nothing compares the
+file. `ticketlab verify` reads it to say by which rule two sets of results are compared.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ticketlab import gpu, instruction_set
+from ticketlab.files import read_json, write_json
+from ticketlab.spec import ROOT, InputError
+from ticketlab.study.results import NUMERICAL
+
+FILE = "machine.json"
+LOCKS = ROOT / ".dvc" / "tmp" / "running"
+"""The folder of all locks: none is left among results."""
+
+Machine = Mapping[str, Any]
+
+
+def describe(runtime: gpu.Runtime) -> dict[str, Any]:
+    """This machine, and the device that `runtime` chooses on it, by product name."""
+    device = gpu.choose_device(runtime.device)
+    versions = {name: version(name) for name in NUMERICAL}
+    here = {"device": gpu.describe(device), "kind": device.type}
+    return instruction_set.describe() | versions | here
+
+
+def note(study: Path, paper: str, runtime: gpu.Runtime) -> None:
+    """Write down that the paper's units were trained on this machine; others' entries stay."""
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with FileLock(LOCKS / f"{study.name}.{FILE}.lock"):  # two papers may end at the same time
+        known = read_json(study / FILE) if (study / FILE).exists() else {}
+        write_json(study / FILE, {**known, paper: describe(runtime)})
+
+
+def named(made: Machine) -> str:
+    """The device in words; of a CPU the model and how many cores there are."""
+    if made["kind"] != "cpu":
+        return str(made["device"])
+    return f"{made['processor']}, {made['cores']} cores"
+
+
+# ---------------------------------------------------------------- by which rule to compare
+
+
+DECIDES = ("kind", "device", "vendor", "processor", "instruction_set", *NUMERICAL)
+"""What an entry must say."""
+
+
+def parsed(text: str | bytes | None, name: str = FILE) -> dict[str, Machine]:
+    """The entries of a machine.json by paper; none for a revision without the file.
+
+    InputError for a damaged one.
+    """
+    try:
+        found = json.loads(text or "{}")
+        entries: dict[str, Machine] = {paper: dict(entry) for paper, entry in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{name}: not readable ({' '.join(str(error).split())})") from None
+    for paper, entry in entries.items():
+        if lacking := [key for key in DECIDES if key not in entry]:
+            raise InputError(f"{name}: {paper}: {lacking[0]} is missing")
+    return entries
+
+
+def rule(then: Mapping[str, Machine], now: Mapping[str, Machine]) -> tuple[bool, str]:
+    """Whether the same bytes are to be expected, and the rule in words.
+
+    They are where both were made by the same versions on CPUs of one kind, pinned to one
+    instruction set; everything else is compared by intervals and verdicts.
+    """
+    other = "by intervals and verdicts, not by bytes"
+    papers = sorted(set(then) & set(now))
+    if not papers:
+        return False, f"{other}: it is not recorded where these or the committed results were made"
+    for paper in papers:
+        a, b = _kind(then[paper]), _kind(now[paper])
+        if a != b:
+            return False, f"{other}: {paper} was made with {a}, here it is made with {b}"
+        if (then[paper]["kind"], then[paper]["instruction_set"]) != ("cpu", "avx2"):
+            return False, f"{other}: {paper} was made with {a}, which promises no bytes"
+    return True, f"byte for byte: both were made with {_kind(then[papers[0]])}"
+
+
+def _kind(machine: Machine) -> str:
+    """What decides the bytes, in words. AMD's processors were seen to agree with each other; on
+    others MKL chooses by the model."""
+    if machine["kind"] != "cpu":
+        return str(machine["device"])
+    amd = machine["vendor"] == "AuthenticAMD"
+    name = "AMD processors" if amd else machine["processor"]
+    versions = ", ".join(f"{package} {machine[package]}" for package in NUMERICAL)
+    return f"{name}, instruction set {machine['instruction_set']}, {versions}"

@@ -1,0 +1,64 @@
+"""What a study's parameters say in words: nets, images and schedules, for the fidelity cards."""
+
+from collections.abc import Mapping
+
+from IPython.display import Markdown
+
+from ticketlab import models
+from ticketlab.data.sets import DataSet, DataSpec
+from ticketlab.training.loop import Recipe, Step
+
+
+def card(study: str, facts: Mapping[str, str]) -> Markdown:
+    """The facts as a table under the study's name."""
+    rows = [f"| {name} | {said} |" for name, said in facts.items()]
+    return Markdown("\n".join([f"| in this study | `{study}` |", "|---|---|", *rows]))
+
+
+def net(spec: models.ModelSpec, rule: str, data: DataSet) -> str:
+    """A net: name, width beside the published one's, and the weights that `rule` may prune."""
+    own, full = _weights(spec, rule, data), models.MODELS[spec.name].options.get("width")
+    said = f"{spec.name}: {own:,} weights can be pruned"
+    if full is None or spec.width in (None, full):
+        return said
+    share = own / _weights(spec.model_copy(update={"width": None}), rule, data)
+    return (
+        f"{said}; width {spec.width} where the published net has {full}, {share:.1%} of its weights"
+    )
+
+
+def _weights(spec: models.ModelSpec, rule: str, data: DataSet) -> int:
+    """Weights of the net that `rule` may prune."""
+    model = models.build(spec, data.shape, data.classes, 0)
+    named = dict(model.named_parameters())
+    return sum(named[name].numel() for name in models.prunable(model, rule))
+
+
+def images(spec: DataSpec, data: DataSet) -> str:
+    """A data set: its images by part, their shape, its classes."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    counts = ", ".join(f"{len(part):,} for {name}" for name, part in parts.items())
+    channels, height, width = data.shape
+    shape = f"{height} x {width} pixels, {channels} {'channel' if channels == 1 else 'channels'}"
+    augment = spec.augment
+    changed = [f"crop {augment.crop}" if augment.crop else "", "flip" if augment.flip else "",
+               f"rotate {augment.rotate:g}" if augment.rotate else ""]  # fmt: skip
+    augmented = ", ".join(filter(None, changed)) or "none"
+    return f"{spec.name}: {counts}; {shape}, {data.classes} classes; augmentation: {augmented}"
+
+
+def schedule(recipe: Recipe, count: int) -> str:
+    """A recipe on `count` training images: epochs, iterations, optimiser."""
+    per_epoch, total = recipe.iterations(count)
+    length = f"{total / per_epoch:.3g} epochs, {total:,} iterations of {recipe.batch} images"
+    return f"{length}; {recipe.optimizer}, learning rate {recipe.lr:g}"
+
+
+def rewinding(step: Step) -> str:
+    """Where tickets are rewound to."""
+    return "initial weights" if step.value == 0 else f"the weights after {step} of dense training"
+
+
+def seeds(numbers: tuple[int, ...]) -> str:
+    """How many seeds, and which."""
+    return f"{len(numbers)}: {', '.join(map(str, numbers))}"

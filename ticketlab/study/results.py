@@ -1,0 +1,221 @@
+"""What a study leaves behind: records and tickets of its units, tables, metrics, provenance."""
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ticketlab import instruction_set
+from ticketlab.files import read_json, write_atomically, write_json
+from ticketlab.pruning.masks import Mask
+from ticketlab.pruning.patterns import Patterns, WrongMask, check_trained
+from ticketlab.spec import ROOT, Spec
+from ticketlab.tickets.ticket import Ticket, load_ticket, save_ticket, state_digest
+
+READERS = ("progress", "runner")
+"""Rooms that units use but that cannot change a result: who runs a unit decides none of its bytes
+(tests/study/test_runner.py)."""
+
+PACKAGE = Path(__file__).parents[1]
+
+NUMERICAL = ("torch", "torchvision", "numpy")
+"""Packages whose version can change a number."""
+
+
+# ---------------------------------------------------------------- units of a study
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one unit of work returns: a JSON record and named tickets."""
+
+    record: dict[str, Any]
+    tickets: Mapping[str, Ticket] = field(default_factory=dict)
+
+
+def save_result(folder: Path, name: str, key: str, result: Result, trained: Patterns) -> None:
+    """Store a finished unit: tickets first, then the record that declares it complete.
+
+    `trained` are the zero patterns of the nets that the unit has trained; their digests are stored
+    too. WrongMask, and nothing is stored, for a ticket that has another mask than its net.
+    """
+    for ticket_name, ticket in result.tickets.items():
+        try:
+            check_ticket(ticket, trained)
+        except WrongMask as error:
+            raise WrongMask(f"ticket {ticket_name!r}: {error}") from None
+    for ticket_name, ticket in result.tickets.items():
+        save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
+    content = {
+        "key": key,
+        "instruction_set": instruction_set.current(),
+        "record": result.record,
+        "tickets": sorted(result.tickets),
+        "trained_mask_sha256": sorted(trained),
+    }
+    write_json(folder / f"{name}.json", content)
+
+
+def check_ticket(ticket: Ticket, trained: Patterns) -> None:
+    """WrongMask for a ticket whose net or whose weights have other zeros than its mask."""
+    pattern = ticket.metadata.get("trained_mask_sha256", ticket.mask.digest())
+    check_trained(ticket.mask, pattern, trained)
+    for name, keep in ticket.mask.items():
+        if ticket.weights is not None and bool(ticket.weights[name][~keep].any()):
+            raise WrongMask(f"its weights {name} are not 0 where its mask removes them")
+
+
+def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str, Any]) -> Result:
+    """The result with its tickets told their study, unit, parameters and package versions.
+
+    A ticket that is handed on can then be traced without the folder that it came from.
+    """
+    parameters = {k: _jsonable(v) for k, v in arguments.items() if isinstance(v, Spec)}
+    origin = {"study": _study_of(folder), "unit": unit, "parameters": parameters}
+    origin |= {"versions": {name: version(name) for name in ("ticketlab", *NUMERICAL)}}
+    tickets = {
+        name: replace(ticket, metadata={**ticket.metadata, **origin})
+        for name, ticket in result.tickets.items()
+    }
+    return Result(result.record, tickets)
+
+
+def _study_of(folder: Path) -> str | None:
+    """The study whose results folder holds `folder`; None elsewhere."""
+    root = ROOT / "results"
+    return folder.relative_to(root).parts[0] if folder.is_relative_to(root) else None
+
+
+def load_result(folder: Path, name: str, key: str | None = None) -> Result | None:
+    """A stored unit, or None if there is none that was made with this `key`."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if key is not None and content["key"] != key:
+        return None
+    paths = {ticket: folder / name / f"{ticket}.safetensors" for ticket in content["tickets"]}
+    return Result(content["record"], {ticket: load_ticket(p) for ticket, p in paths.items()})
+
+
+def forget_others(folder: Path, keep: Iterable[str]) -> None:
+    """Remove every file that is not of a unit in `keep`: other parameters, a kill's remains."""
+    needed = set()
+    for name in keep:
+        record = folder / f"{name}.json"
+        tickets = read_json(record)["tickets"]
+        needed |= {record} | {folder / name / f"{ticket}.safetensors" for ticket in tickets}
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds, then the folder
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in needed:
+            path.unlink()
+
+
+def content_key(module: str, *parts: object) -> str:
+    """A hash that changes with the parameters or data of a unit, the code behind `module`, or the
+    instruction set of this process."""
+    decides = [code_hash(module), instruction_set.current(), *parts]
+    text = json.dumps(decides, sort_keys=True, default=_jsonable)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _jsonable(value: object) -> Any:
+    if isinstance(value, Mask):
+        return value.digest()
+    if isinstance(value, Ticket):  # what it holds, not where it comes from
+        return [value.mask.digest(), state_digest(value.weights or {})]
+    if isinstance(value, Spec):  # the number of workers changes no result
+        return value.model_dump(mode="json", exclude={"runtime": {"workers"}})
+    raise TypeError(f"{type(value).__name__} cannot be part of a unit's key")
+
+
+@cache
+def code_hash(module: str) -> str:
+    """SHA-256 of the source files that decide the results of `module`, e.g. 'colt_study'."""
+    sha = hashlib.sha256()
+    for path in sources_behind(module):
+        sha.update(path.name.encode() + path.read_bytes())
+    return sha.hexdigest()
+
+
+def sources_behind(module: str) -> list[Path]:
+    """The files of this package that `module` imports, directly or not, but for the readers."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        path = PACKAGE.joinpath(*waiting.pop().split("."))
+        files = [path / "__init__.py", path.with_suffix(".py")]
+        for file in files:
+            if path.name not in READERS and file not in found and file.exists():
+                found.add(file)
+                waiting += _imported(ast.parse(file.read_text()))
+    return sorted(found)
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    """What a module imports of this package, dotted: modules, or names in them."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ticketlab"):
+            inner = (node.module or "").split(".")[1:]
+            names += [".".join([*inner, alias.name]) for alias in node.names]
+            names += [".".join(inner)] if inner else []
+    return names
+
+
+# ---------------------------------------------------------------- folders and tables
+
+
+def runs_folder(study: str, paper: str) -> Path:
+    """Where the records and tickets of a study's units live (DVC cache)."""
+    return ROOT / "results" / study / "runs" / paper
+
+
+def pages_folder(study: str, paper: str) -> Path:
+    """Where a notebook writes metrics, tables and figures (git).
+
+    `ticketlab run` points TICKETLAB_PAGES at a staging folder, so that a failed run leaves the last
+    good pages alone.
+    """
+    staged = os.environ.get("TICKETLAB_PAGES")
+    return Path(staged) if staged else ROOT / "results" / study / paper
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """A long-format CSV with numbers to 6 digits, the same bytes for the same content."""
+    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_atomically(path, text.encode())
+
+
+def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
+    """Nested numbers as JSON, floats to 6 digits, for `dvc metrics show` and `diff`."""
+    write_json(path, _rounded(metrics))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def provenance(module: str, data_sha256: str, device: torch.device) -> dict[str, str]:
+    """What a number depends on besides parameters and seeds: versions, code, data, kind of device.
+
+    Names of machines and products stand in results/STUDY/machine.json alone.
+    """
+    packages = {name: version(name) for name in NUMERICAL}
+    kind = {"device": device.type, "instruction_set": instruction_set.current()}
+    return packages | kind | {"code": code_hash(module), "data": data_sha256}

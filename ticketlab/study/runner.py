@@ -1,0 +1,260 @@
+"""Independent units of work (seed x arm) in parallel processes, stored as they finish."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from ticketlab import instruction_set, progress
+from ticketlab.gpu import CLUSTER
+from ticketlab.instruction_set import InstructionSet
+from ticketlab.pruning import patterns
+from ticketlab.spec import InputError
+from ticketlab.study.results import Result, content_key, load_result, save_result, with_origin
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work: a module-level function and its arguments; `name` is a relative path.
+
+    The result may depend on nothing else, so that it is the same in any process, in any order.
+    `passes` is the expected number of image passes, for the time left.
+    """
+
+    name: str
+    work: Callable[..., Result]
+    arguments: Mapping[str, Any]
+    passes: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Changes with the function, its arguments, and the code behind results."""
+        module = self.work.__module__.removeprefix("ticketlab.")
+        return content_key(module, self.work.__qualname__, dict(self.arguments))
+
+
+class UnitFailed(RuntimeError):
+    """A unit raised an error; the message names the unit, finished units are kept."""
+
+
+def run(units: Sequence[Unit], folder: Path, workers: int | str = 1) -> dict[str, Result]:
+    """Results of all units by name, in the given order, whatever the number of workers.
+
+    Each result is stored in `folder` by the worker that made it; a unit that is stored there
+    already (same code, same arguments) is not run again. `workers` is a number of processes here,
+    or the address of a Dask scheduler ("dask:tcp://HOST:PORT") whose workers share `folder`.
+    """
+    keys = {unit.name: unit.key for unit in units}  # now: the source may be edited meanwhile
+    done = {name: load_result(folder, name, key) for name, key in keys.items()}
+    missing = [unit for unit in units if done[unit.name] is None]
+    if missing:
+        instruction_set.warn_if_native()
+    if workers == 1 or (len(missing) == 1 and isinstance(workers, int)):
+        for unit in missing:
+            _perform(unit, keys[unit.name], folder, progress.listener())
+    elif missing:
+        # Long units first, so that no worker is left with one at the end.
+        longest_first = sorted(missing, key=lambda unit: -unit.passes)
+        if isinstance(workers, int):
+            _in_processes(longest_first, keys, folder, workers)
+        else:
+            _on_cluster(longest_first, keys, folder, workers)
+    results = {name: done[name] or load_result(folder, name, key) for name, key in keys.items()}
+    found = {name: result for name, result in results.items() if result is not None}
+    if lost := [name for name in results if name not in found]:
+        where = f"nothing of them is in {folder}: workers must share that folder"
+        raise InputError(f"runtime.workers: {workers!r} has run {', '.join(lost)}, but {where}")
+    return found
+
+
+# ---------------------------------------------------------------- processes of this machine
+
+
+def _in_processes(
+    units: Sequence[Unit], keys: Mapping[str, str], folder: Path, workers: int
+) -> None:
+    """Units in processes of this machine.
+
+    If one dies (killed, out of memory) its pool is lost. The units that were running then get a
+    pool each to themselves; one that dies there too is reported when all others are stored.
+    """
+    work, listener = delayed(_work), progress.listener()
+    tasks = {unit.name: work(unit, keys[unit.name], folder, listener) for unit in units}
+    marks = {unit.name: _mark(folder, unit) for unit in units}
+    for mark in marks.values():  # of a run that was killed
+        mark.unlink(missing_ok=True)
+    pool = partial(Parallel, backend="loky", batch_size=1)
+    pending, dead = list(tasks), []
+    while pending:
+        try:
+            pool(n_jobs=workers)(tasks[name] for name in pending)
+            break
+        except TerminatedWorkerError:
+            suspects = [name for name in pending if marks[name].exists()]
+            if not suspects:
+                raise
+            dead += [name for name in suspects if not _survives(pool, tasks[name])]
+            done = {name for name in pending if load_result(folder, name, keys[name])}
+            pending = [name for name in pending if name not in {*suspects, *done}]
+    for mark in marks.values():
+        mark.unlink(missing_ok=True)
+    if dead:
+        raise UnitFailed(
+            f"unit {', '.join(dead)} failed: the process died twice, the second time with the "
+            "machine to itself (killed, or out of memory); all other units are stored"
+        )
+
+
+def _survives(pool: Callable[..., Parallel], task: Any) -> bool:
+    """Run one task in a pool of its own; whether its process lived."""
+    try:
+        pool(n_jobs=2)([task])  # with 1, joblib would run it in this process
+    except TerminatedWorkerError:
+        return False
+    return True
+
+
+def _mark(folder: Path, unit: Unit) -> Path:
+    """A file that is there while a process works on the unit."""
+    return folder / f".{unit.name.replace('/', '~')}.running"
+
+
+def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
+    progress.listen_to(listener)
+    progress.label()
+    started = time.monotonic()
+    try:
+        with patterns.collected() as trained:
+            result = unit.work(**unit.arguments)
+        result = with_origin(result, unit.name, folder, unit.arguments)
+        save_result(folder, unit.name, key, result, trained)
+    except InputError as error:
+        raise type(error)(f"{_place_in(unit)}: {error}") from error
+    except Exception as error:
+        raise UnitFailed(f"unit {unit.name} failed: {type(error).__name__}: {error}") from error
+    progress.label()
+    progress.tell(unit=unit.name, seconds=round(time.monotonic() - started, 3))
+
+
+def _place_in(unit: Unit) -> str:
+    """The unit, its seed, and where in it the work stands."""
+    seed = {"seed": unit.arguments["seed"]} if "seed" in unit.arguments else {}
+    facts = [f"{name} {value}" for name, value in (seed | progress.labelled()).items()]
+    return ", ".join([f"unit {unit.name}", *facts])
+
+
+def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
+    """`_perform` in a worker process, which leaves Ctrl-C to its parent and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent(os.getppid())
+    mark = _mark(folder, unit)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    _perform(unit, key, folder, listener)
+    mark.unlink()
+
+
+@cache
+def _end_with_parent(parent: int) -> None:
+    """End this worker soon after its parent is gone, even if that was killed outright.
+
+    Otherwise an orphan would go on training, and write beside the run that takes up the work.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# ---------------------------------------------------------------- a cluster
+
+
+def _on_cluster(units: Sequence[Unit], keys: Mapping[str, str], folder: Path, address: str) -> None:
+    """Units on the workers of a Dask scheduler; what a lost worker had begun, another takes up."""
+    listener = progress.listener()
+    with _connected(address) as client:
+        from distributed import as_completed
+
+        tasks = {
+            client.submit(_perform, unit, keys[unit.name], folder, listener, pure=False): unit.name
+            for unit in units
+        }
+        try:
+            for task in as_completed(tasks):
+                _check(task, tasks[task])
+        finally:
+            client.cancel(list(tasks))  # what is left of a run that failed or was interrupted
+
+
+def _check(task: Any, name: str) -> None:
+    """Raise what a task on a cluster has raised, or what kept its worker from running it."""
+    try:
+        task.result()
+    except (InputError, UnitFailed):
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UnitFailed(f"unit {name} failed: {told}") from error
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """A client of the scheduler at `address`, InputError if there is none, or if its workers would
+    run two units in one process (a unit chooses threads and determinism for the whole of it)."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError(
+            f"runtime.workers: {address!r} needs Dask: pip install 'ticketlab[dask]'"
+        ) from None
+    try:
+        client = Client(address.removeprefix(CLUSTER), timeout="10s", set_as_default=True)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"runtime.workers: no scheduler at {address!r} ({reason})") from None
+    with client:
+        threads = set(client.nthreads().values())
+        if threads != {1}:
+            have = f"some with {max(threads)}" if threads else "none"
+            raise InputError(
+                f"runtime.workers: {address!r} has {have}, allowed are workers of one thread "
+                "(dask worker --nthreads 1)"
+            )
+        check_instruction_sets(address, client.run(instruction_set.current))
+        yield client
+
+
+def check_instruction_sets(address: str, workers: Mapping[str, InstructionSet]) -> None:
+    """InputError if a worker computes with another instruction set than this process."""
+    here = instruction_set.current()
+    if other := sorted(worker for worker, there in workers.items() if there != here):
+        raise InputError(
+            f"runtime.workers: {address!r} has workers that are {workers[other[0]]} where this "
+            f"process is {here}, so results would differ ({', '.join(other)}); start them with "
+            "`ticketlab pinned dask worker ...`"
+        )
+
+
+def at_once(workers: int | str) -> int:
+    """Units that run at the same time: processes here, or the workers of a scheduler."""
+    if isinstance(workers, int):
+        return workers
+    with _connected(workers) as client:
+        return len(client.nthreads())
+
+
+def expected_passes(units: Sequence[Unit]) -> float:
+    """Planned work of the units, in image passes."""
+    return sum(unit.passes for unit in units)

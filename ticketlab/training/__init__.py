@@ -1,0 +1,1 @@
+"""How one net is trained: recipe, loop, observers, optimisers."""
