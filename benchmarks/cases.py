@@ -64,8 +64,20 @@ def synthetic(count: int, shape: tuple[int, int, int], augment: Augment | None =
     images = Images(x, torch.randint(0, 10, (count,), generator=random))
     none = torch.empty(0, dtype=torch.int64)
     mean, std = torch.full((shape[0],), 0.5), torch.full((shape[0],), 0.25)
-    return DataSet("synthetic", 10, images, images, images, mean, std, augment or Augment(), "",
-                   none, none, none)  # fmt: skip
+    return DataSet(
+        "synthetic",
+        10,
+        images,
+        images,
+        images,
+        mean,
+        std,
+        augment or Augment(),
+        "",
+        none,
+        none,
+        none,
+    )
 
 
 def net(name: str, shape: tuple[int, int, int], seed: int = 0, wide: bool = True) -> nn.Module:
@@ -86,8 +98,9 @@ def jobs(
     name: str, data: DataSet, count: int, density: float, batch: int, wide: bool = True
 ) -> list[Job]:
     """Tickets of different nets, masks and orders, one epoch each."""
-    recipe = Recipe(lr=0.01, weight_decay=1e-4, batch=batch, length=Step(1, "ep"),
-                    schedule="constant")  # fmt: skip
+    recipe = Recipe(
+        lr=0.01, weight_decay=1e-4, batch=batch, length=Step(1, "ep"), schedule="constant"
+    )
     nets = [net(name, data.shape, seed, wide) for seed in range(count)]
     found = [random_mask(model, density, seed) for seed, model in enumerate(nets)]
     return [
@@ -119,18 +132,28 @@ def augmentation(scale: Scale) -> Case:
         Variant(_pil(w), lambda w=w: peers.drain(peers.pil_loader(images, batch, 4, w)))  # type: ignore[misc]
         for w in scale.workers
     ]
-    found.append(Variant("airbench-style masked copies",
-                         lambda: peers.drain(peers.masked_copies(images, batch, 4))))  # fmt: skip
+    found.append(
+        Variant(
+            "airbench-style masked copies",
+            lambda: peers.drain(peers.masked_copies(images, batch, 4)),
+        )
+    )
     gather, windows = (Batches(images, data, data.augment) for _ in range(2))
     gather._windows = None  # as on other devices than the CPU
-    found += [Variant("data.Batches, gathered", partial(resident, gather), True),
-              Variant("data.Batches", partial(resident, windows), True)]  # fmt: skip
+    found += [
+        Variant("data.Batches, gathered", partial(resident, gather), True),
+        Variant("data.Batches", partial(resident, windows), True),
+    ]
     pil = tuple(variant.name for variant in found[: len(scale.workers)])
     goals = [
         Goal("data.Batches", pil, 25, "the memory's speed: a float image is 12 kB"),
-        Goal("data.Batches", ("airbench-style masked copies",), 5,
-             "masked copies are at their best on whole epochs in cache"),
-    ]  # fmt: skip
+        Goal(
+            "data.Batches",
+            ("airbench-style masked copies",),
+            5,
+            "masked copies are at their best on whole epochs in cache",
+        ),
+    ]
     return Case("augmentation", "Crop and flip, 3x32x32", "images/s", pil[0], found, goals)
 
 
@@ -155,9 +178,12 @@ def lenet(scale: Scale) -> Case:
         run = partial(_peer, peers.before_forward, one, workers)
         found.append(Variant(f"PIL, mask before forward, {workers} workers", run))
         pil.append(found[-1].name)
-    found.append(Variant("TensorDataset + DataLoader",
-                         lambda: peers.before_forward(one.model, peers.tensor_loader(
-                             one.images, 60), one.mask)))  # type: ignore[arg-type]  # fmt: skip
+    found.append(
+        Variant(
+            "TensorDataset + DataLoader",
+            lambda: peers.before_forward(one.model, peers.tensor_loader(one.images, 60), one.mask),
+        )
+    )  # type: ignore[arg-type]
     dense = jobs("lenet_300_100", data, scale.nets, 0.5, 60)
     found.append(Variant("plain loop, 1 ticket", partial(trained, dense[:1], "plain"), True))
     found.append(Variant("stacked", partial(trained, dense, "stacked"), True))
@@ -251,10 +277,18 @@ def planted(scale: Scale, popup: bool) -> Case:
 
     name = "edge-popup" if popup else "planted"
     peer = "layer by layer, sorted scores" if popup else "net after net, masked layers, Adam"
-    found = [Variant(peer, lambda: peers.planted_epoch(nets, x, y, popup)),
-             Variant("stacked", ours, True)]  # fmt: skip
-    goals = [Goal("stacked", (peer,), 5 if popup else 9, "products of this size run at a fraction "
-                  "of the GEMM rate, ours too")]  # fmt: skip
+    found = [
+        Variant(peer, lambda: peers.planted_epoch(nets, x, y, popup)),
+        Variant("stacked", ours, True),
+    ]
+    goals = [
+        Goal(
+            "stacked",
+            (peer,),
+            5 if popup else 9,
+            "products of this size run at a fraction of the GEMM rate, ours too",
+        )
+    ]
     title = f"{count} MLPs {'-'.join(map(str, SHAPE))}" + (", edge-popup" if popup else "")
     return Case(name, title, "images/s", peer, found, goals, {"nets": count})
 
@@ -276,8 +310,10 @@ def tiny_ensembling(scale: Scale, count: int) -> Case:
         group = peers.Ensemble(nets, found_masks)
         return sum(group.step(x, y) for x, y in _batches(data, count, 32))
 
-    found = [Variant("torch.func vmap", peer),
-             Variant("stacked", partial(trained, tickets, "stacked"), True)]  # fmt: skip
+    found = [
+        Variant("torch.func vmap", peer),
+        Variant("stacked", partial(trained, tickets, "stacked"), True),
+    ]
     goals = [Goal("stacked", ("torch.func vmap",), 1.0, "both wait for the same small products")]
     title = f"{count} MLPs 16-100-100-100-10 at once, batch 32"
     return Case(f"ensembling-mlp-{count}", title, "images/s", found[0].name, found, goals)
@@ -296,8 +332,10 @@ def convnet(scale: Scale, name: str) -> Case:
     last = CPU.model_copy(update={"channels_last": True})
     half = last.model_copy(update={"precision": "bf16"})
     if small:
-        peer = Variant("resident, default SGD, mask before forward", lambda: peers.before_forward(
-            one.model, _resident(data, batch), one.mask or Mask({})))  # fmt: skip
+        peer = Variant(
+            "resident, default SGD, mask before forward",
+            lambda: peers.before_forward(one.model, _resident(data, batch), one.mask or Mask({})),
+        )
     else:
         peer = Variant("PIL, mask before forward", partial(_peer, peers.before_forward, one, 0, 4))
     found = [
@@ -331,8 +369,10 @@ def compaction(scale: Scale) -> Case:
     assert small is not None
     whole = Job(one.model, one.images, data, one.recipe, one.seed, mask)
     less = Job(small.model, one.images, data, one.recipe, one.seed, small.mask)
-    found = [Variant("whole", partial(trained, [whole], "plain"), True),
-             Variant("compacted", partial(trained, [less], "plain"), True)]  # fmt: skip
+    found = [
+        Variant("whole", partial(trained, [whole], "plain"), True),
+        Variant("compacted", partial(trained, [less], "plain"), True),
+    ]
     goals = [
         Goal("compacted", ("whole",), 2.5, "the FLOPs that are left: see the fact flops_ratio")
     ]
@@ -367,9 +407,10 @@ def synflow(scale: Scale, name: str) -> Case:
             facts["mask bits that differ"] = int(differing.sum())
         return float(rounds)
 
-    variants = [Variant("authors' way", partial(run, "peer", peers.synflow)),
-                Variant("saliency.prune_model", partial(run, "ours", synflow_mask),
-                        True)]  # fmt: skip
+    variants = [
+        Variant("authors' way", partial(run, "peer", peers.synflow)),
+        Variant("saliency.prune_model", partial(run, "ours", synflow_mask), True),
+    ]
     least = 2.5 if name == "vgg16_bn" else 1.5
     why = "one forward and backward pass a round in float64 is left"
     goals = [Goal("saliency.prune_model", ("authors' way",), least, why)]
@@ -396,8 +437,10 @@ def grasp(scale: Scale) -> Case:
         partial(peers.grasp, model, dense, x, y),
         partial(saliency.score, model, dense, "grasp", x, y),
     )
-    variants = [Variant("authors' way", partial(run, "peer", peer)),
-                Variant("saliency.score", partial(run, "ours", ours), True)]  # fmt: skip
+    variants = [
+        Variant("authors' way", partial(run, "peer", peer)),
+        Variant("saliency.score", partial(run, "ours", ours), True),
+    ]
     title = f"GraSP, resnet20, one batch of {len(y)}"
     return Case("grasp", title, "images/s", variants[0].name, variants, [], facts)
 
@@ -421,11 +464,14 @@ def threshold(scale: Scale) -> Case:
         way()
         return float(scale.scores)
 
-    found = [Variant(name, partial(run, way), name.startswith("masks."))
-             for name, way in ways.items()]  # fmt: skip
+    found = [
+        Variant(name, partial(run, way), name.startswith("masks.")) for name, way in ways.items()
+    ]
     why = "numpy sorts with vector instructions by now: a sort takes about 5 partitions"
-    goals = [Goal("masks.kth_largest", ("np.sort",), 10, why),
-             Goal("masks.kth_largest", ("torch.kthvalue",), 3, "memory's speed")]  # fmt: skip
+    goals = [
+        Goal("masks.kth_largest", ("np.sort",), 10, why),
+        Goal("masks.kth_largest", ("torch.kthvalue",), 3, "memory's speed"),
+    ]
     keys, radix = masks.by_radix(scores, keep)
     equal = int((keys >= radix).sum()) == int(masks.top_k(scores, keep).sum())
     title = f"The k-th of {scale.scores:,} float32 scores"

@@ -95,8 +95,10 @@ def planted(scale: cpu_cases.Scale) -> Case:
         stacks.train(states, found, x, y, "classification", Fit(epochs=1), (0,))
         return float(count * len(x))
 
-    variants = [Variant("net after net", lambda: peers.planted_epoch(nets, x, y, False)),
-                Variant("stacked", ours, True)]  # fmt: skip
+    variants = [
+        Variant("net after net", lambda: peers.planted_epoch(nets, x, y, False)),
+        Variant("stacked", ours, True),
+    ]
     goals = [Goal("stacked", ("net after net",), 100, "16 nets in a stack, eager steps")]
     title = f"{count} MLPs {'-'.join(map(str, shape))}"
     return Case("planted", title, "images/s", "net after net", variants, goals)

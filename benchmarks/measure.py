@@ -120,10 +120,15 @@ def judged(case: Case, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         ratio = rates[goal.variant] / rates[peer]
         verdicts.append(
             {
-                "case": case.name, "variant": goal.variant, "over": peer, "ratio": ratio,
-                "goal": goal.at_least, "met": ratio >= goal.at_least, "why": goal.why,
+                "case": case.name,
+                "variant": goal.variant,
+                "over": peer,
+                "ratio": ratio,
+                "goal": goal.at_least,
+                "met": ratio >= goal.at_least,
+                "why": goal.why,
             }
-        )  # fmt: skip
+        )
     return verdicts
 
 

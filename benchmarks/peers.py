@@ -145,9 +145,12 @@ def _nothing() -> None:
 
 
 def _epoch(
-    model: nn.Module, loader: Iterable[Any], before: Callable[[], None] = _nothing,
-    between: Callable[[], None] = _nothing, after: Callable[[], None] = _nothing,
-) -> float:  # fmt: skip
+    model: nn.Module,
+    loader: Iterable[Any],
+    before: Callable[[], None] = _nothing,
+    between: Callable[[], None] = _nothing,
+    after: Callable[[], None] = _nothing,
+) -> float:
     device = next(model.parameters()).device
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
     model.train()

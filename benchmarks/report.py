@@ -58,8 +58,11 @@ def page(record: Record, figures: Sequence[str]) -> str:
     if record["goals"]:
         parts += ["## Goals", _goals(record["goals"]), _missed(record["goals"])]
     parts += [f"![{kind}]({record['name']}-{kind}.png)" for kind in figures]
-    parts += ["## Every case", "x = times faster than the first row of each table (median over "
-              "rounds, range in brackets); **bold** is ours."]  # fmt: skip
+    parts += [
+        "## Every case",
+        "x = times faster than the first row of each table (median over "
+        "rounds, range in brackets); **bold** is ours.",
+    ]
     for case in record["cases"]:
         rows = [row for row in record["rows"] if row["case"] == case["name"]]
         parts += [f"### {case['title']}", _rates(rows)]
@@ -77,8 +80,10 @@ def _goals(goals: Sequence[Record]) -> str:
     lines = ["| x | goal | | case | ours | over |", "|---|---|---|---|---|---|"]
     for goal in goals:
         met = "met" if goal["met"] else "missed"
-        lines.append(f"| {goal['ratio']:.2f} | {goal['goal']:g} | {met} | {goal['case']} | "
-                     f"{goal['variant']} | {goal['over']} |")  # fmt: skip
+        lines.append(
+            f"| {goal['ratio']:.2f} | {goal['goal']:g} | {met} | {goal['case']} | "
+            f"{goal['variant']} | {goal['over']} |"
+        )
     return "\n".join(lines)
 
 
@@ -128,8 +133,13 @@ def scaling_figure(rows: Sequence[Record]) -> Figure:
     """Images a second above, peak memory below, one column a quantity."""
     use_style()
     axes_names = list(dict.fromkeys(row["axis"] for row in rows))
-    figure, axes = plt.subplots(2, len(axes_names), figsize=(3.2 * len(axes_names), 5.4),
-                                squeeze=False, layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        2,
+        len(axes_names),
+        figsize=(3.2 * len(axes_names), 5.4),
+        squeeze=False,
+        layout="constrained",
+    )
     paths = list(dict.fromkeys(row["path"] for row in rows))
     for column, axis in enumerate(axes_names):
         for path in paths:
@@ -146,9 +156,9 @@ def scaling_figure(rows: Sequence[Record]) -> Figure:
     return figure
 
 
-def _line(ax: Axes, points: Sequence[Record], key: str, per: float, label: str, colour: str) -> (
-    None
-):  # fmt: skip
+def _line(
+    ax: Axes, points: Sequence[Record], key: str, per: float, label: str, colour: str
+) -> None:
     known = [point for point in points if point[key] is not None]
     if not known and not points:
         return

@@ -33,8 +33,14 @@ def _row(axis: str, at: float, path: str, tickets: list[Job], scale: Scale) -> d
     runs = [peak_memory(lambda: _train(tickets, path)) for _ in range(scale.tries)]
     rate = max(amount / max(seconds, 1e-9) for amount, seconds, _ in runs)
     peaks = [peak for _, _, peak in runs if peak is not None]
-    return {"axis": axis, "at": at, "path": path, "rate": rate, "unit": "images/s",
-            "peak_bytes": max(peaks) if peaks else None}  # fmt: skip
+    return {
+        "axis": axis,
+        "at": at,
+        "path": path,
+        "rate": rate,
+        "unit": "images/s",
+        "peak_bytes": max(peaks) if peaks else None,
+    }
 
 
 def _train(tickets: list[Job], path: str) -> float:
@@ -100,9 +106,14 @@ def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
     for count in (1, 2, 4) if scale.wide else (1,):
         runs = [_at_once(processes, count, tickets) for _ in range(scale.tries)]
         peaks = [sum(filter(None, own)) for _, own in runs if None not in own]
-        yield {"axis": "workers (wall time)", "at": count, "path": "sparse", "unit": "images/s",
-               "rate": 2 * count * len(tickets) * scale.images / min(took for took, _ in runs),
-               "peak_bytes": max(peaks) if peaks else None}  # fmt: skip
+        yield {
+            "axis": "workers (wall time)",
+            "at": count,
+            "path": "sparse",
+            "unit": "images/s",
+            "rate": 2 * count * len(tickets) * scale.images / min(took for took, _ in runs),
+            "peak_bytes": max(peaks) if peaks else None,
+        }
 
 
 def _at_once(processes: Any, count: int, tickets: list[Job]) -> tuple[float, list[int | None]]:

@@ -18,9 +18,19 @@ from ticketlab.data.sources import DataNotFound
 from ticketlab.spec import InputError, Spec
 
 __all__ = [
-    "Augment", "Batches", "DataNotFound", "DataSet", "DataSpec", "Images",
-    "batch", "epoch_order", "load", "prepare", "prepared_path", "rotate",
-]  # fmt: skip
+    "Augment",
+    "Batches",
+    "DataNotFound",
+    "DataSet",
+    "DataSpec",
+    "Images",
+    "batch",
+    "epoch_order",
+    "load",
+    "prepare",
+    "prepared_path",
+    "rotate",
+]
 
 FLOAT_BUDGET = 256 * 2**20  # bytes up to which clean images are kept normalised as float32
 

@@ -106,8 +106,10 @@ class SparseLanes:
             keep = torch.stack([keeps(job, f"{name}.weight") for job in jobs])
             pattern = Pattern(keep, shared and number == 0)
             weights = torch.stack([start[f"{name}.weight"] for start in starts])
-            biases = [start[f"{name}.bias"] * keeps(job, f"{name}.bias")
-                      for start, job in zip(starts, jobs, strict=True)]  # fmt: skip
+            biases = [
+                start[f"{name}.bias"] * keeps(job, f"{name}.bias")
+                for start, job in zip(starts, jobs, strict=True)
+            ]
             parts += [weights.flatten()[pattern.places], torch.stack(biases).flatten()]
             self.patterns.append(pattern)
         self.weights = torch.cat([part.float() for part in parts])
@@ -117,8 +119,9 @@ class SparseLanes:
 
     def _layers(self) -> list[_Layer]:
         lengths = [len(pattern.places) + pattern.shape[0] for pattern in self.patterns]
-        views = zip(self.patterns, self.weights.split(lengths), self.grads.split(lengths),
-                    strict=True)  # fmt: skip
+        views = zip(
+            self.patterns, self.weights.split(lengths), self.grads.split(lengths), strict=True
+        )
         return [_Layer(p, w, g, number == 0) for number, (p, w, g) in enumerate(views)]
 
     def _room(self, batch: int) -> list[Tensor]:

@@ -192,9 +192,14 @@ def batches(
 
 
 def train(
-    nets: Sequence[State], masks: Sequence[Mask], x: Tensor, y: Tensor, kind: Kind,
-    fit: Fit, seed: tuple[object, ...],
-) -> list[State]:  # fmt: skip
+    nets: Sequence[State],
+    masks: Sequence[Mask],
+    x: Tensor,
+    y: Tensor,
+    kind: Kind,
+    fit: Fit,
+    seed: tuple[object, ...],
+) -> list[State]:
     """Train every net under its mask on the same batches, in chunks; the trained nets in order."""
     trained: list[State] = []
     for start in range(0, len(nets), CHUNK):

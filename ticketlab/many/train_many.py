@@ -39,9 +39,11 @@ SPARSE_BELOW = 0.12
 
 
 def train_many(
-    jobs: Sequence[Job], runtime: Runtime | None = None, path: Path | Literal["auto"] = "auto",
+    jobs: Sequence[Job],
+    runtime: Runtime | None = None,
+    path: Path | Literal["auto"] = "auto",
     tell: Callable[[str], None] = print,
-) -> list[Trained]:  # fmt: skip
+) -> list[Trained]:
     """Train every job from start to end; results in the jobs' order, each with its `path`.
 
     Data and weights are moved to the runtime's device. `path` forces a choice; `tell` gets one line
@@ -54,8 +56,9 @@ def train_many(
         job.check()
     device = gpu.start(runtime)
     jobs = _moved(jobs, device)
-    chosen = [choose(job, runtime) if path == "auto" else _forced(job, runtime, path)
-              for job in jobs]  # fmt: skip
+    chosen = [
+        choose(job, runtime) if path == "auto" else _forced(job, runtime, path) for job in jobs
+    ]
     counts = {name: chosen.count(name) for name in PATHS if name in chosen}
     tell(f"train_many on {device.type}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     trained: dict[int, Trained] = {}
@@ -185,9 +188,14 @@ def _plain(job: Job, runtime: Runtime) -> Trained:
     net.rewind(job.start(), job.mask)
     best = None if job.validation is None else KeepBest(job.validation, job.data)
     history = loop.train(
-        net, job.images, job.data, job.recipe, seed=job.seed, mask=job.mask,
+        net,
+        job.images,
+        job.data,
+        job.recipe,
+        seed=job.seed,
+        mask=job.mask,
         observers=[best] if best else [],
-    )  # fmt: skip
+    )
     kept = Best(best.state, best.accuracy, best.epoch) if best else None
     return Trained(net.state(), history, "plain", kept)
 

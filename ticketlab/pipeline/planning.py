@@ -150,8 +150,9 @@ def known_units(values: Spec) -> tuple[int, bool]:
     if isinstance(values, PracParams):
         return len(prac_study.first_searches(values)), True
     if isinstance(values, RstParams):
-        swapped = any("rst-lth-mask" in case.arms_at(level)
-                      for case in values.cases for level in case.levels)  # fmt: skip
+        swapped = any(
+            "rst-lth-mask" in case.arms_at(level) for case in values.cases for level in case.levels
+        )
         return len(dlth_study.first_units(values)), swapped
     if isinstance(values, CompareParams):
         return len(compare_study.method_units(values)), True
@@ -311,10 +312,16 @@ def _speed(chunk: Callable[[int], int], device: torch.device, seconds: float, mo
 def table(plans: Sequence[Plan]) -> pd.DataFrame:
     """One row a paper: units, trainings, passes in millions, minutes, most megabytes of tickets."""
     rows = [
-        (one.paper, f"{one.units}{' and more' if one.follow else ''}", round(one.trainings),
-         f"{one.passes / 1e6:.1f} M", f"{one.seconds / 60:.1f}", f"{one.bytes / 1e6:.0f} MB")
+        (
+            one.paper,
+            f"{one.units}{' and more' if one.follow else ''}",
+            round(one.trainings),
+            f"{one.passes / 1e6:.1f} M",
+            f"{one.seconds / 60:.1f}",
+            f"{one.bytes / 1e6:.0f} MB",
+        )
         for one in plans
-    ]  # fmt: skip
+    ]
     columns = ["paper", "units", "trainings", "image passes", "minutes", "tickets at most"]
     return pd.DataFrame(rows, columns=columns)
 

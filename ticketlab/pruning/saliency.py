@@ -33,9 +33,9 @@ class Probe:
     random: torch.Generator | None = None
 
 
-def probe_model(model: nn.Module, x: Tensor, y: Tensor, random: torch.Generator | None = None) -> (
-    Probe
-):  # fmt: skip
+def probe_model(
+    model: nn.Module, x: Tensor, y: Tensor, random: torch.Generator | None = None
+) -> Probe:
     """A probe of any model of the bench on a batch of its inputs; batch-norm as in evaluation."""
 
     def forward(weights: State, inputs: Tensor) -> Tensor:
@@ -200,9 +200,14 @@ EXACT = Rule()
 
 
 def prune_to(
-    criterion: Criterion, probe: Probe, weights: State, mask: Mask, density: float,
-    rounds: int = 1, rule: Rule = EXACT,
-) -> Mask:  # fmt: skip
+    criterion: Criterion,
+    probe: Probe,
+    weights: State,
+    mask: Mask,
+    density: float,
+    rounds: int = 1,
+    rule: Rule = EXACT,
+) -> Mask:
     """Score and prune until `density`, in `rounds` steps of `schedule`.
 
     Raises InputError for a density below one weight and for scores of a wrong shape or NaN.
@@ -222,9 +227,13 @@ def schedule(density: float, rounds: int) -> list[float]:
 
 
 def score(
-    model: nn.Module, mask: Mask, criterion: str | Criterion, x: Tensor, y: Tensor,
+    model: nn.Module,
+    mask: Mask,
+    criterion: str | Criterion,
+    x: Tensor,
+    y: Tensor,
     random: torch.Generator | None = None,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Scores of what `mask` names at the model's present weights, high means keep.
 
     `criterion` is one of CRITERIA by name, or a function of one's own; x (n, ...) and y (n,) are a
@@ -238,9 +247,16 @@ def score(
 
 
 def prune_model(
-    model: nn.Module, mask: Mask, criterion: str | Criterion, density: float, x: Tensor, y: Tensor,
-    random: torch.Generator | None = None, rounds: int = 1, rule: Rule = EXACT,
-) -> Mask:  # fmt: skip
+    model: nn.Module,
+    mask: Mask,
+    criterion: str | Criterion,
+    density: float,
+    x: Tensor,
+    y: Tensor,
+    random: torch.Generator | None = None,
+    rounds: int = 1,
+    rule: Rule = EXACT,
+) -> Mask:
     """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`.
 
     SynFlow takes `flow`'s way, which gives the same masks sooner.

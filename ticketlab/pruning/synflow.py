@@ -45,8 +45,12 @@ class _Positive:
 
     def score_all(self) -> Tensor:
         """|w| dR/d|w| of every masked entry, (n,); overwritten by the next call."""
-        blocks = zip(self.slopes(), self.weights.split(self.sizes), self.scores.split(self.sizes),
-                     strict=True)  # fmt: skip
+        blocks = zip(
+            self.slopes(),
+            self.weights.split(self.sizes),
+            self.scores.split(self.sizes),
+            strict=True,
+        )
         for slope, weight, score in blocks:
             torch.mul(slope, weight, out=score)
         return self.scores

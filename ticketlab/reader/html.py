@@ -9,9 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 def templates(**filters: Callable[..., Any]) -> Environment:
     """The templates with `value`, `slug` and further filters; all text is escaped."""
     env = Environment(
-        loader=PackageLoader("ticketlab"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("ticketlab"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     env.filters |= {"value": value, "slug": slug, **filters}
     return env
 

@@ -56,10 +56,15 @@ def _row(path: Path, results: Path) -> tuple[object, ...]:
     study, _, paper, *unit = path.relative_to(results).parts
     facts = header["metadata"]
     return (
-        study, paper, arm_of(facts, unit), facts.get("seed", "-"), place_of(facts, path.stem),
-        round(facts.get("sparsity", float("nan")), 4), _holds(has_weights),
+        study,
+        paper,
+        arm_of(facts, unit),
+        facts.get("seed", "-"),
+        place_of(facts, path.stem),
+        round(facts.get("sparsity", float("nan")), 4),
+        _holds(has_weights),
         path.relative_to(results.parent).as_posix(),
-    )  # fmt: skip
+    )
 
 
 def _holds(has_weights: bool) -> str:

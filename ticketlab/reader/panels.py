@@ -103,10 +103,13 @@ def _curve(side: str, rows: pd.DataFrame, across: Axis, up: Axis) -> list[str]:
     """The mean over seeds with its 95 % band, and every seed's values as marks."""
     line, lower, upper = mean_curve(rows)
     colour, dashes = f"var(--{side})", ' stroke-dasharray="6 3"' * (side == "b")
-    points = [[(across.place(x), up.place(_clip(y, up))) for x, y in part]
-              for part in (line, lower, upper)]  # fmt: skip
-    marks = "".join(_mark(side, across.place(x), up.place(y))
-                    for x, y in zip(rows.x, rows.y, strict=True))  # fmt: skip
+    points = [
+        [(across.place(x), up.place(_clip(y, up))) for x, y in part]
+        for part in (line, lower, upper)
+    ]
+    marks = "".join(
+        _mark(side, across.place(x), up.place(y)) for x, y in zip(rows.x, rows.y, strict=True)
+    )
     band = _path([*points[1], *points[2][::-1]])
     return [
         f'<path d="{band}Z" fill="{colour}" opacity=".16"/>' if lower else "",

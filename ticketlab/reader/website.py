@@ -200,9 +200,10 @@ def article(page: Page, study: StudyPages) -> str:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
-        template_name="notebook", exclude_anchor_links=True,
+        template_name="notebook",
+        exclude_anchor_links=True,
         extra_template_basedirs=[str(Path(__file__).parent / "templates")],
-    )  # fmt: skip
+    )
     site = {
         "page": page.name,
         "pages": [other.name for other in study.pages],

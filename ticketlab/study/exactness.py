@@ -15,8 +15,17 @@ from ticketlab.study.results import Result
 
 Results = Mapping[str, Result]
 
-ORIGIN = ("arm", "seed", "round", "level", "net", "case", "data_sha256", "init_sha256",
-          "trained_mask_sha256")  # fmt: skip
+ORIGIN = (
+    "arm",
+    "seed",
+    "round",
+    "level",
+    "net",
+    "case",
+    "data_sha256",
+    "init_sha256",
+    "trained_mask_sha256",
+)
 """What a ticket's metadata say that tables of tickets show."""
 
 
@@ -84,8 +93,11 @@ def tickets_table(results: Results) -> pd.DataFrame:
     for unit, result in results.items():
         for name, ticket in result.tickets.items():
             origin = {key: ticket.metadata.get(key) for key in ORIGIN}
-            mask = {"alive": ticket.mask.alive, "mask_sha256": ticket.mask.digest(),
-                    "layers": tuple(ticket.mask.densities().items())}  # fmt: skip
+            mask = {
+                "alive": ticket.mask.alive,
+                "mask_sha256": ticket.mask.digest(),
+                "layers": tuple(ticket.mask.densities().items()),
+            }
             rows.append({"unit": unit, "ticket": name, **origin, **mask})
     return pd.DataFrame(rows, columns=["unit", "ticket", *ORIGIN, "alive", "mask_sha256", "layers"])
 

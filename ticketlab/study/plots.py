@@ -24,12 +24,23 @@ MARKERS = "osDv^<>PX*"
 def use_style() -> None:
     """Apply the study's style: colour-blind palette, light grid, sizes that fit a page."""
     sns.set_theme(
-        context="notebook", style="whitegrid", palette=PALETTE, font_scale=0.9,
-        rc={"figure.figsize": (8, 4.5), "figure.dpi": 96, "savefig.dpi": 120,
-            "savefig.bbox": "tight", "grid.color": "#e4e4e4", "axes.edgecolor": "#888888",
-            "axes.titleweight": "bold", "axes.titlesize": 11, "legend.frameon": False,
-            "lines.linewidth": 1.6},
-    )  # fmt: skip
+        context="notebook",
+        style="whitegrid",
+        palette=PALETTE,
+        font_scale=0.9,
+        rc={
+            "figure.figsize": (8, 4.5),
+            "figure.dpi": 96,
+            "savefig.dpi": 120,
+            "savefig.bbox": "tight",
+            "grid.color": "#e4e4e4",
+            "axes.edgecolor": "#888888",
+            "axes.titleweight": "bold",
+            "axes.titlesize": 11,
+            "legend.frameon": False,
+            "lines.linewidth": 1.6,
+        },
+    )
 
 
 def save(figure: Figure, folder: Path, name: str) -> Image:
@@ -101,9 +112,13 @@ def curves(
         places = rows.groupby(steps)[x].mean().reindex(values[steps]).to_numpy()
         n = int(values.n.max())
         ax.plot(
-            places, values["mean"], label=f"{arm} (n = {n})", markersize=5,
-            color=style["color"], marker=style["marker"],
-        )  # fmt: skip
+            places,
+            values["mean"],
+            label=f"{arm} (n = {n})",
+            markersize=5,
+            color=style["color"],
+            marker=style["marker"],
+        )
         if n > 1:
             ax.fill_between(places, values.low, values.high, color=style["color"], alpha=0.13, lw=0)
             ax.plot(rows[x], rows[y], ".", color=style["color"], alpha=0.45, markersize=3)

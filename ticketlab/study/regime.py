@@ -41,8 +41,11 @@ def images(spec: DataSpec, data: DataSet) -> str:
     channels, height, width = data.shape
     shape = f"{height} x {width} pixels, {channels} {'channel' if channels == 1 else 'channels'}"
     augment = spec.augment
-    changed = [f"crop {augment.crop}" if augment.crop else "", "flip" if augment.flip else "",
-               f"rotate {augment.rotate:g}" if augment.rotate else ""]  # fmt: skip
+    changed = [
+        f"crop {augment.crop}" if augment.crop else "",
+        "flip" if augment.flip else "",
+        f"rotate {augment.rotate:g}" if augment.rotate else "",
+    ]
     augmented = ", ".join(filter(None, changed)) or "none"
     return f"{spec.name}: {counts}; {shape}, {data.classes} classes; augmentation: {augmented}"
 

@@ -52,9 +52,14 @@ class Compacted:
         return {name: _part(tensor, self._place(name)).clone() for name, tensor in state.items()}
 
     def expand(
-        self, small: State, start: State, mask: Mask, recipe: Recipe, images: int,
+        self,
+        small: State,
+        start: State,
+        mask: Mask,
+        recipe: Recipe,
+        images: int,
         until: int | None = None,
-    ) -> State:  # fmt: skip
+    ) -> State:
         """The whole net's state after the smaller one was trained from `start` to `small`.
 
         What was left out goes through the optimiser with the gradient it would have had: none. Only

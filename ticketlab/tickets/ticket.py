@@ -63,8 +63,12 @@ def make_ticket(
 
 def network(spec: models.ModelSpec, data: DataSet) -> dict[str, Any]:
     """What `Ticket.model` needs to build the network, and the hash of the data; for `origin`."""
-    return {"model": spec.model_dump(mode="json"), "shape": list(data.shape),
-            "classes": data.classes, "data_sha256": data.sha256}  # fmt: skip
+    return {
+        "model": spec.model_dump(mode="json"),
+        "shape": list(data.shape),
+        "classes": data.classes,
+        "data_sha256": data.sha256,
+    }
 
 
 def save_ticket(ticket: Ticket, path: Path) -> None:
@@ -72,8 +76,11 @@ def save_ticket(ticket: Ticket, path: Path) -> None:
     bits, shapes = pack(ticket.mask)
     weights = {f"weight.{name}": tensor for name, tensor in (ticket.weights or {}).items()}
     # As pairs: the order of the layers is part of a mask, and the header's keys are sorted.
-    header = {"shapes": list(shapes.items()), "metadata": dict(ticket.metadata),
-              "sha256": _digest(ticket.mask, ticket.weights or {}, ticket.metadata)}  # fmt: skip
+    header = {
+        "shapes": list(shapes.items()),
+        "metadata": dict(ticket.metadata),
+        "sha256": _digest(ticket.mask, ticket.weights or {}, ticket.metadata),
+    }
     write_safetensors(path, bits | weights, header)
 
 

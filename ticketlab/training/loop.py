@@ -192,8 +192,10 @@ class Net:
 
     def state(self) -> State:
         """A copy of all weights, biases and batch-norm state, in the models' own layout."""
-        return {n: t.detach().clone(memory_format=torch.contiguous_format)
-                for n, t in self.model.state_dict().items()}  # fmt: skip
+        return {
+            n: t.detach().clone(memory_format=torch.contiguous_format)
+            for n, t in self.model.state_dict().items()
+        }
 
     def rewind(self, state: State, mask: Mask | None = None) -> None:
         """Restore `state` bitwise, batch-norm state included; then remove what `mask` removes.
@@ -425,8 +427,11 @@ def _check_lone_images(net: Net, batches: Batches, images: Images, recipe: Recip
     net.model.train()
     try:
         with torch.no_grad():
-            net.model(gpu.layout(batches(torch.zeros(1, dtype=torch.int64, device=net.device)),
-                                 net.runtime))  # fmt: skip
+            net.model(
+                gpu.layout(
+                    batches(torch.zeros(1, dtype=torch.int64, device=net.device)), net.runtime
+                )
+            )
     except ValueError as error:
         raise InputError(
             f"recipe.batch: {recipe.batch} on {len(images)} images makes batches of one image, "

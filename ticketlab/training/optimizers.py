@@ -33,10 +33,17 @@ class Sgd:
         """Update the weights in place."""
         fused = has_fused(self.weights.device) if self.fused is None else self.fused
         sgd(
-            [self.weights], [self.grads], self.moments, fused=fused, lr=self.lr,
-            momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay,
-            dampening=0.0, maximize=False,
-        )  # fmt: skip
+            [self.weights],
+            [self.grads],
+            self.moments,
+            fused=fused,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            dampening=0.0,
+            maximize=False,
+        )
 
 
 class Adam:
@@ -54,10 +61,21 @@ class Adam:
     def step(self) -> None:
         """Update the weights in place."""
         adam(
-            [self.weights], [self.grads], [self.first], [self.second], [], [self.steps],
-            fused=self.fused, lr=self.lr, weight_decay=self.weight_decay, beta1=0.9, beta2=0.999,
-            eps=1e-8, amsgrad=False, maximize=False,
-        )  # fmt: skip
+            [self.weights],
+            [self.grads],
+            [self.first],
+            [self.second],
+            [],
+            [self.steps],
+            fused=self.fused,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def has_fused(device: torch.device) -> bool:

@@ -340,11 +340,12 @@ def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
         "pruned per round": f"{params.rate:.3g} by each copy, {params.imp_rate:.3g} by IMP",
         "a search ends": f"at {params.target:.1%} sparsity or after {params.max_rounds} rounds",
         "rewinding to": regime.rewinding(params.rewind),
-        "pruned by the weights of": "the last epoch" if params.prune_from == "last"
+        "pruned by the weights of": "the last epoch"
+        if params.prune_from == "last"
         else "the epoch that is best on validation",
         "searches": arms,
         "seeds": regime.seeds(params.seeds),
-    }  # fmt: skip
+    }
 
 
 def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:

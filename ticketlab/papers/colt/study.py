@@ -76,8 +76,17 @@ def follow_up_units(params: ColtParams, searches: Mapping[str, Result]) -> list[
     for seed in params.seeds:
         found = searches[f"search/{main}/seed-{seed}"]
         schedule = [turn["alive"] for turn in found.record["rounds"]]
-        units.append(_unit(params, search_imp, "search/imp-matched", seed, len(schedule) + 1,
-                           arm="imp-matched", schedule=schedule))  # fmt: skip
+        units.append(
+            _unit(
+                params,
+                search_imp,
+                "search/imp-matched",
+                seed,
+                len(schedule) + 1,
+                arm="imp-matched",
+                schedule=schedule,
+            )
+        )
         for control in ("shuffled", "reinit"):
             units.append(_scoring(params, control, seed, found))
     for variant, seeds in _by_seed(params):
@@ -103,10 +112,30 @@ def transfer_units(params: ColtParams, searches: Mapping[str, Result]) -> list[U
         for arm, chosen in sources.items():
             for carried in (True, False):
                 name = f"transfer/{arm}-{'weights' if carried else 'mask'}"
-                units.append(_unit(params, transfer_tickets, name, seed, len(chosen),
-                                   arm=arm, with_weights=carried, chosen=chosen))  # fmt: skip
-        units.append(_unit(params, transfer_tickets, "transfer/dense", seed, 1,
-                           arm="dense", with_weights=True, chosen=dense))  # fmt: skip
+                units.append(
+                    _unit(
+                        params,
+                        transfer_tickets,
+                        name,
+                        seed,
+                        len(chosen),
+                        arm=arm,
+                        with_weights=carried,
+                        chosen=chosen,
+                    )
+                )
+        units.append(
+            _unit(
+                params,
+                transfer_tickets,
+                "transfer/dense",
+                seed,
+                1,
+                arm="dense",
+                with_weights=True,
+                chosen=dense,
+            )
+        )
     return units
 
 

@@ -97,9 +97,13 @@ class Bench:
         return (self.seed, copy)
 
     def ticket(
-        self, arm: str, index: int, mask: Mask, weights: State | None = None,
+        self,
+        arm: str,
+        index: int,
+        mask: Mask,
+        weights: State | None = None,
         pruned_from: Mask | None = None,
-    ) -> Ticket:  # fmt: skip
+    ) -> Ticket:
         """A round's ticket; `weights` (with the full head) are those it is rewound to.
 
         It was trained under its own mask, or else `pruned_from` the one of the training before.
@@ -175,9 +179,14 @@ def search_colt(params: ColtParams, seed: int, variant: Variant) -> Result:
     at_init = prune(magnitude(start, dense), dense, params.rate)
     rounds, tickets = [], {}
     search = algorithm.find_tickets(
-        train_copy, dense, copies=variant.partitions, rate=params.rate, votes=variant.needed,
-        target=params.target, max_rounds=params.max_rounds,
-    )  # fmt: skip
+        train_copy,
+        dense,
+        copies=variant.partitions,
+        rate=params.rate,
+        votes=variant.needed,
+        target=params.target,
+        max_rounds=params.max_rounds,
+    )
     for turn in search:
         rounds.append(
             describe_round(turn, variant, params, bench) | describe_mask(turn.mask, net.model)

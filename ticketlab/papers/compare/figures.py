@@ -15,8 +15,18 @@ from ticketlab.papers.compare.report import overlap_matrix, swap_matrix
 from ticketlab.study.claims import by_seed, interval, minus
 from ticketlab.study.plots import PALETTE, Look, look, summarise
 
-ORDER = ("imp", "imp-matched", "colt", "prac", "rst", "random", "magnitude", "snip", "grasp",
-         "synflow")  # fmt: skip
+ORDER = (
+    "imp",
+    "imp-matched",
+    "colt",
+    "prac",
+    "rst",
+    "random",
+    "magnitude",
+    "snip",
+    "grasp",
+    "synflow",
+)
 """Searches first, then masks from the initial net."""
 LOOKS: dict[str, Look] = {"dense": {"color": "#444444", "marker": "s"}, **look(ORDER)}
 SELECTED = "test accuracy (%), epoch best on validation"
@@ -50,10 +60,16 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
                 [values["mean"] - values.low, values.high - values["mean"]],
             )
             ax.errorbar(
-                places, values["mean"], yerr=None if values.low.isna().any() else error,
-                fmt=style["marker"], color=style["color"], capsize=2, markersize=5, elinewidth=1,
+                places,
+                values["mean"],
+                yerr=None if values.low.isna().any() else error,
+                fmt=style["marker"],
+                color=style["color"],
+                capsize=2,
+                markersize=5,
+                elinewidth=1,
                 label=f"{method} (n = {int(values.n.max())})",
-            )  # fmt: skip
+            )
         ax.set_xticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
         ax.set(xlabel="sparsity", ylabel=SELECTED)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -115,9 +131,16 @@ def _point(ax: Axes, rows: pd.DataFrame, method: str) -> None:
     found, style = interval(rows.test_accuracy.tolist()), LOOKS[method]
     error = None if found.high is None else found.high - found.mean
     ax.errorbar(
-        rows.images.mean(), found.mean, yerr=error, fmt=style["marker"], color=style["color"],
-        capsize=2, markersize=6, elinewidth=1, label=f"{method} (n = {found.n})",
-    )  # fmt: skip
+        rows.images.mean(),
+        found.mean,
+        yerr=error,
+        fmt=style["marker"],
+        color=style["color"],
+        capsize=2,
+        markersize=6,
+        elinewidth=1,
+        label=f"{method} (n = {found.n})",
+    )
     ax.plot(rows.images, rows.test_accuracy, ".", color=style["color"], alpha=0.5, markersize=3)
 
 
@@ -149,10 +172,16 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
                 found = interval(list(minus(own_by, base).values()))
                 error = None if found.high is None else found.high - found.mean
                 ax.errorbar(
-                    found.mean, i + 0.2 * (place - 1), xerr=error, fmt="o", color=shades[place],
-                    capsize=2, markersize=4, elinewidth=1,
+                    found.mean,
+                    i + 0.2 * (place - 1),
+                    xerr=error,
+                    fmt="o",
+                    color=shades[place],
+                    capsize=2,
+                    markersize=4,
+                    elinewidth=1,
                     label=f"{100 * level:g} %" if i == 0 else None,
-                )  # fmt: skip
+                )
         ax.axvline(0, color="0.4", lw=1)
         ax.set_yticks(range(len(methods)), methods)
         ax.invert_yaxis()
@@ -170,9 +199,16 @@ def overlap(overlaps: pd.DataFrame, params: CompareParams) -> Figure:
         chance = overlap_matrix(overlaps, bed.name, "chance")
         text = iou.map(lambda v: f"{v:.2f}") + "\n" + (iou / chance).map(lambda v: f"x{v:.1f}")
         sns.heatmap(
-            iou, annot=text, fmt="", cmap="viridis", vmin=0, ax=ax, annot_kws={"fontsize": 7},
-            cbar_kws={"label": "IoU"}, square=True,
-        )  # fmt: skip
+            iou,
+            annot=text,
+            fmt="",
+            cmap="viridis",
+            vmin=0,
+            ax=ax,
+            annot_kws={"fontsize": 7},
+            cbar_kws={"label": "IoU"},
+            square=True,
+        )
         ax.set(xlabel="", ylabel="", title=f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
         ax.tick_params(axis="x", rotation=60)
     figure.tight_layout()
@@ -189,9 +225,14 @@ def layers(table: pd.DataFrame, params: CompareParams, methods: Sequence[str] = 
         heat.columns = [name.removeprefix("body.").removesuffix(".weight") for name in heat.columns]
         few = heat.shape[1] <= 8
         sns.heatmap(
-            np.log10(heat.clip(lower=1e-4)), annot=heat if few else False, fmt=".3f", ax=ax,
-            cmap="viridis", annot_kws={"fontsize": 7}, cbar_kws={"label": "log10 density"},
-        )  # fmt: skip
+            np.log10(heat.clip(lower=1e-4)),
+            annot=heat if few else False,
+            fmt=".3f",
+            ax=ax,
+            cmap="viridis",
+            annot_kws={"fontsize": 7},
+            cbar_kws={"label": "log10 density"},
+        )
         ax.set(xlabel="", ylabel="", title=f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
     figure.tight_layout()
     return figure
@@ -204,9 +245,14 @@ def swap(swaps: pd.DataFrame, params: CompareParams) -> Figure:
         mean, text = swap_matrix(swaps, bed.name)
         order = [method for method in ORDER if method in mean.index]
         sns.heatmap(
-            mean.loc[order], annot=text.loc[order], fmt="", cmap="viridis", ax=ax,
-            annot_kws={"fontsize": 8}, cbar_kws={"label": SELECTED},
-        )  # fmt: skip
+            mean.loc[order],
+            annot=text.loc[order],
+            fmt="",
+            cmap="viridis",
+            ax=ax,
+            annot_kws={"fontsize": 8},
+            cbar_kws={"label": SELECTED},
+        )
         ax.set(xlabel="start weights", ylabel="mask")
         ax.set_title(f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
     figure.tight_layout()

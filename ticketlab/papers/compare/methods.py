@@ -242,9 +242,14 @@ def colt_turns(bench: Bench, ledger: Ledger) -> Iterator[Turn]:
         return learned[copy]
 
     search = colt.find_tickets(
-        remember, bench.dense, copies=p.partitions, rate=p.rate, votes=p.partitions,
-        target=max(bench.bed.levels), max_rounds=p.max_rounds,
-    )  # fmt: skip
+        remember,
+        bench.dense,
+        copies=p.partitions,
+        rate=p.rate,
+        votes=p.partitions,
+        target=max(bench.bed.levels),
+        max_rounds=p.max_rounds,
+    )
     for turn in search:
         own = [magnitude(learned[copy], turn.before) for copy in range(p.partitions)]
         yield Turn(turn.index, turn.before, turn.mask.alive, agreed(own, turn.before))
@@ -323,8 +328,9 @@ class PracSearch:
         part, bits = data.train.select(images), Correctness(images, everything)
         best = KeepBest(data.validation, data)
         watch = MaskWatch(mask, b.params.rate, bed.stop, self._earliest(index))
-        history = train(self.net, part, data, recipe, seed=b.order(), mask=mask,
-                        observers=[bits, best, watch])  # fmt: skip
+        history = train(
+            self.net, part, data, recipe, seed=b.order(), mask=mask, observers=[bits, best, watch]
+        )
         weights = self.net.state()
         self._charge(history[-1].iteration, len(history), part, recipe, mask)
         self.net.rewind(best.state)
@@ -354,9 +360,13 @@ def prac_turns(bench: Bench, ledger: Ledger) -> Iterator[Turn]:
     p, search = bench.params, PracSearch(bench, ledger)
     everything = torch.arange(len(bench.data.train), device=bench.device)
     rounds = prac.find_tickets(
-        search.train_round, lambda _, outcome: outcome.found.union, bench.dense, everything,
-        rate=p.rate, rounds=range(p.max_rounds),
-    )  # fmt: skip
+        search.train_round,
+        lambda _, outcome: outcome.found.union,
+        bench.dense,
+        everything,
+        rate=p.rate,
+        rounds=range(p.max_rounds),
+    )
     for turn in rounds:
         scores = magnitude(turn.outcome.weights, turn.before)
         yield Turn(turn.index + 1, turn.before, turn.mask.alive, scores)

@@ -93,17 +93,27 @@ def overlap_table(results: Results, params: CompareParams) -> pd.DataFrame:
     rows = []
     for bed in params.beds:
         masks = {
-            (method, seed): results[name_of(bed, method, seed)].tickets[
-                ticket_name(bed.levels[-1])
-            ].mask
-            for method in MASKS for seed in params.seeds
-        }  # fmt: skip
+            (method, seed): results[name_of(bed, method, seed)]
+            .tickets[ticket_name(bed.levels[-1])]
+            .mask
+            for method in MASKS
+            for seed in params.seeds
+        }
         for one, two in combinations(masks, 2):
             same_method, same_seed = one[0] == two[0], one[1] == two[1]
             if same_method or same_seed:
                 a, b = masks[one], masks[two]
-                rows.append((bed.name, "seeds" if same_method else "methods", one[0], two[0],
-                             one[1], jaccard(a, b), expected_jaccard(a, b)))  # fmt: skip
+                rows.append(
+                    (
+                        bed.name,
+                        "seeds" if same_method else "methods",
+                        one[0],
+                        two[0],
+                        one[1],
+                        jaccard(a, b),
+                        expected_jaccard(a, b),
+                    )
+                )
     columns = ["net", "between", "arm", "other", "seed", "iou", "chance"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -270,10 +280,14 @@ def swap_effect(
     parts: dict[str, By] = {}
     for bed in params.beds:
         found = [
-            by_seed(swaps[(swaps.net == bed.name) & (swaps["mask"] == mask)
-                          & (swaps.weights == weights)], "test_accuracy")
+            by_seed(
+                swaps[
+                    (swaps.net == bed.name) & (swaps["mask"] == mask) & (swaps.weights == weights)
+                ],
+                "test_accuracy",
+            )
             for mask, weights in (one, two)
-        ]  # fmt: skip
+        ]
         if not all(found):
             return {"mean": None}
         parts[bed.name] = minus(*found)
@@ -283,8 +297,10 @@ def swap_effect(
 def swap_matrix(swaps: pd.DataFrame, net: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Mean accuracy by mask (rows) and weights (columns), and each as text with its interval."""
     own = swaps[swaps.net == net]
-    cells = {key: interval(group.test_accuracy.tolist())
-             for key, group in own.groupby(["mask", "weights"])}  # fmt: skip
+    cells = {
+        key: interval(group.test_accuracy.tolist())
+        for key, group in own.groupby(["mask", "weights"])
+    }
     masks = list(dict.fromkeys(own["mask"]))
     mean = pd.DataFrame({w: {m: cells[m, w].mean for m in masks} for w in COLUMNS})
     text = pd.DataFrame({w: {m: _short(cells[m, w]) for m in masks} for w in COLUMNS})
@@ -316,8 +332,9 @@ def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
         differences[f"{arm}_minus_best_at_init"] = over_best_at_init(rows, params, arm)
     saved = {
         f"{arm}_{name}": saving(rows, params, arm, f"search_{name}")
-        for arm in ("colt", "prac") for name in ("images", "iterations", "sparse_flops")
-    }  # fmt: skip
+        for arm in ("colt", "prac")
+        for name in ("images", "iterations", "sparse_flops")
+    }
     return {
         "references": references(rows, params),
         "accuracy": accuracies(rows, params),
@@ -382,8 +399,9 @@ def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     effects["imp_minus_random_on_rst"] = ("imp", "rst"), ("random", "rst")
     return {
         name.replace("-", "_"): swap_effect(swaps, params, one, two)
-        for name, (one, two) in effects.items() if one != two
-    }  # fmt: skip
+        for name, (one, two) in effects.items()
+        if one != two
+    }
 
 
 def _collapsed(results: Results) -> dict[str, int]:

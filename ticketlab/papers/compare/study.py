@@ -44,8 +44,9 @@ def method_units(params: CompareParams) -> list[Unit]:
             for method in METHODS:
                 if method != "imp-matched":
                     cost = len(bed.levels) + searched(params, bed, method)
-                    units.append(_unit(params, place, seed, train_method, method, cost,
-                                       method=method))  # fmt: skip
+                    units.append(
+                        _unit(params, place, seed, train_method, method, cost, method=method)
+                    )
     return units
 
 
@@ -56,8 +57,18 @@ def follow_up_units(params: CompareParams, found: Mapping[str, Result]) -> list[
         for seed in params.seeds:
             schedule = found[name_of(bed, "colt", seed)].record["left"]
             cost = len(bed.levels) + len(schedule)
-            units.append(_unit(params, place, seed, train_method, "imp-matched", cost,
-                               method="imp-matched", schedule=schedule))  # fmt: skip
+            units.append(
+                _unit(
+                    params,
+                    place,
+                    seed,
+                    train_method,
+                    "imp-matched",
+                    cost,
+                    method="imp-matched",
+                    schedule=schedule,
+                )
+            )
             units += long_units(params, place, seed, found)
             units += swap_units(params, place, seed, found)
     return units
@@ -69,12 +80,26 @@ def long_units(
     """A method's mask trained for as many images as another method saw, at the highest level."""
     bed, units = params.beds[place], []
     for control in params.long:
-        (row,) = (r for r in found[name_of(bed, control.budget, seed)].record["rows"]
-                  if r["level"] == bed.levels[-1])  # fmt: skip
+        (row,) = (
+            r
+            for r in found[name_of(bed, control.budget, seed)].record["rows"]
+            if r["level"] == bed.levels[-1]
+        )
         mask = _last_mask(found, bed, control.mask, seed)
         cost = row["images"] / one_training(params, bed)
-        units.append(_unit(params, place, seed, train_long, f"long-{control.mask}-{control.budget}",
-                           cost, arm=control.name, mask=mask, images=row["images"]))  # fmt: skip
+        units.append(
+            _unit(
+                params,
+                place,
+                seed,
+                train_long,
+                f"long-{control.mask}-{control.budget}",
+                cost,
+                arm=control.name,
+                mask=mask,
+                images=row["images"],
+            )
+        )
     return units
 
 
@@ -88,8 +113,18 @@ def swap_units(
         chosen = {m: mask for m, mask in masks.items() if not is_own(params, m, weights)}
         if chosen:
             cost = len(chosen) * (2 if weights == "rst" else 1)
-            units.append(_unit(params, place, seed, train_swapped, f"swap-{weights}", cost,
-                               weights=weights, chosen=chosen))  # fmt: skip
+            units.append(
+                _unit(
+                    params,
+                    place,
+                    seed,
+                    train_swapped,
+                    f"swap-{weights}",
+                    cost,
+                    weights=weights,
+                    chosen=chosen,
+                )
+            )
     return units
 
 
@@ -147,8 +182,13 @@ def searched(params: CompareParams, bed: Bed, method: str) -> float:
     rounds = rounds_to(top, params.rate)
     fast = rounds_to(top, (params.rate + chance_rate(params.rate, params.partitions)) / 2)
     pressed = _passes(bed.transform, params.data) / one_training(params, bed)
-    return {"imp": rounds, "prac": 0.6 * rounds, "colt": fast, "imp-matched": fast,
-            "rst": pressed * len(bed.levels)}.get(method, 0.0)  # fmt: skip
+    return {
+        "imp": rounds,
+        "prac": 0.6 * rounds,
+        "colt": fast,
+        "imp-matched": fast,
+        "rst": pressed * len(bed.levels),
+    }.get(method, 0.0)
 
 
 def expected_passes(params: CompareParams) -> float:
@@ -182,10 +222,18 @@ def finish(bench: Bench, starts: Sequence[Start]) -> list[tuple[dict[str, Any], 
     """
     data, net = bench.data, bench.net()
     jobs = [
-        Job(net.model, data.train, data, start.recipe or bench.bed.recipe, bench.order(),
-            start.mask, start.state, data.validation)
+        Job(
+            net.model,
+            data.train,
+            data,
+            start.recipe or bench.bed.recipe,
+            bench.order(),
+            start.mask,
+            start.state,
+            data.validation,
+        )
         for start in starts
-    ]  # fmt: skip
+    ]
     trained = train_many(jobs, bench.params.runtime, tell=lambda line: None)
     return [score(bench, net, job, done) for job, done in zip(jobs, trained, strict=True)]
 
@@ -210,23 +258,38 @@ def describe(
 ) -> dict[str, Any]:
     """What tells a row apart, and what its mask is like."""
     return {
-        "net": bench.bed.name, "arm": arm, "seed": bench.seed, "level": level, "weights": weights,
-        "rounds": rounds, "alive": mask.alive, "sparsity": mask.sparsity,
-        "collapsed": mask.collapsed(), "layers": mask.densities(),
-    }  # fmt: skip
+        "net": bench.bed.name,
+        "arm": arm,
+        "seed": bench.seed,
+        "level": level,
+        "weights": weights,
+        "rounds": rounds,
+        "alive": mask.alive,
+        "sparsity": mask.sparsity,
+        "collapsed": mask.collapsed(),
+        "layers": mask.densities(),
+    }
 
 
 def priced(row: dict[str, Any], spent: Cost, last: Cost) -> dict[str, Any]:
     """The row with what its search cost, and what search and final training cost together."""
-    return row | {f"search_{name}": value for name, value in asdict(spent).items()} | asdict(
-        spent + last
-    )  # fmt: skip
+    return (
+        row
+        | {f"search_{name}": value for name, value in asdict(spent).items()}
+        | asdict(spent + last)
+    )
 
 
 def ticket(bench: Bench, arm: str, level: float, mask: Mask, weights: State, rounds: int) -> Ticket:
     """A level's ticket with the weights it starts from."""
-    origin: dict[str, Any] = {"paper": "compare", "net": bench.bed.name, "arm": arm,
-                              "seed": bench.seed, "level": level, "round": rounds}  # fmt: skip
+    origin: dict[str, Any] = {
+        "paper": "compare",
+        "net": bench.bed.name,
+        "arm": arm,
+        "seed": bench.seed,
+        "level": level,
+        "round": rounds,
+    }
     return make_ticket(mask, weights, **origin, **network(bench.bed.model, bench.data))
 
 

@@ -281,11 +281,15 @@ class Watch(Observer):
             remove(net, self.mask)
             alone = evaluate(net, self.images, self.batches).accuracy
             net.rewind(state)
-        self.looks.append({
-            "iteration": iteration, "dense_mode": 100 * whole, "masked_mode": 100 * alone,
-            "ratio": weight_ratio(state, self.mask),
-            "same_sign": same_sign(state, self.start, self.mask),
-        })  # fmt: skip
+        self.looks.append(
+            {
+                "iteration": iteration,
+                "dense_mode": 100 * whole,
+                "masked_mode": 100 * alone,
+                "ratio": weight_ratio(state, self.mask),
+                "same_sign": same_sign(state, self.start, self.mask),
+            }
+        )
 
 
 def same_sign(state: Mapping[str, Tensor], start: Mapping[str, Tensor], mask: Mask) -> float:

@@ -16,9 +16,17 @@ from ticketlab.study.claims import Interval, interval
 from ticketlab.study.plots import PALETTE, density_axis, look, summarise
 
 ARMS = (
-    "scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-iter", "lth", "lth-iter", "l1",
+    "scratch",
+    "scratch-long",
+    "warm-up",
+    "abrupt",
+    "rst",
+    "rst-iter",
+    "lth",
+    "lth-iter",
+    "l1",
     "early-bird",
-)  # fmt: skip
+)
 LOOKS = look(ARMS)
 SCHEDULES = {"rst-jump": 0, "rst": 1, "rst-square": 2, "rst-cube": 3}
 KEPT, REMOVED = PALETTE[0], PALETTE[3]
@@ -100,9 +108,15 @@ def _bar(ax: Axes, x: float, found: Interval, color: str, marker: str, upright: 
     error = [[found.mean - low], [high - found.mean]]  # type: ignore[operator]
     where, sides = ((x, found.mean), (None, error)) if upright else ((found.mean, x), (error, None))
     ax.errorbar(
-        *where, xerr=sides[0], yerr=sides[1], fmt=marker, color=color, capsize=2, markersize=5,
+        *where,
+        xerr=sides[0],
+        yerr=sides[1],
+        fmt=marker,
+        color=color,
+        capsize=2,
+        markersize=5,
         elinewidth=1.2,
-    )  # fmt: skip
+    )
 
 
 def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
@@ -116,9 +130,16 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
         ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
         error = [values["mean"] - values.low, values.high - values["mean"]]
         ax.errorbar(
-            places, values["mean"], yerr=error, fmt=style["marker"], color=style["color"],
-            capsize=2, markersize=5, elinewidth=1, label=f"{arm} (n = {int(values.n.max())})",
-        )  # fmt: skip
+            places,
+            values["mean"],
+            yerr=error,
+            fmt=style["marker"],
+            color=style["color"],
+            capsize=2,
+            markersize=5,
+            elinewidth=1,
+            label=f"{arm} (n = {int(values.n.max())})",
+        )
     dense = rows[rows.arm == "dense"].test_accuracy.mean()
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
     density_axis(ax, 1 - max(case.levels))
@@ -193,8 +214,9 @@ def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
 def extrusion(looks: pd.DataFrame, case: Case) -> Figure:
     """Accuracy with and without the removed weights during the transformation, mean and band."""
     levels = case.levels
-    figure, axes = plt.subplots(1, len(levels), figsize=(4.8 * len(levels), 4), sharey=True,
-                                squeeze=False)  # fmt: skip
+    figure, axes = plt.subplots(
+        1, len(levels), figsize=(4.8 * len(levels), 4), sharey=True, squeeze=False
+    )
     own = looks[(looks.case == case.name) & (looks.arm == "rst")]
     for ax, level in zip(axes[0], levels, strict=True):
         for mode, color in (("dense_mode", REMOVED), ("masked_mode", KEPT)):

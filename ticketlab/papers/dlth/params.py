@@ -14,9 +14,15 @@ from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
 Pretrained = Literal["lth", "lth-iter", "l1", "early-bird"]
 Plain = Literal["scratch", "scratch-long", "warm-up", "scratch-erk"]
 Pressed = Literal[
-    "rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", "rst-lth-mask",
-    "rst-jump", "rst-square", "rst-cube",
-]  # fmt: skip
+    "rst",
+    "rst-magnitude",
+    "rst-antimagnitude",
+    "rst-erk",
+    "rst-lth-mask",
+    "rst-jump",
+    "rst-square",
+    "rst-cube",
+]
 Damaged = Literal["shuffled", "reinit", "signs"]
 Arm = Literal[Pretrained, Plain, Pressed, Damaged, "abrupt", "rst-iter"]
 

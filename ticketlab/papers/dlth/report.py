@@ -33,16 +33,38 @@ EQUAL_BUDGET = ("scratch-long", "warm-up", "abrupt")
 
 # The differences that metrics.json holds for every case, in points; null where an arm did not run.
 RIVALS = (
-    "dense", "scratch", "scratch-long", "warm-up", "abrupt", "lth", "lth-iter", "l1", "early-bird",
-    "reinit", "signs", "shuffled", "rst-jump", "rst-square", "rst-cube",
-)  # fmt: skip
+    "dense",
+    "scratch",
+    "scratch-long",
+    "warm-up",
+    "abrupt",
+    "lth",
+    "lth-iter",
+    "l1",
+    "early-bird",
+    "reinit",
+    "signs",
+    "shuffled",
+    "rst-jump",
+    "rst-square",
+    "rst-cube",
+)
 PAIRS = (
     *(("rst", rival) for rival in RIVALS),
-    ("rst-iter", "rst"), ("rst-iter", "scratch-long"), ("scratch-long", "rst"), ("warm-up", "rst"),
-    ("lth", "scratch"), ("rst-magnitude", "rst"), ("rst-antimagnitude", "rst"),
-    ("rst-erk", "rst"), ("rst-erk", "scratch-erk"), ("rst-lth-mask", "rst"),
-    ("rst-lth-mask", "lth"), ("scratch", "reinit"), ("scratch", "signs"),
-)  # fmt: skip
+    ("rst-iter", "rst"),
+    ("rst-iter", "scratch-long"),
+    ("scratch-long", "rst"),
+    ("warm-up", "rst"),
+    ("lth", "scratch"),
+    ("rst-magnitude", "rst"),
+    ("rst-antimagnitude", "rst"),
+    ("rst-erk", "rst"),
+    ("rst-erk", "scratch-erk"),
+    ("rst-lth-mask", "rst"),
+    ("rst-lth-mask", "lth"),
+    ("scratch", "reinit"),
+    ("scratch", "signs"),
+)
 
 
 # ---------------------------------------------------------------- tables
@@ -253,9 +275,11 @@ def curve_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFra
         curve = [look["masked_mode"] for look in looks]
         early = curve[1 : 1 + max(1, len(curve) // 2)]
         columns[label] = {
-            "before the first step": curve[0], "lowest in the first half": min(early),
-            "highest in the first half": max(early), "at the end": curve[-1],
-        }  # fmt: skip
+            "before the first step": curve[0],
+            "lowest in the first half": min(early),
+            "highest in the first half": max(early),
+            "at the end": curve[-1],
+        }
     return pd.DataFrame(columns).round(1)
 
 
@@ -274,11 +298,13 @@ def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
     own = rows[rows.case == case]
     mean = own.groupby("arm", sort=False)[["images", "dense_flops", "sparse_flops"]].mean()
     scratch = mean.to_dict("index")["scratch"]
-    return pd.DataFrame({
-        "images / Scratch": mean["images"] / scratch["images"],
-        "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
-        "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"] / scratch["dense_flops"],
-    }).sort_values("images / Scratch")  # fmt: skip
+    return pd.DataFrame(
+        {
+            "images / Scratch": mean["images"] / scratch["images"],
+            "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
+            "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"] / scratch["dense_flops"],
+        }
+    ).sort_values("images / Scratch")
 
 
 def this_study(params: RstParams, data: DataSet) -> dict[str, str]:

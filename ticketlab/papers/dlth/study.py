@@ -105,8 +105,10 @@ def press(work: Work, mask: Mask) -> list[dict[str, float]]:
     watched = [watch] if work.arm in WATCHED and not further else []
     work.train(case.transform, "transform", penalty=(mask, penalty), observers=watched)
     trace = [0.0, *algorithm.strengths(penalty).tolist()]
-    return [look | {"lambda": trace[min(int(look["iteration"]), len(trace) - 1)]}
-            for look in watch.looks]  # fmt: skip
+    return [
+        look | {"lambda": trace[min(int(look["iteration"]), len(trace) - 1)]}
+        for look in watch.looks
+    ]
 
 
 def penalty_of(case: Case, arm: str) -> algorithm.Penalty:
@@ -177,10 +179,15 @@ def _dense_row(work: Work, dense: Mask) -> dict[str, Any]:
     data = work.bench.data
     test = evaluate(work.net, data.test, Batches(data.test, data))
     return work.head(dense) | {
-        "images": work.images, "dense_flops": work.dense_flops, "sparse_flops": work.sparse_flops,
-        "test_accuracy": 100 * test.accuracy, "test_loss": test.loss,
-        "validation_accuracy": work.accuracy(), "mask_sha256": dense.digest(), "intact": True,
-    }  # fmt: skip
+        "images": work.images,
+        "dense_flops": work.dense_flops,
+        "sparse_flops": work.sparse_flops,
+        "test_accuracy": 100 * test.accuracy,
+        "test_loss": test.loss,
+        "validation_accuracy": work.accuracy(),
+        "mask_sha256": dense.digest(),
+        "intact": True,
+    }
 
 
 def _pretrained_row(
@@ -282,8 +289,10 @@ def expected_passes(params: RstParams) -> float:
     units = first_units(params)
     swaps = sum(
         _transformed(c) * len(params.seeds)
-        for c in params.cases for level in c.levels if "rst-lth-mask" in c.arms_at(level)
-    )  # fmt: skip
+        for c in params.cases
+        for level in c.levels
+        if "rst-lth-mask" in c.arms_at(level)
+    )
     return runner.expected_passes(units) + swaps
 
 
@@ -301,9 +310,11 @@ def _units_of(params: RstParams, place: int, case: Case, seed: int) -> list[Unit
     make = partial(_unit, params, place, case, seed=seed)
     one, full = _finetuned(case), _transformed(case)
     trainings = 1 + sum(
-        {"lth-iter": 1 + _lth_cost(case)}.get(arm, 1) for level in case.levels
-        for arm in case.arms_at(level) if arm in PRETRAINED
-    )  # fmt: skip
+        {"lth-iter": 1 + _lth_cost(case)}.get(arm, 1)
+        for level in case.levels
+        for arm in case.arms_at(level)
+        if arm in PRETRAINED
+    )
     units = [make(train_pretrained, "pretrained", one * trainings)]
     if abrupt := case.levels_of("abrupt"):
         units.append(make(train_abruptly, "abrupt", full + one * (len(abrupt) - 1)))
@@ -331,10 +342,20 @@ def _draw_units(params: RstParams, place: int, case: Case) -> list[Unit]:
     for draw in range(1, case.draws):
         other = draw_seed(draw)
         for name, seed, mask_seed in (("mask", first, other), ("init", other, first)):
-            units.append(_unit(
-                params, place, case, train_pressed, f"draw-{name}-{draw}", _transformed(case),
-                seed=seed, mask_seed=mask_seed, level=case.extra_levels[0], arm="rst",
-            ))  # fmt: skip
+            units.append(
+                _unit(
+                    params,
+                    place,
+                    case,
+                    train_pressed,
+                    f"draw-{name}-{draw}",
+                    _transformed(case),
+                    seed=seed,
+                    mask_seed=mask_seed,
+                    level=case.extra_levels[0],
+                    arm="rst",
+                )
+            )
     return units
 
 
@@ -348,11 +369,21 @@ def swap_units(params: RstParams, first: Mapping[str, Result]) -> list[Unit]:
                 if "rst-lth-mask" not in case.arms_at(level):
                     continue
                 tag = f"{100 * level:g}"
-                units.append(_unit(
-                    params, place, case, train_pressed, f"rst-lth-mask-{tag}", _transformed(case),
-                    seed=seed, mask_seed=seed, arm="rst-lth-mask", level=level,
-                    mask=dense.tickets[f"lth-{tag}"].mask,
-                ))  # fmt: skip
+                units.append(
+                    _unit(
+                        params,
+                        place,
+                        case,
+                        train_pressed,
+                        f"rst-lth-mask-{tag}",
+                        _transformed(case),
+                        seed=seed,
+                        mask_seed=seed,
+                        arm="rst-lth-mask",
+                        level=level,
+                        mask=dense.tickets[f"lth-{tag}"].mask,
+                    )
+                )
     return units
 
 

@@ -66,16 +66,30 @@ class Bench:
         return algorithm.random_mask(dense, algorithm.kept_counts(dense, level), random)
 
     def ticket(
-        self, arm: str, level: float, mask: Mask, weights: State, start: State,
+        self,
+        arm: str,
+        level: float,
+        mask: Mask,
+        weights: State,
+        start: State,
         pruned_from: Mask | None = None,
-    ) -> Ticket:  # fmt: skip
+    ) -> Ticket:
         """A ticket at the weights that are finetuned; `start` are the seed's initial ones.
 
         It was finetuned under its own mask, or else `pruned_from` the one of the training before.
         """
         facts = network(self.case.model, self.data) | {"init_sha256": state_digest(start)}
-        return make_ticket(mask, weights, pruned_from, paper="dlth", arm=arm, seed=self.seed,
-                           case=self.case.name, level=level, **facts)  # fmt: skip
+        return make_ticket(
+            mask,
+            weights,
+            pruned_from,
+            paper="dlth",
+            arm=arm,
+            seed=self.seed,
+            case=self.case.name,
+            level=level,
+            **facts,
+        )
 
     def iterations(self, recipe: Recipe) -> int:
         """Optimiser steps of a recipe on the training images."""
@@ -116,8 +130,16 @@ class Work:
 
     def at(self, arm: str, level: float) -> "Work":
         """Another arm or level that goes on from here, on the same net."""
-        return Work(self.bench, arm, level, self.net, self.images,
-                    self.dense_flops, self.sparse_flops, dict(self.facts))  # fmt: skip
+        return Work(
+            self.bench,
+            arm,
+            level,
+            self.net,
+            self.images,
+            self.dense_flops,
+            self.sparse_flops,
+            dict(self.facts),
+        )
 
     def train(
         self,
@@ -131,8 +153,15 @@ class Work:
         b, where = self.bench, f"{self.level:.0%}"
         progress.label(arm=f"{self.arm} {stage}", seed=b.seed, sparsity=where)
         growing = [algorithm.GrowingPenalty(*penalty)] if penalty else []
-        train(self.net, b.data.train, b.data, recipe, seed=(b.seed, stage), mask=mask,
-              observers=[*growing, *observers])  # fmt: skip
+        train(
+            self.net,
+            b.data.train,
+            b.data,
+            recipe,
+            seed=(b.seed, stage),
+            mask=mask,
+            observers=[*growing, *observers],
+        )
         for each in growing:
             self.facts["lambda_error"] = algorithm.trace_error(each.trace, each.penalty)
         self.charge(recipe.passes(len(b.data.train)), mask)
@@ -165,13 +194,24 @@ class Work:
         data, state = self.bench.data, self.net.state()
         test = evaluate(self.net, data.test, Batches(data.test, data))
         gone = all(not state[n].cpu()[~keep].any() for n, keep in mask.items())
-        account = {"images": self.images, "dense_flops": self.dense_flops,
-                   "sparse_flops": self.sparse_flops}  # fmt: skip
-        return self.head(mask) | account | self.facts | {
-            "before_finetune": before, "test_accuracy": 100 * test.accuracy,
-            "test_loss": test.loss, "validation_accuracy": self.accuracy(),
-            "mask_sha256": digest, "intact": gone and mask.digest() == digest,
-        }  # fmt: skip
+        account = {
+            "images": self.images,
+            "dense_flops": self.dense_flops,
+            "sparse_flops": self.sparse_flops,
+        }
+        return (
+            self.head(mask)
+            | account
+            | self.facts
+            | {
+                "before_finetune": before,
+                "test_accuracy": 100 * test.accuracy,
+                "test_loss": test.loss,
+                "validation_accuracy": self.accuracy(),
+                "mask_sha256": digest,
+                "intact": gone and mask.digest() == digest,
+            }
+        )
 
     def head(self, mask: Mask) -> dict[str, Any]:
         """What tells the row apart: arm, seed, level, and the sparsities really reached.
@@ -181,8 +221,14 @@ class Work:
         named = self.net.model.named_parameters()
         every = sum(p.numel() for n, p in named if n.endswith("weight") and p.dim() > 1)
         kept = {name: int(keep.sum()) for name, keep in mask.items()}
-        return {"case": self.bench.case.name, "arm": self.arm, "seed": self.bench.seed,
-                "mask_seed": self.facts.get("mask_seed", self.bench.seed), "level": self.level,
-                "sparsity": mask.sparsity, "overall_sparsity": (mask.total - mask.alive) / every,
-                "exact": kept == algorithm.kept_counts(mask, self.level),
-                "layers": mask.densities()}  # fmt: skip
+        return {
+            "case": self.bench.case.name,
+            "arm": self.arm,
+            "seed": self.bench.seed,
+            "mask_seed": self.facts.get("mask_seed", self.bench.seed),
+            "level": self.level,
+            "sparsity": mask.sparsity,
+            "overall_sparsity": (mask.total - mask.alive) / every,
+            "exact": kept == algorithm.kept_counts(mask, self.level),
+            "layers": mask.densities(),
+        }

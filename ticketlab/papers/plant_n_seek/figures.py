@@ -114,8 +114,9 @@ def _decision_map(ax: Axes, planted: algorithm.Planted) -> None:
     ax.grid(visible=False)
 
 
-def one_neuron(biases: np.ndarray, weights: np.ndarray, wanted: np.ndarray, place: int,
-               factor: float) -> Figure:  # fmt: skip
+def one_neuron(
+    biases: np.ndarray, weights: np.ndarray, wanted: np.ndarray, place: int, factor: float
+) -> Figure:
     """All neurons of a layer with one input as points, the wanted direction, and the winner."""
     figure, ax = plt.subplots(figsize=(6, 4.6))
     ax.plot(biases, weights, "o", color="0.7", ms=4, label="random neurons of the mother")
@@ -225,9 +226,16 @@ def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) ->
         share = alive[alive.regime == regime].groupby("method").alive.mean()
         heat.index = [f"{name} ({100 * share[name]:.0f} % alive)" for name in heat.index]
         sns.heatmap(
-            100 * heat, ax=ax, cmap="viridis", annot=True, fmt=".1f", annot_kws={"size": 7},
-            cbar=False, vmin=0, vmax=10,
-        )  # fmt: skip
+            100 * heat,
+            ax=ax,
+            cmap="viridis",
+            annot=True,
+            fmt=".1f",
+            annot_kws={"size": 7},
+            cbar=False,
+            vmin=0,
+            vmax=10,
+        )
         ax.set(title=f"{regime}: % kept of each tensor", xlabel="", ylabel="")
     figure.tight_layout()
     return figure
@@ -270,9 +278,13 @@ def popup(table: pd.DataFrame, params: PlantParams) -> Figure:
     tasks = [task for task in ("circle", "relu", "helix") if task in set(rows.task)]
     heads, styles = sorted(set(rows.regime)), look(sorted(set(rows.arm)))
     figure, grid = plt.subplots(
-        len(heads), len(tasks), figsize=(4 * len(tasks), 3.1 * len(heads)),
-        sharex=True, sharey="col", squeeze=False,
-    )  # fmt: skip
+        len(heads),
+        len(tasks),
+        figsize=(4 * len(tasks), 3.1 * len(heads)),
+        sharex=True,
+        sharey="col",
+        squeeze=False,
+    )
     for line, head in zip(grid, heads, strict=True):
         for ax, task in zip(line, tasks, strict=True):
             part = rows[(rows.task == task) & (rows.regime == head)]
@@ -320,14 +332,22 @@ def visible(audits: pd.DataFrame) -> Figure:
     """How well a classifier that knows other seeds tells planted entries, by task and mode."""
     figure, ax = plt.subplots(figsize=(7, 3.4))
     tasks, modes = sorted(set(audits.task)), sorted(set(audits["mode"]))
-    for shift, (mode, style) in zip(np.linspace(-0.2, 0.2, len(modes)), look(modes).items(),
-                                    strict=True):  # fmt: skip
+    for shift, (mode, style) in zip(
+        np.linspace(-0.2, 0.2, len(modes)), look(modes).items(), strict=True
+    ):
         rows = audits[audits["mode"] == mode]
         places = [tasks.index(task) + shift for task in rows.task]
         ax.plot(places, rows.auroc, style["marker"], color=style["color"], ms=4, alpha=0.4)
         means = rows.groupby("task").auroc.mean().reindex(tasks)
-        ax.plot(np.arange(len(tasks)) + shift, means, "_", color=style["color"], ms=26, mew=2.5,
-                label=f"{mode} (n = {rows.seed.nunique()})")  # fmt: skip
+        ax.plot(
+            np.arange(len(tasks)) + shift,
+            means,
+            "_",
+            color=style["color"],
+            ms=26,
+            mew=2.5,
+            label=f"{mode} (n = {rows.seed.nunique()})",
+        )
     ax.axhline(0.5, color="0.4", ls="--", lw=1, label="blind")
     ax.set_xticks(range(len(tasks)), tasks)
     ax.set(ylabel="AUROC", ylim=(0.3, 1.05), title="Can planted entries be told from the others?")

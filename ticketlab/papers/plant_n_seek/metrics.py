@@ -368,15 +368,16 @@ def control_metrics(main: pd.DataFrame) -> dict[str, Found]:
         "unplanted_minus_planted": minus(_weak(other), _weak(planted)),
         "oracle_margin_circle": best(oracle["circle"]),
         "oracle_margin_helix": best(oracle["helix"]),
-        "synflow_minus_oracle": minus(
-            _weak(arms(gt, mother="planted")), _weak(oracle["circle"])
-        ),
+        "synflow_minus_oracle": minus(_weak(arms(gt, mother="planted")), _weak(oracle["circle"])),
         "missed_share": as_percent({s: 100 * (1 - r) for s, r in recall["planted"].items()}),
         "recall_planted_minus_unplanted": over_seeds(
-            {s: 100 * (r - recall["unplanted"][s])
-             for s, r in recall["planted"].items() if s in recall["unplanted"]}
+            {
+                s: 100 * (r - recall["unplanted"][s])
+                for s, r in recall["planted"].items()
+                if s in recall["unplanted"]
+            }
         ),
-    }  # fmt: skip
+    }
 
 
 def audit_metrics(audits: pd.DataFrame) -> dict[str, Found]:

@@ -185,15 +185,18 @@ def targets_table(depths: tuple[int, ...], width: int, count: int = 100_000) -> 
             *[width] * (depth - 2),
             algorithm.TASKS[task].outputs,
         ]
-        rows.append({
-            "task": task, "depth": depth,
-            "weights": sum(int(kept[n].sum()) for n in kept if n.startswith("weight")),
-            "biases": sum(int(kept[n].sum()) for n in kept if n.startswith("bias")),
-            "density": algorithm.ground_truth_density(net, shape),
-            "density printed": PRINTED[task] if depth == 3 else None,
-            "accuracy %": 100 * score if is_accuracy(task) else None,
-            "MSE": None if is_accuracy(task) else score,
-        })  # fmt: skip
+        rows.append(
+            {
+                "task": task,
+                "depth": depth,
+                "weights": sum(int(kept[n].sum()) for n in kept if n.startswith("weight")),
+                "biases": sum(int(kept[n].sum()) for n in kept if n.startswith("bias")),
+                "density": algorithm.ground_truth_density(net, shape),
+                "density printed": PRINTED[task] if depth == 3 else None,
+                "accuracy %": 100 * score if is_accuracy(task) else None,
+                "MSE": None if is_accuracy(task) else score,
+            }
+        )
     return pd.DataFrame(rows).set_index(["task", "depth"])
 
 
@@ -259,10 +262,12 @@ def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
     """By task and planting mode: how the ticket can be told from its surroundings, over seeds."""
     columns = {
         "largest": "largest |w| / sigma",
-        "zeros": "exact zeros", "auroc": "AUROC of a classifier",
+        "zeros": "exact zeros",
+        "auroc": "AUROC of a classifier",
         "factor_spread": "output factors, largest / smallest",
-        "raw": "ticket's strong score, raw", "score": "factors divided out",
-    }  # fmt: skip
+        "raw": "ticket's strong score, raw",
+        "score": "factors divided out",
+    }
     groups = audits.groupby(["task", "mode"])
     loud = groups.loud.agg(lambda loud: str(share((loud > 0).tolist())))
     found = groups[list(columns)].mean().rename(columns=columns).map("{:.3g}".format)

@@ -87,9 +87,15 @@ def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> li
         epochs = params.fit.epochs + params.rounds * params.round_epochs * (regime == "multishot")
         nets = len(methods) * len(grid.densities) + 6 * controls
         arguments = {
-            "params": shared(params), "case": case, "seed": seed, "mother": mother,
-            "regime": regime, "methods": methods, "densities": grid.densities, "controls": controls,
-        }  # fmt: skip
+            "params": shared(params),
+            "case": case,
+            "seed": seed,
+            "mother": mother,
+            "regime": regime,
+            "methods": methods,
+            "densities": grid.densities,
+            "controls": controls,
+        }
         name = f"{regime}/{case.name}/{mother}/seed-{seed}"
         made.append(Unit(name, prune_and_train, arguments, params.train * nets * epochs))
     return made
@@ -99,9 +105,14 @@ def _popup_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list
     made = []
     for mother, head, variant in product(grid.mothers, grid.heads, grid.popup):
         arguments = {
-            "params": shared(params), "case": case, "seed": seed, "mother": mother,
-            "head": head, "variant": variant, "densities": grid.densities,
-        }  # fmt: skip
+            "params": shared(params),
+            "case": case,
+            "seed": seed,
+            "mother": mother,
+            "head": head,
+            "variant": variant,
+            "densities": grid.densities,
+        }
         cost = 3.0 * params.train * len(grid.densities) * params.popup.epochs
         name = f"popup/{case.name}/{head}/{mother}-{variant}/seed-{seed}"
         made.append(Unit(name, pop, arguments, cost))
@@ -135,13 +146,23 @@ def conv_setting(params: PlantParams) -> ConvSetting:
     """What the units of the convolutional part see: nothing of which arms there are."""
     if params.conv is None:
         raise InputError("conv: None, the study has no convolutional part")
-    blank = {"seeds": None, "mothers": ("planted",), "densities": ("gt",), "singleshot": (),
-             "multishot": (), "popup": (), "gains": ("none",), "popup_densities": ("gt",),
-             "controls": False}  # fmt: skip
+    blank = {
+        "seeds": None,
+        "mothers": ("planted",),
+        "densities": ("gt",),
+        "singleshot": (),
+        "multishot": (),
+        "popup": (),
+        "gains": ("none",),
+        "popup_densities": ("gt",),
+        "controls": False,
+    }
     return ConvSetting(
-        conv=params.conv.model_copy(update=blank), score_rounds=params.score_rounds,
-        as_released=params.as_released, runtime=params.runtime,
-    )  # fmt: skip
+        conv=params.conv.model_copy(update=blank),
+        score_rounds=params.score_rounds,
+        as_released=params.as_released,
+        runtime=params.runtime,
+    )
 
 
 def conv_ticket_units(params: PlantParams) -> list[Unit]:
@@ -151,10 +172,14 @@ def conv_ticket_units(params: PlantParams) -> list[Unit]:
     setting = conv_setting(params)
     cost = conv_units.passes(setting, "multishot", 1)
     return [
-        Unit(f"conv/ticket/seed-{seed}", conv_units.train_ticket,
-             {"setting": setting, "seed": seed}, cost)
+        Unit(
+            f"conv/ticket/seed-{seed}",
+            conv_units.train_ticket,
+            {"setting": setting, "seed": seed},
+            cost,
+        )
         for seed in conv_seeds(params)
-    ]  # fmt: skip
+    ]
 
 
 def units_on_tickets(params: PlantParams, tickets: Mapping[str, Result]) -> list[Unit]:
@@ -178,13 +203,21 @@ def _conv_work(params: PlantParams) -> list[tuple[str, Any, dict[str, Any], floa
     for mother, (regime, methods) in product(conv.mothers, regimes.items()):
         cost = conv_units.passes(setting, regime, len(conv.densities))
         for method in methods:
-            more = {"mother": mother, "regime": regime, "method": method,
-                    "densities": conv.densities}  # fmt: skip
+            more = {
+                "mother": mother,
+                "regime": regime,
+                "method": method,
+                "densities": conv.densities,
+            }
             made.append((f"{regime}/{mother}/{method}", conv_units.seek, more, cost))
     cost = conv_units.passes(setting, "popup", len(conv.popup_densities))
     for mother, gain, variant in product(conv.mothers, conv.gains, conv.popup):
-        more = {"mother": mother, "variant": variant, "gain": gain,
-                "densities": conv.popup_densities}  # fmt: skip
+        more = {
+            "mother": mother,
+            "variant": variant,
+            "gain": gain,
+            "densities": conv.popup_densities,
+        }
         made.append((f"popup-{gain}/{mother}/{variant}", conv_units.pop_all, more, cost))
     cost = conv_units.passes(setting, "singleshot", 1)
     for arm in conv_units.CONTROLS if conv.controls else ():

@@ -72,8 +72,11 @@ class Bench:
 
     def digest(self) -> str:
         """SHA-256 of the generated training and test data."""
-        pairs = {f"{part}.{axis}": values for part in ("train", "test")
-                 for axis, values in zip("xy", self.data(part), strict=True)}  # fmt: skip
+        pairs = {
+            f"{part}.{axis}": values
+            for part in ("train", "test")
+            for axis, values in zip("xy", self.data(part), strict=True)
+        }
         return state_digest(pairs)
 
     @cached_property
@@ -237,9 +240,15 @@ def narrow_row(bench: Bench) -> dict[str, Any]:
 
 
 def prune_and_train(
-    params: PlantParams, case: Case, seed: int, mother: Mother, regime: str,
-    methods: Sequence[str], densities: Sequence[Density], controls: bool = False,
-) -> Result:  # fmt: skip
+    params: PlantParams,
+    case: Case,
+    seed: int,
+    mother: Mother,
+    regime: str,
+    methods: Sequence[str],
+    densities: Sequence[Density],
+    controls: bool = False,
+) -> Result:
     """All methods and densities of one regime for one seed: strong score, training, weak score."""
     bench = Bench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=regime)
@@ -317,9 +326,14 @@ def ticket_line(bench: Bench) -> dict[str, float]:
 
 
 def pop(
-    params: PlantParams, case: Case, seed: int, mother: Mother, head: Head, variant: Variant,
+    params: PlantParams,
+    case: Case,
+    seed: int,
+    mother: Mother,
+    head: Head,
+    variant: Variant,
     densities: Sequence[Density],
-) -> Result:  # fmt: skip
+) -> Result:
     """Edge-popup for one seed, mother, head and variant: all densities as one stack.
 
     All edge-popups of a seed start from one draw of scores and see one data order: they are paired.

@@ -139,8 +139,9 @@ class MaskWatch(Observer):
 
     def after_epoch(self, run: Run) -> bool:
         """Add the distance to the would-be mask of the epoch before; True once settled."""
-        now = prune(magnitude(dict(run.net.model.named_parameters()), self.mask), self.mask,
-                    self.rate)  # fmt: skip
+        now = prune(
+            magnitude(dict(run.net.model.named_parameters()), self.mask), self.mask, self.rate
+        )
         if self._before is not None:
             self.distances.append(mask_distance(self._before, now, self.mask.alive))
             warmup = run.recipe.warmup.iterations(run.per_epoch, run.total)

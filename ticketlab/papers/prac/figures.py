@@ -67,8 +67,9 @@ def forgotten_by_pruning(
 ) -> Figure:
     """Images on which two nets differ, with label and both predictions (N,) each."""
     picked = spread(index, shown)
-    rows = zip(images.y[picked].tolist(), dense[picked].tolist(), sparse[picked].tolist(),
-               strict=True)  # fmt: skip
+    rows = zip(
+        images.y[picked].tolist(), dense[picked].tolist(), sparse[picked].tolist(), strict=True
+    )
     figure, axes = plt.subplots(1, shown, figsize=(shown * 0.85, 1.5), squeeze=False)
     _pictures(axes[0], images, picked, [f"is {y}\n{a} → {b}" for y, a, b in rows])
     figure.suptitle("Class, and predictions dense → sparse", fontsize=10, y=1.02)
@@ -114,8 +115,15 @@ def accuracy(scores: pd.DataFrame) -> Figure:
     panels = {
         "All data": ("imp", "prac", "imp-early-stop", "short-imp"),
         "Other samples, masks, weights": (
-            "imp", "prac", "cet-only", "cep-only", "random", "random-pruning", "reinit"),
-    }  # fmt: skip
+            "imp",
+            "prac",
+            "cet-only",
+            "cep-only",
+            "random",
+            "random-pruning",
+            "reinit",
+        ),
+    }
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     frame = scores[scores.place == "main"].assign(density=1 - scores.sparsity)
     frame = frame[frame.arm.isin(ARMS)]
@@ -177,8 +185,15 @@ def class_balance(classes: pd.DataFrame) -> Figure:
     few = len(heat) <= 20
     figure, ax = plt.subplots(figsize=(7, 0.3 * min(len(heat), 20) + 1.6))
     even = 100 / len(heat)
-    sns.heatmap(heat, annot=few, fmt=".0f", cmap="vlag", center=even, ax=ax,
-                cbar_kws={"label": "% of the set"})  # fmt: skip
+    sns.heatmap(
+        heat,
+        annot=few,
+        fmt=".0f",
+        cmap="vlag",
+        center=even,
+        ax=ax,
+        cbar_kws={"label": "% of the set"},
+    )
     ax.set_title(f"Classes in the set (balanced would be {even:g} % each)")
     return figure
 
@@ -235,16 +250,26 @@ def forgetting_by_round(table: pd.DataFrame) -> Figure:
 
 def transfer(found: Mapping[str, Any], params: PracParams) -> Figure:
     """Accuracy on the other nets by where the set comes from, in points against native sets."""
-    rows = {"sequence_minus_native": f"sequence of {params.model.name}",
-            "final_minus_native": f"last set of {params.model.name}",
-            "random_minus_native": "random, same sizes"}  # fmt: skip
+    rows = {
+        "sequence_minus_native": f"sequence of {params.model.name}",
+        "final_minus_native": f"last set of {params.model.name}",
+        "random_minus_native": "random, same sizes",
+    }
     names = [other.name for other in params.others]
     table = pd.DataFrame({n: [found[n][row]["mean"] for row in rows] for n in names})
     table.index = pd.Index(rows.values())
     limit = max(1.0, float(np.abs(table.to_numpy()).max()))
     figure, ax = plt.subplots(figsize=(2.8 + 1.6 * len(names), 2.4))
-    sns.heatmap(table, annot=True, fmt="+.2f", cmap="vlag_r", vmin=-limit, vmax=limit, ax=ax,
-                cbar_kws={"label": "points"})  # fmt: skip
+    sns.heatmap(
+        table,
+        annot=True,
+        fmt="+.2f",
+        cmap="vlag_r",
+        vmin=-limit,
+        vmax=limit,
+        ax=ax,
+        cbar_kws={"label": "points"},
+    )
     ax.set(title="Sets from elsewhere, against the net's own", xlabel="tickets of")
     return figure
 
@@ -255,9 +280,12 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     efs = [f"prac-ef-{value}" for value in params.thresholds]
     arms = ["imp", "prac", *efs, "cet-only", "cep-only", *params.scores, "random", "short-imp"]
     rows = scores[(scores.place == "main") & (scores["round"] == level) & scores.arm.isin(arms)]
-    means = summarise(rows, ["arm"], "test_accuracy").set_index("arm").reindex(arms).dropna(
-        subset="mean"
-    )  # fmt: skip
+    means = (
+        summarise(rows, ["arm"], "test_accuracy")
+        .set_index("arm")
+        .reindex(arms)
+        .dropna(subset="mean")
+    )
     figure, ax = plt.subplots(figsize=(8, 4))
     places = {arm: place for place, arm in enumerate(means.index)}
     ax.plot(rows.arm.map(places), rows.test_accuracy, "o", color=PALETTE[0], alpha=0.6, ms=5)

@@ -84,10 +84,14 @@ def search_rounds(results: Results, place: str, arm: str, seed: int, result: Res
     if arm == "imp":
         pairs = pairwise(rounds)
         return [
-            {**now, "round": now["round"] + 1, "trained_sparsity": now["sparsity"],
-             "sparsity": after["sparsity"]}
+            {
+                **now,
+                "round": now["round"] + 1,
+                "trained_sparsity": now["sparsity"],
+                "sparsity": after["sparsity"],
+            }
             for now, after in pairs
-        ]  # fmt: skip
+        ]
     if rounds[0]["round"] == 1:
         return list(rounds)
     first = results[f"search/{place}/prac/seed-{seed}"].record["rounds"][0]
@@ -103,15 +107,24 @@ def sets_table(results: Results) -> pd.DataFrame:
                 continue
             scale, both = 100 / result.record["rounds"][0]["samples"], (turn["overlap"] or 0)
             both *= turn["cep"]
-            rows.append({
-                "place": place, "arm": arm, "seed": seed, "round": turn["round"],
-                "trained_sparsity": turn["trained_sparsity"], "samples": turn["set_samples"],
-                "share": scale * turn["set_samples"], "only_cet": scale * (turn["cet"] - both),
-                "both": scale * both, "only_cep": scale * (turn["cep"] - both),
-                "never": scale * turn["never"], "returned": scale * turn["returned"],
-                "overlap": None if turn["overlap"] is None else 100 * turn["overlap"],
-                "cet_outside": turn["cet_outside"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "place": place,
+                    "arm": arm,
+                    "seed": seed,
+                    "round": turn["round"],
+                    "trained_sparsity": turn["trained_sparsity"],
+                    "samples": turn["set_samples"],
+                    "share": scale * turn["set_samples"],
+                    "only_cet": scale * (turn["cet"] - both),
+                    "both": scale * both,
+                    "only_cep": scale * (turn["cep"] - both),
+                    "never": scale * turn["never"],
+                    "returned": scale * turn["returned"],
+                    "overlap": None if turn["overlap"] is None else 100 * turn["overlap"],
+                    "cet_outside": turn["cet_outside"],
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -522,12 +535,13 @@ def noise_metrics(
     own = at(scores, "prac", level, "noise")
     clean = at(scores, "imp", level), at(scores, "imp", level, "noise")
     return {
-        "flipped_in_set": as_percent(kept), "enrichment": as_metric(enriched),
+        "flipped_in_set": as_percent(kept),
+        "enrichment": as_metric(enriched),
         "flipped_of_never_learned": as_percent(never),
         "prac_minus_imp": as_metric(minus(own, at(scores, "imp", level, "noise"))),
         "prac_minus_random": as_metric(minus(own, at(scores, "random", level, "noise"))),
         "imp_noisy_minus_clean": as_metric(minus(clean[1], clean[0])),
-    }  # fmt: skip
+    }
 
 
 def _key(arm: str) -> str:
@@ -604,8 +618,13 @@ def export_sets(results: Results, params: PracParams, data: DataSet, folder: Pat
     for seed in params.seeds:
         rounds = results[f"search/main/prac/seed-{seed}"].record["rounds"]
         sets = [unpack_index(turn["set"], len(data.train)) for turn in rounds]
-        facts = {"paper": "prac", "model": params.model.name, "seed": seed,
-                 "threshold": params.threshold, "rate": params.rate}  # fmt: skip
+        facts = {
+            "paper": "prac",
+            "model": params.model.name,
+            "seed": seed,
+            "threshold": params.threshold,
+            "rate": params.rate,
+        }
         path = folder / "sets" / f"seed-{seed}.safetensors"
         save_index(path, IndexFile(sets, facts), data)
         paths.append(path)

@@ -285,8 +285,16 @@ def _score(
     place: str, setting: Setting, seed: int, arm: str, found: Found, levels: tuple[int, ...]
 ) -> Unit:
     chosen = _at(found[f"search/{place}/{arm}/seed-{seed}"], levels)
-    return _unit(f"score/{place}", arm, seed, score_tickets, len(chosen), setting,
-                 chosen=chosen, dense=_dense(place, seed, found))  # fmt: skip
+    return _unit(
+        f"score/{place}",
+        arm,
+        seed,
+        score_tickets,
+        len(chosen),
+        setting,
+        chosen=chosen,
+        dense=_dense(place, seed, found),
+    )
 
 
 def _controls(setting: Setting, seed: int, found: Found) -> list[Unit]:
@@ -297,11 +305,20 @@ def _controls(setting: Setting, seed: int, found: Found) -> list[Unit]:
     masks = _at(found[f"search/main/prac/seed-{seed}"], setting.levels)
     cost = len(setting.levels)
     return [
-        _unit("score/main", "random-pruning", seed, score_tickets, cost, setting, chosen=random,
-              dense=dense),
-        _unit("score/main", "reinit", seed, score_tickets, cost, setting, chosen=masks,
-              reinit=True),
-    ]  # fmt: skip
+        _unit(
+            "score/main",
+            "random-pruning",
+            seed,
+            score_tickets,
+            cost,
+            setting,
+            chosen=random,
+            dense=dense,
+        ),
+        _unit(
+            "score/main", "reinit", seed, score_tickets, cost, setting, chosen=masks, reinit=True
+        ),
+    ]
 
 
 def _names(levels: tuple[int, ...]) -> list[str]:

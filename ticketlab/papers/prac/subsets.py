@@ -205,8 +205,13 @@ def save_index(path: Path, file: IndexFile, data: DataSet) -> None:
         f"set.{number:03d}": data.train_index.cpu()[index.cpu()].sort().values.to(torch.int32)
         for number, index in enumerate(file.sets)
     }
-    header = {"format": FORMAT, "data": data.name, "data_sha256": data.sha256,
-              "digest": _digest(official), "facts": dict(file.facts)}  # fmt: skip
+    header = {
+        "format": FORMAT,
+        "data": data.name,
+        "data_sha256": data.sha256,
+        "digest": _digest(official),
+        "facts": dict(file.facts),
+    }
     write_safetensors(path, official, header)
 
 

@@ -96,9 +96,13 @@ class Bench:
         return ("prac", self.seed)
 
     def ticket(
-        self, arm: str, index: int, mask: Mask, weights: State | None = None,
+        self,
+        arm: str,
+        index: int,
+        mask: Mask,
+        weights: State | None = None,
         pruned_from: Mask | None = None,
-    ) -> Ticket:  # fmt: skip
+    ) -> Ticket:
         """A round's ticket; `weights` are those it is rewound to.
 
         It was trained under its own mask, or else `pruned_from` the one of the training before.
@@ -163,8 +167,16 @@ class Searcher:
         watch = MaskWatch(mask, s.rate, s.stop if self.plan.stop else None, self._earliest(index))
         hard = [Difficulty(len(data.train), s.el2n_epochs)] if self._scores_wanted(index) else []
         part = data.train.select(images)
-        history = train(self.net, part, data, recipe, seed=self.bench.order(), mask=mask,
-                        observers=[bits, best, watch, *hard, *passed], until=until)  # fmt: skip
+        history = train(
+            self.net,
+            part,
+            data,
+            recipe,
+            seed=self.bench.order(),
+            mask=mask,
+            observers=[bits, best, watch, *hard, *passed],
+            until=until,
+        )
         if hard:
             self.scores = hard[0].scores()
         if passed:
@@ -283,9 +295,13 @@ def search(
     everything = torch.arange(images, device=bench.device)
     rounds, tickets = [], {}
     for turn in algorithm.find_tickets(
-        searcher.train_round, choose, mask, sets[first] if sets else everything,
-        rate=setting.rate, rounds=range(first, setting.rounds),
-    ):  # fmt: skip
+        searcher.train_round,
+        choose,
+        mask,
+        sets[first] if sets else everything,
+        rate=setting.rate,
+        rounds=range(first, setting.rounds),
+    ):
         rounds.append(describe_round(turn, bench, searcher))
         tickets[f"round-{turn.index + 1:02d}"] = bench.ticket(
             arm, turn.index + 1, turn.mask, pruned_from=turn.before
@@ -387,9 +403,12 @@ def search_imp(setting: Setting, seed: int, arm: str = "imp") -> Result:
 
     tickets = {}
     for level in imp.find_tickets(
-        train_masked, bench.dense_mask(searcher.net), keep=imp.constant_rate(setting.rate),
-        target=1.0, max_rounds=setting.rounds,
-    ):  # fmt: skip
+        train_masked,
+        bench.dense_mask(searcher.net),
+        keep=imp.constant_rate(setting.rate),
+        target=1.0,
+        max_rounds=setting.rounds,
+    ):
         rounds[level.index] |= {"round": level.index, "sparsity": level.mask.sparsity}
         found = bench.ticket(arm, level.index, level.mask, searcher.theta)
         tickets[f"round-{level.index:02d}"] = found
@@ -424,8 +443,15 @@ def score_tickets(
         progress.label(arm=arm, seed=seed, sparsity=f"{mask.sparsity:.0%}")
         net.rewind(theta, mask)
         best = KeepBest(bench.data.validation, bench.data)
-        history = train(net, bench.data.train, bench.data, setting.recipe, seed=bench.order(),
-                        mask=mask, observers=[best])  # fmt: skip
+        history = train(
+            net,
+            bench.data.train,
+            bench.data,
+            setting.recipe,
+            seed=bench.order(),
+            mask=mask,
+            observers=[best],
+        )
         last, index = net.state(), int(name.removeprefix("round-"))
         net.rewind(best.state)
         scores = test_scores(net, bench, last, {"validation_accuracy": 100 * best.accuracy})

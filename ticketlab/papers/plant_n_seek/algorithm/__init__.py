@@ -38,8 +38,28 @@ from ticketlab.papers.plant_n_seek.algorithm.tasks import (
 )
 
 __all__ = [
-    "LOUD", "TASKS", "Mode", "Planted", "Task", "audit", "auroc", "connected", "detectability",
-    "deviations", "found", "ground_truth_density", "in_deviations", "match_cosine", "mother",
-    "nonzeros", "paths_alive", "piecewise", "plant", "ring_radii", "sample", "target", "task_named",
+    "LOUD",
+    "TASKS",
+    "Mode",
+    "Planted",
+    "Task",
+    "audit",
+    "auroc",
+    "connected",
+    "detectability",
+    "deviations",
+    "found",
+    "ground_truth_density",
+    "in_deviations",
+    "match_cosine",
+    "mother",
+    "nonzeros",
+    "paths_alive",
+    "piecewise",
+    "plant",
+    "ring_radii",
+    "sample",
+    "target",
+    "task_named",
     "without_factor",
-]  # fmt: skip
+]

@@ -32,13 +32,17 @@ def audit(planted: Planted) -> pd.DataFrame:
     for name, scaled in in_deviations(planted.weights).items():
         inside = planted.mask[name]
         own = scaled[inside]
-        rows.append({
-            "tensor": name, "planted": int(inside.sum()),
-            "largest": float(own.max()) if len(own) else None,
-            "loud": int((own > LOUD).sum()), "silent": int((own < SILENT).sum()),
-            "zeros": int((planted.weights[name] == 0).sum()),
-            "auroc": auroc(scaled, inside),
-        })  # fmt: skip
+        rows.append(
+            {
+                "tensor": name,
+                "planted": int(inside.sum()),
+                "largest": float(own.max()) if len(own) else None,
+                "loud": int((own > LOUD).sum()),
+                "silent": int((own < SILENT).sum()),
+                "zeros": int((planted.weights[name] == 0).sum()),
+                "auroc": auroc(scaled, inside),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -110,10 +114,13 @@ def connected(mask: Mask) -> Mask:
         layers.append((keep & source[:, None] & seen[None], bias & seen))
         seen = (keep & seen[None]).any(1)
     pairs = enumerate(reversed(layers), start=1)
-    return Mask({
-        key: value for n, pair in pairs
-        for key, value in zip((f"weight{n}", f"bias{n}"), pair, strict=True)
-    })  # fmt: skip
+    return Mask(
+        {
+            key: value
+            for n, pair in pairs
+            for key, value in zip((f"weight{n}", f"bias{n}"), pair, strict=True)
+        }
+    )
 
 
 def paths_alive(mask: Mask) -> bool:

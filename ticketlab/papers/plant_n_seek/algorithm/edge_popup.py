@@ -105,9 +105,16 @@ def popup_masks(rows: Tensor, densities: Sequence[float]) -> Tensor:
 
 
 def edge_popup(
-    nets: Sequence[State], goals: Sequence[Goal], x: Tensor, y: Tensor, kind: Kind,
-    fit: PopupFit, seed: tuple[object, ...], head: Head = "linear", joint: bool = False,
-) -> Popped:  # fmt: skip
+    nets: Sequence[State],
+    goals: Sequence[Goal],
+    x: Tensor,
+    y: Tensor,
+    kind: Kind,
+    fit: PopupFit,
+    seed: tuple[object, ...],
+    head: Head = "linear",
+    joint: bool = False,
+) -> Popped:
     """Learn scores on frozen `nets`, one goal a net; nothing is trained but the scores.
 
     `head` "softmax" puts a softmax before the loss for every task, as the released code does;

@@ -138,9 +138,12 @@ def _circle(depth: int) -> list[Layer]:
 
 
 def _axis(
-    source: Sequence[float], low: float, high: float = 1.0, count: int = 10,
+    source: Sequence[float],
+    low: float,
+    high: float = 1.0,
+    count: int = 10,
     last: float | None = None,
-) -> Axis:  # fmt: skip
+) -> Axis:
     return _vector(*source)[:, None], low, high, count, last
 
 

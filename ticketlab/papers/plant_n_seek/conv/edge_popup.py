@@ -65,10 +65,17 @@ class Popup(Observer):
         self.net, self.frozen, self.scores = net, frozen, scores
         self.density, self.joint = density, joint
         self.steppers = {
-            name: Sgd(score, torch.zeros_like(score), recipe.lr, recipe.momentum, recipe.nesterov,
-                      recipe.weight_decay, fused=False)
+            name: Sgd(
+                score,
+                torch.zeros_like(score),
+                recipe.lr,
+                recipe.momentum,
+                recipe.nesterov,
+                recipe.weight_decay,
+                fused=False,
+            )
             for name, score in scores.items()
-        }  # fmt: skip
+        }
         self.show()
 
     def mask(self) -> Mask:
@@ -105,10 +112,19 @@ class Popup(Observer):
 
 
 def pop(
-    net: Net, names: Mask, goal: Goal, images: Images, data: DataSet, recipe: Recipe,
-    seed: tuple[object, ...], *, levels: int = 1, joint: bool = True,
-    gains: Sequence[Mapping[str, float]] = (), observers: Sequence[Observer] = (),
-) -> Mask:  # fmt: skip
+    net: Net,
+    names: Mask,
+    goal: Goal,
+    images: Images,
+    data: DataSet,
+    recipe: Recipe,
+    seed: tuple[object, ...],
+    *,
+    levels: int = 1,
+    joint: bool = True,
+    gains: Sequence[Mapping[str, float]] = (),
+    observers: Sequence[Observer] = (),
+) -> Mask:
     """Edge-popup among the entries that `names` names, from the net's weights; its last mask.
 
     The recipe is run `levels` times, each time at `goal.at(level, levels)`. `gains` (one mapping a

@@ -64,8 +64,9 @@ def popup(learning: pd.DataFrame, table: pd.DataFrame) -> Figure:
     )
     rows = rows.assign(arm=rows.method + ", density " + rows.label.astype(str))
     for ax, regime in zip(grid[0], regimes, strict=True):
-        curves(ax, rows[rows.regime == regime], "epoch", "score", look(sorted(set(rows.arm))),
-               "epoch")  # fmt: skip
+        curves(
+            ax, rows[rows.regime == regime], "epoch", "score", look(sorted(set(rows.arm))), "epoch"
+        )
         ax.axhline(table.ticket.mean(), color="k", ls="--", lw=1, label="planted ticket")
         words = {"popup": "weights as they are", "popup_even": "signals kept even"}[regime]
         ax.set(title=f"edge-popup, {words}", xlabel="epoch", ylim=(0, 100))

@@ -26,10 +26,26 @@ Numbers = dict[str, Any]
 STRONG = ("popup", "popup_even")
 """Regimes that train no weight: edge-popup on the weights as they are, and with even signals."""
 COLUMNS = [
-    "seed", "mother", "regime", "method", "label", "density", "kept", "effective", "alive",
-    "precision", "recall", "collapsed", "weak", "weak_margin", "raw", "raw_margin", "per_output",
-    "per_output_margin", "ticket",
-]  # fmt: skip
+    "seed",
+    "mother",
+    "regime",
+    "method",
+    "label",
+    "density",
+    "kept",
+    "effective",
+    "alive",
+    "precision",
+    "recall",
+    "collapsed",
+    "weak",
+    "weak_margin",
+    "raw",
+    "raw_margin",
+    "per_output",
+    "per_output_margin",
+    "ticket",
+]
 MISSING = "not run at this scale"
 
 
@@ -73,12 +89,19 @@ def planting_table(results: Results) -> pd.DataFrame:
         record = result.record
         areas = [row["auroc"] for row in record["visible"] if row["auroc"] is not None]
         sizes = [row["largest"] for row in record["visible"] if row["largest"] is not None]
-        rows.append({
-            "seed": record["seed"], "ticket": 100 * record["ticket"],
-            "planted": 100 * record["strong"]["raw"], "kept": record["kept"],
-            "density": record["density"], "error": record["error"], "factor": record["factor"],
-            "auroc": fmean(areas), "largest": max(sizes),
-        })  # fmt: skip
+        rows.append(
+            {
+                "seed": record["seed"],
+                "ticket": 100 * record["ticket"],
+                "planted": 100 * record["strong"]["raw"],
+                "kept": record["kept"],
+                "density": record["density"],
+                "error": record["error"],
+                "factor": record["factor"],
+                "auroc": fmean(areas),
+                "largest": max(sizes),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -98,11 +121,23 @@ def curves_of_popup(results: Results) -> pd.DataFrame:
 # ---------------------------------------------------------------- numbers
 
 NAMES = (
-    "popup_shortfall", "popup_best_shortfall", "popup_peak", "popup_even_shortfall",
-    "weak_margin", "parity", "strong_shortfall", "oracle_margin", "synflow_minus_oracle",
-    "popup_missed", "unplanted_minus_planted", "popup_unplanted_minus_planted",
-    "planted_difference", "ticket_score", "ticket_density", "auroc",
-)  # fmt: skip
+    "popup_shortfall",
+    "popup_best_shortfall",
+    "popup_peak",
+    "popup_even_shortfall",
+    "weak_margin",
+    "parity",
+    "strong_shortfall",
+    "oracle_margin",
+    "synflow_minus_oracle",
+    "popup_missed",
+    "unplanted_minus_planted",
+    "popup_unplanted_minus_planted",
+    "planted_difference",
+    "ticket_score",
+    "ticket_density",
+    "auroc",
+)
 
 
 def conv_metrics(results: Results) -> Numbers:
@@ -222,10 +257,15 @@ def status(params: PlantParams) -> str:
 def exactness(results: Results) -> pd.DataFrame:
     """By seed, as text: the ticket's accuracy, the planted one's, error, factor, visibility."""
     names = {
-        "ticket": "ticket's accuracy (%)", "planted": "planted (%)", "kept": "weights and biases",
-        "density": "density in the mother", "error": "largest relative error",
-        "factor": "output factor", "auroc": "AUROC of |w|/sigma", "largest": "largest |w|/sigma",
-    }  # fmt: skip
+        "ticket": "ticket's accuracy (%)",
+        "planted": "planted (%)",
+        "kept": "weights and biases",
+        "density": "density in the mother",
+        "error": "largest relative error",
+        "factor": "output factor",
+        "auroc": "AUROC of |w|/sigma",
+        "largest": "largest |w|/sigma",
+    }
     table = planting_table(results)
     if table.empty:
         return pd.DataFrame({"planted ticket": [MISSING]})
@@ -240,9 +280,9 @@ def seekers(table: pd.DataFrame) -> pd.DataFrame:
     rows = table.assign(score=table.weak.where(~strong, table.per_output))
     found = summarise(rows, ["regime", "method", "mother", "label"], "score")
     found["text"] = [_text(*row) for row in found[["mean", "low", "high", "n"]].to_numpy()]
-    return found.pivot(
-        index=["regime", "method", "mother"], columns="label", values="text"
-    ).fillna("")  # fmt: skip
+    return found.pivot(index=["regime", "method", "mother"], columns="label", values="text").fillna(
+        ""
+    )
 
 
 def _text(mean: float, low: float, high: float, n: float) -> str:

@@ -149,9 +149,14 @@ def fit(
 
 
 def prune(
-    bench: ConvBench, net: Net, method: str, weights: State, mask: Mask, density: float,
+    bench: ConvBench,
+    net: Net,
+    method: str,
+    weights: State,
+    mask: Mask,
+    density: float,
     random: torch.Generator,
-) -> Mask:  # fmt: skip
+) -> Mask:
     """The mask at `density` by one of the study's methods, scored on `weights`."""
     name = method.removesuffix("_rounds").removesuffix("_local")
     rounds = bench.setting.score_rounds if method.endswith("_rounds") else 1
@@ -220,10 +225,14 @@ def describe(bench: ConvBench, mask: Mask, label: str) -> dict[str, Any]:
     mask, names = mask.to("cpu"), bench.names
     live = conv_planting.chain_connected(mask, names)
     return {
-        "label": label, "density": bench.density("gt") if label == "gt" else float(label),
-        "kept": mask.alive, "effective": live.alive, "alive": bool(live[names[0]].any()),
-        "layers": mask.densities(), **planting.found(mask, bench.planted.mask),
-    }  # fmt: skip
+        "label": label,
+        "density": bench.density("gt") if label == "gt" else float(label),
+        "kept": mask.alive,
+        "effective": live.alive,
+        "alive": bool(live[names[0]].any()),
+        "layers": mask.densities(),
+        **planting.found(mask, bench.planted.mask),
+    }
 
 
 # ---------------------------------------------------------------- units
@@ -240,9 +249,12 @@ def train_ticket(setting: ConvSetting, seed: int) -> Result:
     )
     trained = fit(bench, net, start, mask, conv.recipe, "final")
     record = {
-        "seed": seed, "score": accuracy(bench, net), "kept": mask.alive,
-        "density": mask.density, "collapsed": collapsed,
-    }  # fmt: skip
+        "seed": seed,
+        "score": accuracy(bench, net),
+        "kept": mask.alive,
+        "density": mask.density,
+        "collapsed": collapsed,
+    }
     origin: dict[str, Any] = {"paper": "plant_n_seek", "arm": "conv-ticket", "seed": seed}
     ticket = make_ticket(mask, trained, **origin, **network(conv.ticket_model, bench.data))
     return Result(record, {"ticket": ticket})
@@ -297,9 +309,14 @@ def visible(bench: ConvBench) -> list[dict[str, Any]]:
 
 
 def seek(
-    setting: ConvSetting, seed: int, found: Known, mother: Mother, regime: Regime, method: Method,
+    setting: ConvSetting,
+    seed: int,
+    found: Known,
+    mother: Mother,
+    regime: Regime,
+    method: Method,
     densities: Sequence[Density],
-) -> Result:  # fmt: skip
+) -> Result:
     """One method at all densities: strong score, training, weak score."""
     bench = ConvBench(setting, seed, found)
     start, rows = bench.start(mother), []
@@ -308,8 +325,9 @@ def seek(
         progress.label(task="conv", seed=seed, mother=mother, method=method, density=wanted)
         density = bench.density(wanted)
         mask, collapsed = seek_mask(bench, net, start, method, density, regime)
-        rows.append(train_and_score(bench, net, start, mask, method, str(wanted))
-                    | {"collapsed": collapsed})  # fmt: skip
+        rows.append(
+            train_and_score(bench, net, start, mask, method, str(wanted)) | {"collapsed": collapsed}
+        )
     return Result({"head": {"seed": seed, "mother": mother, "regime": regime}, "rows": rows})
 
 
@@ -324,9 +342,14 @@ def train_and_score(
 
 
 def pop_all(
-    setting: ConvSetting, seed: int, found: Known, mother: Mother,
-    variant: Literal["plain", "annealed"], gain: Gain, densities: Sequence[Density],
-) -> Result:  # fmt: skip
+    setting: ConvSetting,
+    seed: int,
+    found: Known,
+    mother: Mother,
+    variant: Literal["plain", "annealed"],
+    gain: Gain,
+    densities: Sequence[Density],
+) -> Result:
     """Edge-popup at all densities; `curve` is the raw accuracy after each epoch."""
     bench = ConvBench(setting, seed, found)
     conv, start, rows = bench.conv, bench.start(mother), []
@@ -337,10 +360,18 @@ def pop_all(
         watch = Track(bench.data.test, bench.data)
         at = [goal.at(level, conv.levels) for level in range(1, conv.levels + 1)]
         mask = pop(
-            net, all_of(net), goal, bench.data.train, bench.data, conv.popup_recipe, (seed,),
-            levels=conv.levels, joint=conv.joint, observers=[watch],
+            net,
+            all_of(net),
+            goal,
+            bench.data.train,
+            bench.data,
+            conv.popup_recipe,
+            (seed,),
+            levels=conv.levels,
+            joint=conv.joint,
+            observers=[watch],
             gains=[conv_planting.even_gains(names, d) for d in at] if gain == "even" else (),
-        )  # fmt: skip
+        )
         net.rewind(start, mask)
         row = {"method": variant, "strong": strong(bench, net)} | describe(bench, mask, str(wanted))
         rows.append(row | {"curve": [score.accuracy for score in watch.scores]})
@@ -381,8 +412,13 @@ def own_net_row(bench: ConvBench, arm: str) -> dict[str, Any]:
 
 
 CONTROLS = (
-    "dense", "oracle", "oracle_shuffled", "oracle_reinit", "ticket_trained", "narrow_dense",
-)  # fmt: skip
+    "dense",
+    "oracle",
+    "oracle_shuffled",
+    "oracle_reinit",
+    "ticket_trained",
+    "narrow_dense",
+)
 """The mother; the planted ticket as planted, shuffled within layers, on fresh weights; the ticket
 at its own scale (in its own net); that net, dense."""
 OWN_NET = ("ticket_trained", "narrow_dense")
@@ -420,9 +456,10 @@ def check(setting: ConvSetting) -> None:
     total = sum(tensor.numel() for tensor in weights.values())
     own_total = sum(tensor.numel() for tensor in ticket.values())
     for key, chosen, among in (
-        ("densities", conv.densities, total), ("popup_densities", conv.popup_densities, total),
+        ("densities", conv.densities, total),
+        ("popup_densities", conv.popup_densities, total),
         ("ticket_density", (conv.ticket_density,), own_total),
-    ):  # fmt: skip
+    ):
         for wanted in chosen:
             try:
                 saliency.kept_at(among, 1.0 if wanted == "gt" else wanted)
