@@ -178,12 +178,14 @@ def lenet(scale: Scale) -> Case:
         run = partial(_peer, peers.before_forward, one, workers)
         found.append(Variant(f"PIL, mask before forward, {workers} workers", run))
         pil.append(found[-1].name)
+    mask = one.mask
+    assert mask is not None
     found.append(
         Variant(
             "TensorDataset + DataLoader",
-            lambda: peers.before_forward(one.model, peers.tensor_loader(one.images, 60), one.mask),
+            lambda: peers.before_forward(one.model, peers.tensor_loader(one.images, 60), mask),
         )
-    )  # type: ignore[arg-type]
+    )
     dense = jobs("lenet_300_100", data, scale.nets, 0.5, 60)
     found.append(Variant("plain loop, 1 ticket", partial(trained, dense[:1], "plain"), True))
     found.append(Variant("stacked", partial(trained, dense, "stacked"), True))

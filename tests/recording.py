@@ -28,6 +28,7 @@ from ticketlab.papers.plant_n_seek.conv import edge_popup as conv_popup
 from ticketlab.pruning import saliency
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study import results
+from ticketlab.study.runner import run_study
 from ticketlab.training import loop
 from ticketlab.training.loop import Net, Observer, Run, Score
 
@@ -580,5 +581,5 @@ def record(study: Callable[[Any, Path], Any], params: Any, folder: Path) -> Tape
     """Run a study with everything recorded."""
     with recording() as tape:
         tape.params = params
-        study(params, folder)
+        run_study(study(params), folder)
     return tape

@@ -24,10 +24,10 @@ from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.pipeline import params, planning, repository
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, execute
-from ticketlab.pipeline.registry import STUDIES, Study
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.reader import inventory, published
 from ticketlab.spec import ROOT, InputError
-from ticketlab.study import machine, results, verdicts
+from ticketlab.study import machine, results, runner, verdicts
 from ticketlab.study import timings as seconds
 from ticketlab.study.claims import COLUMNS, colour, with_reasons
 from ticketlab.study.runner import UnitFailed
@@ -254,10 +254,11 @@ def show_claims(study: str, found: pd.DataFrame) -> None:
 
 def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> None:
     """Run a paper's units into `folder`, showing progress; what `folder` holds is not run again."""
-    chosen: Study = STUDIES[paper]
+    chosen = PAPERS[paper]
     events = folder.with_name(f".{paper}.events")
     with progress.Watch(events, f"{paper}@{study}", chosen.expected_passes(values)) as watch:
-        done = chosen.run(values, folder)
+        workers = gpu.worker_count(values.runtime)  # type: ignore[attr-defined]
+        done = runner.run_study(chosen.phases(values), folder, workers)
     results.forget_others(folder, done)
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
     seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, runtime)

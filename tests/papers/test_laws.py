@@ -215,13 +215,13 @@ CONV: dict[str, Any] = {
 }  # fmt: skip
 
 STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
-    "colt": (colt_study.study, lambda: ColtParams.model_validate(COLT)),
-    "colt-late": (colt_study.study, lambda: ColtParams.model_validate(COLT | LATE)),
-    "prac": (prac_study.study, lambda: PracParams.model_validate(PRAC)),
-    "dlth": (dlth_study.study, lambda: RstParams.model_validate(DLTH)),
-    "compare": (compare_study.study, lambda: CompareParams.model_validate(COMPARE)),
-    "plant": (plant_study.study, lambda: PlantParams.model_validate(PLANT)),
-    "conv": (plant_study.study, lambda: PlantParams.model_validate(PLANT | CONV)),
+    "colt": (colt_study.phases, lambda: ColtParams.model_validate(COLT)),
+    "colt-late": (colt_study.phases, lambda: ColtParams.model_validate(COLT | LATE)),
+    "prac": (prac_study.phases, lambda: PracParams.model_validate(PRAC)),
+    "dlth": (dlth_study.phases, lambda: RstParams.model_validate(DLTH)),
+    "compare": (compare_study.phases, lambda: CompareParams.model_validate(COMPARE)),
+    "plant": (plant_study.phases, lambda: PlantParams.model_validate(PLANT)),
+    "conv": (plant_study.phases, lambda: PlantParams.model_validate(PLANT | CONV)),
 }
 PAPERS = tuple(STUDIES)
 

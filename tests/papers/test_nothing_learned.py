@@ -28,7 +28,8 @@ from ticketlab.papers.prac import report as prac_report
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.spec import Spec
 from ticketlab.study.claims import Verdict, judged, load_claims
-from ticketlab.study.results import Result, write_metrics
+from ticketlab.study.results import write_metrics
+from ticketlab.study.runner import run_study
 from ticketlab.training.loop import Diverged
 
 SEEDS = [0, 1, 2]
@@ -74,11 +75,11 @@ def compare(lr: float) -> Any:
 
 
 STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[..., Numbers]]] = {
-    "colt": (colt, colt_study.study, colt_report.metrics),
-    "prac": (prac, prac_study.study, prac_report.metrics),
-    "dlth": (dlth, dlth_study.study, dlth_report.metrics),
-    "plant_n_seek": (plant_n_seek, plant_study.study, plant_metrics.metrics),
-    "compare": (compare, compare_study.study, compare_report.metrics),
+    "colt": (colt, colt_study.phases, colt_report.metrics),
+    "prac": (prac, prac_study.phases, prac_report.metrics),
+    "dlth": (dlth, dlth_study.phases, dlth_report.metrics),
+    "plant_n_seek": (plant_n_seek, plant_study.phases, plant_metrics.metrics),
+    "compare": (compare, compare_study.phases, compare_report.metrics),
 }
 
 
@@ -86,7 +87,7 @@ def verdicts(paper: str, lr: float, folder: Path) -> list[Verdict]:
     """What a study at this learning rate says of every claim on its paper."""
     params, study, metrics = STUDIES[paper]
     chosen = params(lr)
-    results: Mapping[str, Result] = study(chosen, folder / "runs")
+    results = run_study(study(chosen), folder / "runs")
     write_metrics(metrics(results, chosen), folder / "metrics.json")
     return judged(paper, folder / "metrics.json")
 

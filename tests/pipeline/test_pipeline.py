@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 
 from ticketlab.data import sets
 from ticketlab.pipeline import params, repository
-from ticketlab.pipeline.registry import STUDIES
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT, Spec
 from ticketlab.study.results import _imported as imported
 from ticketlab.study.results import sources_behind
@@ -40,7 +40,7 @@ RUNS = "results/desk/runs/colt"
 
 def study_room(paper: str) -> str:
     """The module that holds a paper's study, e.g. 'dlth_study' for dlth."""
-    return STUDIES[paper].run.__module__.removeprefix("ticketlab.")
+    return PAPERS[paper].run.__module__.removeprefix("ticketlab.")
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def leaves(spec: type[BaseModel]) -> Iterator[str]:
             yield name
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_stages_depend_on_every_parameter_but_the_number_of_workers(paper: str) -> None:
     every = {f"${{item.study}}.{paper}.{leaf}" for leaf in leaves(params.PAPERS[paper])}
     deciding = every - {f"${{item.study}}.{paper}.runtime.workers"}
@@ -100,7 +100,7 @@ def test_the_data_stage_stands_on_every_data_set_that_any_study_names(clone: Clo
                                        "results/checked.txt"]  # fmt: skip
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_training_depends_on_the_source_behind_its_results(paper: str) -> None:
     listed: set[Path] = set()
     for name in PIPELINE[f"{paper}_train"]["deps"]:
@@ -110,7 +110,7 @@ def test_training_depends_on_the_source_behind_its_results(paper: str) -> None:
     assert listed == set(sources_behind(study_room(paper)))
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_pages_depend_on_what_draws_them(paper: str) -> None:
     notebook = nbformat.read(ROOT / "notebooks" / f"{paper}.ipynb", as_version=4)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
@@ -123,7 +123,7 @@ def test_pages_depend_on_what_draws_them(paper: str) -> None:
     assert {path.relative_to(ROOT).as_posix() for path in needed} <= deps
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_every_page_is_declared(paper: str) -> None:
     """Undeclared files would be committed without anybody checking that they are up to date."""
     stage = PIPELINE[paper]
@@ -618,11 +618,11 @@ def test_a_study_is_ready_to_start(few_of_everything: Path, study: str) -> None:
         for name in params.data_names(values):
             sets.prepare(name)
         importlib.import_module(f"ticketlab.{study_room(paper)}").check(values)
-        assert STUDIES[paper].expected_passes(values) > 0
+        assert PAPERS[paper].expected_passes(values) > 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_a_notebook_runs_from_its_folder_with_its_defaults(
     paper: str, reference: Clone, tmp_path: Path
 ) -> None:

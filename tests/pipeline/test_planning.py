@@ -22,7 +22,7 @@ from ticketlab.pipeline.planning import (
     summary,
     table,
 )
-from ticketlab.pipeline.registry import STUDIES
+from ticketlab.pipeline.registry import PAPERS
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def fixed(speed: float) -> Callable[[float], float]:
     return lambda seconds: speed
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_the_jobs_of_a_paper_are_all_its_passes(embedded: None, paper: str) -> None:
     values = params.load_paper("desk", paper)
-    expected = STUDIES[paper].expected_passes(values)
+    expected = PAPERS[paper].expected_passes(values)
     found = jobs(values)
     assert sum(job.passes for job in found) == pytest.approx(expected)
     assert all(job.ticket > 1000 and job.training > 0 for job in found)

@@ -35,7 +35,7 @@ papers = {
 found = {}
 for paper, (study, params) in papers.items():
     folder = Path(sys.argv[1]) / paper
-    study.study(params, folder)
+    run_study(study.phases(params), folder)
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     found[paper] = {}
     for path in files:

@@ -18,7 +18,7 @@ from conftest import TINY, small_net
 from ticketlab.data.sets import DataSet, load
 from ticketlab.files import read_yaml, write_json
 from ticketlab.models import ModelSpec, prunable
-from ticketlab.pipeline.registry import STUDIES
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pruning.masks import Mask, ones
 from ticketlab.spec import ROOT
 from ticketlab.study import exactness, regime
@@ -31,14 +31,14 @@ from ticketlab.training.loop import Recipe, Step
 # --- in the notebooks
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_the_list_has_every_statement_of_a_notebook(paper: str) -> None:
     cells = [cell.source for cell in planted.read(paper).cells if cell.cell_type == "code"]
     said = [words for source in cells for words in planted.statements(source)]
     assert said == list(planted.STATEMENTS[paper])
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_two_swapped_weights_end_a_notebooks_run(paper: str, tmp_path: Path) -> None:
     """Executed as `jupyter execute` does it, on the notebook's own small parameters."""
     for name in ("claims.yaml", "params.yaml", "data"):
@@ -58,7 +58,7 @@ def test_two_swapped_weights_end_a_notebooks_run(paper: str, tmp_path: Path) -> 
     assert not (tmp_path / "went-on").exists()
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_prose_is_true_for_every_study(paper: str) -> None:
     """It names no block of params.yaml (`paper` is also a way of planting), and its own claims."""
     texts = [cell.source for cell in planted.read(paper).cells if cell.cell_type == "markdown"]
@@ -204,7 +204,7 @@ UNCHECKED = {"plant_n_seek": ["trained convolutional tickets are planted to roun
 """What the desk study has nothing of."""
 
 
-@pytest.mark.parametrize("paper", STUDIES)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_the_committed_pages_check_what_they_state(paper: str, committed: Path) -> None:
     page = nbformat.read(committed / "results" / "desk" / paper / f"{paper}.ipynb", as_version=4)
     texts = [out.text for cell in page.cells for out in cell.get("outputs", []) if "text" in out]

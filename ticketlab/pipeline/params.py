@@ -9,12 +9,12 @@ from pydantic import BaseModel, ValidationError
 
 from ticketlab.data.sets import DataSpec
 from ticketlab.files import read_yaml
-from ticketlab.pipeline.registry import STUDIES
+from ticketlab.pipeline import registry
 from ticketlab.spec import NAME, NAME_RULE, ROOT, InputError, Spec
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
-PAPERS: dict[str, type[Spec]] = {name: study.params for name, study in STUDIES.items()}
+PAPERS: dict[str, type[Spec]] = {name: paper.params for name, paper in registry.PAPERS.items()}
 """The papers of a study block and the parameters of each."""
 
 LONGEST = 200

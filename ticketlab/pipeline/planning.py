@@ -37,7 +37,7 @@ from ticketlab.papers.plant_n_seek.params import Case, Grid, PlantParams, cases
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.pipeline import params
-from ticketlab.pipeline.registry import STUDIES
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pipeline.repository import out_of_date, readers, stages_of
 from ticketlab.spec import InputError, Spec
 from ticketlab.study import runner
@@ -136,7 +136,7 @@ def plan(study: str, paper: str, values: Spec, seconds: float) -> Plan:
     trainings = sum(job.passes / job.training for job in found)
     units, follow = known_units(values)
     tickets = sum(job.passes / job.training * job.ticket for job in found)
-    passes = STUDIES[paper].expected_passes(values)
+    passes = PAPERS[paper].expected_passes(values)
     device = gpu.describe(gpu.choose_device(runtime.device))
     return Plan(
         paper, study, units, follow, trainings, passes, spent / workers, workers, tickets, device

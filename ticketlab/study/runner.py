@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -42,8 +42,23 @@ class Unit:
         return content_key(module, self.work.__qualname__, dict(self.arguments))
 
 
+Phases = Generator[list[Unit], dict[str, Result], dict[str, Result]]
+"""A study: yields lists of independent units, is sent their results by name, returns all."""
+
+
 class UnitFailed(RuntimeError):
     """A unit raised an error; the message names the unit, finished units are kept."""
+
+
+def run_study(phases: Phases, folder: Path, workers: int | str = 1) -> dict[str, Result]:
+    """Results of all units of a study by name, run phase by phase as `run` does."""
+    results: dict[str, Result] | None = None
+    while True:
+        try:
+            units = phases.send(results) if results is not None else next(phases)
+        except StopIteration as end:
+            return dict(end.value)
+        results = run(units, folder, workers)
 
 
 def run(units: Sequence[Unit], folder: Path, workers: int | str = 1) -> dict[str, Result]:

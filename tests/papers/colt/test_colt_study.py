@@ -36,7 +36,7 @@ from ticketlab.papers.colt.report import (
     transfer_differences,
     transfer_table,
 )
-from ticketlab.papers.colt.study import expected_passes, follow_up_units, search_units, study
+from ticketlab.papers.colt.study import expected_passes, follow_up_units, phases, search_units
 from ticketlab.papers.colt.units import Bench, chosen_tickets
 from ticketlab.pipeline.params import load_paper
 from ticketlab.pruning.criteria import magnitude
@@ -45,6 +45,7 @@ from ticketlab.spec import ROOT
 from ticketlab.study import runner
 from ticketlab.study.claims import as_metric, interval, judge, load_claims
 from ticketlab.study.results import Result
+from ticketlab.study.runner import run_study
 from ticketlab.tickets.ticket import Ticket, make_ticket
 from ticketlab.training.loop import Step
 
@@ -72,7 +73,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as patched:
         use_data(patched, tiny_folder)
         progress.listen_to(folder / "events")
-        results = study(PARAMS, folder / "runs")
+        results = run_study(phases(PARAMS), folder / "runs")
         progress.listen_to(None)
     passes: dict[tuple[str, int], int] = defaultdict(int)
     for line in (folder / "events").read_text().splitlines():
@@ -135,7 +136,7 @@ def test_a_record_says_whose_it_is(done: Done) -> None:
 
 
 def test_a_finished_study_is_not_run_again(done: Done, tiny_root: Path, no_training: None) -> None:
-    again = study(PARAMS, done.folder)
+    again = run_study(phases(PARAMS), done.folder)
     assert {name: result.record for name, result in again.items()} == {
         name: result.record for name, result in done.results.items()
     }
@@ -145,7 +146,7 @@ def test_a_lost_unit_alone_is_run_again_and_comes_out_the_same(done: Done, tiny_
     path = done.folder / "score" / "shuffled" / "seed-1.json"
     content, stamps = path.read_bytes(), {p: p.stat().st_mtime_ns for p in others(path, done)}
     path.unlink()
-    study(PARAMS, done.folder)
+    run_study(phases(PARAMS), done.folder)
     assert path.read_bytes() == content
     assert {p: p.stat().st_mtime_ns for p in others(path, done)} == stamps
 
@@ -158,7 +159,9 @@ def others(path: Path, done: Done) -> list[Path]:
 def test_nothing_runs_with_parameters_that_do_not_fit(
     tmp_path: Path, tiny_root: Path, one_line: Message, no_training: None
 ) -> None:
-    assert "partitions: 3" in one_line(lambda: study(tiny_params(partitions=3), tmp_path / "runs"))
+    assert "partitions: 3" in one_line(
+        lambda: run_study(phases(tiny_params(partitions=3)), tmp_path / "runs")
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -703,5 +706,5 @@ def test_a_long_tail_trains_in_every_segment(
         data=data, transfer={"data": data, "levels": [0.5], "seeds": 0},
         seeds=[0], partitions=5, max_rounds=1, levels=[0.3],
     )  # fmt: skip
-    found = study(params, tmp_path / "runs")
+    found = run_study(phases(params), tmp_path / "runs")
     assert f"search/{FIVE}/seed-0" in found

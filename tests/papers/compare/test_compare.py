@@ -23,6 +23,7 @@ from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
 from ticketlab.study.claims import as_metric, as_reference, judge, load_claims
 from ticketlab.study.results import Result
+from ticketlab.study.runner import run_study
 from ticketlab.study.verdicts import counts
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
@@ -69,7 +70,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
         shared_folder(tmp_path_factory, "compare") as folder,
     ):
         use_data(patch, tiny_folder)
-        return params, study.study(params, folder), folder
+        return params, run_study(study.phases(params), folder), folder
 
 
 @pytest.fixture
@@ -233,7 +234,7 @@ def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
 ) -> None:
     params, results, folder = done
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
-    again = study.study(params, folder)
+    again = run_study(study.phases(params), folder)
     assert list(again) == list(results)
     assert stamps == {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
     repeated = study.train_method(params, 0, 1, "prac")

@@ -23,6 +23,7 @@ from ticketlab.pipeline import params as files
 from ticketlab.pruning.masks import jaccard
 from ticketlab.study.claims import as_metric, as_share, judge, load_claims
 from ticketlab.study.results import Result
+from ticketlab.study.runner import run_study
 from ticketlab.training.loop import Snapshot, Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
@@ -77,7 +78,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
         with shared_folder(tmp_path_factory, "rst") as folder:
-            return tiny(), dlth_study.study(tiny(), folder), folder
+            return tiny(), run_study(dlth_study.phases(tiny()), folder), folder
 
 
 def row_of(rows: pd.DataFrame, arm: str, seed: int = 0, level: float = 0.8) -> pd.Series:
@@ -160,7 +161,7 @@ def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
     unit = next(u for u in dlth_study.first_units(params) if u.name == "main/rst-80/seed-1")
     assert unit.work(**unit.arguments).record == results[unit.name].record
     monkeypatch.setattr(units, "train", None)  # whoever trains now fails
-    again = dlth_study.study(params, folder)
+    again = run_study(dlth_study.phases(params), folder)
     assert {name: r.record for name, r in again.items()} == {
         name: r.record for name, r in results.items()
     }
@@ -216,7 +217,7 @@ def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root
 def test_parameters_that_do_not_fit_are_refused_in_one_line(
     tiny_root: Path, tmp_path: Path, one_line: Message, changes: dict[str, Any], expected: str
 ) -> None:
-    message = one_line(lambda: dlth_study.study(tiny(**changes), tmp_path))
+    message = one_line(lambda: run_study(dlth_study.phases(tiny(**changes)), tmp_path))
     assert re.search(expected, message), message
     assert not list(tmp_path.iterdir())
 
@@ -311,7 +312,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
 def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Path) -> None:
     few = tiny(seeds=[0], arms=["scratch", "rst"], extra_arms=[], extra_levels=[], draws=0,
                levels=[0.8], others=[])  # fmt: skip
-    numbers = report.metrics(dlth_study.study(few, tmp_path), few)
+    numbers = report.metrics(run_study(dlth_study.phases(few), tmp_path), few)
     assert numbers["gap_growth"] is None and numbers["draws"]["inits_over_masks"] is None
     assert numbers["method"]["abrupt_removal_loss"] is None
     words = [judge(claim, numbers).word for claim in load_claims("dlth")]
@@ -321,7 +322,7 @@ def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Pat
 def test_every_arm_may_be_an_extra_arm(tiny_root: Path, tmp_path: Path) -> None:
     few = tiny(seeds=[0], arms=["scratch", "rst"], extra_arms=["abrupt", "early-bird"], draws=0,
                others=[])  # fmt: skip
-    rows = report.arms_table(dlth_study.study(few, tmp_path))
+    rows = report.arms_table(run_study(dlth_study.phases(few), tmp_path))
     for arm in ("abrupt", "early-bird"):
         assert rows[rows.arm == arm].level.tolist() == list(few.extra_levels), arm
     assert set(few.extra_levels) < set(few.levels)

@@ -18,6 +18,7 @@ from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.pipeline import params, planning
 from ticketlab.study.plots import use_style
 from ticketlab.study.results import Result
+from ticketlab.study.runner import run_study
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
@@ -66,7 +67,7 @@ def rooted(tiny_folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def results(rooted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     with shared_folder(tmp_path_factory, "conv") as folder:
-        return dict(plant_study.study(tiny(), folder))
+        return dict(run_study(plant_study.phases(tiny()), folder))
 
 
 def bench(results: dict[str, Result]) -> ConvBench:

@@ -21,6 +21,7 @@ from ticketlab.pipeline import params
 from ticketlab.study.claims import as_metric, judge, load_claims
 from ticketlab.study.plots import use_style
 from ticketlab.study.results import Result, load_result
+from ticketlab.study.runner import run_study
 
 GRIDS: list[dict[str, Any]] = [
     {
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, Result]:
-    return dict(study.study(tiny(), folder))
+    return dict(run_study(study.phases(tiny()), folder))
 
 
 def bench(seed: int = 0, **changes: object) -> Bench:
@@ -63,7 +64,7 @@ def bench(seed: int = 0, **changes: object) -> Bench:
 def test_every_unit_is_run_once_and_kept(results: dict[str, Result], folder: Path) -> None:
     units = study.units(tiny())
     assert list(results) == [unit.name for unit in units]
-    again = study.study(tiny(), folder)
+    again = run_study(study.phases(tiny()), folder)
     assert {n: r.record for n, r in again.items()} == {n: r.record for n, r in results.items()}
     for unit in units:
         stored = load_result(folder, unit.name, unit.key)

@@ -23,6 +23,7 @@ from ticketlab.spec import ROOT
 from ticketlab.study import runner
 from ticketlab.study.claims import as_metric, judge, load_claims
 from ticketlab.study.results import Result, write_table
+from ticketlab.study.runner import run_study
 from ticketlab.tickets import imp
 from ticketlab.training import loop
 from ticketlab.training.loop import Observer, Run
@@ -80,7 +81,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
         with shared_folder(tmp_path_factory, "prac") as folder:
-            results = prac_study.study(params(), folder)
+            results = run_study(prac_study.phases(params()), folder)
         yield params(), results, folder
 
 
@@ -308,7 +309,9 @@ def test_the_same_search_twice_is_the_same(tiny_root: Path, done: Any) -> None:
     first = results["search/main/prac/seed-0"]
     assert json.loads(json.dumps(again.record)) == first.record
     assert all(again.tickets[n].mask == first.tickets[n].mask for n in first.tickets)
-    assert prac_study.study(p, done[2]).keys() == results.keys()  # nothing is left to run
+    assert (
+        run_study(prac_study.phases(p), done[2]).keys() == results.keys()
+    )  # nothing is left to run
 
 
 def test_the_rewind_point_is_the_dense_run_after_an_epoch(tiny_root: Path, done: Any) -> None:
@@ -359,7 +362,7 @@ def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         for module in (prac_units, loop):
             patch.setattr(module, "predict", predict)
         patch.setattr(runner, "_perform", counted)
-        results = prac_study.study(one, tmp_path_factory.mktemp("counted"))
+        results = run_study(prac_study.phases(one), tmp_path_factory.mktemp("counted"))
         yield one, done, results
 
 
@@ -486,7 +489,7 @@ def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path)
     short = {"lr": 0.1, "batch": 20, "length": "1ep", "milestones": ["50%"]}
     bare = params(seeds=[0], rounds=2, levels=[2], ablation_levels=[2], thresholds=[], scores=[],
                   label_noise=0.0, others=[], recipe=short, rewind="2it")  # fmt: skip
-    results = prac_study.study(bare, tmp_path)
+    results = run_study(prac_study.phases(bare), tmp_path)
     numbers = report.metrics(results, bare)
     assert numbers["mask_distance"]["before_drop"] is None
     assert numbers["noise"] is None and numbers["transfer"]["final_minus_native"] is None

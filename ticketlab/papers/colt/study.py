@@ -1,8 +1,6 @@
 """The COLT study: which units there are, and how they depend on each other."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ticketlab import gpu
@@ -19,15 +17,14 @@ from ticketlab.papers.colt.units import (
 from ticketlab.pruning.masks import shuffle_layerwise
 from ticketlab.study import runner
 from ticketlab.study.results import Result
-from ticketlab.study.runner import Unit
+from ticketlab.study.runner import Phases, Unit
 
 
-def study(params: ColtParams, folder: Path) -> dict[str, Result]:
-    """Every arm of the study by unit name; finished units found in `folder` are not run again."""
+def phases(params: ColtParams) -> Phases:
+    """The units of the study; each phase follows from the results of those before it."""
     check(params)
-    run = partial(runner.run, folder=folder, workers=gpu.worker_count(params.runtime))
-    searches = run(search_units(params))
-    return searches | run(follow_up_units(params, searches))
+    searches = yield search_units(params)
+    return searches | (yield follow_up_units(params, searches))
 
 
 def expected_passes(params: ColtParams) -> float:

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-from ticketlab import gpu
 from ticketlab.data.sets import Batches, DataSpec, load
 from ticketlab.many.train_many import Job, Trained, train_many
 from ticketlab.papers.colt.algorithm import chance_rate, rounds_to
@@ -15,7 +13,7 @@ from ticketlab.papers.compare.params import METHODS, Bed, CompareParams, Weights
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study import runner
 from ticketlab.study.results import Result
-from ticketlab.study.runner import Unit
+from ticketlab.study.runner import Phases, Unit
 from ticketlab.tickets.ticket import Ticket, make_ticket, network
 from ticketlab.training.loop import Net, Recipe, Step, evaluate
 
@@ -24,12 +22,11 @@ COLUMNS: tuple[Weights, ...] = ("init", "rewound", "reinit", "rst", "rst-other")
 by RST for this very mask, and transformed for the random mask."""
 
 
-def study(params: CompareParams, folder: Path) -> dict[str, Result]:
-    """Every method, seed and net by unit name; finished units in `folder` are not run again."""
+def phases(params: CompareParams) -> Phases:
+    """The units of the study; each phase follows from the results of those before it."""
     check(params)
-    run = partial(runner.run, folder=folder, workers=gpu.worker_count(params.runtime))
-    found = run(method_units(params))
-    return found | run(follow_up_units(params, found))
+    found = yield method_units(params)
+    return found | (yield follow_up_units(params, found))
 
 
 # ---------------------------------------------------------------- units

@@ -1,1 +1,7 @@
 """DLTH / RST (Bai et al., ICLR 2022): random tickets made winning by a growing penalty."""
+
+from ticketlab.papers.dlth.params import RstParams
+from ticketlab.papers.dlth.study import expected_passes, phases
+from ticketlab.study.paper import Paper
+
+PAPER = Paper(RstParams, phases, expected_passes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from ticketlab import gpu, models
@@ -26,7 +25,7 @@ from ticketlab.pruning.patterns import DENSE
 from ticketlab.spec import InputError
 from ticketlab.study import runner
 from ticketlab.study.results import Result
-from ticketlab.study.runner import Unit
+from ticketlab.study.runner import Phases, Unit
 from ticketlab.training.loop import Net, Recipe, Step, evaluate, train
 
 # ---------------------------------------------------------------- units
@@ -276,12 +275,11 @@ def _check_case(bench: Bench, case: Case) -> None:
         raise InputError(f"prunable: {case.prunable!r} leaves {case.model.name} nothing to mask")
 
 
-def study(params: RstParams, folder: Path) -> dict[str, Result]:
-    """Every arm of the study by unit name; finished units found in `folder` are not run again."""
+def phases(params: RstParams) -> Phases:
+    """The units of the study; each phase follows from the results of those before it."""
     check(params)
-    run = partial(runner.run, folder=folder, workers=gpu.worker_count(params.runtime))
-    first = run(first_units(params))
-    return first | run(swap_units(params, first))
+    first = yield first_units(params)
+    return first | (yield swap_units(params, first))
 
 
 def expected_passes(params: RstParams) -> float:

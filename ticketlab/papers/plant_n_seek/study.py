@@ -1,12 +1,9 @@
 """The Plant 'n' Seek study: which units its grids ask for."""
 
 from collections.abc import Mapping
-from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from ticketlab import gpu
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.conv import units as conv_units
@@ -16,7 +13,7 @@ from ticketlab.pruning import saliency
 from ticketlab.spec import InputError
 from ticketlab.study import runner
 from ticketlab.study.results import Result
-from ticketlab.study.runner import Unit
+from ticketlab.study.runner import Phases, Unit
 
 
 def check(params: PlantParams) -> PlantParams:
@@ -35,12 +32,11 @@ def check(params: PlantParams) -> PlantParams:
     return params
 
 
-def study(params: PlantParams, folder: Path) -> dict[str, Result]:
-    """Every unit of the study by name; finished units found in `folder` are not run again."""
+def phases(params: PlantParams) -> Phases:
+    """The units of the study; each phase follows from the results of those before it."""
     check(params)
-    run = partial(runner.run, folder=folder, workers=gpu.worker_count(params.runtime))
-    found = run([*conv_ticket_units(params), *units(params)])
-    return found | run(units_on_tickets(params, found))
+    found = yield [*conv_ticket_units(params), *units(params)]
+    return found | (yield units_on_tickets(params, found))
 
 
 def expected_passes(params: PlantParams) -> float:

@@ -1,1 +1,7 @@
 """PrAC (Zhang et al., ICML 2021): tickets from a small, pruning-aware critical subset of data."""
+
+from ticketlab.papers.prac.params import PracParams
+from ticketlab.papers.prac.study import expected_passes, phases
+from ticketlab.study.paper import Paper
+
+PAPER = Paper(PracParams, phases, expected_passes)

@@ -1,11 +1,10 @@
 """The PrAC study: its arms paired by seed, and the units that each arm takes."""
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-from ticketlab import gpu, models
+from ticketlab import models
 from ticketlab.data.sets import DataSpec, load
 from ticketlab.papers.prac import algorithm, subsets
 from ticketlab.papers.prac.params import (
@@ -24,7 +23,7 @@ from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study import runner
 from ticketlab.study.results import Result
-from ticketlab.study.runner import Unit
+from ticketlab.study.runner import Phases, Unit
 from ticketlab.tickets.ticket import Ticket
 
 Found = Mapping[str, Result]
@@ -83,13 +82,12 @@ def check_levels(key: str, levels: tuple[int, ...], rounds: int) -> None:
 # ---------------------------------------------------------------- the whole study
 
 
-def study(params: PracParams, folder: Path) -> dict[str, Result]:
-    """Every arm of the study by unit name; finished units found in `folder` are not run again."""
+def phases(params: PracParams) -> Phases:
+    """The units of the study; each phase follows from the results of those before it."""
     check(params)
-    run = partial(runner.run, folder=folder, workers=gpu.worker_count(params.runtime))
-    found = run(first_searches(params))
-    found |= run(second_searches(params, found))
-    return found | run(scorings(params, found))
+    found = yield first_searches(params)
+    found |= yield second_searches(params, found)
+    return found | (yield scorings(params, found))
 
 
 def expected_passes(params: PracParams) -> float:
