@@ -13,7 +13,7 @@ from ticketlab import instruction_set
 from ticketlab.instruction_set import PINNED, UNSET, current, pinned
 from ticketlab.spec import ROOT
 from ticketlab.study import runner
-from ticketlab.study.results import Result, content_key
+from ticketlab.study.results import Result, unit_key
 from ticketlab.study.runner import Unit
 
 OTHERWISE = {
@@ -105,13 +105,13 @@ def nothing() -> Result:
 @can_pin
 def test_a_unit_says_what_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner.run([Unit("one", nothing, {})], tmp_path)
-    key = content_key("runner")
+    key = unit_key(nothing, {})
     monkeypatch.delenv(PINNED)
     with pytest.warns(UserWarning, match="instruction set: not pinned"):
         runner.run([Unit("two", nothing, {})], tmp_path)
     stored = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two")]
     assert [unit["instruction_set"] for unit in stored] == ["avx2", "native"]
-    assert content_key("runner") != key  # no pinned study takes up a native unit
+    assert unit_key(nothing, {}) != key  # no pinned study takes up a native unit
 
 
 def test_workers_of_another_instruction_set_are_refused(one_line: Message) -> None:

@@ -31,6 +31,7 @@ from ticketlab.study import machine, results, runner, verdicts
 from ticketlab.study import timings as seconds
 from ticketlab.study.claims import COLUMNS, colour, with_reasons
 from ticketlab.study.runner import UnitFailed
+from ticketlab.study.store import EMPTY, Store
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -69,14 +70,26 @@ def prepare(study: StudyName) -> None:
 
 
 @app.command()
-def train(study: StudyName, paper: PaperName) -> None:
-    """Train every unit of a paper's study afresh; an interrupted run is taken up where it ended."""
+def train(
+    study: StudyName,
+    paper: PaperName,
+    fresh: Annotated[
+        bool, typer.Option(help="reuse nothing, train every unit", envvar="TICKETLAB_FRESH")
+    ] = False,
+) -> None:
+    """Train the units of a paper's study, but for those that are stored with the same key.
+
+    They are looked for in results/*/runs and in DVC's cache; an interrupted run is taken up where
+    it ended. A check of reproducibility needs --fresh.
+    """
     with one_line_errors():
         values = params.load_paper(study, paper)
         final = results.runs_folder(study, paper)
         partial = final.with_name(f".{paper}.partial")
         with alone(study, paper):
-            watched_study(study, paper, values, partial)
+            if fresh:
+                shutil.rmtree(partial, ignore_errors=True)
+            watched_study(study, paper, values, partial, EMPTY if fresh else stored_units())
             replace_folder(partial, final)
 
 
@@ -87,7 +100,8 @@ def run(study: StudyName, paper: PaperName) -> None:
         values = params.load_paper(study, paper)
         pages = results.pages_folder(study, paper)
         with alone(study, paper):
-            watched_study(study, paper, values, results.runs_folder(study, paper))
+            folder = results.runs_folder(study, paper)
+            watched_study(study, paper, values, folder, stored_units())
             with staged_pages(pages) as staging:
                 target = staging / f"{paper}.ipynb"
                 inputs = params.notebook_parameters(study, values)
@@ -252,18 +266,26 @@ def show_claims(study: str, found: pd.DataFrame) -> None:
         console.print(f"read {page.relative_to(ROOT)}", highlight=False, soft_wrap=True)
 
 
-def watched_study(study: str, paper: str, values: params.Spec, folder: Path) -> None:
-    """Run a paper's units into `folder`, showing progress; what `folder` holds is not run again."""
+def stored_units() -> Store:
+    """What runs here have stored, in results and in DVC's cache."""
+    folders = (ROOT / "results").glob("*/runs/[!.]*/")
+    return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
+
+
+def watched_study(study: str, paper: str, values: params.Spec, folder: Path, store: Store) -> None:
+    """Run a paper's units into `folder`, showing progress; what is stored is not run again."""
     chosen = PAPERS[paper]
     events = folder.with_name(f".{paper}.events")
     with progress.Watch(events, f"{paper}@{study}", chosen.expected_passes(values)) as watch:
         workers = gpu.worker_count(values.runtime)  # type: ignore[attr-defined]
-        done = runner.run_study(chosen.phases(values), folder, workers)
+        done = runner.run_study(chosen.phases(values), folder, workers, store)
     results.forget_others(folder, done)
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
     seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, runtime)
     if watch.seconds:  # something was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
+    if watch.reused:
+        print(f"{paper}@{study}: {watch.reused} of {len(done)} units reused, as they are stored")
 
 
 @contextmanager

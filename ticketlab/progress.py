@@ -65,6 +65,8 @@ class Watch:
         self.latest: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         """Seconds of each unit that has ended, also before a kill."""
+        self.reused = 0
+        """Units that were taken as they are stored."""
         self._rest = ""  # the start of a line that is being written
         self.interval = 0.3 if stream.isatty() else 15.0
         self._stop = threading.Event()
@@ -104,6 +106,9 @@ class Watch:
         for event in _events(lines):
             if "unit" in event:
                 self.seconds[event["unit"]] = event["seconds"]
+            elif "reused" in event:
+                self.reused += 1
+                self.expected -= event["passes"]
             else:
                 self.latest = event
                 self.passes += event.get("passes", 0)

@@ -10,6 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 ROOT = Path(os.environ.get("TICKETLAB_ROOT", Path(__file__).resolve().parents[1]))
 
 
+Registry = dict
+"""What is looked up by name, such as criteria and models: a unit's key takes only the entries that
+it names (`study.fingerprint`), so that a further entry makes no result stale."""
+
+
 class InputError(ValueError):
     """Bad input from a person: one line that names the key, the value and what is allowed."""
 

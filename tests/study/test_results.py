@@ -1,7 +1,5 @@
 """What a study leaves behind: stored units, keys that follow the source, tables, metrics."""
 
-import shutil
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,21 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Message, equal, tiny_params
+from conftest import CPU, Message, equal, tiny_params
 
+from ticketlab import gpu
 from ticketlab.files import read_json
+from ticketlab.papers.colt import study as colt_study
 from ticketlab.pruning.masks import Mask
 from ticketlab.pruning.patterns import DENSE, WrongMask
-from ticketlab.spec import ROOT
+from ticketlab.spec import ROOT, Spec
 from ticketlab.study import results
+from ticketlab.study.fingerprint import fingerprint, strings_in
 from ticketlab.study.results import (
     Result,
-    code_hash,
-    content_key,
     forget_others,
     load_result,
     save_result,
-    sources_behind,
+    unit_key,
     with_origin,
     write_metrics,
     write_table,
@@ -184,75 +183,56 @@ def test_forgetting_in_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -
     assert not (tmp_path / "none").exists()
 
 
-# --- keys follow the source
+# --- keys (tests/study/test_fingerprint.py: which code they follow)
 
 
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the package's source that `results` takes for its own."""
-    copy = tmp_path / "ticketlab"
-    shutil.copytree(ROOT / "ticketlab", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(results, "__file__", str(copy / "results.py"))
-    code_hash.cache_clear()
-    yield copy
-    code_hash.cache_clear()
+class Setting(Spec):
+    lr: float
+    runtime: gpu.Runtime = CPU
 
 
-def test_the_sources_behind_a_study_are_those_that_decide_its_results() -> None:
-    names = {path.name for path in sources_behind("papers.colt.study")}
-    package = ROOT / "ticketlab"
-    assert names >= {
-        "colt_study.py", "colt_arms.py", "colt_params.py", "colt.py", "imp.py", "training.py",
-        "data.py", "prepared.py", "sources.py", "masks.py", "criteria.py", "gpu.py", "spec.py",
-        "registry.py", "plain.py", "inits.py",
-    }  # fmt: skip
-    readers = {"figures.py", "colt_figures.py", "colt_report.py", "claims.py", "progress.py",
-               "notebook.py", "cli.py", "params.py", "studies.py"}  # fmt: skip
-    assert not names & readers
-    assert all(
-        path.is_relative_to(package) and path.exists()
-        for path in sources_behind("papers.colt.algorithm")
-    )
-    assert sources_behind("nowhere") == []
+def work(setting: Setting, seed: int) -> Result:
+    return Result({"seed": seed, "lr": setting.lr})
 
 
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [
-        ("training.py", True),
-        ("colt_arms.py", True),
-        ("models/plain.py", True),
-        ("spec.py", True),
-        ("figures.py", False),
-        ("progress.py", False),
-        ("cli.py", False),
-    ],
-)
-def test_a_key_changes_with_the_source_behind_it_alone(
-    package: Path, name: str, changes: bool
+def test_a_key_is_that_of_code_arguments_versions_and_instruction_set(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = content_key("papers.colt.study", {"seed": 0})
-    with (package / name).open("a") as file:
-        file.write("# changed\n")
-    assert content_key("papers.colt.study", {"seed": 0}) == before  # read once a process
-    code_hash.cache_clear()
-    assert (content_key("papers.colt.study", {"seed": 0}) != before) is changes
+    def key(lr: float = 0.1, seed: int = 0) -> str:
+        return unit_key(work, {"setting": Setting(lr=lr), "seed": seed})
+
+    first = key()
+    assert key() == first and len({first, key(lr=0.2), key(seed=1)}) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "version", lambda name: f"{name} of another year")
+        assert key() != first
+    with monkeypatch.context() as patch:
+        patch.setattr(results.instruction_set, "current", lambda: "native")
+        assert key() != first
+    with monkeypatch.context() as patch:
+        patch.setattr(results.gpu, "choose_device", lambda device: torch.device("cuda"))
+        assert key() != first
+    with pytest.raises(TypeError, match="set cannot be part of a unit's key"):
+        unit_key(work, {"setting": {1, 2}, "seed": 0})
 
 
 def test_a_key_changes_with_what_a_ticket_holds_and_not_with_where_it_was_made() -> None:
     mask = Mask({"w": torch.tensor([True, False])})
     keys = {
-        content_key("papers.colt.study", make_ticket(mask, {"w": torch.tensor(w)}, study=study))
+        unit_key(work, {"given": make_ticket(mask, {"w": torch.tensor(w)}, study=study)})
         for w, study in (([1.0, 2.0], "a"), ([1.0, 3.0], "b"), ([2.0, 2.0], "a"))
     }  # the second value is removed by the mask
     assert len(keys) == 2
 
 
 def test_provenance_names_versions_code_data_and_device() -> None:
-    facts = results.provenance("papers.colt.study", "abc", torch.device("cpu"))
+    params = tiny_params()
+    facts = results.provenance(colt_study.phases, params, "abc", torch.device("cpu"))
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert facts["numpy"] == np.__version__
-    assert facts["code"] == code_hash("papers.colt.study") and len(facts["code"]) == 64
+    assert facts["code"] == fingerprint(
+        colt_study.phases, strings=strings_in(params.model_dump(mode="json"))
+    )
     assert (facts["data"], facts["device"]) == ("abc", "cpu")
 
 

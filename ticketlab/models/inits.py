@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ticketlab.gpu import derive_seed
+from ticketlab.spec import Registry
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -45,7 +46,7 @@ def _vgg(layer: Layer) -> None:
         _zero_bias(layer)
 
 
-INITS: dict[str, Callable[[Layer], None]] = {
+INITS: Registry[str, Callable[[Layer], None]] = {
     "default": _default,
     "kaiming_normal": _kaiming_normal,
     "xavier_normal": _xavier_normal,

@@ -19,7 +19,7 @@ from ticketlab.models.inits import draw
 from ticketlab.models.layers import head
 from ticketlab.models.plain import Body, Shape, conv3, conv3_strided, conv_fc, lenet, mlp, vgg16
 from ticketlab.models.residual import mobilenet_v2, resnet, resnet18
-from ticketlab.spec import InputError, Spec
+from ticketlab.spec import InputError, Registry, Spec
 
 Init = Literal["default", "kaiming_normal", "xavier_normal", "kaiming_fan_out", "vgg"]
 
@@ -49,7 +49,7 @@ class Architecture:
     options: Mapping[str, int | bool] = field(default_factory=dict)
 
 
-MODELS: dict[str, Architecture] = {
+MODELS: Registry[str, Architecture] = {
     "lenet_300_100": Architecture(lenet, "xavier_normal"),
     "mlp": Architecture(mlp, "kaiming_normal", options={"width": 100, "depth": 3}),
     "conv2": Architecture(partial(conv_fc, stages=1), "xavier_normal", 2, {"width": 64}),

@@ -257,6 +257,17 @@ def _fenced(function: Callable[..., Any] | type) -> str:
     return f"`{name}`\n\n{fence}python\n{code}\n{fence}"
 
 
+def code_of(path: Path) -> str:
+    """The code cells of a stored notebook as one program, without IPython's own lines."""
+    cells = [cell.source for cell in _read_source(path).cells if cell.cell_type == "code"]
+    return _plain_python("\n".join(cells))
+
+
+def _plain_python(code: str) -> str:
+    """Code with IPython's magics and shell lines as `pass`."""
+    return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", code)
+
+
 def check_clean(path: Path) -> list[str]:
     """What keeps `path` from being a stored notebook of this project; empty when it is clean."""
     try:
@@ -303,7 +314,7 @@ def _cell_problems(cell: dict[str, Any]) -> Iterator[str]:
 
 def _code_problems(text: str, is_parameters: bool) -> Iterator[str]:
     """Cells stay short and define no logic; the parameters cell may be as long as it must."""
-    code = re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", text)  # IPython's magics and shell lines
+    code = _plain_python(text)
     lines = [line for line in code.splitlines() if line.strip() and line.strip()[0] != "#"]
     if len(lines) > CELL_LINES and not is_parameters:
         yield f"has {len(lines)} lines of code, at most {CELL_LINES}"

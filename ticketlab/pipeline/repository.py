@@ -61,6 +61,12 @@ def _changed(change: Mapping[str, Any]) -> list[str]:
     return names
 
 
+def cache_folder(root: Path) -> Path:
+    """DVC's cache, wherever the project's configuration puts it."""
+    with opened(root) as repo:
+        return Path(repo.cache.local.path).parents[1]
+
+
 def stages_of(repo: "Repo", study: str) -> list[str]:
     """The stages of a study in the order of dvc.yaml; none if params.yaml does not run it."""
     names = [stage.addressing for stage in repo.index.stages]

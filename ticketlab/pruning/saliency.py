@@ -17,7 +17,7 @@ from ticketlab.pruning import criteria
 from ticketlab.pruning.criteria import Scores
 from ticketlab.pruning.masks import Mask, State, check_fits, keep_top, keep_top_layerwise
 from ticketlab.pruning.synflow import synflow as synflow_at_once
-from ticketlab.spec import InputError
+from ticketlab.spec import InputError, Registry
 
 # ---------------------------------------------------------------- what a criterion may look at
 
@@ -107,7 +107,7 @@ def synflow(probe: Probe, weights: State, mask: Mask) -> Scores:
     return {name: (masked[name] * slopes[name]).detach() for name in mask}
 
 
-CRITERIA: dict[str, Criterion] = {
+CRITERIA: Registry[str, Criterion] = {
     "random": random,
     "magnitude": magnitude,
     "snip": snip,

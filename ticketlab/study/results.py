@@ -1,12 +1,10 @@
 """What a study leaves behind: records and tickets of its units, tables, metrics, provenance."""
 
-import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ticketlab import instruction_set
+from ticketlab import gpu, instruction_set
 from ticketlab.files import read_json, write_atomically, write_json
 from ticketlab.pruning.masks import Mask
 from ticketlab.pruning.patterns import Patterns, WrongMask, check_trained
-from ticketlab.spec import ROOT, Spec
+from ticketlab.spec import ROOT, InputError, Spec
+from ticketlab.study.fingerprint import fingerprint, strings_in
 from ticketlab.tickets.ticket import Ticket, load_ticket, save_ticket, state_digest
-
-READERS = ("progress", "runner")
-"""Rooms that units use but that cannot change a result: who runs a unit decides none of its bytes
-(tests/study/test_runner.py)."""
-
-PACKAGE = Path(__file__).parents[1]
 
 NUMERICAL = ("torch", "torchvision", "numpy")
 """Packages whose version can change a number."""
@@ -75,12 +68,12 @@ def check_ticket(ticket: Ticket, trained: Patterns) -> None:
 
 
 def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str, Any]) -> Result:
-    """The result with its tickets told their study, unit, parameters and package versions.
+    """The result with study, paper, unit, parameters and package versions in its tickets' metadata.
 
     A ticket that is handed on can then be traced without the folder that it came from.
     """
     parameters = {k: _jsonable(v) for k, v in arguments.items() if isinstance(v, Spec)}
-    origin = {"study": _study_of(folder), "unit": unit, "parameters": parameters}
+    origin = {**_place_of(folder), "unit": unit, "parameters": parameters}
     origin |= {"versions": {name: version(name) for name in ("ticketlab", *NUMERICAL)}}
     tickets = {
         name: replace(ticket, metadata={**ticket.metadata, **origin})
@@ -89,10 +82,21 @@ def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str,
     return Result(result.record, tickets)
 
 
-def _study_of(folder: Path) -> str | None:
-    """The study whose results folder holds `folder`; None elsewhere."""
+def _place_of(folder: Path) -> dict[str, str | None]:
+    """The study and paper of a runs folder or of the one that is being filled; elsewhere none."""
     root = ROOT / "results"
-    return folder.relative_to(root).parts[0] if folder.is_relative_to(root) else None
+    if not folder.is_relative_to(root):
+        return {"study": None}
+    study, _, name, *_ = folder.relative_to(root).parts
+    return {"study": study, "paper": name.strip(".").removesuffix(".partial")}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of a unit's JSON file; InputError for a damaged one."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds {type(content).__name__}, allowed is a unit's record")
+    return content
 
 
 def load_result(folder: Path, name: str, key: str | None = None) -> Result | None:
@@ -100,7 +104,7 @@ def load_result(folder: Path, name: str, key: str | None = None) -> Result | Non
     path = folder / f"{name}.json"
     if not path.exists():
         return None
-    content = read_json(path)
+    content = read_record(path)
     if key is not None and content["key"] != key:
         return None
     paths = {ticket: folder / name / f"{ticket}.safetensors" for ticket in content["tickets"]}
@@ -112,7 +116,7 @@ def forget_others(folder: Path, keep: Iterable[str]) -> None:
     needed = set()
     for name in keep:
         record = folder / f"{name}.json"
-        tickets = read_json(record)["tickets"]
+        tickets = read_record(record)["tickets"]
         needed |= {record} | {folder / name / f"{ticket}.safetensors" for ticket in tickets}
     for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds, then the folder
         if path.is_dir() and not path.is_symlink():
@@ -122,12 +126,13 @@ def forget_others(folder: Path, keep: Iterable[str]) -> None:
             path.unlink()
 
 
-def content_key(module: str, *parts: object) -> str:
-    """A hash that changes with the parameters or data of a unit, the code behind `module`, or the
-    instruction set of this process."""
-    decides = [code_hash(module), instruction_set.current(), *parts]
-    text = json.dumps(decides, sort_keys=True, default=_jsonable)
-    return hashlib.sha256(text.encode()).hexdigest()
+def unit_key(work: Callable[..., Result], arguments: Mapping[str, Any]) -> str:
+    """A hash of what decides a unit: its function's code (see `fingerprint`), its arguments, the
+    instruction set and kind of device that it computes with, and the versions of packages."""
+    parameters = {name: _jsonable(value) for name, value in arguments.items()}
+    code = fingerprint(work, save_result, with_origin, strings=strings_in(parameters))
+    decides = [code, parameters, instruction_set.current(), _device_kind(arguments), _versions()]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 def _jsonable(value: object) -> Any:
@@ -137,41 +142,24 @@ def _jsonable(value: object) -> Any:
         return [value.mask.digest(), state_digest(value.weights or {})]
     if isinstance(value, Spec):  # the number of workers changes no result
         return value.model_dump(mode="json", exclude={"runtime": {"workers"}})
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
     raise TypeError(f"{type(value).__name__} cannot be part of a unit's key")
 
 
-@cache
-def code_hash(module: str) -> str:
-    """SHA-256 of the source files that decide the results of `module`, e.g. 'colt_study'."""
-    sha = hashlib.sha256()
-    for path in sources_behind(module):
-        sha.update(path.name.encode() + path.read_bytes())
-    return sha.hexdigest()
+def _device_kind(arguments: Mapping[str, Any]) -> str:
+    """'cpu' or 'cuda', as the unit's runtime chooses it here."""
+    runtimes = [value.runtime for value in arguments.values() if hasattr(value, "runtime")]
+    runtimes += [value for value in arguments.values() if isinstance(value, gpu.Runtime)]
+    return gpu.choose_device(runtimes[0].device).type if runtimes else "cpu"
 
 
-def sources_behind(module: str) -> list[Path]:
-    """The files of this package that `module` imports, directly or not, but for the readers."""
-    found: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        path = PACKAGE.joinpath(*waiting.pop().split("."))
-        files = [path / "__init__.py", path.with_suffix(".py")]
-        for file in files:
-            if path.name not in READERS and file not in found and file.exists():
-                found.add(file)
-                waiting += _imported(ast.parse(file.read_text()))
-    return sorted(found)
-
-
-def _imported(tree: ast.Module) -> list[str]:
-    """What a module imports of this package, dotted: modules, or names in them."""
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ticketlab"):
-            inner = (node.module or "").split(".")[1:]
-            names += [".".join([*inner, alias.name]) for alias in node.names]
-            names += [".".join(inner)] if inner else []
-    return names
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in NUMERICAL}
 
 
 # ---------------------------------------------------------------- folders and tables
@@ -211,11 +199,13 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def provenance(module: str, data_sha256: str, device: torch.device) -> dict[str, str]:
+def provenance(
+    phases: Callable[..., Any], params: Spec, data_sha256: str, device: torch.device
+) -> dict[str, str]:
     """What a number depends on besides parameters and seeds: versions, code, data, kind of device.
 
-    Names of machines and products stand in results/STUDY/machine.json alone.
+    `phases` is the paper's study. Names of machines stand in results/STUDY/machine.json alone.
     """
-    packages = {name: version(name) for name in NUMERICAL}
+    code = fingerprint(phases, strings=strings_in(params.model_dump(mode="json")))
     kind = {"device": device.type, "instruction_set": instruction_set.current()}
-    return packages | kind | {"code": code_hash(module), "data": data_sha256}
+    return _versions() | kind | {"code": code, "data": data_sha256}

@@ -19,7 +19,8 @@ from ticketlab.gpu import CLUSTER
 from ticketlab.instruction_set import InstructionSet
 from ticketlab.pruning import patterns
 from ticketlab.spec import InputError
-from ticketlab.study.results import Result, content_key, load_result, save_result, with_origin
+from ticketlab.study.results import Result, load_result, save_result, unit_key, with_origin
+from ticketlab.study.store import EMPTY, Store
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """Changes with the function, its arguments, and the code behind results."""
-        module = self.work.__module__.removeprefix("ticketlab.")
-        return content_key(module, self.work.__qualname__, dict(self.arguments))
+        """What decides the unit's result; units of equal keys are trained once."""
+        return unit_key(self.work, self.arguments)
 
 
 Phases = Generator[list[Unit], dict[str, Result], dict[str, Result]]
@@ -50,7 +50,9 @@ class UnitFailed(RuntimeError):
     """A unit raised an error; the message names the unit, finished units are kept."""
 
 
-def run_study(phases: Phases, folder: Path, workers: int | str = 1) -> dict[str, Result]:
+def run_study(
+    phases: Phases, folder: Path, workers: int | str = 1, store: Store = EMPTY
+) -> dict[str, Result]:
     """Results of all units of a study by name, run phase by phase as `run` does."""
     results: dict[str, Result] | None = None
     while True:
@@ -58,37 +60,91 @@ def run_study(phases: Phases, folder: Path, workers: int | str = 1) -> dict[str,
             units = phases.send(results) if results is not None else next(phases)
         except StopIteration as end:
             return dict(end.value)
-        results = run(units, folder, workers)
+        results = run(units, folder, workers, store)
 
 
-def run(units: Sequence[Unit], folder: Path, workers: int | str = 1) -> dict[str, Result]:
+def run(
+    units: Sequence[Unit], folder: Path, workers: int | str = 1, store: Store = EMPTY
+) -> dict[str, Result]:
     """Results of all units by name, in the given order, whatever the number of workers.
 
-    Each result is stored in `folder` by the worker that made it; a unit that is stored there
-    already (same code, same arguments) is not run again. `workers` is a number of processes here,
-    or the address of a Dask scheduler ("dask:tcp://HOST:PORT") whose workers share `folder`.
+    Each result is stored in `folder` by the worker that made it. A unit is not run again whose key
+    is there already or in `store`, and of units with equal keys one is run. `workers` is a number
+    of processes here, or the address of a Dask scheduler ("dask:tcp://HOST:PORT") whose workers
+    share `folder`.
     """
     keys = {unit.name: unit.key for unit in units}  # now: the source may be edited meanwhile
     done = {name: load_result(folder, name, key) for name, key in keys.items()}
     missing = [unit for unit in units if done[unit.name] is None]
-    if missing:
-        instruction_set.warn_if_native()
-    if workers == 1 or (len(missing) == 1 and isinstance(workers, int)):
-        for unit in missing:
-            _perform(unit, keys[unit.name], folder, progress.listener())
-    elif missing:
-        # Long units first, so that no worker is left with one at the end.
-        longest_first = sorted(missing, key=lambda unit: -unit.passes)
-        if isinstance(workers, int):
-            _in_processes(longest_first, keys, folder, workers)
-        else:
-            _on_cluster(longest_first, keys, folder, workers)
+    left = [unit for unit in missing if not _copied(unit, keys[unit.name], folder, store)]
+    once = {keys[unit.name]: unit for unit in reversed(left)}
+    _train([unit for unit in left if once[keys[unit.name]] is unit], keys, folder, workers)
+    now = Store((folder,))
+    for unit in left:
+        if once[keys[unit.name]] is not unit:
+            _copied(unit, keys[unit.name], folder, now)
     results = {name: done[name] or load_result(folder, name, key) for name, key in keys.items()}
     found = {name: result for name, result in results.items() if result is not None}
     if lost := [name for name in results if name not in found]:
         where = f"nothing of them is in {folder}: workers must share that folder"
         raise InputError(f"runtime.workers: {workers!r} has run {', '.join(lost)}, but {where}")
     return found
+
+
+def _copied(unit: Unit, key: str, folder: Path, store: Store) -> bool:
+    """Copy the unit from the store into `folder` if it is there."""
+    stored = store.get(key)
+    if stored is None:
+        return False
+    stored.copy_to(folder, unit.name, unit.arguments)
+    progress.tell(reused=unit.name, passes=unit.passes)
+    return True
+
+
+def _train(
+    units: Sequence[Unit], keys: Mapping[str, str], folder: Path, workers: int | str
+) -> None:
+    """Run units here or elsewhere, until all are stored in `folder`."""
+    if not units:
+        return
+    instruction_set.warn_if_native()
+    if workers == 1 or (len(units) == 1 and isinstance(workers, int)):
+        for unit in units:
+            _perform(unit, keys[unit.name], folder, progress.listener())
+        return
+    # Long units first, so that no worker is left with one at the end.
+    longest_first = sorted(units, key=lambda unit: -unit.passes)
+    if isinstance(workers, int):
+        _in_processes(longest_first, keys, folder, workers)
+    else:
+        _on_cluster(longest_first, keys, folder, workers)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a run of a study would do, as far as it can be seen from what is stored."""
+
+    reused: tuple[Unit, ...]
+    missing: tuple[Unit, ...]
+    """Units to train, each once; further ones may follow from their results."""
+
+
+def survey(phases: Phases, store: Store) -> Survey:
+    """Go through the phases of a study as long as every unit of one is stored."""
+    reused: list[Unit] = []
+    units = next(phases)
+    while True:
+        keys = {unit.name: unit.key for unit in units}
+        found = {unit.name: store.get(keys[unit.name]) for unit in units}
+        missing = {keys[unit.name]: unit for unit in units if found[unit.name] is None}
+        reused += [unit for unit in units if found[unit.name] is not None]
+        if missing:
+            return Survey(tuple(reused), tuple(missing.values()))
+        results = {name: stored.result() for name, stored in found.items() if stored is not None}
+        try:
+            units = phases.send(results)
+        except StopIteration:
+            return Survey(tuple(reused), ())
 
 
 # ---------------------------------------------------------------- processes of this machine

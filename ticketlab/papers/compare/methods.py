@@ -1,6 +1,6 @@
 """How each method finds its tickets, all on one bench: same data, weights, order and sparsity."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from ticketlab.papers.prac.subsets import Correctness
 from ticketlab.pruning import saliency
 from ticketlab.pruning.criteria import Scores, magnitude
 from ticketlab.pruning.masks import Mask, State, after_pruning, keep_top, ones
-from ticketlab.spec import InputError
+from ticketlab.spec import InputError, Registry
 from ticketlab.tickets import imp
 from ticketlab.training.loop import KeepBest, Net, Recipe, Step, predict, train
 
@@ -423,7 +423,7 @@ def press(bench: Bench, mask: Mask, ledger: Ledger) -> State:
 
 # ---------------------------------------------------------------- every method by its name
 
-TURNS: Mapping[str, Callable[[Bench, Ledger], Iterator[Turn]]] = {
+TURNS: Registry[str, Callable[[Bench, Ledger], Iterator[Turn]]] = {
     "imp": imp_turns,
     "colt": colt_turns,
     "prac": prac_turns,

@@ -1,0 +1,37 @@
+"""results/code: one fingerprint per run and side, on which the stages of dvc.yaml depend.
+
+`RUN.data` changes with the data sets that a run names and the code that prepares them, `RUN.train`
+with the code behind its units, `RUN.read` with the code behind its page.
+"""
+
+from pathlib import Path
+
+from ticketlab.data import sets
+from ticketlab.files import write_atomically
+from ticketlab.pipeline.notebook import code_of, execute
+from ticketlab.pipeline.params import data_names
+from ticketlab.pipeline.registry import PAPERS
+from ticketlab.spec import ROOT, Spec
+from ticketlab.study.fingerprint import fingerprint, source_fingerprint, strings_in
+
+FOLDER = ROOT / "results" / "code"
+
+
+def fingerprints(paper: str, values: Spec) -> dict[str, str]:
+    """The content of a run's three files by side; an edit that changes no result changes none."""
+    strings = set(strings_in(values.model_dump(mode="json")))
+    names = data_names(values)
+    page = source_fingerprint(code_of(ROOT / "notebooks" / f"{paper}.ipynb"), strings)
+    return {
+        "data": f"{fingerprint(sets.prepare, strings=names)} {' '.join(names)}\n",
+        "train": f"{fingerprint(PAPERS[paper].phases, strings=strings)}\n",
+        "read": f"{page} {fingerprint(execute)}\n",
+    }
+
+
+def write(run: str, paper: str, values: Spec, folder: Path = FOLDER) -> None:
+    """Write a run's files; those whose content stays are not touched."""
+    for side, text in fingerprints(paper, values).items():
+        path = folder / f"{run}.{side}"
+        if not path.exists() or path.read_text() != text:
+            write_atomically(path, text.encode())

@@ -1,0 +1,88 @@
+"""Stored units by key: what is trained once is taken again by any run that needs it."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ticketlab.files import write_json
+from ticketlab.study.results import Result, read_record, with_origin
+from ticketlab.tickets.ticket import load_ticket, save_ticket
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The files of a finished unit, wherever they are."""
+
+    record: Path
+    tickets: Mapping[str, Path]
+
+    def result(self) -> Result:
+        """Its record and tickets."""
+        tickets = {name: load_ticket(path) for name, path in self.tickets.items()}
+        return Result(read_record(self.record)["record"], tickets)
+
+    def copy_to(self, folder: Path, name: str, arguments: Mapping[str, Any]) -> None:
+        """Store the unit in `folder` under `name`, with the origin that it has there."""
+        content = read_record(self.record)
+        result = with_origin(self.result(), name, folder, arguments)
+        for ticket_name, ticket in result.tickets.items():
+            save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
+        write_json(folder / f"{name}.json", content)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Units in result folders (`results/STUDY/runs/PAPER`) and in DVC's cache, by key."""
+
+    folders: tuple[Path, ...] = ()
+    cache: Path | None = None
+    """DVC's cache, `.dvc/cache`: what earlier runs and other branches have made."""
+
+    def get(self, key: str) -> Stored | None:
+        """The unit that was made with this key, if there is one."""
+        return self._units.get(key)
+
+    @cached_property
+    def _units(self) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        for units in (*map(in_folder, self.folders), *(in_cache(self.cache) if self.cache else ())):
+            found = dict(units) | found
+        return found
+
+
+EMPTY = Store()
+"""Nothing is reused."""
+
+
+def in_folder(folder: Path) -> dict[str, Stored]:
+    """The units of one folder by key."""
+    paths = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
+    return dict(_units_among(paths))
+
+
+def in_cache(cache: Path) -> Iterator[dict[str, Stored]]:
+    """The units of each folder that DVC has cached, the newest folder first.
+
+    A cached folder is a list of paths and MD5 sums in a file that ends in .dir.
+    """
+    files = cache / "files" / "md5"
+    listings = sorted(files.glob("*/*.dir"), key=lambda path: -path.stat().st_mtime)
+    for listing in listings:
+        entries = json.loads(listing.read_text())
+        paths = {one["relpath"]: files / one["md5"][:2] / one["md5"][2:] for one in entries}
+        yield dict(_units_among({name: path for name, path in paths.items() if path.exists()}))
+
+
+def _units_among(paths: Mapping[str, Path]) -> Iterable[tuple[str, Stored]]:
+    for name, path in paths.items():
+        if name.endswith(".json"):
+            content = read_record(path)
+            unit = name.removesuffix(".json")
+            tickets = {one: f"{unit}/{one}.safetensors" for one in content.get("tickets", ())}
+            if "key" in content and set(tickets.values()) <= set(paths):
+                yield content["key"], Stored(path, {one: paths[at] for one, at in tickets.items()})
