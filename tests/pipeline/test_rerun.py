@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from clone import Clone, Terminal, finished
 
-from ticketlab.study.claims import as_metric
+from ticketlab.study.stats import as_metric
 
 PAGES = "results/desk/colt"
 

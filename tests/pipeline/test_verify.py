@@ -9,7 +9,7 @@ import pytest
 
 from ticketlab.pipeline.repository import blob_hash, lock_stages
 from ticketlab.pipeline.verify import Finding, compare, summary
-from ticketlab.study.claims import interval, share
+from ticketlab.study.stats import interval, share
 
 
 def told(*values: float) -> dict[str, Any]:

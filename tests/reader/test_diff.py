@@ -22,7 +22,8 @@ from ticketlab.reader import diff, diff_page, panels, snapshots
 from ticketlab.reader.diff import Change, Difference
 from ticketlab.reader.snapshots import Curve, Snapshot, Tickets
 from ticketlab.spec import ROOT
-from ticketlab.study.claims import Interval, Verdict, Word, as_share, load_claims, share
+from ticketlab.study.claims import Verdict, Word, load_claims
+from ticketlab.study.stats import Interval, as_share, share
 from ticketlab.tickets.ticket import make_ticket
 
 # DVC's git library leaves packs open, and says so when they are collected.

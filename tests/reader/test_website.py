@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from ticketlab.reader import website
 from ticketlab.spec import ROOT
-from ticketlab.study.claims import as_reference
+from ticketlab.study.stats import as_reference
 
 PIXEL = base64.b64encode(
     bytes.fromhex(

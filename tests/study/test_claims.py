@@ -18,28 +18,30 @@ from ticketlab.spec import ROOT
 from ticketlab.study.claims import (
     COLOURS,
     Claim,
-    Interval,
     Verdict,
+    beside,
+    decide,
+    judge,
+    judged,
+    load_claims,
+    styled,
+    verdict_table,
+)
+from ticketlab.study.stats import (
+    Interval,
     as_evidence,
     as_interval,
     as_metric,
     as_percent,
     as_reference,
     as_share,
-    beside,
     by_seed,
     chance_accuracy,
-    decide,
     interval,
-    judge,
-    judged,
-    load_claims,
     minus,
     over_levels,
     paired,
     share,
-    styled,
-    verdict_table,
 )
 
 NUMBERS = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))

@@ -15,8 +15,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ticketlab.study import plots
-from ticketlab.study.claims import interval
 from ticketlab.study.plots import curves, density_axis, look, save, summarise, use_style
+from ticketlab.study.stats import interval
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from ticketlab import cli
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.spec import ROOT
 from ticketlab.study import verdicts
-from ticketlab.study.claims import COLOURS, Claim, as_reference, interval, judged, load_claims
+from ticketlab.study.claims import COLOURS, Claim, judged, load_claims
+from ticketlab.study.stats import as_reference, interval
 from ticketlab.study.verdicts import (
     MARKS,
     code_cells,

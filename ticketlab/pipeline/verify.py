@@ -27,15 +27,8 @@ from ticketlab.pipeline.repository import (
 )
 from ticketlab.spec import InputError
 from ticketlab.study import machine
-from ticketlab.study.claims import (
-    Evidence,
-    as_evidence,
-    claims_in,
-    is_interval,
-    is_share,
-    judge_all,
-    load_claims,
-)
+from ticketlab.study.claims import claims_in, judge_all, load_claims
+from ticketlab.study.stats import Evidence, as_evidence, is_interval, is_share
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

@@ -18,7 +18,8 @@ from scipy.special import stdtr
 from ticketlab.pruning.masks import chance_jaccard, jaccard
 from ticketlab.reader.snapshots import Curve, Snapshot, Tickets
 from ticketlab.spec import InputError
-from ticketlab.study.claims import Interval, Verdict, as_evidence, interval, is_interval, is_share
+from ticketlab.study.claims import Verdict
+from ticketlab.study.stats import Interval, as_evidence, interval, is_interval, is_share
 
 SPLITS = ("place", "case")
 """Columns beside `arm` that tell the curves of a table apart."""

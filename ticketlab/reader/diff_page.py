@@ -13,7 +13,7 @@ from ticketlab.reader.html import templates
 from ticketlab.reader.panels import panels
 from ticketlab.reader.snapshots import Curve, Snapshot
 from ticketlab.spec import ROOT
-from ticketlab.study.claims import Interval, Share
+from ticketlab.study.stats import Interval, Share
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from ticketlab.reader.diff import is_log, spread, value_at
-from ticketlab.study.claims import interval
+from ticketlab.study.stats import interval
 
 ROUND = MaxNLocator(5, steps=[1, 2, 5, 10])
 WIDTH, HEIGHT = 320, 220

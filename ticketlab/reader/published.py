@@ -8,7 +8,8 @@ from pydantic import model_validator
 
 from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError, Spec
-from ticketlab.study.claims import Evidence, measured, read_entries
+from ticketlab.study.claims import read_entries
+from ticketlab.study.stats import Evidence, measured
 from ticketlab.study.verdicts import markdown
 
 PAGE = ROOT / "PUBLISHED.md"

@@ -1,22 +1,29 @@
-"""What the papers claim and whether our numbers bear it out: intervals, shares, verdicts."""
+"""What the papers claim, and the verdicts that our numbers give."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from scipy.special import stdtrit
-from scipy.stats import binomtest
 
 from ticketlab.files import read_json, read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
+from ticketlab.study.stats import (
+    MISSING,
+    ROUNDING,
+    Evidence,
+    Interval,
+    Reference,
+    Share,
+    measured,
+    share,
+)
 
 EntryT = TypeVar("EntryT", bound=Spec)
 Word = Literal[
@@ -31,189 +38,8 @@ COLOURS: dict[str, str] = {
     "not run at this scale": "#767676",
 }
 
-ROUNDING = 1e-6
-"""What floating-point sums may add to a number: so near to a bound it is at the bound."""
 DIGITS = 6
 """The most digits after the point that a number of a verdict is shown with."""
-
-# ---------------------------------------------------------------- numbers over seeds
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over `n` seeds with its 95 % Student t interval; no bounds when n is 1."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def text(self, digits: int = 2) -> str:
-        """The interval with so many digits after the point."""
-        if self.low is None or self.high is None:
-            return f"{self.mean:.{digits}f} (n = {self.n})"
-        return (
-            f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}] (n = {self.n})"
-        )
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many of `n` seeds did something: the share and its exact 95 % interval, in percent."""
-
-    share: float
-    low: float
-    high: float
-    k: int
-    n: int
-
-    def __str__(self) -> str:
-        return self.text()
-
-    @property
-    def mean(self) -> float:
-        """The share: what an interval calls its mean."""
-        return self.share
-
-    def text(self, digits: int = 0) -> str:
-        """'2 of 3, 67 % [9, 99]' with so many digits after the point."""
-        bounds = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
-        return f"{self.k} of {self.n}, {self.share:.{digits}f} % {bounds}"
-
-
-Evidence = Interval | Share
-"""What decides a claim."""
-
-
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Student's t interval of the mean of measured `values` (n,), one per seed.
-
-    InputError for none, for one that is not finite, and for flags: their mean is a `share`.
-    """
-    if any(isinstance(value, bool | np.bool_) for value in values):
-        raise InputError(f"interval: {list(values)} given, a share of seeds has its own interval")
-    data = np.asarray(values, dtype=float)
-    if not len(data) or not np.isfinite(data).all():
-        raise InputError(f"interval: {list(values)} given, allowed are 1 or more finite numbers")
-    mean, n = float(data.mean()), len(data)
-    if n == 1:
-        return Interval(mean, None, None, 1)
-    half = float(stdtrit(n - 1, (1 + confidence) / 2) * data.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
-
-
-def share(flags: Sequence[bool], confidence: float = 0.95) -> Share:
-    """The share of seeds with a true flag and its Clopper-Pearson interval, in percent.
-
-    InputError for none, and for anything but true and false.
-    """
-    if not flags or not all(isinstance(flag, bool | np.bool_) for flag in flags):
-        raise InputError(f"share: {list(flags)} given, allowed are 1 or more of true and false")
-    k, n = int(np.sum(flags)), len(flags)
-    found = binomtest(k, n).proportion_ci(confidence, method="exact")
-    return Share(100 * k / n, 100 * float(found.low), 100 * float(found.high), k, n)
-
-
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
-    """Interval of a - b over the seeds that both have: the arms share initialisation and data."""
-    return interval(list(minus(a, b).values()))
-
-
-def by_seed(frame: pd.DataFrame, column: str) -> dict[int, float]:
-    """The column of a table that has one row a seed, as {seed: value}."""
-    if frame.seed.duplicated().any():
-        raise InputError(f"{column}: several rows for one seed, allowed is one")
-    return dict(zip(frame.seed.tolist(), frame[column].tolist(), strict=True))
-
-
-def minus(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
-    """a - b by seed, for the seeds that both have."""
-    return {seed: a[seed] - b[seed] for seed in sorted(a) if seed in b}
-
-
-# ---------------------------------------------------------------- the same in metrics.json
-
-
-def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] | None:
-    """The interval of some values (or of those by seed) as metrics.json has it; null for none."""
-    listed = list(values.values() if isinstance(values, Mapping) else values)
-    return asdict(interval(listed)) if listed else None
-
-
-def as_percent(values: Mapping[Any, float]) -> dict[str, Any] | None:
-    """As `as_metric` for percentages of something within each seed: bounds end at 0 and 100."""
-    found = as_metric(values)
-    if found is None or found["low"] is None:
-        return found
-    return found | {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
-
-
-def as_share(flags: Mapping[Any, bool]) -> dict[str, Any] | None:
-    """The share of seeds whose flag is true as metrics.json has it; null for none."""
-    return asdict(share(list(flags.values()))) if flags else None
-
-
-def is_interval(found: object) -> bool:
-    """Whether this part of a metrics.json is an interval."""
-    return isinstance(found, Mapping) and set(found) == {"mean", "low", "high", "n"}
-
-
-def is_share(found: object) -> bool:
-    """Whether this part of a metrics.json is a share of seeds."""
-    return isinstance(found, Mapping) and set(found) == {"share", "low", "high", "k", "n"}
-
-
-def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """An interval of metrics.json as an object."""
-    return None if found is None else Interval(**found)
-
-
-def as_evidence(found: Mapping[str, Any] | None) -> Evidence | None:
-    """An interval or a share of metrics.json as an object."""
-    return Share(**found) if found is not None and is_share(found) else as_interval(found)
-
-
-def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]:
-    """Metrics at each sparsity, `at_90`, and of each seed's mean over them; null where none ran."""
-    measured = [values for values in by_level.values() if values]
-    seeds = sorted(set.intersection(*map(set, measured))) if measured else []
-    mean = [float(np.mean([values[seed] for values in measured])) for seed in seeds]
-    found = {f"at_{100 * level:g}": as_metric(values) for level, values in by_level.items()}
-    return found | {"mean": as_metric(mean)}
-
-
-# ---------------------------------------------------------------- has a bed learned anything?
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What an arm scored that must have learned something, and what it would score by chance."""
-
-    score: Interval
-    chance: float
-
-    @property
-    def learned(self) -> bool:
-        """Whether the whole interval is above chance; a single seed has none."""
-        return self.score.low is not None and self.score.low > self.chance + ROUNDING
-
-
-def as_reference(scores: Mapping[int, float], chance: float) -> dict[str, Any] | None:
-    """A reference arm's scores by seed beside chance, as metrics.json has it; null for none."""
-    score = as_metric(scores)
-    return score and {"score": score, "chance": chance}
-
-
-def chance_accuracy(labels: ArrayLike) -> float:
-    """Percent right of the best constant answer to the `labels` (n,), integers: chance.
-
-    That is 100 / classes where all classes are as frequent.
-    """
-    return 100 * float(np.bincount(np.asarray(labels)).max()) / len(np.asarray(labels))
-
 
 # ---------------------------------------------------------------- claims and verdicts
 
@@ -350,7 +176,7 @@ def references(claim: Claim, metrics: Mapping[str, Any]) -> dict[str, Reference]
     """The arms by name that must have learned something before the claim can be judged."""
     every = metrics.get("references")
     if not isinstance(every, Mapping) or claim.reference not in every:
-        raise InputError(f"claim {claim.id}: reference {claim.reference!r} {_MISSING}")
+        raise InputError(f"claim {claim.id}: reference {claim.reference!r} {MISSING}")
     arms = {arm: found for arm, found in (every[claim.reference] or {}).items() if found}
     return {arm: Reference(Interval(**one["score"]), one["chance"]) for arm, one in arms.items()}
 
@@ -364,23 +190,6 @@ def learned_nothing(found: Mapping[str, Reference]) -> str | None:
             shown = beside(one.score, one.chance)
             return f"{arm} is not above chance, {shown}, chance is {one.chance:.4g}"
     return None
-
-
-_MISSING = "is not in the metrics; if an older version wrote them, run its notebook again"
-
-
-def measured(metrics: Mapping[str, Any], keys: Sequence[str], name: str) -> Evidence | None:
-    """The number at a path in the metrics; None where it, or what holds it, was not measured."""
-    found: Any = metrics
-    for key in keys:
-        if found is None:
-            return None
-        if not isinstance(found, Mapping) or key not in found:
-            raise InputError(f"{name} {_MISSING}")
-        found = found[key]
-    if not (found is None or is_interval(found) or is_share(found)):
-        raise InputError(f"{name} is neither an interval nor a share of seeds")
-    return as_evidence(found)
 
 
 def decide(evidence: Evidence, bound: float, strictly: bool = False) -> Word:

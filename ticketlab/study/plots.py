@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from ticketlab.files import write_atomically
-from ticketlab.study.claims import interval
+from ticketlab.study.stats import interval
 
 PALETTE = sns.color_palette("colorblind", 10).as_hex()
 MARKERS = "osDv^<>PX*"

@@ -43,9 +43,10 @@ from ticketlab.pruning.criteria import magnitude
 from ticketlab.pruning.masks import Mask, ones, prune
 from ticketlab.spec import ROOT
 from ticketlab.study import runner
-from ticketlab.study.claims import as_metric, interval, judge, load_claims
+from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
+from ticketlab.study.stats import as_metric, interval
 from ticketlab.tickets.ticket import Ticket, make_ticket
 from ticketlab.training.loop import Step
 

@@ -21,9 +21,10 @@ from ticketlab.papers.compare.methods import Bench, Cost, Found, Ledger, Turn, a
 from ticketlab.papers.compare.params import METHODS, CompareParams, check
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
-from ticketlab.study.claims import as_metric, as_reference, judge, load_claims
+from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
+from ticketlab.study.stats import as_metric, as_reference
 from ticketlab.study.verdicts import counts
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes

@@ -21,9 +21,10 @@ from ticketlab.papers.dlth.params import RstParams
 from ticketlab.papers.dlth.units import Bench
 from ticketlab.pipeline import params as files
 from ticketlab.pruning.masks import jaccard
-from ticketlab.study.claims import as_metric, as_share, judge, load_claims
+from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
+from ticketlab.study.stats import as_metric, as_share
 from ticketlab.training.loop import Snapshot, Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes

@@ -18,10 +18,11 @@ from ticketlab.papers.plant_n_seek.metrics import metrics
 from ticketlab.papers.plant_n_seek.params import PlantParams, cases
 from ticketlab.papers.plant_n_seek.units import Bench, multishot_masks, singleshot_masks
 from ticketlab.pipeline import params
-from ticketlab.study.claims import as_metric, judge, load_claims
+from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.plots import use_style
 from ticketlab.study.results import Result, load_result
 from ticketlab.study.runner import run_study
+from ticketlab.study.stats import as_metric
 
 GRIDS: list[dict[str, Any]] = [
     {

@@ -21,9 +21,10 @@ from ticketlab.pipeline.params import load_study, read_yaml, validate
 from ticketlab.pruning.masks import after_pruning, jaccard
 from ticketlab.spec import ROOT
 from ticketlab.study import runner
-from ticketlab.study.claims import as_metric, judge, load_claims
+from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result, write_table
 from ticketlab.study.runner import run_study
+from ticketlab.study.stats import as_metric
 from ticketlab.tickets import imp
 from ticketlab.training import loop
 from ticketlab.training.loop import Observer, Run

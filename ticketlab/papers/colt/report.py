@@ -12,7 +12,8 @@ from ticketlab.papers.colt import algorithm
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.pruning.masks import after_pruning
 from ticketlab.study import regime
-from ticketlab.study.claims import (
+from ticketlab.study.results import Result
+from ticketlab.study.stats import (
     as_interval,
     as_metric,
     as_reference,
@@ -23,7 +24,6 @@ from ticketlab.study.claims import (
     over_levels,
     paired,
 )
-from ticketlab.study.results import Result
 
 Results = Mapping[str, Result]
 BySeed = dict[int, float]

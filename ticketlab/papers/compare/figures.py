@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ticketlab.papers.compare.params import CompareParams
 from ticketlab.papers.compare.report import overlap_matrix, swap_matrix
-from ticketlab.study.claims import by_seed, interval, minus
 from ticketlab.study.plots import PALETTE, Look, look, summarise
+from ticketlab.study.stats import by_seed, interval, minus
 
 ORDER = (
     "imp",

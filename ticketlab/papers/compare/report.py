@@ -14,7 +14,9 @@ from ticketlab.papers.compare.params import ITERATIVE, MASKS, METHODS, Bed, Comp
 from ticketlab.papers.compare.study import COLUMNS, name_of, ticket_name
 from ticketlab.pruning.masks import Mask, jaccard
 from ticketlab.study import claims, regime, verdicts
-from ticketlab.study.claims import (
+from ticketlab.study.claims import verdict_table
+from ticketlab.study.results import Result
+from ticketlab.study.stats import (
     Interval,
     as_metric,
     as_reference,
@@ -23,9 +25,7 @@ from ticketlab.study.claims import (
     interval,
     minus,
     over_levels,
-    verdict_table,
 )
-from ticketlab.study.results import Result
 
 Results = Mapping[str, Result]
 

@@ -12,8 +12,8 @@ from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.params import Case, RstParams
 from ticketlab.papers.dlth.report import difference
 from ticketlab.pruning.masks import Mask, State
-from ticketlab.study.claims import Interval, interval
 from ticketlab.study.plots import PALETTE, density_axis, look, summarise
+from ticketlab.study.stats import Interval, interval
 
 ARMS = (
     "scratch",

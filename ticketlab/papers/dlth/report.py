@@ -11,7 +11,8 @@ from scipy import stats
 from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.dlth.params import DAMAGED, POWERS, Case, RstParams, draw_seed
 from ticketlab.study import regime
-from ticketlab.study.claims import (
+from ticketlab.study.results import Result
+from ticketlab.study.stats import (
     Interval,
     as_metric,
     as_reference,
@@ -21,7 +22,6 @@ from ticketlab.study.claims import (
     minus,
     over_levels,
 )
-from ticketlab.study.results import Result
 
 Results = Mapping[str, Result]
 BySeed = dict[int, float]

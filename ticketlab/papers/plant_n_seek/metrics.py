@@ -22,7 +22,7 @@ from ticketlab.papers.plant_n_seek.report import (
     scores_table,
 )
 from ticketlab.papers.plant_n_seek.units import Bench
-from ticketlab.study.claims import as_percent, as_reference, as_share, chance_accuracy, interval
+from ticketlab.study.stats import as_percent, as_reference, as_share, chance_accuracy, interval
 
 ONE_SHOT = ("random", "magnitude", "snip", "grasp", "synflow")
 """The paper's singleshot methods."""

@@ -18,9 +18,9 @@ from ticketlab.papers.plant_n_seek.algorithm import gauge
 from ticketlab.papers.plant_n_seek.params import Case, PlantParams, cases
 from ticketlab.pruning.saliency import kept_at
 from ticketlab.study import regime
-from ticketlab.study.claims import as_evidence, share
 from ticketlab.study.plots import summarise
 from ticketlab.study.results import Result
+from ticketlab.study.stats import as_evidence, share
 from ticketlab.training.loop import epoch_steps
 
 Results = Mapping[str, Result]

@@ -14,7 +14,8 @@ from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams, Score
 from ticketlab.papers.prac.subsets import IndexFile, save_index, unpack_index
 from ticketlab.pruning.masks import chance_jaccard, jaccard
 from ticketlab.study import regime
-from ticketlab.study.claims import (
+from ticketlab.study.results import Result
+from ticketlab.study.stats import (
     as_evidence,
     as_metric,
     as_percent,
@@ -25,7 +26,6 @@ from ticketlab.study.claims import (
     minus,
     paired,
 )
-from ticketlab.study.results import Result
 from ticketlab.training.loop import epoch_steps
 
 Results = Mapping[str, Result]

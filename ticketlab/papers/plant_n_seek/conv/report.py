@@ -9,7 +9,9 @@ import pandas as pd
 
 from ticketlab.data.sets import load
 from ticketlab.papers.plant_n_seek.params import PlantParams
-from ticketlab.study.claims import (
+from ticketlab.study.plots import summarise
+from ticketlab.study.results import Result
+from ticketlab.study.stats import (
     Interval,
     as_percent,
     as_reference,
@@ -17,8 +19,6 @@ from ticketlab.study.claims import (
     chance_accuracy,
     interval,
 )
-from ticketlab.study.plots import summarise
-from ticketlab.study.results import Result
 
 Results = Mapping[str, Result]
 Numbers = dict[str, Any]

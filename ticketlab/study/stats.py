@@ -1,0 +1,238 @@
+"""Numbers over seeds: intervals, shares, paired differences, and how metrics.json has them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
+from scipy.stats import binomtest
+
+from ticketlab.spec import InputError
+
+ROUNDING = 1e-6
+"""What floating-point sums may add to a number: so near to a bound it is at the bound."""
+
+# ---------------------------------------------------------------- numbers over seeds
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `n` seeds with its 95 % Student t interval; no bounds when n is 1."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, digits: int = 2) -> str:
+        """The interval with so many digits after the point."""
+        if self.low is None or self.high is None:
+            return f"{self.mean:.{digits}f} (n = {self.n})"
+        return (
+            f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}] (n = {self.n})"
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of `n` seeds did something: the share and its exact 95 % interval, in percent."""
+
+    share: float
+    low: float
+    high: float
+    k: int
+    n: int
+
+    def __str__(self) -> str:
+        return self.text()
+
+    @property
+    def mean(self) -> float:
+        """The share: what an interval calls its mean."""
+        return self.share
+
+    def text(self, digits: int = 0) -> str:
+        """'2 of 3, 67 % [9, 99]' with so many digits after the point."""
+        bounds = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        return f"{self.k} of {self.n}, {self.share:.{digits}f} % {bounds}"
+
+
+Evidence = Interval | Share
+"""What decides a claim."""
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean of measured `values` (n,), one per seed.
+
+    InputError for none, for one that is not finite, and for flags: their mean is a `share`.
+    """
+    if any(isinstance(value, bool | np.bool_) for value in values):
+        raise InputError(f"interval: {list(values)} given, a share of seeds has its own interval")
+    data = np.asarray(values, dtype=float)
+    if not len(data) or not np.isfinite(data).all():
+        raise InputError(f"interval: {list(values)} given, allowed are 1 or more finite numbers")
+    mean, n = float(data.mean()), len(data)
+    if n == 1:
+        return Interval(mean, None, None, 1)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2) * data.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def share(flags: Sequence[bool], confidence: float = 0.95) -> Share:
+    """The share of seeds with a true flag and its Clopper-Pearson interval, in percent.
+
+    InputError for none, and for anything but true and false.
+    """
+    if not flags or not all(isinstance(flag, bool | np.bool_) for flag in flags):
+        raise InputError(f"share: {list(flags)} given, allowed are 1 or more of true and false")
+    k, n = int(np.sum(flags)), len(flags)
+    found = binomtest(k, n).proportion_ci(confidence, method="exact")
+    return Share(100 * k / n, 100 * float(found.low), 100 * float(found.high), k, n)
+
+
+# ---------------------------------------------------------------- numbers by seed
+
+BySeed = dict[int, float]
+"""One number per seed. Arms of a seed share initial weights and data: differences are paired."""
+
+
+def by_seed(frame: pd.DataFrame, column: str) -> BySeed:
+    """The column of a table that has one row per seed, as {seed: value}."""
+    if frame.seed.duplicated().any():
+        raise InputError(f"{column}: several rows for one seed, allowed is one")
+    return dict(zip(frame.seed.tolist(), frame[column].tolist(), strict=True))
+
+
+def each_seed(frame: pd.DataFrame, column: str, how: str = "mean") -> BySeed:
+    """min, max or mean of the column over each seed's rows that have it; empty without any."""
+    if not {"seed", column} <= set(frame) or frame[column].isna().all():
+        return {}
+    values = frame.dropna(subset=column).groupby("seed")[column].agg(how)
+    return {int(str(seed)): float(value) for seed, value in values.items()}
+
+
+def minus(a: Mapping[int, float], b: Mapping[int, float]) -> BySeed:
+    """a - b by seed, for the seeds that both have."""
+    return {seed: a[seed] - b[seed] for seed in sorted(a) if seed in b}
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
+    """Interval of a - b over the seeds that both have: the arms share initialisation and data."""
+    return interval(list(minus(a, b).values()))
+
+
+def percent_saved(own: Mapping[int, float], other: Mapping[int, float]) -> BySeed:
+    """By how many percent `own` is less than `other`, for the seeds that both have."""
+    return {seed: 100 * (1 - own[seed] / other[seed]) for seed in sorted(own) if seed in other}
+
+
+def across(
+    parts: Iterable[Mapping[int, float]], how: Callable[[Sequence[float]], Any] = np.mean
+) -> BySeed:
+    """Several numbers of each seed as one, their mean or `how`; for the seeds that all have."""
+    listed = list(parts)
+    seeds = sorted(set.intersection(*map(set, listed))) if listed else []
+    return {seed: float(how([part[seed] for part in listed])) for seed in seeds}
+
+
+# ---------------------------------------------------------------- the same in metrics.json
+
+
+def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] | None:
+    """The interval of some values (or of those by seed) as metrics.json has it; null for none."""
+    listed = list(values.values() if isinstance(values, Mapping) else values)
+    return asdict(interval(listed)) if listed else None
+
+
+def as_percent(values: Mapping[Any, float]) -> dict[str, Any] | None:
+    """As `as_metric` for percentages of something within each seed: bounds end at 0 and 100."""
+    found = as_metric(values)
+    if found is None or found["low"] is None:
+        return found
+    return found | {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
+
+
+def as_share(flags: Mapping[Any, bool]) -> dict[str, Any] | None:
+    """The share of seeds whose flag is true as metrics.json has it; null for none."""
+    return asdict(share(list(flags.values()))) if flags else None
+
+
+def is_interval(found: object) -> bool:
+    """Whether this part of a metrics.json is an interval."""
+    return isinstance(found, Mapping) and set(found) == {"mean", "low", "high", "n"}
+
+
+def is_share(found: object) -> bool:
+    """Whether this part of a metrics.json is a share of seeds."""
+    return isinstance(found, Mapping) and set(found) == {"share", "low", "high", "k", "n"}
+
+
+def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
+    """An interval of metrics.json as an object."""
+    return None if found is None else Interval(**found)
+
+
+def as_evidence(found: Mapping[str, Any] | None) -> Evidence | None:
+    """An interval or a share of metrics.json as an object."""
+    return Share(**found) if found is not None and is_share(found) else as_interval(found)
+
+
+def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]:
+    """Metrics at each sparsity, `at_90`, and of each seed's mean over them; null where none ran."""
+    found = {f"at_{100 * level:g}": as_metric(values) for level, values in by_level.items()}
+    return found | {"mean": as_metric(across(values for values in by_level.values() if values))}
+
+
+# ---------------------------------------------------------------- has a bed learned anything?
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an arm scored that must have learned something, and what it would score by chance."""
+
+    score: Interval
+    chance: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether the whole interval is above chance; a single seed has none."""
+        return self.score.low is not None and self.score.low > self.chance + ROUNDING
+
+
+def as_reference(scores: Mapping[int, float], chance: float) -> dict[str, Any] | None:
+    """A reference arm's scores by seed beside chance, as metrics.json has it; null for none."""
+    score = as_metric(scores)
+    return score and {"score": score, "chance": chance}
+
+
+def chance_accuracy(labels: ArrayLike) -> float:
+    """Percent right of the best constant answer to the `labels` (n,), integers: chance.
+
+    That is 100 / classes where all classes are as frequent.
+    """
+    return 100 * float(np.bincount(np.asarray(labels)).max()) / len(np.asarray(labels))
+
+
+# ---------------------------------------------------------------- a number of metrics.json
+
+MISSING = "is not in the metrics; if an older version wrote them, run its notebook again"
+
+
+def measured(metrics: Mapping[str, Any], keys: Sequence[str], name: str) -> Evidence | None:
+    """The number at a path in the metrics; None where it, or what holds it, was not measured."""
+    found: Any = metrics
+    for key in keys:
+        if found is None:
+            return None
+        if not isinstance(found, Mapping) or key not in found:
+            raise InputError(f"{name} {MISSING}")
+        found = found[key]
+    if not (found is None or is_interval(found) or is_share(found)):
+        raise InputError(f"{name} is neither an interval nor a share of seeds")
+    return as_evidence(found)
