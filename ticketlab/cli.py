@@ -209,7 +209,10 @@ def plan(studies: StudyNames = None) -> None:
         for study in chosen:
             show_table(f"stages of {study}", stages[study])
         each = planning.PROBE_SECONDS / max(1, len(work))
-        plans = [planning.plan(study, paper, chosen[study][paper], each) for study, paper in work]
+        store = stored_units()
+        plans = [
+            planning.plan(study, paper, chosen[study][paper], store, each) for study, paper in work
+        ]
         if plans:
             show_table("to train", planning.table(plans))
             print(planning.summary(plans, ROOT))
@@ -268,7 +271,7 @@ def show_claims(study: str, found: pd.DataFrame) -> None:
 
 def stored_units() -> Store:
     """What runs here have stored, in results and in DVC's cache."""
-    folders = (ROOT / "results").glob("*/runs/[!.]*/")
+    folders = (ROOT / "results").glob("*/runs/*/")
     return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
 
 

@@ -1,28 +1,28 @@
-"""What a run will do, told before it runs: stages, trainings, minutes."""
+"""What a run will do, before it runs: stages, trainings, minutes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import sleep
 
 import pytest
 import torch
-from conftest import TINY, Message, tiny_params
+from conftest import TINY, tiny_params
 
 from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac.params import PracParams
-from ticketlab.pipeline import params, planning
+from ticketlab.pipeline import params
 from ticketlab.pipeline.planning import (
-    Job,
     Plan,
-    check_data,
-    jobs,
-    known_units,
     plan,
     summary,
     table,
 )
 from ticketlab.pipeline.registry import PAPERS
+from ticketlab.study import forecast, runner
+from ticketlab.study.forecast import Job
+from ticketlab.study.store import EMPTY, Store
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,14 @@ def fixed(speed: float) -> Callable[[float], float]:
 def test_the_jobs_of_a_paper_are_all_its_passes(embedded: None, paper: str) -> None:
     values = params.load_paper("desk", paper)
     expected = PAPERS[paper].expected_passes(values)
-    found = jobs(values)
+    found = PAPERS[paper].jobs(values)
     assert sum(job.passes for job in found) == pytest.approx(expected)
     assert all(job.ticket > 1000 and job.training > 0 for job in found)
-    units, _ = known_units(values)
-    assert units > 5
+    assert len(runner.survey(PAPERS[paper].phases(values), EMPTY).missing) > 5
 
 
 def test_a_probe_trains_the_studys_own_net(digits: object) -> None:
-    (job,) = jobs(tiny_params())
+    (job,) = PAPERS["colt"].jobs(tiny_params())
     assert job.net == "conv3" and job.training == 200
     assert 100 < job.speed(0.05) < 1e6
 
@@ -69,7 +68,7 @@ def test_a_probe_of_a_slow_net_is_short_and_of_a_fast_one_of_whole_chunks() -> N
         sleep(0.03 * steps)
         return 100 * steps
 
-    assert 500 < planning._speed(slow, torch.device("cpu"), 0.02, 20) <= 3400
+    assert 500 < forecast.measured_speed(slow, torch.device("cpu"), 0.02, 20) <= 3400
     assert made == [1, 1]
     made.clear()
 
@@ -78,7 +77,7 @@ def test_a_probe_of_a_slow_net_is_short_and_of_a_fast_one_of_whole_chunks() -> N
         sleep(0.005 + 0.0001 * steps)  # a start, and steps
         return steps
 
-    assert 1000 < planning._speed(fast, torch.device("cpu"), 0.4, 20) <= 20 / 7e-3
+    assert 1000 < forecast.measured_speed(fast, torch.device("cpu"), 0.4, 20) <= 20 / 7e-3
     assert made[:4] == [1, 1, 4, 16] and set(made[4:]) == {20}
 
 
@@ -97,28 +96,32 @@ def test_pracs_passes_are_those_of_the_images_that_there_are(digits: DataSet) ->
     assert ratio == pytest.approx(count / 200)
 
 
-def test_seconds_follow_from_speed_and_workers(
-    digits: object, monkeypatch: pytest.MonkeyPatch
+def test_seconds_follow_from_speed_workers_and_what_is_stored(
+    digits: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = [Job("a", 1000.0, fixed(10.0), 100.0, 5000), Job("b", 90.0, fixed(1.0), 30.0, 100)]
-    monkeypatch.setattr(planning, "jobs", lambda values: found)
-    runtime = {"device": "cpu", "workers": 2}
-    made = plan("desk", "colt", tiny_params(runtime=runtime), 3.0)
+    monkeypatch.setitem(PAPERS, "colt", replace(PAPERS["colt"], jobs=lambda values: found))
+    values = tiny_params(runtime={"device": "cpu", "workers": 2})
+    made = plan("desk", "colt", values, EMPTY, 3.0)
     assert made.seconds == pytest.approx((100 + 90) / 2)
     assert made.trainings == pytest.approx(13) and made.bytes == 10 * 5000 + 3 * 100
-    rows = table([made]).iloc[0]
-    assert (rows.paper, rows.minutes, rows.trainings) == ("colt", "1.6", 13)
+    row = table([made]).iloc[0]
+    assert (row.paper, row.minutes, row.trainings, row.reused) == ("colt", "1.6", 13, 0)
+    assert row["to train"] == f"{made.units} and what follows"
+
+    searches = next(PAPERS["colt"].phases(values))
+    runner.run(searches, tmp_path)
+    later = plan("desk", "colt", values, Store((tmp_path,)), 3.0)
+    share = sum(unit.passes for unit in searches) / PAPERS["colt"].expected_passes(values)
+    assert later.reused == len(searches) and later.units > 0
+    assert later.seconds == pytest.approx((1 - share) * made.seconds)
+    runner.run_study(PAPERS["colt"].phases(values), tmp_path)
+    done = plan("desk", "colt", values, Store((tmp_path,)), 3.0)
+    assert (done.units, done.seconds, done.passes) == (0, 0, 0) and done.reused > later.reused
 
 
 def test_the_summary_adds_up_and_says_what_it_stands_on(tmp_path: Path) -> None:
-    one = Plan("colt", "desk", 3, True, 10.0, 1e6, 90.0, 2, 5e6, "cpu")
-    told = summary([one, one], tmp_path)
-    assert "about 3 minutes on cpu with 2 at once" in told and "at most 10 MB" in told
-    assert "3-second probe" in told
-
-
-def test_data_that_would_have_to_be_fetched_are_named(embedded: None, one_line: Message) -> None:
-    values = tiny_params(data=TINY.model_copy(update={"name": "cifar10"}).model_dump())
-    told = one_line(lambda: check_data(values))
-    assert "cifar10" in told and "ticketlab prepare" in told
-    check_data(tiny_params(data={"name": "mnist_5k"}, transfer={"data": {"name": "mnist_5k"}}))
+    one = Plan("colt", "desk", 0, 3, 10.0, 1e6, 90.0, 2, 5e6, "cpu")
+    text = summary([one, one], tmp_path)
+    assert "about 3 minutes on cpu with 2 at once" in text and "at most 10 MB" in text
+    assert "3-second probe" in text

@@ -312,7 +312,10 @@ def source_of(module: str) -> Path | None:
         return None
     if package != module and source_of(package) is None:
         return None
-    found = find_spec(module)
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:  # a name in a module that is no package
+        return None
     if found is None or not (found.origin or "").endswith(".py"):
         return None
     places = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]

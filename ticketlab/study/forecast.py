@@ -1,0 +1,78 @@
+"""How long a study takes: the nets that it trains, and how fast each trains on this device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ticketlab import gpu, models
+from ticketlab.data.sets import DataSet, DataSpec, load
+from ticketlab.gpu import Runtime
+from ticketlab.models import ModelSpec
+from ticketlab.training.loop import Net, Recipe, Step, train
+
+CHUNK = 20
+"""Optimiser steps between two looks at the clock."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of a paper's study that one net does: its image passes, and how fast it trains."""
+
+    net: str
+    passes: float
+    speed: Callable[[float], float]
+    """Image passes a second of one process, measured for so many seconds."""
+    training: float
+    """Image passes of one training."""
+    ticket: int
+    """Bytes of one ticket."""
+
+
+def image_job(
+    runtime: Runtime,
+    model: ModelSpec,
+    images: DataSpec,
+    recipe: Recipe,
+    passes: float,
+    speed: Callable[[Net, DataSet, Recipe, float], float] | None = None,
+) -> Job:
+    """A net on images; `speed` measures it for so many seconds, as `image_speed` does."""
+    data = load(images, gpu.start(runtime))
+    net = models.build(model, data.shape, data.classes, 0)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+
+    def measure(seconds: float) -> float:
+        return (speed or image_speed)(Net(net, runtime), data, recipe, seconds)
+
+    return Job(model.name, passes, measure, recipe.passes(len(data.train)), size)
+
+
+def image_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> float:
+    """Image passes a second while training a net for about `seconds`, after a short warm-up."""
+
+    def chunk(steps: int) -> int:
+        train(net, data.train, data, recipe, seed=("plan",), until=Step(steps, "it"))
+        return steps * min(recipe.batch, len(data.train))
+
+    most = min(CHUNK, recipe.iterations(len(data.train))[1])
+    return measured_speed(chunk, net.device, seconds, most)
+
+
+def measured_speed(
+    chunk: Callable[[int], int], device: torch.device, seconds: float, most: int
+) -> float:
+    """Passes a second of repeated chunks of up to `most` steps; the first one only warms up.
+
+    Chunks grow from one step, so that a net of seconds a step is not probed for minutes.
+    """
+    chunk(1)
+    done, spent, steps = 0, 0.0, 1
+    while spent < seconds or not done:
+        with gpu.Stopwatch(device) as watch:
+            count = chunk(steps)
+        if steps < most and watch.seconds < seconds / 4:
+            steps = min(most, 4 * steps)  # a short chunk is mostly its own start: not counted
+        else:
+            done, spent = done + count, spent + watch.seconds
+    return done / spent
