@@ -40,7 +40,7 @@ Message = Callable[[Callable[[], object]], str]
 
 @pytest.fixture(scope="session", autouse=True)
 def read_yaml_once() -> Iterator[None]:
-    """params.yaml and claims.yaml take a third of a second each to parse, and most tests ask."""
+    """params.yaml and the claims take a third of a second each to parse, and most tests ask."""
     known: dict[tuple[Path, int, int], Any] = {}
 
     def read(path: Path) -> Any:

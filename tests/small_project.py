@@ -47,9 +47,9 @@ stages:
 """
 
 CLAIMS = """\
-- {id: colt-H1, paper: colt, statement: It holds., source: here, metric: difference,
+- {id: colt-H1, statement: It holds., source: here, metric: difference,
    at_least: -0.4, reference: dense, studies: [desk]}
-- {id: colt-S9, paper: colt, statement: It is not measured., source: here, metric: not_measured,
+- {id: colt-S9, statement: It is not measured., source: here, metric: not_measured,
    above: 0.0, reference: dense, studies: [desk]}
 """
 
@@ -107,7 +107,8 @@ def make(root: Path) -> Project:
         shutil.copy(ROOT / "ticketlab" / name, root / "ticketlab" / name)
     ignored = "/results/*/runs/\n__pycache__\n"
     texts = {"params.yaml": PARAMS, "dvc.yaml": PIPELINE, "work.py": WORK,
-             "claims.yaml": CLAIMS, ".gitignore": ignored}  # fmt: skip
+             "claims/colt.yaml": CLAIMS, ".gitignore": ignored}  # fmt: skip
+    (root / "claims").mkdir()
     for name, text in texts.items():
         (root / name).write_text(text)
     for rate in RATES:

@@ -193,7 +193,7 @@ def test_a_plan_follows_what_has_changed(place: tuple[Clone, Terminal]) -> None:
     idle = ticketlab("plan")
     assert idle.code == 0 and "nothing to train" in idle.out, idle
     assert set(states(idle.out).values()) == {"up to date"}
-    clone.edit("claims.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -2.0", 1))
+    clone.edit("claims/colt.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -2.0", 1))
     pages = ticketlab("plan")
     assert "nothing to train" in pages.out
     assert states(pages.out)["colt@desk"] == "runs"
@@ -202,7 +202,7 @@ def test_a_plan_follows_what_has_changed(place: tuple[Clone, Terminal]) -> None:
     assert full.code == 0 and "about 0 minutes on cpu" in full.out, full
     found = states(full.out)
     assert (found["data@desk"], found["colt_train@desk"]) == ("up to date", "runs")
-    assert clone.changes().split() == ["M", "claims.yaml", "M", "params.yaml"]
+    assert clone.changes().split() == ["M", "claims/colt.yaml", "M", "params.yaml"]
     clone.run("git checkout -q .")
 
 

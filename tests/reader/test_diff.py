@@ -309,13 +309,13 @@ def test_a_revision_with_rules_of_an_older_form_is_said_to_have_no_verdicts(
 ) -> None:
     copy = Project(tmp_path / "copy")
     shutil.copytree(project.root, copy.root, symlinks=True)
-    claims = copy.root / "claims.yaml"
+    claims = copy.root / "claims" / "colt.yaml"
     whole = claims.read_text()
     claims.write_text(whole.replace(" reference: dense,", ""))
     copy.run("git commit -qam 'older rules'")
     claims.write_text(whole.replace("metric: difference", "metric: gone"))
     text = page(copy, "HEAD", "HEAD~1", tmp_path)
-    assert "Not judged in HEAD: claims.yaml: 0.reference: Field required" in text
+    assert "Not judged in HEAD: desk/colt: claims/colt.yaml: 0.reference: Field required" in text
     assert "Claims that flipped (2 of 2)" in text
     text = page(copy, "workspace", "HEAD~1", tmp_path)
     told = "Not judged in workspace: desk/colt: claim colt-H1: metric &#39;gone&#39; is not in"

@@ -22,9 +22,9 @@ PIXEL = base64.b64encode(
     )
 ).decode()
 CLAIMS = """\
-- {id: colt-H1, paper: colt, statement: It "holds" & lasts., source: table 1, metric: a.b,
+- {id: colt-H1, statement: It "holds" & lasts., source: table 1, metric: a.b,
    at_least: -1.0, reference: dense, paper_value: "2 < 3", table: "b", studies: [desk]}
-- {id: colt-H2, paper: colt, statement: It is fast., source: abstract, metric: a.c,
+- {id: colt-H2, statement: It is fast., source: abstract, metric: a.c,
    above: 0.0, reference: dense, studies: [desk]}
 """
 EVIDENCE = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
@@ -67,7 +67,8 @@ def results(root: Path, study: str, paper: str = "colt", dense: float = 80.0) ->
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of two studies; the second learned nothing, and has a page without claims."""
     root = tmp_path_factory.mktemp("site")
-    (root / "claims.yaml").write_text(CLAIMS)
+    (root / "claims").mkdir()
+    (root / "claims" / "colt.yaml").write_text(CLAIMS)
     results(root, "desk")
     other = results(root, "gpu", dense=10.0)
     results(root, "gpu", "compare")
@@ -188,7 +189,8 @@ def test_missing_results_are_one_line(one_line: Message, tmp_path: Path) -> None
     assert "dvc repro" in one_line(lambda: website.build(tmp_path / "site", tmp_path))
     folder = results(tmp_path, "desk")
     more = CLAIMS.replace("colt-H2", "colt-H9").replace("a.c", "a.d")
-    (tmp_path / "claims.yaml").write_text(more)
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "colt.yaml").write_text(more)
     assert "colt-H9" in one_line(lambda: website.read_study(folder, tmp_path))
 
 

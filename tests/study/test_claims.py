@@ -1,4 +1,4 @@
-"""Intervals, verdicts at their boundaries, claims.yaml."""
+"""Intervals, verdicts at their boundaries, the claims."""
 
 import json
 import re
@@ -343,7 +343,7 @@ def test_a_share_goes_into_metrics_comes_back_and_decides() -> None:
         assert judge(most, LEARNED | {"a": {"b": as_share(flags)}}).word == word
 
 
-# --- claims.yaml
+# --- claims/PAPER.yaml
 
 
 def test_every_claim_of_ours_is_of_a_known_paper_and_study_and_has_its_own_id() -> None:
@@ -377,7 +377,7 @@ def test_a_threshold_of_ours_is_not_said_to_be_the_papers() -> None:
 
 
 GOOD = (
-    "- {id: a, paper: colt, statement: s, source: t, metric: m, at_least: 1, reference: dense, "
+    "- {id: a, statement: s, source: t, metric: m, at_least: 1, reference: dense, "
     "studies: [desk]}\n"
 )
 
@@ -400,18 +400,34 @@ GOOD = (
 def test_a_bad_claim_is_refused_by_place_and_key(
     change: tuple[str, str], place: str, tmp_path: Path, one_line: Message
 ) -> None:
-    path = tmp_path / "claims.yaml"
+    path = tmp_path / "colt.yaml"
     path.write_text(GOOD)
-    assert [one.at_least for one in load_claims(path=path)] == [1.0]
+    assert [one.at_least for one in load_claims(folder=tmp_path)] == [1.0]
     path.write_text(GOOD + GOOD.replace(*change))
-    assert one_line(lambda: load_claims(path=path)).startswith(f"claims.yaml: {place}")
+    told = one_line(lambda: load_claims(folder=tmp_path))
+    assert told.startswith(f"{tmp_path.name}/colt.yaml: {place}")
 
 
 @pytest.mark.parametrize("text", ["3\n", "", "id: a\n"])
 def test_claims_that_are_no_list_are_refused(text: str, tmp_path: Path, one_line: Message) -> None:
-    path = tmp_path / "claims.yaml"
-    path.write_text(text)
-    assert one_line(lambda: load_claims(path=path)).startswith("claims.yaml: ")
+    (tmp_path / "colt.yaml").write_text(text)
+    told = one_line(lambda: load_claims(folder=tmp_path))
+    assert told.startswith(f"{tmp_path.name}/colt.yaml: ")
+
+
+def test_the_file_says_whose_claims_they_are(tmp_path: Path, one_line: Message) -> None:
+    (tmp_path / "colt.yaml").write_text(GOOD)
+    (tmp_path / "mine.yaml").write_text(GOOD.replace("id: a", "id: b"))
+    assert [(one.id, one.paper) for one in load_claims(folder=tmp_path)] == [
+        ("a", "colt"),
+        ("b", "mine"),
+    ]
+    assert [one.id for one in load_claims("mine", tmp_path)] == ["b"]
+    (tmp_path / "mine.yaml").write_text(GOOD.replace("id: a", "id: b, paper: colt"))
+    told = one_line(lambda: load_claims("mine", tmp_path))
+    assert told.endswith(
+        "mine.yaml: b: paper 'colt' given, allowed is 'mine', the name of the file"
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_the_list_has_every_statement_of_a_notebook(paper: str) -> None:
 @pytest.mark.parametrize("paper", PAPERS)
 def test_two_swapped_weights_end_a_notebooks_run(paper: str, tmp_path: Path) -> None:
     """Executed as `jupyter execute` does it, on the notebook's own small parameters."""
-    for name in ("claims.yaml", "params.yaml", "data"):
+    for name in ("claims", "params.yaml", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
     nbformat.write(planted.ending(paper), tmp_path / "page.ipynb")
     env = {

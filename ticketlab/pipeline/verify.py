@@ -197,16 +197,15 @@ def _numbers(
 def _verdicts(
     root: Path, then: Committed, paper: str, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[Shift]:
-    """The verdicts that are other ones, each side judged by its own claims.yaml.
+    """The verdicts that are other ones, each side judged by its own claims.
 
     One shift that is apart where a side cannot be judged: its metrics or claims lack something.
     """
-    text = then.read("claims.yaml") or b"[]"
+    file = f"claims/{paper}.yaml"
     try:
-        known = claims_in(text, f"claims.yaml of {then.rev}")
-        own = [claim for claim in known if claim.paper == paper]
-        here = judge_all(load_claims(paper, root / "claims.yaml"), new)
-        there = judge_all(own, old)
+        known = claims_in(then.read(file) or b"[]", paper, f"{file} of {then.rev}")
+        here = judge_all(load_claims(paper, root / "claims"), new)
+        there = judge_all(known, old)
     except InputError as error:
         return [Shift("verdicts", math.inf, f"cannot be compared ({error})")]
     one, two = ({v.claim.id: {"verdict": v.word} for v in some} for some in (there, here))

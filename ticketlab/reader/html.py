@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 def templates(**filters: Callable[..., Any]) -> Environment:
     """The templates with `value`, `slug` and further filters; all text is escaped."""
     env = Environment(
-        loader=PackageLoader("ticketlab"),
+        loader=PackageLoader("ticketlab.reader"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

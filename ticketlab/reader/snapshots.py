@@ -53,11 +53,11 @@ class Snapshot:
     metrics: Mapping[str, Mapping[str, Any]]
     """metrics.json by paper: 'desk/colt'."""
     claims: Mapping[str, Mapping[str, Verdict]]
-    """Verdicts by paper and claim id, judged from the metrics by the revision's own claims.yaml."""
+    """Verdicts by paper and claim id, judged from the metrics by the revision's own claims."""
     curves: Mapping[str, Curve]
     """By table: 'desk/colt/scores'."""
     unjudged: tuple[str, ...] = ()
-    """Why claims have no verdict: an older form of claims.yaml, metrics that lack a number."""
+    """Why claims have no verdict: claims of an older form, metrics that lack a number."""
     tickets: Tickets = field(default_factory=Tickets)
 
 
@@ -123,25 +123,22 @@ def _judged(
     """The verdicts by paper and claim id, and why there are none where there are none."""
     found: dict[str, dict[str, Verdict]] = {}
     reasons = []
-    try:
-        claims = _claims(repo)
-    except InputError as error:
-        return {}, (str(error),)
     for place, numbers in metrics.items():
-        own = [claim for claim in claims if claim.paper == place.rpartition("/")[2]]
         try:
-            found[place] = {v.claim.id: v for v in judge_all(own, numbers)}
+            claims = _claims(repo, place.rpartition("/")[2])
+            found[place] = {v.claim.id: v for v in judge_all(claims, numbers)}
         except InputError as error:
             reasons.append(f"{place}: {error}")
     return found, tuple(reasons)
 
 
-def _claims(repo: Any) -> list[Claim]:
-    """The claims of the revision's claims.yaml; none if it has no such file."""
-    if not repo.dvcfs.exists("claims.yaml"):
+def _claims(repo: Any, paper: str) -> list[Claim]:
+    """The claims of the revision's claims/PAPER.yaml; none if it has no such file."""
+    name = f"claims/{paper}.yaml"
+    if not repo.dvcfs.exists(name):
         return []
-    with repo.dvcfs.open("claims.yaml") as file:
-        return claims_in(file.read(), "claims.yaml")
+    with repo.dvcfs.open(name) as file:
+        return claims_in(file.read(), paper, name)
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

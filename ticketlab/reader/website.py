@@ -119,7 +119,7 @@ def _page(folder: Path, name: str, root: Path) -> Page:
     page, facts = folder / name / f"{name}.ipynb", folder / name / "metrics.json"
     notebook = nbformat.read(page, as_version=4)
     metrics = read_json(facts) if facts.exists() else {}
-    claims = load_claims(name, root / "claims.yaml")
+    claims = load_claims(name, root / "claims")
     cells, table = verdicts.code_cells(page), verdict_cell(notebook)
     rows = [
         Row(found, verdicts.shown_in(found.claim, cells) or table)

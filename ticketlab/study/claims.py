@@ -25,6 +25,9 @@ from ticketlab.study.stats import (
     share,
 )
 
+CLAIMS = ROOT / "claims"
+"""One file per paper."""
+
 EntryT = TypeVar("EntryT", bound=Spec)
 Word = Literal[
     "reproduced", "not reproduced", "inconclusive", "not testable here", "not run at this scale"
@@ -45,7 +48,7 @@ DIGITS = 6
 
 
 class Claim(Spec):
-    """One statement of a paper and the difference of ours that decides it (claims.yaml)."""
+    """One statement of a paper and the difference of ours that decides it (claims/PAPER.yaml)."""
 
     id: str
     paper: str
@@ -103,9 +106,11 @@ class Verdict:
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
-def load_claims(paper: str | None = None, path: Path = ROOT / "claims.yaml") -> list[Claim]:
-    """The claims of claims.yaml, all or one paper's; InputError names a bad entry."""
-    return [claim for claim in read_entries(path, Claim) if paper in (None, claim.paper)]
+def load_claims(paper: str | None = None, folder: Path = CLAIMS) -> list[Claim]:
+    """The claims in PAPER.yaml of the folder, one paper's or all; InputError names a bad entry."""
+    paths = [path for path in sorted(folder.glob("*.yaml")) if paper in (None, path.stem)]
+    every = (_of_paper(read_yaml(path), path.stem, f"{folder.name}/{path.name}") for path in paths)
+    return [claim for claims in every for claim in claims]
 
 
 def read_entries(path: Path, kind: type[EntryT]) -> list[EntryT]:
@@ -125,12 +130,23 @@ def entries_in(content: object, name: str, kind: type[EntryT]) -> list[EntryT]:
         raise InputError(f"{name}: {place}: {first['msg']}") from None
 
 
-def claims_in(text: str | bytes, name: str) -> list[Claim]:
-    """The claims of a claims.yaml's text; InputError names the file and a bad entry."""
+def claims_in(text: str | bytes, paper: str, name: str) -> list[Claim]:
+    """The claims in the text of a PAPER.yaml called `name`; InputError names it and a bad entry."""
     try:
-        return entries_in(YAML(typ="safe").load(text), name, Claim)
+        return _of_paper(YAML(typ="safe").load(text), paper, name)
     except YAMLError as error:
         raise InputError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def _of_paper(content: object, paper: str, name: str) -> list[Claim]:
+    """The entries of a parsed PAPER.yaml; the file's name says whose they are."""
+    if isinstance(content, list):
+        content = [{"paper": paper} | e if isinstance(e, dict) else e for e in content]
+    found = entries_in(content, name, Claim)
+    if others := [claim for claim in found if claim.paper != paper]:
+        told = f"{name}: {others[0].id}: paper {others[0].paper!r}"
+        raise InputError(f"{told} given, allowed is {paper!r}, the name of the file")
+    return found
 
 
 def judged(paper: str, metrics: Path) -> list[Verdict]:
