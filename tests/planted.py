@@ -337,7 +337,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "hurt", "hurt | {'shuffled': (hurt['shuffled'][0], swap_mask(hurt['shuffled'][1]))}"
         ),
         "the first dot of both lines is one net": Fault(
-            "drawn", "exchange(drawn, 'test_accuracy', drawn.varied == 'mask')"
+            "drawn", "exchange(drawn, 'last_accuracy', drawn.varied == 'mask')"
         ),
     },
     "compare": {

@@ -43,7 +43,7 @@ stages:
       - results/${item.study}/colt/metrics.json: {cache: false}
     plots:
       - results/${item.study}/colt/scores.csv:
-          {cache: false, template: bands, x: sparsity, y: test_accuracy}
+          {cache: false, template: bands, x: sparsity, y: last_accuracy}
 """
 
 CLAIMS = """\
@@ -64,7 +64,7 @@ p = YAML(typ="safe").load(ROOT / "params.yaml")[study]["colt"]
 here = ROOT / "results" / study
 shutil.copytree(ROOT / "stock" / str(p["rate"]), here / "runs" / "colt")
 (here / "colt").mkdir(parents=True, exist_ok=True)
-rows = ["arm,seed,round,sparsity,test_accuracy"]
+rows = ["arm,seed,round,sparsity,last_accuracy"]
 for seed in p["seeds"]:
     for round in range(4):
         lost = 0.1 * seed + (1 + 0.01 * seed) * 10 * p["rate"] * round

@@ -716,7 +716,7 @@ def test_colt_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -
         for training, row in zip(trainings, tape.results[name].record["rounds"], strict=True):
             last = next(looks)
             assert last.score is not None and same(last.state, training.end)
-            assert row["test_accuracy"] == 100 * last.score.accuracy
+            assert row["last_accuracy"] == 100 * last.score.accuracy
             selected = last if same(training.best, training.end) else next(looks)
             assert selected.score is not None and same(selected.state, training.best)
             assert row["selected_accuracy"] == 100 * selected.score.accuracy
@@ -1011,7 +1011,7 @@ def test_prac_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -
             selected, last = (x for x in looks_after(tape, training) if x.splits == {"test"})
             assert same(selected.state, training.best) and same(last.state, training.end)
             assert selected.score is not None and last.score is not None
-            assert row["test_accuracy"] == 100 * selected.score.accuracy
+            assert row["selected_accuracy"] == 100 * selected.score.accuracy
             assert row["last_accuracy"] == 100 * last.score.accuracy
 
 
@@ -1302,7 +1302,7 @@ def test_dlth_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -
         ends = [t for t in tape.trainings(name) if told(t)[1] == "finetune"]
         for look, row, training in zip(tested, result.record["rows"], ends, strict=True):
             assert look.score is not None and same(look.state, training.end), name
-            assert row["test_accuracy"] == 100 * look.score.accuracy
+            assert row["last_accuracy"] == 100 * look.score.accuracy
             held_out = next(x for x in looks_after(tape, training) if x.splits == {"validation"})
             assert held_out.score is not None and same(held_out.state, training.end), name
             assert row["validation_accuracy"] == 100 * held_out.score.accuracy
@@ -1571,7 +1571,7 @@ def test_the_comparison_records_the_accuracies_of_the_nets_that_it_evaluated(tap
             selected, last = next(tested), next(tested)
             assert same(selected.state, training.best) and same(last.state, training.end), unit
             assert selected.score is not None and last.score is not None
-            assert row["test_accuracy"] == 100 * selected.score.accuracy
+            assert row["selected_accuracy"] == 100 * selected.score.accuracy
             assert row["last_accuracy"] == 100 * last.score.accuracy
 
 

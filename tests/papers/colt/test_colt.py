@@ -485,7 +485,7 @@ def test_the_reinitialised_control_differs_from_the_ticket_by_its_draw_alone(
         )
         steps = {int(state["body.bn1.num_batches_tracked"]) for state, *_ in (own, other)}
         assert steps == {int(params.rewind.value)}
-    told = [[turn["test_accuracy"] for turn in each.record["rounds"]] for each in found.values()]
+    told = [[turn["last_accuracy"] for turn in each.record["rounds"]] for each in found.values()]
     assert told[0] != told[1]
     cost = 40 * int(params.rewind.value)
     assert [each.record["rewind_passes"] for each in found.values()] == [cost] * 2

@@ -248,7 +248,7 @@ def test_the_dense_level_of_both_imp_arms_is_one_training(done: Done) -> None:
     for seed in (0, 1):
         first = [done.results[f"search/{arm}/seed-{seed}"].record["rounds"][0]
                  for arm in ("imp", "imp-matched")]  # fmt: skip
-        assert first[0]["test_accuracy"] == first[1]["test_accuracy"]
+        assert first[0]["last_accuracy"] == first[1]["last_accuracy"]
         assert first[0]["sparsity"] == 0
 
 
@@ -362,7 +362,7 @@ def test_scores_are_charged_with_the_search_that_found_them(done: Done) -> None:
         source = MAIN if row.arm in ("shuffled", "reinit") else row.arm
         assert row.passes == cost[source, row.seed, row.round]
     assert set(scores.arm) == {"imp", "imp-matched", MAIN, RANDOM, FIVE, "shuffled", "reinit"}
-    assert scores.test_accuracy.between(0, 100).all()
+    assert scores.last_accuracy.between(0, 100).all()
     assert scores[scores.sparsity == 0].arm.isin(["imp", "imp-matched"]).all()
 
 
@@ -409,7 +409,7 @@ def made_up() -> pd.DataFrame:
     for seed, bonus in ((0, 0.0), (1, 5.0)):
         rows += [("imp", seed, i, 1 - 0.5**i, 90 + bonus - 10 * i) for i in range(5)]
         rows += [(MAIN, seed, i, 1 - 0.35**i, 88 + bonus - 12 * i) for i in (1, 2, 3)]
-    return pd.DataFrame(rows, columns=["arm", "seed", "round", "sparsity", "test_accuracy"])
+    return pd.DataFrame(rows, columns=["arm", "seed", "round", "sparsity", "last_accuracy"])
 
 
 def test_the_nearest_ticket_is_nearest_in_remaining_weights_as_a_ratio() -> None:
@@ -421,7 +421,7 @@ def test_the_nearest_ticket_is_nearest_in_remaining_weights_as_a_ratio() -> None
 
 def test_another_arm_is_read_at_the_same_sparsity_in_log_density() -> None:
     at = {0: 0.75, 1: 1 - 0.5**2.5}
-    found = interpolated(made_up().sample(frac=1, random_state=0), "imp", at, "test_accuracy")
+    found = interpolated(made_up().sample(frac=1, random_state=0), "imp", at, "last_accuracy")
     assert found == pytest.approx({0: 70.0, 1: 70.0})  # 90 - 2 x 10; 95 - 2.5 x 10
 
 
@@ -456,7 +456,7 @@ def test_transfer_compares_whole_tickets_and_averages_over_levels() -> None:
             for arm, value in ((MAIN, 70.0), ("imp", 72.0), ("dense", 75.0), ("shuffled", 60.0))
             for seed in (0, 1, 2) for step in (0, 4)]  # fmt: skip
     rows += [("imp", "mask only", 0, 0.0)]
-    frame = pd.DataFrame(rows, columns=["arm", "carried", "seed", "test_accuracy"])
+    frame = pd.DataFrame(rows, columns=["arm", "carried", "seed", "last_accuracy"])
     found = transfer_differences(frame, PARAMS)
     means = {name: value["mean"] for name, value in found.items()}
     assert means == pytest.approx({"colt_minus_imp": -2, "colt_minus_dense": -5,
@@ -485,10 +485,10 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Done) -> N
     labels = load(TINY).test.y
     chance = 100 * int(labels.bincount().max()) / len(labels)
     scores = scores_table(done.results, PARAMS)
-    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].test_accuracy
+    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].last_accuracy
     assert found["dense"] == {"the dense net": {"score": as_metric(dense), "chance": chance}}
     moved = transfer_table(done.results)
-    there = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")].test_accuracy
+    there = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")].last_accuracy
     assert found["transfer"]["the dense net, moved"]["score"] == as_metric(there)
     bare = {n: r for n, r in done.results.items() if not n.startswith("transfer/")}
     assert metrics(bare, PARAMS)["references"]["transfer"] is None
@@ -541,10 +541,10 @@ def test_the_dense_accuracy_is_kept_up_to_the_last_level_within_a_point() -> Non
     assert none == ({0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0})
     params = tiny_params(levels=[0.65, 0.88])
     assert report.kept_metrics(frame, params)["colt_minus_imp"] is None  # nothing to compare
-    frame.loc[(frame.arm == "imp") & (frame.seed == 1), "test_accuracy"] = 95.0
+    frame.loc[(frame.arm == "imp") & (frame.seed == 1), "last_accuracy"] = 95.0
     found = report.kept_metrics(frame, params)
     assert found["colt_minus_imp"]["mean"] == pytest.approx(-own) and found["imp"]["n"] == 2
-    frame.loc[frame.arm == MAIN, "test_accuracy"] = 94.0  # better than seed 0's dense net
+    frame.loc[frame.arm == MAIN, "last_accuracy"] = 94.0  # better than seed 0's dense net
     kept = report.kept_up_to(frame, MAIN, [0.65, 0.88])
     assert kept[0] == pytest.approx({0: own, 1: own}) and kept[1] == pytest.approx({0: 0, 1: own})
 
@@ -573,7 +573,7 @@ def test_tables_for_the_page_show_every_pair_and_every_variant(done: Done) -> No
     family = report.family_table(scores, rounds, PARAMS)
     assert family.index.tolist() == [MAIN, RANDOM, FIVE] and family.n.tolist() == [2, 2, 1]
     last = done.results[f"score/{FIVE}/seed-0"].record["rounds"][-1]
-    assert family.loc[FIVE, "accuracy of the last ticket"] == last["test_accuracy"]
+    assert family.loc[FIVE, "accuracy of the last ticket"] == last["last_accuracy"]
     assert family.loc[FIVE, "rounds"] == len(done.results[f"search/{FIVE}/seed-0"].record["rounds"])
 
 

@@ -223,11 +223,11 @@ def test_the_swap_reuses_what_the_searches_trained(done: Study) -> None:
     rows = report.board(done[1])
     own = swaps[(swaps["mask"] == "imp") & (swaps.weights == "init")].set_index("seed")
     board = rows[(rows.arm == "imp") & (rows.level == 0.85)].set_index("seed")
-    assert (own.test_accuracy == board.test_accuracy).all()
-    rst = rows[(rows.arm == "rst") & (rows.level == 0.85)].set_index("seed").test_accuracy
+    assert (own.selected_accuracy == board.selected_accuracy).all()
+    rst = rows[(rows.arm == "rst") & (rows.level == 0.85)].set_index("seed").selected_accuracy
     for weights in ("rst", "rst-other"):
         cell = swaps[(swaps["mask"] == "random") & (swaps.weights == weights)]
-        assert (cell.set_index("seed").test_accuracy == rst).all()
+        assert (cell.set_index("seed").selected_accuracy == rst).all()
 
 
 def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
@@ -265,14 +265,14 @@ def test_differences_are_paired_and_means_are_over_levels_and_nets(done: Study) 
     params, results, _ = done
     rows = report.board(results)
     found = report.difference(rows, params, "imp", "random")
-    by = rows.set_index(["arm", "level", "seed"]).test_accuracy
+    by = rows.set_index(["arm", "level", "seed"]).selected_accuracy
     each = [np.mean([by["imp", lv, s] - by["random", lv, s] for lv in (0.7, 0.85)]) for s in (0, 1)]
     assert found["mean"]["mean"] == pytest.approx(np.mean(each))
     assert found["mean"] == found["convnet"]["mean"] and found["mean"]["n"] == 2
 
 
 def test_the_best_at_initialisation_is_chosen_on_validation() -> None:
-    columns = ["net", "arm", "level", "seed", "validation_accuracy", "test_accuracy"]
+    columns = ["net", "arm", "level", "seed", "validation_accuracy", "selected_accuracy"]
     rows = pd.DataFrame([("n", "snip", 0.9, 0, 80.0, 70.0), ("n", "grasp", 0.9, 0, 79.0, 90.0),
                          ("n", "snip", 0.9, 1, 60.0, 61.0), ("n", "grasp", 0.9, 1, 65.0, 64.0)],
                         columns=columns)  # fmt: skip
@@ -324,7 +324,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
     params, results, _ = done
     found = report.metrics(results, params)["references"]["dense"]
     labels, rows = load(params.data).test.y, report.board(results)
-    dense = as_metric(rows[rows.arm == "dense"].test_accuracy)
+    dense = as_metric(rows[rows.arm == "dense"].selected_accuracy)
     chance = 100 * int(labels.bincount().max()) / len(labels)
     assert found == {"the dense convnet": {"score": dense, "chance": chance}}
 

@@ -100,7 +100,7 @@ def test_every_arm_runs_at_its_levels_for_every_seed(done: Study) -> None:
             found = main[(main.arm == arm) & (main.seed == seed)]
             assert sorted(found.level) == expected, arm
     assert set(rows[rows.case == "boundary"].arm) == {"dense", "scratch", "rst", "lth"}
-    assert rows.test_accuracy.between(0, 100).all() and rows.intact.all()
+    assert rows.last_accuracy.between(0, 100).all() and rows.intact.all()
 
 
 def test_arms_with_a_random_mask_share_it_and_erk_and_magnitude_do_not(done: Study) -> None:
@@ -146,7 +146,7 @@ def test_the_swap_carries_lths_mask_and_a_further_draw_only_one_half(done: Study
     init = results["main/draw-init-1/seed-1000001"].tickets["ticket"]
     assert init.mask == first.mask and jaccard(mask.mask, first.mask) < 0.5
     draws = report.draws_table(results, done[0])
-    assert draws.groupby("varied").test_accuracy.count().to_dict() == {"init": 3, "mask": 3}
+    assert draws.groupby("varied").last_accuracy.count().to_dict() == {"init": 3, "mask": 3}
 
 
 def test_a_stored_ticket_has_exact_zeros_where_its_mask_removes(done: Study) -> None:
@@ -305,7 +305,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
         labels = load(case.data).test.y
         (reference,) = found[key].values()
         own = rows[(rows.case == case.name) & (rows.arm == "dense")]
-        assert reference["score"] == as_metric(own.test_accuracy)
+        assert reference["score"] == as_metric(own.last_accuracy)
         assert reference["chance"] == 100 * int(labels.bincount().max()) / len(labels)
     assert found["tiny_imagenet"] is None
 
@@ -332,7 +332,7 @@ def test_every_arm_may_be_an_extra_arm(tiny_root: Path, tmp_path: Path) -> None:
 def arms(**by_arm: list[float]) -> pd.DataFrame:
     """A table of arms at one level, one value a seed."""
     rows = [
-        {"arm": arm, "seed": seed, "level": 0.0 if arm == "dense" else 0.9, "test_accuracy": value}
+        {"arm": arm, "seed": seed, "level": 0.0 if arm == "dense" else 0.9, "last_accuracy": value}
         for arm, values in by_arm.items()
         for seed, value in enumerate(values)
     ]

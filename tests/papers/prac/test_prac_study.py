@@ -201,7 +201,7 @@ def test_imps_last_ticket_scores_as_a_retraining_of_its_mask(done: Any) -> None:
     chosen = {"round-03": imp.tickets["round-03"].mask}
     again = prac_units.score_tickets(p.setting(), 0, "imp", chosen)
     one, other = again.record["rounds"][0], imp.record["rounds"][3]
-    assert one["test_accuracy"] == other["test_accuracy"]
+    assert one["selected_accuracy"] == other["selected_accuracy"]
     assert one["last_accuracy"] == other["last_accuracy"]
 
 

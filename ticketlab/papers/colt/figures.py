@@ -10,14 +10,13 @@ from matplotlib.figure import Figure
 
 from ticketlab.papers.colt import algorithm
 from ticketlab.papers.colt.params import ColtParams
-from ticketlab.papers.colt.report import nearest, span, sparsities
+from ticketlab.papers.colt.report import ACCURACY, nearest, span, sparsities
 from ticketlab.pruning.criteria import Scores
 from ticketlab.pruning.masks import Mask
 from ticketlab.study.plots import Look, curves, density_axis, look
+from ticketlab.study.tables import LABELS
 
 ARMS = ("imp", "imp-matched", "main", "random", "shuffled", "reinit")
-LAST = "test accuracy after the last epoch (%)"
-"""The accuracy that all figures of this study show."""
 
 
 def looks(params: ColtParams, arms: Sequence[str] = ARMS) -> dict[str, Look]:
@@ -51,11 +50,11 @@ def accuracy(scores: pd.DataFrame, params: ColtParams) -> Figure:
     """Test accuracy of retrained tickets against sparsity, all arms."""
     figure, ax = plt.subplots(figsize=(8.5, 5))
     frame = scores.assign(density=1 - scores.sparsity)
-    curves(ax, frame, "density", "test_accuracy", looks(params), "round")
-    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].test_accuracy.mean()
+    curves(ax, frame, "density", ACCURACY, looks(params), "round")
+    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)][ACCURACY].mean()
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
     density_axis(ax, frame.density.min())
-    ax.set(xlabel="sparsity of the convolution weights", ylabel=LAST)
+    ax.set(xlabel="sparsity of the convolution weights", ylabel=LABELS[ACCURACY])
     ax.set_title("Accuracy of the retrained tickets")
     ax.legend(fontsize=8)
     return figure
@@ -84,8 +83,8 @@ def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
     figure, ax = plt.subplots()
     frame = scores[scores["round"] > 0].assign(thousands=scores.passes / 1e3)
     arms = looks(params, ("imp", "imp-matched", "main", "random"))
-    curves(ax, frame, "thousands", "test_accuracy", arms, "round")
-    ax.set(xlabel="images seen by the search (thousands)", ylabel=LAST)
+    curves(ax, frame, "thousands", ACCURACY, arms, "round")
+    ax.set(xlabel="images seen by the search (thousands)", ylabel=LABELS[ACCURACY])
     ax.set_title("Accuracy against the cost of finding the ticket")
     ax.legend(fontsize=8)
     return figure
@@ -125,17 +124,15 @@ def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Fig
 def transfer(table: pd.DataFrame, params: ColtParams) -> Figure:
     """Accuracy of transferred tickets on the target, one dot a ticket; the line is dense."""
     figure, ax = plt.subplots()
-    dense = table[table.arm == "dense"].test_accuracy.mean()
+    dense = table[table.arm == "dense"][ACCURACY].mean()
     rows = table[table.arm != "dense"]
     named = {arm: f"{arm}\n{span(own.sparsity)}" for arm, own in rows.groupby("arm")}
     rows = rows.assign(arm=rows.arm.map(named))
-    sns.stripplot(
-        rows, x="arm", y="test_accuracy", hue="carried", dodge=True, size=5, jitter=False, ax=ax
-    )
+    sns.stripplot(rows, x="arm", y=ACCURACY, hue="carried", dodge=True, size=5, jitter=False, ax=ax)
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense on the target")
     name = params.transfer.data.name
     levels = ", ".join(f"{100 * level:g}" for level in params.transfer.levels)
-    ax.set(xlabel="where the ticket comes from, and its sparsity", ylabel=LAST)
+    ax.set(xlabel="where the ticket comes from, and its sparsity", ylabel=LABELS[ACCURACY])
     ax.set_title(f"Tickets nearest to {levels} % sparsity moved to {name}")
     ax.legend(fontsize=8)
     return figure

@@ -24,8 +24,12 @@ from ticketlab.study.stats import (
     over_levels,
     paired,
 )
+from ticketlab.study.tables import Accuracy
 
 Results = Mapping[str, Result]
+
+ACCURACY: Accuracy = "last_accuracy"
+"""What tables, differences and claims of this study are about."""
 BySeed = dict[int, float]
 
 EXTREME = 0.99
@@ -132,10 +136,10 @@ def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict
     "dense" is the unpruned net.
     """
     rows = nearest(scores, arm, level)
-    own, at = by_seed(rows, "test_accuracy"), by_seed(rows, "sparsity")
+    own, at = by_seed(rows, ACCURACY), by_seed(rows, "sparsity")
     if other == "dense":
         at, other = dict.fromkeys(at, 0.0), "imp"
-    theirs = interpolated(scores, other, at, "test_accuracy")
+    theirs = interpolated(scores, other, at, ACCURACY)
     return {seed: own[seed] - theirs[seed] for seed in own}
 
 
@@ -186,8 +190,8 @@ def transfer_differences(frame: pd.DataFrame, params: ColtParams) -> dict[str, A
     if frame.empty:
         return {f"colt_minus_{other}": None for other in others}
     rows, main = frame[frame.carried == "mask and weights"], params.main[0].name
-    means = rows.groupby(["arm", "seed"]).test_accuracy.mean().reset_index()
-    by_arm = {arm: by_seed(group, "test_accuracy") for arm, group in means.groupby("arm")}
+    means = rows.groupby(["arm", "seed"])[ACCURACY].mean().reset_index()
+    by_arm = {arm: by_seed(group, ACCURACY) for arm, group in means.groupby("arm")}
     return {f"colt_minus_{o}": asdict(paired(by_arm[main], by_arm[o])) for o in others}
 
 
@@ -225,12 +229,12 @@ def references(scores: pd.DataFrame, moved: pd.DataFrame, params: ColtParams) ->
     dense = scores[(scores.arm == "imp") & (scores["round"] == 0)]
     chance = chance_accuracy(load(params.data).test.y)
     found: dict[str, Any] = {
-        "dense": {"the dense net": as_reference(by_seed(dense, "test_accuracy"), chance)},
+        "dense": {"the dense net": as_reference(by_seed(dense, ACCURACY), chance)},
         "transfer": None,
     }
     if params.transfer is not None and not moved.empty:
         whole = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")]
-        there = by_seed(whole.groupby("seed").test_accuracy.mean().reset_index(), "test_accuracy")
+        there = by_seed(whole.groupby("seed")[ACCURACY].mean().reset_index(), ACCURACY)
         chance = chance_accuracy(load(params.transfer.data).test.y)
         found["transfer"] = {"the dense net, moved": as_reference(there, chance)}
     return found
@@ -238,11 +242,11 @@ def references(scores: pd.DataFrame, moved: pd.DataFrame, params: ColtParams) ->
 
 def accuracies(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """Interval of each arm's test accuracy at each level (its nearest ticket)."""
-    dense = interval(scores[(scores.arm == "imp") & (scores["round"] == 0)].test_accuracy.tolist())
+    dense = interval(scores[(scores.arm == "imp") & (scores["round"] == 0)][ACCURACY].tolist())
     found: dict[str, Any] = {"dense": asdict(dense)}
     for arm in sorted(set(scores.arm)):
         rows = {f"at_{100 * level:g}": nearest(scores, arm, level) for level in params.levels}
-        found[arm] = {k: asdict(interval(r.test_accuracy.tolist())) for k, r in rows.items()}
+        found[arm] = {k: asdict(interval(r[ACCURACY].tolist())) for k, r in rows.items()}
     return found
 
 
@@ -359,7 +363,7 @@ def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams)
             "rounds": mine.groupby("seed")["round"].max().mean(),
             "mean u": mine.rate.mean(),
             "final sparsity": own.sparsity.mean(),
-            "accuracy of the last ticket": own.test_accuracy.mean(),
+            "accuracy of the last ticket": own[ACCURACY].mean(),
             "n": len(own),
         }
     return pd.DataFrame(rows).T

@@ -142,11 +142,11 @@ def train_and_score(
     observers, recipe = [*best, *watch], params.recipe
     history = train(net, data.train, data, recipe, seed=order, mask=mask, observers=observers)
     last, test = net.state(), Batches(data.test, data)
-    scores = {"test_accuracy": 100 * evaluate(net, data.test, test).accuracy}
+    scores = {"last_accuracy": 100 * evaluate(net, data.test, test).accuracy}
     chosen = last
     for kept in best:
         scores["validation_accuracy"] = 100 * kept.accuracy
-        scores["selected_accuracy"] = scores["test_accuracy"]
+        scores["selected_accuracy"] = scores["last_accuracy"]
         if kept.epoch < history[-1].epoch:  # else the last epoch is the best one
             net.rewind(kept.state)
             scores["selected_accuracy"] = 100 * evaluate(net, data.test, test).accuracy

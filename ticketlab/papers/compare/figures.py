@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ticketlab.papers.compare.params import CompareParams
-from ticketlab.papers.compare.report import overlap_matrix, swap_matrix
+from ticketlab.papers.compare.report import ACCURACY, overlap_matrix, swap_matrix
 from ticketlab.study.plots import PALETTE, Look, look, summarise
 from ticketlab.study.stats import by_seed, interval, minus
+from ticketlab.study.tables import LABELS
 
 ORDER = (
     "imp",
@@ -29,8 +30,6 @@ ORDER = (
 )
 """Searches first, then masks from the initial net."""
 LOOKS: dict[str, Look] = {"dense": {"color": "#444444", "marker": "s"}, **look(ORDER)}
-SELECTED = "test accuracy (%), epoch best on validation"
-"""The accuracy that all figures of the comparison show."""
 CONTROLS = {"random": "#949494", "synflow": PALETTE[ORDER.index("synflow") % len(PALETTE)]}
 
 
@@ -52,7 +51,7 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
         for i, method in enumerate(ORDER):
             if method not in set(own.arm):
                 continue
-            values = summarise(own[own.arm == method], ["level"], "test_accuracy")
+            values = summarise(own[own.arm == method], ["level"], ACCURACY)
             at = np.array([bed.levels.index(level) for level in values.level])
             places = at + (i - (len(ORDER) - 1) / 2) * 0.075
             style, error = (
@@ -71,7 +70,7 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
                 label=f"{method} (n = {int(values.n.max())})",
             )
         ax.set_xticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
-        ax.set(xlabel="sparsity", ylabel=SELECTED)
+        ax.set(xlabel="sparsity", ylabel=LABELS[ACCURACY])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.tight_layout()
@@ -83,8 +82,8 @@ def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
 
     A layer without any weight leaves chance; on the same axis it would hide all other differences.
     """
-    means = own.groupby(["arm", "level"]).test_accuracy.mean()
-    lost = means[means < own[own.arm == "dense"].test_accuracy.mean() / 2]
+    means = own.groupby(["arm", "level"])[ACCURACY].mean()
+    lost = means[means < own[own.arm == "dense"][ACCURACY].mean() / 2]
     if len(lost):
         named = lost.reset_index().itertuples(index=False)
         texts = [f"{arm} at {100 * level:g} %: {mean:.0f} %" for arm, level, mean in named]
@@ -95,7 +94,7 @@ def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def _dense_line(ax: Axes, own: pd.DataFrame) -> None:
-    dense = own[own.arm == "dense"].test_accuracy.mean()
+    dense = own[own.arm == "dense"][ACCURACY].mean()
     ax.axhline(dense, color=LOOKS["dense"]["color"], lw=1, ls="--", label="dense")
 
 
@@ -115,7 +114,7 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
             _length_line(ax, top, mask, color)
         for method in (m for m in ORDER if m in set(top.arm)):
             _point(ax, top[top.arm == method], method)
-        ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel=SELECTED)
+        ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel=LABELS[ACCURACY])
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}"))
@@ -128,7 +127,7 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
 
 def _point(ax: Axes, rows: pd.DataFrame, method: str) -> None:
     """The mean with its interval, and every seed as a dot."""
-    found, style = interval(rows.test_accuracy.tolist()), LOOKS[method]
+    found, style = interval(rows[ACCURACY].tolist()), LOOKS[method]
     error = None if found.high is None else found.high - found.mean
     ax.errorbar(
         rows.images.mean(),
@@ -141,16 +140,16 @@ def _point(ax: Axes, rows: pd.DataFrame, method: str) -> None:
         elinewidth=1,
         label=f"{method} (n = {found.n})",
     )
-    ax.plot(rows.images, rows.test_accuracy, ".", color=style["color"], alpha=0.5, markersize=3)
+    ax.plot(rows.images, rows[ACCURACY], ".", color=style["color"], alpha=0.5, markersize=3)
 
 
 def _length_line(ax: Axes, top: pd.DataFrame, mask: str, color: str) -> None:
     chosen = top[(top.arm == mask) | top.arm.str.startswith(f"{mask}, long")]
-    means = chosen.groupby("arm")[["images", "test_accuracy"]].mean().sort_values("images")
+    means = chosen.groupby("arm")[["images", ACCURACY]].mean().sort_values("images")
     if len(means) > 1:
         label = f"{mask} mask, trained longer"
-        ax.plot(means.images, means.test_accuracy, "-", color=color, lw=1.2, label=label)
-        ax.plot(means.images.iloc[1:], means.test_accuracy.iloc[1:], "x", color=color, markersize=5)
+        ax.plot(means.images, means[ACCURACY], "-", color=color, lw=1.2, label=label)
+        ax.plot(means.images.iloc[1:], means[ACCURACY].iloc[1:], "x", color=color, markersize=5)
 
 
 def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
@@ -164,11 +163,11 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
         for place, level in enumerate(bed.levels):
             own = known[known.level == level]
             random = whole[(whole.level == level) & (whole.arm == "random")]
-            base = by_seed(random, "test_accuracy")
+            base = by_seed(random, ACCURACY)
             for i, method in enumerate(methods):
                 if method not in set(own.arm):
                     continue
-                own_by = by_seed(own[own.arm == method], "test_accuracy")
+                own_by = by_seed(own[own.arm == method], ACCURACY)
                 found = interval(list(minus(own_by, base).values()))
                 error = None if found.high is None else found.high - found.mean
                 ax.errorbar(
@@ -251,7 +250,7 @@ def swap(swaps: pd.DataFrame, params: CompareParams) -> Figure:
             cmap="viridis",
             ax=ax,
             annot_kws={"fontsize": 8},
-            cbar_kws={"label": SELECTED},
+            cbar_kws={"label": LABELS[ACCURACY]},
         )
         ax.set(xlabel="start weights", ylabel="mask")
         ax.set_title(f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")

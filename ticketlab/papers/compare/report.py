@@ -26,8 +26,12 @@ from ticketlab.study.stats import (
     minus,
     over_levels,
 )
+from ticketlab.study.tables import Accuracy
 
 Results = Mapping[str, Result]
+
+ACCURACY: Accuracy = "selected_accuracy"
+"""What tables, differences and claims of this study are about."""
 
 AT_INIT = ("snip", "grasp", "synflow")
 """Criteria that look at the loss or the wiring of the initial net."""
@@ -48,7 +52,7 @@ def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
 
     Cells that the searches have trained anyway are theirs.
     """
-    columns = ["net", "mask", "weights", "seed", "test_accuracy"]
+    columns = ["net", "mask", "weights", "seed", ACCURACY]
     if not params.swap_masks:
         return pd.DataFrame(columns=columns)
     swapped = _rows(results, "swapped").rename(columns={"arm": "mask"})
@@ -134,7 +138,7 @@ By = dict[int, float]
 def accuracy(rows: pd.DataFrame, net: str, arm: str, level: float) -> By:
     """Test accuracy of an arm at a level, by seed."""
     chosen = rows[(rows.net == net) & (rows.arm == arm) & (rows.level == level)]
-    return by_seed(chosen, "test_accuracy")
+    return by_seed(chosen, ACCURACY)
 
 
 def mean_of(parts: Iterable[By]) -> By:
@@ -147,7 +151,7 @@ def best_of(rows: pd.DataFrame, net: str, arms: Sequence[str], level: float) -> 
     """The best of several arms, chosen on validation at each seed; test accuracy."""
     chosen = rows[(rows.net == net) & (rows.level == level) & rows.arm.isin(arms)]
     best = chosen.loc[chosen.groupby("seed").validation_accuracy.idxmax()]
-    return by_seed(best, "test_accuracy")
+    return by_seed(best, ACCURACY)
 
 
 def summary(params: CompareParams, each: Callable[[Bed, float], By]) -> dict[str, Any]:
@@ -254,14 +258,14 @@ def leaderboard(rows: pd.DataFrame, net: str, level: float) -> pd.DataFrame:
     The dense net stands among them. FLOPs count a training step as three forward passes.
     """
     chosen = rows[(rows.net == net) & rows.level.isin([0.0, level])]
-    means = chosen.groupby("arm").test_accuracy.mean().sort_values(ascending=False)
+    means = chosen.groupby("arm")[ACCURACY].mean().sort_values(ascending=False)
     table = {}
     for arm in means.index:
         own = chosen[chosen.arm == arm]
         costs = {
             title: f"{own[column].mean() * unit:,.0f}" for column, (title, unit) in COSTS.items()
         }
-        table[arm] = {"accuracy": str(interval(own.test_accuracy.tolist())), **costs}
+        table[arm] = {"accuracy": str(interval(own[ACCURACY].tolist())), **costs}
     return pd.DataFrame(table).T.rename_axis(f"{net} at {100 * level:g} %")
 
 
@@ -284,7 +288,7 @@ def swap_effect(
                 swaps[
                     (swaps.net == bed.name) & (swaps["mask"] == mask) & (swaps.weights == weights)
                 ],
-                "test_accuracy",
+                ACCURACY,
             )
             for mask, weights in (one, two)
         ]
@@ -298,8 +302,7 @@ def swap_matrix(swaps: pd.DataFrame, net: str) -> tuple[pd.DataFrame, pd.DataFra
     """Mean accuracy by mask (rows) and weights (columns), and each as text with its interval."""
     own = swaps[swaps.net == net]
     cells = {
-        key: interval(group.test_accuracy.tolist())
-        for key, group in own.groupby(["mask", "weights"])
+        key: interval(group[ACCURACY].tolist()) for key, group in own.groupby(["mask", "weights"])
     }
     masks = list(dict.fromkeys(own["mask"]))
     mean = pd.DataFrame({w: {m: cells[m, w].mean for m in masks} for w in COLUMNS})
@@ -370,7 +373,7 @@ def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
         for level in (0.0, *bed.levels):
             own = rows[(rows.net == bed.name) & (rows.level == level)]
             for arm in own.arm.unique():
-                values = own[own.arm == arm].test_accuracy
+                values = own[own.arm == arm][ACCURACY]
                 place = arms.setdefault(_name(arm), {})
                 place[f"at_{100 * level:g}"] = as_metric(values)
     return found

@@ -215,7 +215,7 @@ class Start:
 def finish(bench: Bench, starts: Sequence[Start]) -> list[tuple[dict[str, Any], Cost]]:
     """Train tickets, all on the same batches; for each its scores in percent, and the cost.
 
-    `test_accuracy` is that of the epoch that is best on validation; test images select nothing.
+    `selected_accuracy` is that of the epoch that is best on validation; test images select nothing.
     """
     data, net = bench.data, bench.net()
     jobs = [
@@ -241,7 +241,7 @@ def score(bench: Bench, net: Net, job: Job, done: Trained) -> tuple[dict[str, An
     if best is None:
         raise RuntimeError("a job with validation images has a best epoch")
     accuracies = {}
-    for name, state in (("test_accuracy", best.state), ("last_accuracy", done.state)):
+    for name, state in (("selected_accuracy", best.state), ("last_accuracy", done.state)):
         net.rewind(state)
         accuracies[name] = 100 * evaluate(net, bench.data.test, test).accuracy
     ledger, mask = Ledger(bench), job.mask

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.params import Case, RstParams
-from ticketlab.papers.dlth.report import difference
+from ticketlab.papers.dlth.report import ACCURACY, difference
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study.plots import PALETTE, density_axis, look, summarise
 from ticketlab.study.stats import Interval, interval
+from ticketlab.study.tables import LABELS
 
 ARMS = (
     "scratch",
@@ -30,8 +31,6 @@ ARMS = (
 LOOKS = look(ARMS)
 SCHEDULES = {"rst-jump": 0, "rst": 1, "rst-square": 2, "rst-cube": 3}
 KEPT, REMOVED = PALETTE[0], PALETTE[3]
-LAST = "test accuracy after the last step (%)"
-"""The accuracy on test images that all figures of this study show."""
 
 Looks = Sequence[Mapping[str, float]]
 
@@ -124,7 +123,7 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
     figure, ax = plt.subplots(figsize=(9, 5))
     shown = [arm for arm in LOOKS if (rows.arm == arm).any()]
     for i, arm in enumerate(shown):
-        values = summarise(rows[rows.arm == arm], ["level"], "test_accuracy")
+        values = summarise(rows[rows.arm == arm], ["level"], ACCURACY)
         aside = 1.035 ** ((len(shown) - 1) / 2 - i)  # side by side, on the log axis
         places, style = (1 - values.level) * aside, LOOKS[arm]
         ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
@@ -140,11 +139,11 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
             elinewidth=1,
             label=f"{arm} (n = {int(values.n.max())})",
         )
-    dense = rows[rows.arm == "dense"].test_accuracy.mean()
+    dense = rows[rows.arm == "dense"][ACCURACY].mean()
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
     density_axis(ax, 1 - max(case.levels))
     ax.set_xlim(1.25 * (1 - min(case.levels)), 0.8 * (1 - max(case.levels)))
-    ax.set(xlabel="sparsity of each masked layer", ylabel=LAST)
+    ax.set(xlabel="sparsity of each masked layer", ylabel=LABELS[ACCURACY])
     ax.set_title("All arms against sparsity")
     ax.legend(fontsize=8, ncol=2)
     return figure
@@ -160,17 +159,17 @@ def fairness(rows: pd.DataFrame, case: Case) -> Figure:
     figure, axes = plt.subplots(1, len(levels), figsize=(4.8 * len(levels), 4.6), squeeze=False)
     for ax, level in zip(axes[0], levels, strict=True):
         own = rows[rows.level == level]
-        means = own.groupby("arm")[["images", "test_accuracy"]].mean()
+        means = own.groupby("arm")[["images", ACCURACY]].mean()
         budget = means.reindex(["scratch", "scratch-long"]).dropna()
         places = _side_by_side({arm: float(means.images[arm]) / 1e3 for arm in means.index})
-        ax.plot(budget.images / 1e3, budget.test_accuracy, color="0.7", lw=4, zorder=0)
+        ax.plot(budget.images / 1e3, budget[ACCURACY], color="0.7", lw=4, zorder=0)
         for arm in [arm for arm in LOOKS if arm in means.index]:
-            found = interval(own[own.arm == arm].test_accuracy.tolist())
+            found = interval(own[own.arm == arm][ACCURACY].tolist())
             style = LOOKS[arm]
             _bar(ax, places[arm], found, style["color"], style["marker"], upright=True)
             ax.plot([], [], style["marker"], color=style["color"], label=f"{arm} (n = {found.n})")
         ax.set(xlabel="images seen in all (thousands)", title=f"{100 * level:g} % sparse")
-    axes[0][0].set(ylabel=LAST)
+    axes[0][0].set(ylabel=LABELS[ACCURACY])
     axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -249,17 +248,17 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
         at = (looks.arm == arm) & (looks.case == case.name) & (looks.level == level)
         ratio = looks[at].groupby("iteration").ratio.mean()
         axes[1].semilogy(ratio.index, ratio.tolist(), "-o", ms=3, color=color, label=name)
-        found = rows[(rows.arm == arm) & (rows.level == level)].test_accuracy.tolist()
+        found = rows[(rows.arm == arm) & (rows.level == level)][ACCURACY].tolist()
         if found:
             _bar(axes[2], window, interval(found), color, "o", upright=True)
     for arm, style in (("warm-up", ":"), ("abrupt", "--")):
-        values = rows[(rows.arm == arm) & (rows.level == level)].test_accuracy
+        values = rows[(rows.arm == arm) & (rows.level == level)][ACCURACY]
         if len(values):
             axes[2].axhline(values.mean(), ls=style, color="0.4", lw=1, label=f"{arm} (mean)")
     axes[0].set(xlabel="iteration", ylabel="lambda", title="Schedules and their windows")
     axes[1].set(xlabel="iteration", title="mean |w| removed / kept")
     axes[2].set(xlabel="borrowing window (iterations)")
-    axes[2].set_title(f"{LAST},\nat {100 * level:g} % sparsity")
+    axes[2].set_title(f"{LABELS[ACCURACY]},\nat {100 * level:g} % sparsity")
     axes[0].legend(fontsize=8)
     axes[2].legend(fontsize=8)
     return figure
@@ -270,11 +269,11 @@ def draws(table: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(7, 2.6))
     words = []
     for place, (varied, label) in enumerate((("mask", "masks"), ("init", "initialisations"))):
-        values = table[table.varied == varied].test_accuracy.tolist()
+        values = table[table.varied == varied][ACCURACY].tolist()
         ax.plot(values, [place] * len(values), "o", color=PALETTE[place], alpha=0.7)
         ax.plot([np.mean(values)], [place], "|", color="0.2", ms=18)
         words.append(f"{len(values)} {label}\ns = {np.std(values, ddof=1):.2f}")
     ax.set_yticks([0, 1], words)
-    ax.set(ylim=(-0.6, 1.6), xlabel=LAST)
+    ax.set(ylim=(-0.6, 1.6), xlabel=LABELS[ACCURACY])
     ax.set_title("What varies more: the mask or the initialisation?")
     return figure

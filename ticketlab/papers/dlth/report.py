@@ -22,8 +22,12 @@ from ticketlab.study.stats import (
     minus,
     over_levels,
 )
+from ticketlab.study.tables import Accuracy
 
 Results = Mapping[str, Result]
+
+ACCURACY: Accuracy = "last_accuracy"
+"""What tables, differences and claims of this study are about."""
 BySeed = dict[int, float]
 
 ONE_MASK = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", *POWERS, "reinit", "signs")
@@ -85,9 +89,9 @@ def arms_table(results: Results) -> pd.DataFrame:
 def draws_table(results: Results, params: RstParams) -> pd.DataFrame:
     """RST at the first extra level: masks on one initialisation, initialisations under one mask.
 
-    Columns varied ("mask" or "init"), draw, test_accuracy. The first draw belongs to both.
+    Columns varied ("mask" or "init"), draw, last_accuracy. The first draw belongs to both.
     """
-    columns = ["varied", "draw", "test_accuracy"]
+    columns = ["varied", "draw", ACCURACY]
     if params.draws < 2:
         return pd.DataFrame(columns=columns)
     frame, first = all_rows(results), params.seeds[0]
@@ -98,7 +102,7 @@ def draws_table(results: Results, params: RstParams) -> pd.DataFrame:
     for varied, fixed in (("mask_seed", "seed"), ("seed", "mask_seed")):
         chosen = frame[(frame[fixed] == first) & frame[varied].isin(others)].sort_values(varied)
         name = {"mask_seed": "mask", "seed": "init"}[varied]
-        rows += [(name, i, value) for i, value in enumerate(chosen.test_accuracy)]
+        rows += [(name, i, value) for i, value in enumerate(chosen[ACCURACY])]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -112,10 +116,10 @@ def looks_table(results: Results) -> pd.DataFrame:
 # ---------------------------------------------------------------- paired differences
 
 
-def values_of(rows: pd.DataFrame, arm: str, level: float, column: str = "test_accuracy") -> BySeed:
-    """One arm's values by seed at a level; the dense net stands at every level."""
+def values_of(rows: pd.DataFrame, arm: str, level: float) -> BySeed:
+    """One arm's test accuracy by seed at a level; the dense net stands at every level."""
     found = rows[(rows.arm == arm) & ((rows.level == level) | (arm == "dense"))]
-    return by_seed(found, column)
+    return by_seed(found, ACCURACY)
 
 
 def difference(rows: pd.DataFrame, arm: str, other: str, level: float) -> BySeed:
@@ -204,7 +208,7 @@ def metrics(results: Results, params: RstParams) -> dict[str, Any]:
     """All numbers of the study for metrics.json; a case or arm that did not run is null."""
     rows, looks, main = arms_table(results), looks_table(results), params.cases[0]
     own, draws = rows[rows.case == main.name], draws_table(results, params)
-    spread = [draws[draws.varied == v].test_accuracy.tolist() for v in ("mask", "init")]
+    spread = [draws[draws.varied == v][ACCURACY].tolist() for v in ("mask", "init")]
     ratio = deviation_ratio(*spread)
     return {
         "references": references(rows, params),

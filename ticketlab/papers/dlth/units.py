@@ -205,8 +205,8 @@ class Work:
             | self.facts
             | {
                 "before_finetune": before,
-                "test_accuracy": 100 * test.accuracy,
-                "test_loss": test.loss,
+                "last_accuracy": 100 * test.accuracy,
+                "last_loss": test.loss,
                 "validation_accuracy": self.accuracy(),
                 "mask_sha256": digest,
                 "intact": gone and mask.digest() == digest,

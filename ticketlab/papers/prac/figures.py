@@ -14,13 +14,12 @@ from torch import Tensor
 
 from ticketlab.data.sets import Images
 from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams
-from ticketlab.papers.prac.report import round_said
+from ticketlab.papers.prac.report import ACCURACY, round_said
 from ticketlab.papers.prac.subsets import NEVER
 from ticketlab.study.plots import PALETTE, Look, curves, density_axis, look, summarise
+from ticketlab.study.tables import LABELS
 
 ARMS = ("imp", *LADDERS, *FOLLOWERS, "random-pruning", "reinit")
-SELECTED = "test accuracy (%), epoch best on validation"
-"""The accuracy of retrained tickets that all figures of this study show."""
 
 
 def looks(arms: Sequence[str] = ARMS) -> dict[str, Look]:
@@ -127,16 +126,16 @@ def accuracy(scores: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     frame = scores[scores.place == "main"].assign(density=1 - scores.sparsity)
     frame = frame[frame.arm.isin(ARMS)]
-    dense = frame[(frame.arm == "imp") & (frame["round"] == 0)].test_accuracy.mean()
+    dense = frame[(frame.arm == "imp") & (frame["round"] == 0)][ACCURACY].mean()
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):
-        curves(ax, frame, "density", "test_accuracy", looks(arms), "round")
+        curves(ax, frame, "density", ACCURACY, looks(arms), "round")
         ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
         density_axis(ax, frame.density.min())
         ax.set(xlabel="sparsity of the prunable weights", title=title)
         ax.legend(fontsize=8, loc="lower left")
-    margin = 0.15 * np.ptp(frame.test_accuracy) + 0.2
-    axes[0].set_ylim(frame.test_accuracy.min() - margin, frame.test_accuracy.max() + margin)
-    axes[0].set_ylabel(SELECTED)
+    margin = 0.15 * np.ptp(frame[ACCURACY]) + 0.2
+    axes[0].set_ylim(frame[ACCURACY].min() - margin, frame[ACCURACY].max() + margin)
+    axes[0].set_ylabel(LABELS[ACCURACY])
     return figure
 
 
@@ -280,17 +279,12 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     efs = [f"prac-ef-{value}" for value in params.thresholds]
     arms = ["imp", "prac", *efs, "cet-only", "cep-only", *params.scores, "random", "short-imp"]
     rows = scores[(scores.place == "main") & (scores["round"] == level) & scores.arm.isin(arms)]
-    means = (
-        summarise(rows, ["arm"], "test_accuracy")
-        .set_index("arm")
-        .reindex(arms)
-        .dropna(subset="mean")
-    )
+    means = summarise(rows, ["arm"], ACCURACY).set_index("arm").reindex(arms).dropna(subset="mean")
     figure, ax = plt.subplots(figsize=(8, 4))
     places = {arm: place for place, arm in enumerate(means.index)}
-    ax.plot(rows.arm.map(places), rows.test_accuracy, "o", color=PALETTE[0], alpha=0.6, ms=5)
+    ax.plot(rows.arm.map(places), rows[ACCURACY], "o", color=PALETTE[0], alpha=0.6, ms=5)
     reach = (means["high"] - means["mean"]).fillna(0)
     ax.errorbar(range(len(means)), means["mean"], reach, fmt="_", color="0.2", ms=14, capsize=3)
     ax.set_xticks(range(len(means)), list(means.index), rotation=30, ha="right")
-    ax.set(ylabel=SELECTED, title=f"Which samples? Tickets of {round_said(scores, level)}")
+    ax.set(ylabel=LABELS[ACCURACY], title=f"Which samples? Tickets of {round_said(scores, level)}")
     return figure

@@ -26,9 +26,13 @@ from ticketlab.study.stats import (
     minus,
     paired,
 )
+from ticketlab.study.tables import Accuracy
 from ticketlab.training.loop import epoch_steps
 
 Results = Mapping[str, Result]
+
+ACCURACY: Accuracy = "selected_accuracy"
+"""What tables, differences and claims of this study are about."""
 Row = dict[str, Any]
 
 LONG = ("set", "distances", "train_accuracy", "classes", "forgetting")
@@ -182,7 +186,7 @@ def forgetting_table(results: Results) -> pd.DataFrame:
 
 def scores_table(results: Results) -> pd.DataFrame:
     """One row a retrained ticket: place, arm, seed, round, sparsity, accuracies in percent."""
-    kept = ("round", "sparsity", "test_accuracy", "last_accuracy", "validation_accuracy")
+    kept = ("round", "sparsity", "selected_accuracy", "last_accuracy", "validation_accuracy")
     rows = []
     for name, result in results.items():
         kind, place, arm, _ = name.split("/")
@@ -209,7 +213,7 @@ def at(scores: pd.DataFrame, arm: str, level: int, place: str = "main") -> dict[
     if arm == "dense":
         arm, level = "imp", 0
     rows = scores[(scores.place == place) & (scores.arm == arm) & (scores["round"] == level)]
-    return by_seed(rows, "test_accuracy")
+    return by_seed(rows, ACCURACY)
 
 
 def matches(scores: pd.DataFrame, level: int) -> bool:
@@ -258,7 +262,7 @@ def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, rows in scores.groupby(["place", "arm", "round"]):
         place, arm, level = key
-        value = asdict(interval(rows.test_accuracy.tolist()))
+        value = asdict(interval(rows[ACCURACY].tolist()))
         found.setdefault(str(place), {}).setdefault(str(arm), {})[f"round-{level:02d}"] = value
     return found
 

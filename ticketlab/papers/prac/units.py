@@ -474,7 +474,7 @@ def test_scores(net: Net, bench: Bench, last: State, facts: Mapping[str, Any]) -
     net.rewind(last)
     final = evaluate(net, bench.data.test, batches).accuracy
     return {
-        "test_accuracy": 100 * selected,
+        "selected_accuracy": 100 * selected,
         "last_accuracy": 100 * final,
         "validation_accuracy": facts["validation_accuracy"],
     }
