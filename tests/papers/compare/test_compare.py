@@ -18,7 +18,7 @@ from ticketlab.data.sets import load
 from ticketlab.files import write_json
 from ticketlab.papers.compare import figures, methods, report, study
 from ticketlab.papers.compare.methods import Bench, Cost, Found, Ledger, Turn, agreed, at_levels
-from ticketlab.papers.compare.params import METHODS, CompareParams, check
+from ticketlab.papers.compare.params import METHODS, WEIGHTS, CompareParams, check
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
 from ticketlab.study.claims import judge, load_claims
@@ -219,7 +219,7 @@ def test_costs_count_search_and_final_training(done: Study) -> None:
 def test_the_swap_reuses_what_the_searches_trained(done: Study) -> None:
     swaps = report.swap_table(done[1], done[0])
     cells = swaps.groupby(["mask", "weights"]).seed.count()
-    assert len(cells) == 2 * len(study.COLUMNS) and set(cells) == {2}
+    assert len(cells) == 2 * len(WEIGHTS) and set(cells) == {2}
     rows = report.board(done[1])
     own = swaps[(swaps["mask"] == "imp") & (swaps.weights == "init")].set_index("seed")
     board = rows[(rows.arm == "imp") & (rows.level == 0.85)].set_index("seed")

@@ -27,6 +27,9 @@ METHODS = (*ONE_SHOT, "imp", "imp-matched", "colt", "prac", "rst")
 """Every way to a ticket; "imp-matched" is IMP at COLT's pace, "rst" transforms the random mask."""
 MASKS = tuple(method for method in METHODS if method != "rst")
 """The methods that have a mask of their own."""
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
+"""The weights of the swap: of the seed's start, of later in training, of another draw, transformed
+by RST for this very mask, and transformed for the random mask."""
 
 
 class Long(Spec):
@@ -88,6 +91,19 @@ class CompareParams(Spec):
     """The point of dense training that gives the swap its "rewound" weights."""
     beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
     runtime: Runtime = Runtime()
+
+
+# ---------------------------------------------------------------- names of units and tickets
+
+
+def name_of(bed: Bed, what: str, seed: int) -> str:
+    """The name of a unit."""
+    return f"{bed.name}/{what}/seed-{seed}"
+
+
+def ticket_name(level: float) -> str:
+    """The name of a level's ticket, e.g. 'level-95' or 'level-97.5'."""
+    return f"level-{100 * level:g}"
 
 
 # ---------------------------------------------------------------- what is refused

@@ -10,8 +10,16 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ticketlab.data.sets import DataSet, load
-from ticketlab.papers.compare.params import ITERATIVE, MASKS, METHODS, Bed, CompareParams
-from ticketlab.papers.compare.study import COLUMNS, name_of, ticket_name
+from ticketlab.papers.compare.params import (
+    ITERATIVE,
+    MASKS,
+    METHODS,
+    WEIGHTS,
+    Bed,
+    CompareParams,
+    name_of,
+    ticket_name,
+)
 from ticketlab.pruning.masks import Mask, jaccard
 from ticketlab.study import claims, regime, verdicts
 from ticketlab.study.claims import verdict_table
@@ -305,8 +313,8 @@ def swap_matrix(swaps: pd.DataFrame, net: str) -> tuple[pd.DataFrame, pd.DataFra
         key: interval(group[ACCURACY].tolist()) for key, group in own.groupby(["mask", "weights"])
     }
     masks = list(dict.fromkeys(own["mask"]))
-    mean = pd.DataFrame({w: {m: cells[m, w].mean for m in masks} for w in COLUMNS})
-    text = pd.DataFrame({w: {m: _short(cells[m, w]) for m in masks} for w in COLUMNS})
+    mean = pd.DataFrame({w: {m: cells[m, w].mean for m in masks} for w in WEIGHTS})
+    text = pd.DataFrame({w: {m: _short(cells[m, w]) for m in masks} for w in WEIGHTS})
     return mean, text
 
 
@@ -394,7 +402,7 @@ def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     """What other weights change for a mask, and what another mask changes for the weights."""
     effects: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
     for mask in params.swap_masks:
-        for weights in COLUMNS:
+        for weights in WEIGHTS:
             effects[f"{mask}_on_{weights}_minus_init"] = (mask, weights), (mask, "init")
     effects["imp_on_rst_minus_init"] = ("imp", "rst"), ("imp", "init")
     effects["imp_weights_matter"] = ("imp", "init"), ("imp", "reinit")

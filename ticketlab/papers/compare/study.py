@@ -9,17 +9,22 @@ from ticketlab.data.sets import Batches, DataSpec, load
 from ticketlab.many.train_many import Job, Trained, train_many
 from ticketlab.papers.colt.algorithm import chance_rate, rounds_to
 from ticketlab.papers.compare.methods import Bench, Cost, Found, Ledger, one_shot, press, search
-from ticketlab.papers.compare.params import METHODS, Bed, CompareParams, Weights, check
+from ticketlab.papers.compare.params import (
+    METHODS,
+    WEIGHTS,
+    Bed,
+    CompareParams,
+    Weights,
+    check,
+    name_of,
+    ticket_name,
+)
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study import runner
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
 from ticketlab.tickets.ticket import Ticket, make_ticket, network
 from ticketlab.training.loop import Net, Recipe, Step, evaluate
-
-COLUMNS: tuple[Weights, ...] = ("init", "rewound", "reinit", "rst", "rst-other")
-"""The weights of the swap: of the seed's start, of later in training, of another draw, transformed
-by RST for this very mask, and transformed for the random mask."""
 
 
 def phases(params: CompareParams) -> Phases:
@@ -106,7 +111,7 @@ def swap_units(
     """Masks under other weights than their own; what a search has trained already is left out."""
     bed, units = params.beds[place], []
     masks = {method: _last_mask(found, bed, method, seed) for method in params.swap_masks}
-    for weights in COLUMNS:
+    for weights in WEIGHTS:
         chosen = {m: mask for m, mask in masks.items() if not is_own(params, m, weights)}
         if chosen:
             cost = len(chosen) * (2 if weights == "rst" else 1)
@@ -138,18 +143,8 @@ def own_weights(params: CompareParams, method: str) -> str:
     return "rst" if method == "rst" else "searched" if searched_from_later else "init"
 
 
-def name_of(bed: Bed, what: str, seed: int) -> str:
-    """The name of a unit."""
-    return f"{bed.name}/{what}/seed-{seed}"
-
-
 def _last_mask(found: Mapping[str, Result], bed: Bed, method: str, seed: int) -> Mask:
     return found[name_of(bed, method, seed)].tickets[ticket_name(bed.levels[-1])].mask
-
-
-def ticket_name(level: float) -> str:
-    """The name of a level's ticket, e.g. 'level-95' or 'level-97.5'."""
-    return f"level-{100 * level:g}"
 
 
 def _unit(
@@ -194,7 +189,7 @@ def expected_passes(params: CompareParams) -> float:
     for bed in params.beds:
         trainings = searched(params, bed, "imp-matched") + len(bed.levels)
         trainings += sum(1 + searched(params, bed, control.budget) for control in params.long)
-        cells = [w for m in params.swap_masks for w in COLUMNS if not is_own(params, m, w)]
+        cells = [w for m in params.swap_masks for w in WEIGHTS if not is_own(params, m, w)]
         trainings += len(cells) + cells.count("rst")
         total += trainings * one_training(params, bed) * len(params.seeds)
     return total
