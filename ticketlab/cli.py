@@ -278,13 +278,13 @@ def stored_units() -> Store:
 def watched_study(study: str, paper: str, values: params.Spec, folder: Path, store: Store) -> None:
     """Run a paper's units into `folder`, showing progress; what is stored is not run again."""
     chosen = PAPERS[paper]
+    runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
+    workers = gpu.worker_count(runtime, params.load_workers())
     events = folder.with_name(f".{paper}.events")
     with progress.Watch(events, f"{paper}@{study}", chosen.expected_passes(values)) as watch:
-        workers = gpu.worker_count(values.runtime)  # type: ignore[attr-defined]
         done = runner.run_study(chosen.phases(values), folder, workers, store)
     results.forget_others(folder, done)
-    runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
-    seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, runtime)
+    seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, workers)
     if watch.seconds:  # something was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
     if watch.reused:

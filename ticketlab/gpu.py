@@ -32,6 +32,12 @@ def _check_workers(value: object) -> int | str:
     raise ValueError(f"allowed is 0 to {MOST_WORKERS}, or '{CLUSTER}' and a scheduler's address")
 
 
+Workers = Annotated[int | str, PlainValidator(_check_workers)]
+"""Units of work at the same time; 0 means one per core on CPU and one on a GPU.
+"dask:tcp://HOST:PORT" hands them to the workers of that Dask scheduler, which share the project's
+folder."""
+
+
 class Runtime(Spec):
     """How a study runs. `float32` is the reference of published numbers, the rest buys speed."""
 
@@ -41,9 +47,6 @@ class Runtime(Spec):
     compile: bool = False
     cuda_graphs: bool = False
     deterministic: bool = True
-    workers: Annotated[int | str, PlainValidator(_check_workers)] = 0
-    """Parallel processes; 0 means one a core on CPU and one on a GPU. "dask:tcp://HOST:PORT" hands
-    the units to the workers of that Dask scheduler, which share the project's folder."""
 
 
 # ---------------------------------------------------------------- device and processes
@@ -94,13 +97,13 @@ def start(runtime: Runtime) -> torch.device:
     return device
 
 
-def worker_count(runtime: Runtime) -> int | str:
-    """Processes to run at once: as asked, else one a core on CPU and one on an accelerator.
+def worker_count(runtime: Runtime, asked: int | str = 0) -> int | str:
+    """Processes to run at once: as asked, else one per core on CPU and one on an accelerator.
 
     A scheduler's address stays as it is.
     """
-    if runtime.workers:
-        return runtime.workers
+    if asked:
+        return asked
     if choose_device(runtime.device).type != "cpu":
         return 1
     usable = getattr(os, "sched_getaffinity", None)

@@ -1,21 +1,32 @@
-"""params.yaml as a typed, validated view: every mistake is one line, before anything runs."""
+"""params.yaml and studies/ as a typed, validated view: every mistake is one line, before anything
+runs.
 
+params.yaml has `workers`, `runs` and the blocks of studies (`desk`); a file of `studies/` is one
+study. A study has a block per paper. `runs` says what `dvc repro` runs: a study and a paper each.
+"""
+
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ticketlab.data.sets import DataSpec
 from ticketlab.files import read_yaml
+from ticketlab.gpu import Workers
 from ticketlab.pipeline import registry
 from ticketlab.spec import NAME, NAME_RULE, ROOT, InputError, Spec
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
 PAPERS: dict[str, type[Spec]] = {name: paper.params for name, paper in registry.PAPERS.items()}
-"""The papers of a study block and the parameters of each."""
+"""The papers of a study and the parameters of each."""
+
+FILE = ROOT / "params.yaml"
+SETTINGS = ("workers", "runs")
+"""The keys of params.yaml that are no study."""
 
 LONGEST = 200
 """Characters of a wrong value that a message shows."""
@@ -24,53 +35,117 @@ SMOKE = "smoke"
 """The study of a notebook that is run by itself; git and `make clean` drop its results."""
 
 
-def load_paper(study: str, paper: str, path: Path = ROOT / "params.yaml") -> Spec:
+class Run(Spec):
+    """One paper of one study: what `dvc repro` runs, and where DVC finds its parameters."""
+
+    study: str
+    paper: str
+    file: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """As in `dvc repro train@desk-colt`."""
+        return f"{self.study}-{self.paper}"
+
+
+def load_paper(study: str, paper: str, path: Path = FILE) -> Spec:
     """One paper's validated parameters in one study."""
     if paper not in PAPERS:
         raise InputError(f"paper: {paper!r} is unknown, allowed: {', '.join(PAPERS)}")
     papers = load_study(study, path)
     if paper not in papers:
-        raise InputError(f"{path.name}: {study}.{paper}: missing, allowed: {', '.join(papers)}")
+        raise InputError(f"{study}.{paper}: missing, allowed: {', '.join(papers)}")
     return papers[paper]
 
 
-def chosen_studies(path: Path = ROOT / "params.yaml") -> list[str]:
-    """The blocks that `dvc repro` runs."""
-    return _chosen(read_blocks(path), path)
-
-
-def _chosen(blocks: Mapping[str, Any], path: Path) -> list[str]:
-    chosen = blocks.get("studies")
-    if not isinstance(chosen, list) or not all(isinstance(name, str) for name in chosen):
-        raise InputError(
-            f"{path.name}: studies: {_short(chosen)} is not valid, allowed is a list of names"
-        )
-    return chosen
-
-
-def load_study(study: str, path: Path = ROOT / "params.yaml") -> dict[str, Spec]:
+def load_study(study: str, path: Path = FILE) -> dict[str, Spec]:
     """All papers' validated parameters in one study; a mistake in any other is refused, too."""
     studies = load_all(path)
     if study not in studies:
-        raise InputError(f"study: {study!r} is not in {path.name}, allowed: {', '.join(studies)}")
+        raise InputError(f"study: {study!r} is unknown, allowed: {', '.join(studies)}")
     return studies[study]
 
 
-def load_all(path: Path = ROOT / "params.yaml") -> dict[str, dict[str, Spec]]:
-    """The whole file: every study's validated parameters by paper."""
-    blocks = read_blocks(path)
-    studies = {}
-    for name, block in blocks.items():
-        if name != "studies":
-            check_name(name, path.name)
-            studies[name] = _papers(block, f"{path.name}: {name}")
-    chosen = _chosen(blocks, path)
-    for name in chosen:
-        if name not in studies or chosen.count(name) > 1:
-            reason = "is there twice" if name in studies else "is no block"
-            allowed = f"allowed, once each: {', '.join(studies)}"
-            raise InputError(f"{path.name}: studies: {name!r} {reason}, {allowed}")
+def chosen_studies(path: Path = FILE) -> list[str]:
+    """The studies that `dvc repro` runs."""
+    return list(dict.fromkeys(run.study for run in load_runs(path)))
+
+
+def load_all(path: Path = FILE) -> dict[str, dict[str, Spec]]:
+    """Every study's validated parameters by paper; `workers` and `runs` are checked, too."""
+    studies = {name: _papers(block, place) for name, (block, place) in read_studies(path).items()}
+    load_workers(path)
+    for run in load_runs(path):
+        _check_run(run, studies, path)
     return studies
+
+
+def read_studies(path: Path = FILE) -> dict[str, tuple[Any, str]]:
+    """The studies as plain Python, and the place that names each in messages."""
+    blocks = read_blocks(path)
+    found = {
+        name: (block, f"{path.name}: {name}")
+        for name, block in blocks.items()
+        if name not in SETTINGS
+    }
+    for name in found:
+        check_name(name, path.name)
+    for file in sorted((path.parent / "studies").glob("*.yaml")):
+        check_name(file.stem, f"studies/{file.name}")
+        if file.stem in found:
+            raise InputError(f"studies/{file.name}: {path.name} has a study {file.stem!r}, too")
+        found[file.stem] = (read_blocks(file), f"studies/{file.name}")
+    return found
+
+
+def run_of(study: str, paper: str, path: Path = FILE) -> Run:
+    """The run of a paper of a study: where its parameters are."""
+    if study in read_blocks(path):
+        return Run(study=study, paper=paper, file=path.name, key=f"{study}.{paper}")
+    return Run(study=study, paper=paper, file=f"studies/{study}.yaml", key=paper)
+
+
+def load_runs(path: Path = FILE) -> list[Run]:
+    """What `dvc repro` runs, in order."""
+    runs = read_blocks(path).get("runs")
+    if not isinstance(runs, Mapping):
+        allowed = "allowed is a mapping, see `ticketlab study add`"
+        raise InputError(f"{path.name}: runs: {_short(runs)} is not valid, {allowed}")
+    return [validate(Run, run, f"{path.name}: runs.{name}") for name, run in runs.items()]
+
+
+def _check_run(run: Run, studies: Mapping[str, Mapping[str, Spec]], path: Path) -> None:
+    """InputError unless the run has a study, a paper, and the name, file and key of both."""
+    names = [name for name, one in read_blocks(path)["runs"].items() if Run(**one) == run]
+    place = f"{path.name}: runs.{names[0]}"
+    if run.study not in studies:
+        raise InputError(f"{place}.study: {run.study!r} is unknown, allowed: {', '.join(studies)}")
+    if run.paper not in studies[run.study]:
+        allowed = ", ".join(studies[run.study])
+        raise InputError(f"{place}.paper: {run.study} has no {run.paper!r}, allowed: {allowed}")
+    wanted = run_of(run.study, run.paper, path)
+    if names != [wanted.name]:
+        raise InputError(f"{place}: its name is not valid, allowed is {wanted.name}, once")
+    for key in ("file", "key"):
+        given, right = getattr(run, key), getattr(wanted, key)
+        if given != right:
+            raise InputError(f"{place}.{key}: {given!r} is not valid, allowed is {right!r}")
+
+
+def load_workers(path: Path = FILE) -> int | str:
+    """Units of work at the same time: the variable TICKETLAB_WORKERS, or `workers` in the file."""
+    text = os.environ.get("TICKETLAB_WORKERS")
+    if text is None:
+        value, place = read_blocks(path).get("workers", 0), f"{path.name}: workers"
+    else:
+        value, place = int(text) if text.isdecimal() else text, "TICKETLAB_WORKERS"
+    try:
+        found: int | str = TypeAdapter(Workers).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"{place}: {_short(value)} is not valid, {reason}") from None
+    return found
 
 
 def check_name(name: object, place: str) -> None:
@@ -94,7 +169,7 @@ def _papers(block: object, place: str) -> dict[str, Spec]:
 
 
 def read_blocks(path: Path) -> dict[str, Any]:
-    """The blocks of params.yaml as plain Python."""
+    """A file of parameters as plain Python."""
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, allowed is a mapping")
@@ -170,11 +245,8 @@ def collect(spec: type[SpecT], namespace: Mapping[str, Any]) -> SpecT:
 
 
 def notebook_parameters(study: str, params: Spec) -> dict[str, Any]:
-    """What papermill injects: plain Python values, one variable a field.
-
-    Without the number of workers: pages are the same for any.
-    """
-    return {"study": study} | params.model_dump(mode="json", exclude={"runtime": {"workers"}})
+    """What papermill injects: plain Python values, one variable per field."""
+    return {"study": study} | params.model_dump(mode="json")
 
 
 def study_data(papers: Mapping[str, Spec]) -> list[str]:

@@ -90,7 +90,7 @@ def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> 
     check_data(values)
     known = PAPERS[paper]
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
-    workers = runner.at_once(gpu.worker_count(runtime))
+    workers = runner.at_once(gpu.worker_count(runtime, params.load_workers()))
     survey = runner.survey(known.phases(values), store)
     expected = known.expected_passes(values)
     stored = sum(unit.passes for unit in survey.reused)

@@ -140,8 +140,8 @@ def _jsonable(value: object) -> Any:
         return value.digest()
     if isinstance(value, Ticket):  # what it holds, not where it comes from
         return [value.mask.digest(), state_digest(value.weights or {})]
-    if isinstance(value, Spec):  # the number of workers changes no result
-        return value.model_dump(mode="json", exclude={"runtime": {"workers"}})
+    if isinstance(value, Spec):
+        return value.model_dump(mode="json")
     if isinstance(value, Mapping):
         return {str(key): _jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -87,7 +87,7 @@ def run(
     found = {name: result for name, result in results.items() if result is not None}
     if lost := [name for name in results if name not in found]:
         where = f"nothing of them is in {folder}: workers must share that folder"
-        raise InputError(f"runtime.workers: {workers!r} has run {', '.join(lost)}, but {where}")
+        raise InputError(f"workers: {workers!r} has run {', '.join(lost)}, but {where}")
     return found
 
 
@@ -288,19 +288,19 @@ def _connected(address: str) -> Iterator[Any]:
         from distributed import Client
     except ImportError:
         raise InputError(
-            f"runtime.workers: {address!r} needs Dask: pip install 'ticketlab[dask]'"
+            f"workers: {address!r} needs Dask: pip install 'ticketlab[dask]'"
         ) from None
     try:
         client = Client(address.removeprefix(CLUSTER), timeout="10s", set_as_default=True)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"runtime.workers: no scheduler at {address!r} ({reason})") from None
+        raise InputError(f"workers: no scheduler at {address!r} ({reason})") from None
     with client:
         threads = set(client.nthreads().values())
         if threads != {1}:
             have = f"some with {max(threads)}" if threads else "none"
             raise InputError(
-                f"runtime.workers: {address!r} has {have}, allowed are workers of one thread "
+                f"workers: {address!r} has {have}, allowed are workers of one thread "
                 "(dask worker --nthreads 1)"
             )
         check_instruction_sets(address, client.run(instruction_set.current))
@@ -312,7 +312,7 @@ def check_instruction_sets(address: str, workers: Mapping[str, InstructionSet]) 
     here = instruction_set.current()
     if other := sorted(worker for worker, there in workers.items() if there != here):
         raise InputError(
-            f"runtime.workers: {address!r} has workers that are {workers[other[0]]} where this "
+            f"workers: {address!r} has workers that are {workers[other[0]]} where this "
             f"process is {here}, so results would differ ({', '.join(other)}); start them with "
             "`ticketlab pinned dask worker ...`"
         )

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from ticketlab import gpu
 from ticketlab.files import read_json, write_json
 from ticketlab.spec import InputError
 
 
 def note(
-    path: Path, measured: Mapping[str, float], units: Collection[str], runtime: gpu.Runtime
+    path: Path, measured: Mapping[str, float], units: Collection[str], workers: int | str
 ) -> None:
     """Write the seconds of `units`; those that did not run now keep what `path` has for them."""
     earlier = read_json(path)["seconds"] if path.exists() else {}
     known = {**earlier, **measured}
     seconds = {name: known[name] for name in sorted(units) if name in known}
-    write_json(path, {"workers": gpu.worker_count(runtime), "seconds": seconds})
+    write_json(path, {"workers": workers, "seconds": seconds})
 
 
 def table(study: Path) -> pd.DataFrame:
