@@ -21,7 +21,7 @@ from rich.text import Text
 from ticketlab import gpu, instruction_set, progress
 from ticketlab.data import sets
 from ticketlab.files import replace_folder, write_atomically, write_json
-from ticketlab.pipeline import params, planning, repository
+from ticketlab.pipeline import code, params, planning, repository
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.pipeline.registry import PAPERS
@@ -35,7 +35,7 @@ from ticketlab.study.store import EMPTY, Store
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
-StudyName = Annotated[str, typer.Argument(help="a block of params.yaml, e.g. desk")]
+StudyName = Annotated[str, typer.Argument(help="a study of params.yaml or studies/, e.g. desk")]
 StudyNames = Annotated[
     list[str] | None, typer.Argument(help="default: all that params.yaml runs", metavar="STUDY...")
 ]
@@ -46,27 +46,32 @@ RevisionName = Annotated[str, typer.Argument(help="git revision, DVC experiment 
 
 @app.command()
 def check() -> None:
-    """Validate all of params.yaml; the first mistake is one line, and the exit code 2.
+    """Validate all parameters; the first mistake is one line, and the exit code 2.
 
-    results/checked.txt then names the data sets of each study.
+    results/code then has the fingerprints of the code behind each run of params.yaml.
     """
     with one_line_errors():
         studies = params.load_all()
-        data_of = {study: params.study_data(papers) for study, papers in studies.items()}
-        text = "".join(f"{study}: {', '.join(names)}\n" for study, names in data_of.items())
-        write_atomically(ROOT / "results" / "checked.txt", text.encode())
-        print(f"params.yaml: valid, blocks: {', '.join(studies)}")
+        runs = params.load_runs()
+        code.write({run.name: (run.paper, studies[run.study][run.paper]) for run in runs})
+        print(f"parameters: valid, studies: {', '.join(studies)}")
 
 
 @app.command()
-def prepare(study: StudyName) -> None:
-    """Prepare the data sets of a study and record their hashes in results/STUDY/data.json."""
+def prepare(
+    study: StudyName,
+    paper: Annotated[str, typer.Argument(help="default: all papers of the study")] = "",
+) -> None:
+    """Prepare the data sets of a study and record their hashes in results/STUDY/data."""
     with one_line_errors():
-        names = params.study_data(params.load_study(study))
-        paths = {name: sets.prepare(name) for name in names}
-        hashes = {name: sets.read_prepared(path, name)[1].sha256 for name, path in paths.items()}
-        write_json(ROOT / "results" / study / "data.json", hashes)
-        print(f"data@{study}: prepared {', '.join(names)}")
+        papers = {paper: params.load_paper(study, paper)} if paper else params.load_study(study)
+        for name, values in papers.items():
+            hashes = {
+                one: sets.read_prepared(sets.prepare(one), one)[1].sha256
+                for one in params.data_names(values)
+            }
+            write_json(ROOT / "results" / study / "data" / f"{name}.json", hashes)
+            print(f"data@{study}-{name}: prepared {', '.join(hashes) or 'nothing'}")
 
 
 @app.command()
@@ -106,7 +111,7 @@ def run(study: StudyName, paper: PaperName) -> None:
                 target = staging / f"{paper}.ipynb"
                 inputs = params.notebook_parameters(study, values)
                 execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs)
-        print(f"{paper}@{study}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
+        print(f"read@{study}-{paper}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
 
 
 @app.command()
@@ -281,14 +286,14 @@ def watched_study(study: str, paper: str, values: params.Spec, folder: Path, sto
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
     workers = gpu.worker_count(runtime, params.load_workers())
     events = folder.with_name(f".{paper}.events")
-    with progress.Watch(events, f"{paper}@{study}", chosen.expected_passes(values)) as watch:
+    with progress.Watch(events, f"{study}-{paper}", chosen.expected_passes(values)) as watch:
         done = runner.run_study(chosen.phases(values), folder, workers, store)
     results.forget_others(folder, done)
     seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, workers)
     if watch.seconds:  # something was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
     if watch.reused:
-        print(f"{paper}@{study}: {watch.reused} of {len(done)} units reused, as they are stored")
+        print(f"train@{study}-{paper}: {watch.reused} of {len(done)} units are reused")
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 with the code behind its units, `RUN.read` with the code behind its page.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ticketlab.data import sets
@@ -29,9 +30,18 @@ def fingerprints(paper: str, values: Spec) -> dict[str, str]:
     }
 
 
-def write(run: str, paper: str, values: Spec, folder: Path = FOLDER) -> None:
-    """Write a run's files; those whose content stays are not touched."""
-    for side, text in fingerprints(paper, values).items():
-        path = folder / f"{run}.{side}"
+def write(runs: Mapping[str, tuple[str, Spec]], folder: Path = FOLDER) -> None:
+    """Write the files of all runs, each a paper and its parameters, and remove those of others.
+
+    A file whose content stays is not touched.
+    """
+    files = {
+        folder / f"{run}.{side}": text
+        for run, (paper, values) in runs.items()
+        for side, text in fingerprints(paper, values).items()
+    }
+    for path in set(folder.glob("*")) - set(files):
+        path.unlink()
+    for path, text in files.items():
         if not path.exists() or path.read_text() != text:
             write_atomically(path, text.encode())

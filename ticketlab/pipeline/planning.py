@@ -30,7 +30,7 @@ PROBE_SECONDS = 3.0
 
 # ---------------------------------------------------------------- which stages run
 
-State = Literal["runs", "may follow", "up to date", "not in studies"]
+State = Literal["runs", "may follow", "up to date", "not in runs"]
 
 
 def states(repo: "Repo", study: str) -> pd.DataFrame:
@@ -46,14 +46,14 @@ def states(repo: "Repo", study: str) -> pd.DataFrame:
         else:
             rows.append((name, "up to date", ""))
     if not listed:
-        rows.append((f"*@{study}", "not in studies", f"`make study STUDY={study}` runs it"))
+        rows.append((f"*@{study}-*", "not in runs", f"`make study STUDY={study}` runs it"))
     return pd.DataFrame(rows, columns=["stage", "state", "why"])
 
 
 def to_train(found: pd.DataFrame, study: str, papers: Iterable[str]) -> list[str]:
     """The papers whose training runs or may follow."""
     idle = set(found.stage[found.state == "up to date"])
-    return [paper for paper in papers if f"{paper}_train@{study}" not in idle]
+    return [paper for paper in papers if f"train@{study}-{paper}" not in idle]
 
 
 def check_data(values: Spec) -> None:

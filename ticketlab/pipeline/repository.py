@@ -36,15 +36,15 @@ def opened(root: Path) -> Iterator["Repo"]:
         raise InputError(f"dvc: {' '.join(str(error).split())}") from error
 
 
-CHECK = "check"
-"""The stage that validates params.yaml in every run, so it calls no study out of date."""
+CODE = "code"
+"""The stage that every run starts with, so it calls no study out of date."""
 
 
 def out_of_date(repo: "Repo") -> dict[str, list[str]]:
     """The stages whose inputs or outputs differ from dvc.lock, and which: {stage: [what]}."""
     found: dict[str, list[str]] = {}
     for stage, changes in repo.status().items():
-        if stage.rpartition(":")[2] == CHECK:  # a path goes before it outside the project's folder
+        if stage.rpartition(":")[2] == CODE:  # a path goes before it outside the project's folder
             continue
         named = found.setdefault(stage, [])
         for change in changes:
@@ -69,8 +69,12 @@ def cache_folder(root: Path) -> Path:
 
 def stages_of(repo: "Repo", study: str) -> list[str]:
     """The stages of a study in the order of dvc.yaml; none if params.yaml does not run it."""
-    names = [stage.addressing for stage in repo.index.stages]
-    return [name for name in names if name.endswith(f"@{study}")]
+    place = Path(repo.root_dir) / "results" / study
+    return [
+        stage.addressing
+        for stage in repo.index.stages
+        if any(Path(out.fs_path).is_relative_to(place) for out in stage.outs)
+    ]
 
 
 def readers(repo: "Repo", names: Collection[str]) -> set[str]:

@@ -114,7 +114,7 @@ class Finding:
     stage: str
     word: Word
     current: bool | None
-    """None if params.yaml does not run the stage's study."""
+    """None if params.yaml does not run it."""
     notes: tuple[str, ...] = ()
 
 
@@ -128,9 +128,14 @@ def verify(repo: "Repo", root: Path, studies: Sequence[str], rev: str = "HEAD") 
     kinds = {name.partition("@")[0] for name in listed}  # an older lock may have other stages
     found: dict[str, Finding] = {}
     for study in studies:
-        names = [n for n in then.lock if n.endswith(f"@{study}") and n.partition("@")[0] in kinds]
+        names = [
+            name
+            for name, entry in then.lock.items()
+            if study in _studies(entry) and name.partition("@")[0] in kinds
+        ]
         if not names:
-            have = ", ".join(sorted({name.partition("@")[2] for name in then.lock} - {""}))
+            known = {one for entry in then.lock.values() for one in _studies(entry)}
+            have = ", ".join(sorted(known))
             raise InputError(f"study: {rev} has no results of {study!r}, it has: {have or 'none'}")
         for name in names:
             current = name not in stale if name in listed else None
@@ -139,6 +144,12 @@ def verify(repo: "Repo", root: Path, studies: Sequence[str], rev: str = "HEAD") 
                 notes += _inputs(then.lock[name], now.get(name, {}))
             found[name] = Finding(name, word, current, tuple(notes))
     return _judged_by_readers(found, then.lock)
+
+
+def _studies(entry: Entry) -> set[str]:
+    """The studies into whose results a stage writes."""
+    parts = [Path(out["path"]).parts for out in entry.get("outs", ())]
+    return {part[1] for part in parts if len(part) > 2 and part[0] == "results"}
 
 
 def _text(path: Path) -> str:
@@ -257,7 +268,7 @@ def report(findings: Sequence[Finding], bytes_expected: bool = False) -> str:
     """A line per stage, indented lines on what differs where, and one on the whole."""
     lines = []
     for one in findings:
-        state = {True: "up to date", False: "out of date", None: "not in studies"}[one.current]
+        state = {True: "up to date", False: "out of date", None: "not in runs"}[one.current]
         lines += [f"{one.stage:28}{one.word:12}{state}", *(f"    {note}" for note in one.notes)]
     return "\n".join([*lines, summary(findings, bytes_expected)])
 

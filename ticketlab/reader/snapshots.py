@@ -85,7 +85,8 @@ def opened(name: str, root: Path = ROOT) -> Iterator[Snapshot]:
 
 
 def _read(repo: Any, name: str) -> Snapshot:
-    values = _by_file(repo.params.show()).get("params.yaml", {})
+    values = {**_by_file(repo.params.show()).get("params.yaml", {})}
+    values.pop("runs", None)
     metrics = _metrics(repo)
     claims, unjudged = _judged(repo, metrics)
     return Snapshot(
@@ -158,14 +159,15 @@ def _place(path: str) -> str:
 
 
 def _curves(repo: Any) -> dict[str, Curve]:
-    """The tables of dvc.yaml's plots that exist in this revision."""
+    """The curves of dvc.yaml's plots that exist in this revision."""
     found = {}
     for out in repo.index.outs:
-        path = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
+        place = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
         axes = out.plot if isinstance(out.plot, dict) else {}
-        if {"x", "y"} <= set(axes) and path.endswith(".csv") and repo.dvcfs.exists(path):
-            with repo.dvcfs.open(path) as file:
-                found[_place(path)] = Curve(axes["x"], axes["y"], pd.read_csv(file))
+        if {"x", "y"} <= set(axes) and repo.dvcfs.exists(place):
+            for path in sorted(repo.dvcfs.find(place)):
+                with repo.dvcfs.open(path) as file:
+                    found[_place(path.lstrip("/"))] = Curve(axes["x"], axes["y"], pd.read_csv(file))
     return found
 
 

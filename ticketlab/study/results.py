@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -184,6 +184,19 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     """A long-format CSV with numbers to 6 digits, the same bytes for the same content."""
     text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     write_atomically(path, text.encode())
+
+
+def write_curve(
+    frame: pd.DataFrame, pages: Path, x: str, y: str, by: Sequence[str] = ("arm",)
+) -> None:
+    """One curve per arm and seed for `dvc plots`: curves/Y_over_X.csv, columns arm, seed, x, y.
+
+    The columns `by` name the arm together; rows without a number are left out.
+    """
+    arm = frame[list(by)].astype(str).agg(", ".join, axis=1)
+    seed = frame.get("seed", 0)
+    curve = pd.DataFrame({"arm": arm, "seed": seed, "x": frame[x], "y": frame[y]})
+    write_table(curve.dropna(), pages / "curves" / f"{y}_over_{x}.csv")
 
 
 def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:

@@ -100,14 +100,12 @@ def is_accuracy(task: str) -> bool:
 
 
 def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """Circle's trained nets for `dvc plots show`: arm, seed, density, its rank, accuracy."""
+    """Circle's trained nets for `dvc plots show`: arm, seed, density, accuracy."""
     rows = of_main(scores, params)
     rows = rows[(rows.task == "circle") & rows.regime.isin(["singleshot", "multishot"])]
     rows = rows[rows.method.isin(METHODS) & rows.weak.notna()]
     arm = rows.regime + " " + rows.method + rows.mother.map({"planted": ""}).fillna(", not planted")
-    rank = rows.density.rank(method="dense").astype(int)
-    found = rows.assign(arm=arm, round=rank)
-    return found[["arm", "seed", "round", "density", "weak"]]
+    return rows.assign(arm=arm)[["arm", "seed", "density", "weak"]]
 
 
 def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
