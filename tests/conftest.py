@@ -14,15 +14,15 @@ instruction_set.pin_this_process()  # before any library is imported that would 
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from filelock import FileLock
 from hypothesis import settings
 from joblib.externals.loky import get_reusable_executor
 
 from ticketlab import files, models
-from ticketlab.data.sets import DataSet, DataSpec, load
+from ticketlab.data.sets import DataSet, load
 from ticketlab.gpu import Runtime
-from ticketlab.papers.colt.params import ColtParams
 from ticketlab.pipeline import params
 from ticketlab.pruning.masks import State
 from ticketlab.spec import ROOT, InputError
@@ -32,8 +32,7 @@ from ticketlab.training.loop import Net
 settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
 settings.load_profile("tests")
 
-CPU = Runtime(device="cpu", workers=1)
-TINY = DataSpec(name="digits_tiny", train=200, validation=50, test=100, pool=2)
+CPU = Runtime(device="cpu")
 
 Message = Callable[[Callable[[], object]], str]
 
@@ -62,14 +61,7 @@ def read_yaml_once() -> Iterator[None]:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with digits_tiny.npz: 40 + 20 real images a class of the embedded MNIST."""
     root = tmp_path_factory.mktemp("data")
-    with np.load(ROOT / "data" / "mnist_5k.npz") as file:
-        whole = dict(file)
-    few = {}
-    for part, count in (("train", 40), ("test", 20)):
-        labels = whole[f"y_{part}"]
-        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(10)]))
-        few |= {f"x_{part}": whole[f"x_{part}"][chosen], f"y_{part}": labels[chosen]}
-    np.savez_compressed(root / "digits_tiny.npz", **few)
+    np.savez_compressed(root / "digits_tiny.npz", **tiny.some_images(slice(40), slice(20)))
     return root
 
 
@@ -116,7 +108,7 @@ def tiny_root(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def digits(tiny_root: Path) -> DataSet:
     """200 training, 50 validation and 100 test images of 14 x 14 pixels, 10 classes."""
-    return load(TINY)
+    return load(tiny.DIGITS)
 
 
 @pytest.fixture
@@ -161,20 +153,3 @@ def small_net(name: str = "conv3", runtime: Runtime = CPU, seed: int = 0, **opti
 def equal(a: State, b: State) -> bool:
     """Whether two states are the same bit for bit."""
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def tiny_params(**changes: object) -> ColtParams:
-    """A COLT study of seconds; `changes` replace fields, in the form that params.yaml has."""
-    values: dict[str, object] = {
-        "seeds": [0, 1],
-        "data": TINY.model_dump(),
-        "model": {"name": "conv3", "width": 4, "conv_bias": False},
-        "recipe": {"optimizer": "adam", "lr": 0.01, "batch": 40, "length": "1ep"},
-        "rate": 0.4,
-        "imp_rate": 0.4,
-        "target": 0.7,
-        "levels": [0.5, 0.7],
-        "transfer": {"data": TINY.model_dump(), "levels": [0.7], "seeds": 0},
-        "runtime": {"device": "cpu", "workers": 1},
-    }
-    return ColtParams.model_validate(values | changes)

@@ -1,13 +1,13 @@
 """The pin: what a pinned process was started with, who pins, and who is warned."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import Message
+from environments import OTHERWISE, free
 
 from ticketlab import instruction_set
 from ticketlab.instruction_set import PINNED, UNSET, current, pinned
@@ -15,13 +15,6 @@ from ticketlab.spec import ROOT
 from ticketlab.study import runner
 from ticketlab.study.results import Result, unit_key
 from ticketlab.study.runner import Unit
-
-OTHERWISE = {
-    "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "ATEN_CPU_CAPABILITY": "default",
-    "MKL_CBWR": "COMPATIBLE", "NPY_DISABLE_CPU_FEATURES": "AVX512_ICL",
-    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "OPENBLAS_CORETYPE": "Prescott",
-}  # fmt: skip
-"""What a user may have set."""
 
 can_pin = pytest.mark.skipif(current(pinned()) == "native", reason="nothing to pin here")
 
@@ -32,12 +25,6 @@ def program(code: str, environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def free(**more: str) -> dict[str, str]:
-    """The environment of the tests without the pin."""
-    pin = (*UNSET, *instruction_set.EVERYWHERE, PINNED)
-    return {k: v for k, v in os.environ.items() if k not in pin} | more
 
 
 @can_pin

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from conftest import equal, use_data
-from test_conv_study import tiny as tiny_conv
-from test_dlth_study import tiny as tiny_rst
-from test_plant_study import tiny as tiny_plant
 
 from ticketlab.many import stacks
 from ticketlab.papers.dlth import study as dlth_study
@@ -73,7 +71,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
 
 
 def test_damaged_tickets_of_dlth(tiny_root: Path, trained: list[Seen]) -> None:
-    params = tiny_rst(extra_arms=["shuffled", "reinit", "signs"], draws=0)
+    params = tiny.dlth(extra_arms=["shuffled", "reinit", "signs"], draws=0)
     found = dlth_study.train_pressed(params, 0, 0, "rst", 0.8, 0)
     _, ticket, *damaged = trained
     names = [row["arm"] for row in found.record["rows"]]
@@ -98,7 +96,7 @@ def test_damaged_tickets_of_dlth(tiny_root: Path, trained: list[Seen]) -> None:
 
 
 def test_controls_of_planting(monkeypatch: pytest.MonkeyPatch) -> None:
-    params = tiny_plant(seeds=[0])
+    params = tiny.plant_n_seek(seeds=[0])
     seen: list[tuple[list[State], list[Mask], tuple[object, ...]]] = []
     final = plant_units.train
 
@@ -139,7 +137,7 @@ def test_controls_of_the_convolutional_part(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, trained: list[Seen]
 ) -> None:
     use_data(monkeypatch, tiny_folder)
-    params = tiny_conv()
+    params = tiny.conv()
     setting = plant_study.conv_setting(params)
     found = conv_units.known(conv_units.train_ticket(setting, 0).tickets["ticket"])
     bench = conv_units.ConvBench(setting, 0, found)

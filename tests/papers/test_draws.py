@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import test_compare
-import test_conv_study
-import test_dlth_study
-import test_plant_study
-import test_prac_study
+import tiny
 import torch
-from conftest import small_net, tiny_params
+from conftest import small_net
 
 from ticketlab.data.sets import DataSet
 from ticketlab.many.lanes import Feeds, Job
@@ -82,7 +78,7 @@ def by_density(regime: str) -> Maker:
 
     def make(items: Sequence[Any]) -> Made:
         found = plant_units.prune_and_train(
-            test_plant_study.tiny(), CIRCLE, 0, "planted", regime, CHOSEN, items, True
+            tiny.plant_n_seek(), CIRCLE, 0, "planted", regime, CHOSEN, items, True
         )
         return rows_by(found, "method", "label")
 
@@ -94,7 +90,7 @@ def by_method(regime: str) -> Maker:
 
     def make(items: Sequence[Any]) -> Made:
         found = plant_units.prune_and_train(
-            test_plant_study.tiny(), CIRCLE, 0, "planted", regime, items, DENSITIES
+            tiny.plant_n_seek(), CIRCLE, 0, "planted", regime, items, DENSITIES
         )
         return rows_by(found, "method", "label")
 
@@ -103,16 +99,14 @@ def by_method(regime: str) -> Maker:
 
 def popped(items: Sequence[Any]) -> Made:
     """Edge-popup at the densities, which learn as one stack."""
-    found = plant_units.pop(
-        test_plant_study.tiny(), CIRCLE, 0, "planted", "linear", "annealed", items
-    )
+    found = plant_units.pop(tiny.plant_n_seek(), CIRCLE, 0, "planted", "linear", "annealed", items)
     return rows_by(found, "label")
 
 
 @cache
 def conv_known() -> tuple[Any, Any]:
     """What the units of the convolutional part start from, trained once for this file."""
-    setting = plant_study.conv_setting(test_conv_study.tiny())
+    setting = plant_study.conv_setting(tiny.conv())
     ticket = conv_units.train_ticket(setting, 0).tickets["ticket"]
     return setting, conv_units.known(ticket)
 
@@ -144,14 +138,14 @@ def colt_scored(arm: str) -> Maker:
 
     def make(items: Sequence[Any]) -> Made:
         chosen = {name: masks_of(3)[name] for name in items}
-        return rows_by(colt_units.score_tickets(tiny_params(), 0, arm, chosen), "round")
+        return rows_by(colt_units.score_tickets(tiny.colt(), 0, arm, chosen), "round")
 
     return make
 
 
 def colt_carried(items: Sequence[Any]) -> Made:
     """The masks that COLT's transfer trains, by arm and round, for the levels."""
-    params = tiny_params()
+    params = tiny.colt()
     transfer = params.transfer.model_copy(update={"levels": tuple(items), "seeds": 1})
     masks = masks_of(3)
     record = {"rounds": [{"round": int(n[-2:]), "sparsity": m.sparsity} for n, m in masks.items()]}
@@ -170,7 +164,7 @@ def colt_carried(items: Sequence[Any]) -> Made:
 def prac_scored(items: Sequence[Any]) -> Made:
     """PrAC's tickets retrained one after another on one net."""
     net = {"name": "conv3", "width": 4, "conv_bias": False}
-    setting = test_prac_study.params(model=net, prunable="conv").setting()
+    setting = tiny.prac(model=net, prunable="conv").setting()
     chosen = {name: masks_of(3)[name] for name in items}
     return rows_by(prac_units.score_tickets(setting, 0, "prac", chosen), "round")
 
@@ -180,32 +174,32 @@ def prac_scored(items: Sequence[Any]) -> Made:
 
 def rst_masks(items: Sequence[Any]) -> Made:
     """Masks by arm and level."""
-    bench = dlth_units.Bench(test_dlth_study.tiny(), 0, 0)
+    bench = dlth_units.Bench(tiny.dlth(), 0, 0)
     net = bench.net()
     return {(arm, level): bench.mask(net, level, arm).digest() for arm, level in items}
 
 
 def rst_pretrained(items: Sequence[Any]) -> Made:
     """What starts from training the dense net, by arm and level, all on one net."""
-    params = test_dlth_study.tiny(arms=["scratch", "rst", *items], extra_arms=[])
+    params = tiny.dlth(arms=["scratch", "rst", *items], extra_arms=[])
     return rows_by(dlth_study.train_pretrained(params, 0, 0), "arm", "level")
 
 
 def rst_abrupt(items: Sequence[Any]) -> Made:
     """Transformation without a penalty, by level."""
-    params = test_dlth_study.tiny(levels=list(items), extra_levels=[], extra_arms=[], draws=0)
+    params = tiny.dlth(levels=list(items), extra_levels=[], extra_arms=[], draws=0)
     return rows_by(dlth_study.train_abruptly(params, 0, 0), "arm", "level")
 
 
 def rst_damaged(items: Sequence[Any]) -> Made:
     """RST's ticket and its damaged forms, trained one after another on one net."""
-    params = test_dlth_study.tiny(extra_arms=list(items))
+    params = tiny.dlth(extra_arms=list(items))
     return rows_by(dlth_study.train_pressed(params, 0, 0, "rst", 0.8, 0), "arm", "level")
 
 
 def rst_further(items: Sequence[Any]) -> Made:
     """The further draws of a mask and of an initialisation (C11), in a study of these seeds."""
-    units = dlth_study.first_units(test_dlth_study.tiny(seeds=[0, *items]))
+    units = dlth_study.first_units(tiny.dlth(seeds=[0, *items]))
     return {
         unit.name.partition("/seed")[0]: (unit.arguments["seed"], unit.arguments["mask_seed"])
         for unit in units if "draw-" in unit.name
@@ -219,7 +213,7 @@ def compare_by_level(method: str) -> Maker:
     """A method's tickets at the levels, with what they cost, and trained together."""
 
     def make(items: Sequence[Any]) -> Made:
-        params = test_compare.with_bed(levels=sorted(items))
+        params = tiny.compare_bed(levels=sorted(items))
         return rows_by(compare_study.train_method(params, 0, 0, method), "level")
 
     return make
@@ -227,12 +221,12 @@ def compare_by_level(method: str) -> Maker:
 
 def compare_by_net(items: Sequence[Any]) -> Made:
     """Random tickets of the nets, wherever a net stands among them."""
-    bed = test_compare.TINY_VALUES["beds"][0]
+    bed = tiny.COMPARE["beds"][0]
     beds = [
         bed | {"name": f"width-{width}", "model": bed["model"] | {"width": width}}
         for width in items
     ]
-    params = test_compare.tiny(beds=beds)
+    params = tiny.compare(beds=beds)
     return {
         width: rows_by(compare_study.train_method(params, place, 0, "random"), "level")
         for place, width in enumerate(items)
@@ -290,7 +284,7 @@ def test_pracs_sets_and_random_masks_of_a_round_do_not_depend_on_how_many_rounds
     assert {name: long[name] for name in short} == short
     assert all(not bool((long[b].flat() & ~long[a].flat()).any())
                for a, b in pairwise(long))  # fmt: skip
-    random, setting = torch.Generator().manual_seed(0), test_prac_study.params().setting()
+    random, setting = torch.Generator().manual_seed(0), tiny.prac().setting()
     scores = {name: torch.rand(200, generator=random) for name in ("el2n", "margin")}
     rounds = [{"set_samples": count} for count in (90, 60, 70)]
     whole, part = (prac_units.selections(scores, rows, setting, 0) for rows in (rounds, rounds[:1]))
@@ -300,7 +294,7 @@ def test_pracs_sets_and_random_masks_of_a_round_do_not_depend_on_how_many_rounds
 
 def test_an_audit_of_more_mothers_changes_only_what_the_classifier_has_seen() -> None:
     """The AUROC of a seed is by a classifier that knows the *other* seeds: it may change."""
-    three, two = (plant_units.audit_planting(test_plant_study.tiny(), CIRCLE, n).record
+    three, two = (plant_units.audit_planting(tiny.plant_n_seek(), CIRCLE, n).record
                   for n in (3, 2))  # fmt: skip
 
     def without(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -320,7 +314,7 @@ def inside(few: Mask, many: Mask) -> float:
 
 def test_random_masks_of_two_densities_and_rounds_are_independent_draws(tiny_root: Path) -> None:
     """At 0.1 and 0.5 they share half; were the scores the same, all. Rounds draw anew."""
-    bench = test_plant_study.bench()
+    bench = plant_units.Bench(tiny.plant_n_seek(), CIRCLE, 0)
     arms = plant_units.arms_of(bench, ["random"], [0.1, 0.5])
     start = bench.start("planted")
     once = [arm.mask for arm in plant_units.singleshot_masks(bench, arms, start)]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from conftest import use_data
 from recording import Look, Place, Popping, Pruning, Tape, Training, record, zeros_differ
@@ -36,7 +37,6 @@ from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.papers.prac.subsets import unpack_index
 from ticketlab.pruning.masks import Mask, State
-from ticketlab.spec import ROOT
 from ticketlab.training.loop import learning_rate
 
 # ---------------------------------------------------------------- tiny data, tiny studies
@@ -48,7 +48,7 @@ def images(name: str) -> dict[str, Any]:
             "augment": {"crop": 1, "flip": True}}  # fmt: skip
 
 
-RUNTIME = {"device": "cpu", "workers": 1, "channels_last": True}
+RUNTIME = {"device": "cpu", "channels_last": True}
 SHAPE = (3, 14, 14)
 MLP = {"name": "mlp", "width": 16, "depth": 2}
 
@@ -229,16 +229,9 @@ PAPERS = tuple(STUDIES)
 def make_images(root: Path, name: str, first: int, test: int) -> None:
     """NAME.npz: 20 training and 8 test images per class of mnist_5k in three colours; `first` is
     where a class's training images begin, `test` where its test images do."""
-    with np.load(ROOT / "data" / "mnist_5k.npz") as file:
-        whole = dict(file)
-    few = {}
-    for part, start, count in (("train", first, 20), ("test", test, 8)):
-        labels = whole[f"y_{part}"]
-        of_class = [np.flatnonzero(labels == c)[start : start + count] for c in range(10)]
-        chosen = np.sort(np.concatenate(of_class))
-        x = whole[f"x_{part}"][chosen]
-        few[f"x_{part}"] = np.stack([x, x[:, ::-1], np.roll(x, 3, 2)], 1)
-        few[f"y_{part}"] = labels[chosen]
+    few = tiny.some_images(slice(first, first + 20), slice(test, test + 8))
+    for part in ("x_train", "x_test"):
+        few[part] = np.stack([few[part], few[part][:, ::-1], np.roll(few[part], 3, 2)], 1)
     root.mkdir(exist_ok=True)
     np.savez_compressed(root / f"{name}.npz", **few)
 

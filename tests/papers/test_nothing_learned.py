@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_compare
-import test_conv_study
-import test_dlth_study
-import test_plant_study
-import test_prac_study
-from conftest import TINY, tiny_params
+import tiny
 
 from ticketlab.papers.colt import report as colt_report
 from ticketlab.papers.colt import study as colt_study
@@ -39,39 +34,39 @@ Numbers = Mapping[str, Any]
 
 def colt(lr: float) -> Any:
     recipe = {"optimizer": "sgd", "lr": lr, "batch": 40, "length": "2ep"}
-    transfer = {"data": TINY.model_dump(), "levels": [0.7], "seeds": 3}
-    return tiny_params(seeds=SEEDS, recipe=recipe, transfer=transfer)
+    transfer = {"data": tiny.DIGITS.model_dump(), "levels": [0.7], "seeds": 3}
+    return tiny.colt(seeds=SEEDS, recipe=recipe, transfer=transfer)
 
 
 def prac(lr: float) -> Any:
     recipe = {"lr": lr, "batch": 20, "length": "4ep", "milestones": ["2ep", "3ep"]}
     short = {"lr": lr, "batch": 20, "length": "2ep"}
-    return test_prac_study.params(
-        seeds=SEEDS, recipe=recipe, others=[test_prac_study.other(recipe=short, seeds=3)],
+    return tiny.prac(
+        seeds=SEEDS, recipe=recipe, others=[tiny.prac_other(recipe=short, seeds=3)],
         scores=["el2n"], label_noise=0.0,
     )  # fmt: skip
 
 
 def dlth(lr: float) -> Any:
-    values = deepcopy(test_dlth_study.TINY_VALUES)
+    values = deepcopy(tiny.DLTH)
     for case in (values, *values["others"]):
         case["finetune"] |= {"lr": lr}
-    return test_dlth_study.tiny(**values | {"seeds": SEEDS})
+    return tiny.dlth(**values | {"seeds": SEEDS})
 
 
 def plant_n_seek(lr: float) -> Any:
-    recipe, popup = test_conv_study.RECIPE | {"lr": lr}, test_conv_study.POPUP | {"lr": lr}
-    conv = test_conv_study.CONV | {"recipe": recipe, "popup_recipe": popup}
+    recipe, popup = tiny.CONV["recipe"] | {"lr": lr}, tiny.CONV["popup_recipe"] | {"lr": lr}
+    conv = tiny.CONV | {"recipe": recipe, "popup_recipe": popup}
     fit = {"lr": lr, "batch": 50, "epochs": 1}
-    return test_plant_study.tiny(
+    return tiny.plant_n_seek(
         seeds=SEEDS, fit=fit, popup={"lr": lr, "batch": 50, "epochs": 2}, audits=3, conv=conv,
     )  # fmt: skip
 
 
 def compare(lr: float) -> Any:
     recipe = {"lr": lr, "batch": 50, "length": "1ep"}
-    bed = deepcopy(test_compare.TINY_VALUES["beds"][0]) | {"recipe": recipe}
-    return test_compare.tiny(seeds=SEEDS, beds=[bed])
+    bed = deepcopy(tiny.COMPARE["beds"][0]) | {"recipe": recipe}
+    return tiny.compare(seeds=SEEDS, beds=[bed])
 
 
 STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[..., Numbers]]] = {

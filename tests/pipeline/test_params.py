@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Message, tiny_params
+import tiny
+from conftest import Message
 from ruamel.yaml import YAML
 
 from ticketlab.papers.colt.params import ColtParams, check
@@ -101,7 +102,7 @@ def test_a_valid_change_reaches_the_parameters(write: Writer) -> None:
 
 
 def test_parameters_cannot_be_changed_afterwards() -> None:
-    params = tiny_params()
+    params = tiny.colt()
     with pytest.raises(ValueError, match="frozen"):
         params.rate = 0.5
 
@@ -211,14 +212,14 @@ def test_further_mistakes_are_counted(write: Writer, one_line: Message) -> None:
         ({"model": {"name": "conv9"}}, ["model.name", "'conv9'", "conv3", "resnet20"]),
         ({"model": {"name": "conv3", "depth": 3}}, ["model.depth", "3", "mlp"]),
         ({"model": {"name": "vgg16_bn"}}, ["model.name", "'vgg16_bn'", "7x7", "16x16"]),
-        ({"data": TINY.model_dump() | {"name": "nonesuch"}}, ["'nonesuch'", "nonesuch.npz"]),
-        ({"data": TINY.model_dump() | {"train": 10_000}}, ["train", "10000"]),
+        ({"data": tiny.DIGITS.model_dump() | {"name": "nonesuch"}}, ["'nonesuch'", "nonesuch.npz"]),
+        ({"data": tiny.DIGITS.model_dump() | {"train": 10_000}}, ["train", "10000"]),
         ({"recipe": {"length": "40%"}}, ["recipe.length: '40%'", "'ep' or 'it'"]),
         ({"recipe": {"length": "0ep"}}, ["recipe.length: '0ep'", "at least 1"]),
         ({"rewind": "9999it"}, ["rewind: '9999it'", "beyond"]),
-        ({"prune_from": "validation", "data": TINY.model_dump() | {"validation": 0}},
+        ({"prune_from": "validation", "data": tiny.DIGITS.model_dump() | {"validation": 0}},
          ["prune_from: 'validation'", "data.validation"]),
-        ({"transfer": {"data": TINY.model_dump() | {"pool": 1}}},
+        ({"transfer": {"data": tiny.DIGITS.model_dump() | {"pool": 1}}},
          ["transfer.data", "(1, 28, 28)", "(1, 14, 14)"]),
     ],
 )  # fmt: skip
@@ -226,15 +227,15 @@ def test_what_does_not_fit_the_data_is_refused_in_one_line(
     changes: dict[str, object], words: list[str], tiny_root: Path, one_line: Message
 ) -> None:
     if "model" in changes and changes["model"] == {"name": "vgg16_bn"}:  # 14 pixels, pooled to 7
-        small = TINY.model_dump() | {"pool": 4}
+        small = tiny.DIGITS.model_dump() | {"pool": 4}
         changes = changes | {"data": small, "transfer": {"data": small, "levels": [0.7]}}
-    told = one_line(lambda: check(tiny_params(**changes)))
+    told = one_line(lambda: check(tiny.colt(**changes)))
     assert all(word in told for word in words), told
 
 
 def test_what_fits_is_not_refused(tiny_root: Path) -> None:
-    check(tiny_params())
-    check(tiny_params(partitions=5, ablations=[{"partitions": 5, "votes": 4}, {"split": "same"}]))
+    check(tiny.colt())
+    check(tiny.colt(partitions=5, ablations=[{"partitions": 5, "votes": 4}, {"split": "same"}]))
 
 
 # --- the file as a whole
@@ -419,12 +420,12 @@ def anywhere(params: Spec) -> dict[str, Any]:
 
 
 def test_what_goes_into_a_notebook_is_the_same_for_any_number_of_workers() -> None:
-    one, two = (tiny_params(runtime={"device": "cpu", "workers": n}) for n in (1, 2))
+    one, two = (tiny.colt(runtime={"device": "cpu", "workers": n}) for n in (1, 2))
     assert one != two and notebook_parameters("desk", one) == notebook_parameters("desk", two)
 
 
 def test_a_mistake_in_the_parameters_cell_is_one_line(one_line: Message) -> None:
-    namespace = notebook_parameters("desk", tiny_params()) | {"rate": 1.0}
+    namespace = notebook_parameters("desk", tiny.colt()) | {"rate": 1.0}
     told = one_line(lambda: collect(ColtParams, namespace))
     assert told == "parameters.rate: 1.0 is not valid, allowed is less than 1"
     del namespace["seeds"], namespace["rate"]
@@ -433,7 +434,7 @@ def test_a_mistake_in_the_parameters_cell_is_one_line(one_line: Message) -> None
 
 
 def test_the_data_sets_of_a_paper_are_found_once_each_at_any_depth() -> None:
-    assert data_names(tiny_params()) == ["digits_tiny"]
-    other = TINY.model_dump() | {"name": "another"}
-    assert data_names(tiny_params(transfer={"data": other})) == ["another", "digits_tiny"]
+    assert data_names(tiny.colt()) == ["digits_tiny"]
+    other = tiny.DIGITS.model_dump() | {"name": "another"}
+    assert data_names(tiny.colt(transfer={"data": other})) == ["another", "digits_tiny"]
     assert data_names(Spec()) == []

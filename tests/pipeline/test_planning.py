@@ -6,8 +6,8 @@ from pathlib import Path
 from time import sleep
 
 import pytest
+import tiny
 import torch
-from conftest import TINY, tiny_params
 
 from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.prac import study as prac_study
@@ -55,7 +55,7 @@ def test_the_jobs_of_a_paper_are_all_its_passes(embedded: None, paper: str) -> N
 
 
 def test_a_probe_trains_the_studys_own_net(digits: object) -> None:
-    (job,) = PAPERS["colt"].jobs(tiny_params())
+    (job,) = PAPERS["colt"].jobs(tiny.colt())
     assert job.net == "conv3" and job.training == 200
     assert 100 < job.speed(0.05) < 1e6
 
@@ -84,14 +84,14 @@ def test_a_probe_of_a_slow_net_is_short_and_of_a_fast_one_of_whole_chunks() -> N
 def test_pracs_passes_are_those_of_the_images_that_there_are(digits: DataSet) -> None:
     """Also where `train` is null, and all that are left are used."""
     recipe = {"lr": 0.1, "batch": 20, "length": "4ep"}
-    images = TINY.model_dump() | {"train": None}
+    images = tiny.DIGITS.model_dump() | {"train": None}
     values = {"seeds": [0], "data": images, "model": {"name": "lenet_300_100"},
               "prunable": "hidden", "recipe": recipe, "rounds": 3, "levels": [2],
               "ablation_levels": [2]}  # fmt: skip
     whole = PracParams.model_validate(values)
     count = len(load(whole.data).train)
     assert count != 200 and prac_study.training_passes(whole) == 4 * count
-    few = PracParams.model_validate(values | {"data": TINY.model_dump()})
+    few = PracParams.model_validate(values | {"data": tiny.DIGITS.model_dump()})
     ratio = prac_study.expected_passes(whole) / prac_study.expected_passes(few)
     assert ratio == pytest.approx(count / 200)
 
@@ -101,7 +101,7 @@ def test_seconds_follow_from_speed_workers_and_what_is_stored(
 ) -> None:
     found = [Job("a", 1000.0, fixed(10.0), 100.0, 5000), Job("b", 90.0, fixed(1.0), 30.0, 100)]
     monkeypatch.setitem(PAPERS, "colt", replace(PAPERS["colt"], jobs=lambda values: found))
-    values = tiny_params(runtime={"device": "cpu", "workers": 2})
+    values = tiny.colt(runtime={"device": "cpu"})
     made = plan("desk", "colt", values, EMPTY, 3.0)
     assert made.seconds == pytest.approx((100 + 90) / 2)
     assert made.trainings == pytest.approx(13) and made.bytes == 10 * 5000 + 3 * 100

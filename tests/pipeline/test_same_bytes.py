@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_instruction_set import OTHERWISE, free
+from environments import OTHERWISE, free
 
 from ticketlab.instruction_set import current, pinned
 from ticketlab.spec import ROOT
@@ -15,8 +15,7 @@ from ticketlab.spec import ROOT
 SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
-from conftest import tiny_params
-import test_compare, test_conv_study, test_plant_study, test_prac_study, test_dlth_study
+import tiny
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.papers.compare import study as compare_study
 from ticketlab.papers.dlth import study as dlth_study
@@ -25,12 +24,12 @@ from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.colt.params import ColtParams
 
 papers = {
-    "colt": (colt_study, tiny_params()),
-    "prac": (prac_study, test_prac_study.params()),
-    "dlth": (dlth_study, test_dlth_study.tiny()),
-    "plant_n_seek": (plant_study, test_plant_study.tiny()),
-    "plant_n_seek_conv": (plant_study, test_conv_study.tiny()),
-    "compare": (compare_study, test_compare.tiny()),
+    "colt": (colt_study, tiny.colt()),
+    "prac": (prac_study, tiny.prac()),
+    "dlth": (dlth_study, tiny.dlth()),
+    "plant_n_seek": (plant_study, tiny.plant_n_seek()),
+    "plant_n_seek_conv": (plant_study, tiny.conv()),
+    "compare": (compare_study, tiny.compare()),
 }
 found = {}
 for paper, (study, params) in papers.items():

@@ -45,7 +45,7 @@ class Case:
 
     @property
     def runtime(self) -> Runtime:
-        return Runtime(device="cpu", workers=1, channels_last=self.channels_last)
+        return Runtime(device="cpu", channels_last=self.channels_last)
 
     def model(self) -> nn.Module:
         """Convolutions with batch-norm, a second one of the stem's shape, a square linear layer."""
@@ -207,7 +207,7 @@ def test_the_model_of_a_ticket_agrees_with_the_scored_net(
     data = coloured(digits, 3)
     spec = models.ModelSpec(name=name, width=4)
     model = models.build(spec, data.shape, data.classes, 0)
-    net = Net(model, Runtime(device="cpu", workers=1, channels_last=channels_last))
+    net = Net(model, Runtime(device="cpu", channels_last=channels_last))
     mask, theta = lopsided(net.model), net.state()
     net.rewind(theta, mask)
     save_ticket(make_ticket(mask, theta, **network(spec, data)), tmp_path / "t.safetensors")

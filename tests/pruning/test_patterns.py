@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
-from conftest import CPU, small_net, tiny_params
+from conftest import CPU, small_net
 from torch import Tensor
 
 from ticketlab import models
@@ -245,7 +246,7 @@ def test_edge_popup_of_any_net(digits: DataSet, monkeypatch: Any) -> None:
 def test_every_ticket_of_a_search_was_trained_or_pruned_from_what_was(
     tiny_root: Path, tmp_path: Path
 ) -> None:
-    params = tiny_params(seeds=[3], max_rounds=2)
+    params = tiny.colt(seeds=[3], max_rounds=2)
     todo = colt_study.search_units(params)
     found = runner.run(todo, tmp_path)
     for unit in todo:
@@ -263,7 +264,7 @@ def test_every_ticket_of_a_search_was_trained_or_pruned_from_what_was(
 def test_a_unit_whose_mask_reaches_other_weights_stores_nothing(
     tiny_root: Path, tmp_path: Path
 ) -> None:
-    params = tiny_params(seeds=[3], max_rounds=2)
+    params = tiny.colt(seeds=[3], max_rounds=2)
     todo = [
         runner.Unit(unit.name, faulty_search, dict(unit.arguments))
         for unit in colt_study.search_units(params) if "/imp/" not in unit.name

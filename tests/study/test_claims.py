@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ticketlab.pipeline.params import PAPERS, read_yaml
-from ticketlab.spec import ROOT
+from ticketlab.pipeline.params import PAPERS, read_studies
 from ticketlab.study.claims import (
     COLOURS,
     Claim,
@@ -350,7 +349,7 @@ def test_every_claim_of_ours_is_of_a_known_paper_and_study_and_has_its_own_id() 
     every = load_claims()
     assert every and len({one.id for one in every}) == len(every)
     assert {one.paper for one in every} <= set(PAPERS)
-    studies = set(read_yaml(ROOT / "params.yaml")) - {"studies"}
+    studies = set(read_studies())
     assert all(set(one.studies) <= studies for one in every)
     nowhere = [one.id for one in every if not one.studies]
     assert nowhere == [one.id for one in every if one.metric.startswith("elsewhere.")]

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tiny
 from clone import wait_for
-from conftest import Message, tiny_params, use_data
-from test_runner import contents, refusing, runs, units
+from conftest import Message, use_data
+from small_units import contents, refusing, runs, units
 
 from ticketlab.papers.colt.study import search_units
 from ticketlab.spec import ROOT
@@ -57,7 +58,7 @@ def cluster(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch, ExitStack() as started:
         use_data(patch, tiny_folder)
         # Where units of tests are, and the checkout that is tested.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -81,7 +82,7 @@ def test_a_cluster_that_loses_a_worker_stores_the_same_bytes(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """COLT's searches of two seeds; the killed worker's unit is taken up by another."""
-    todo = search_units(tiny_params(max_rounds=2))
+    todo = search_units(tiny.colt(max_rounds=2))
     victim = min(cluster.workers())
     arguments = (tmp_path / "cluster", victim)
     killer = threading.Thread(target=lose_a_worker, args=arguments, daemon=True)

@@ -12,12 +12,14 @@ import pandas as pd
 import planted
 import pytest
 import quick
+import tiny
 import torch
-from conftest import TINY, small_net
+from conftest import small_net
 
 from ticketlab.data.sets import DataSet, load
-from ticketlab.files import read_yaml, write_json
+from ticketlab.files import write_json
 from ticketlab.models import ModelSpec, prunable
+from ticketlab.pipeline.params import read_studies
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pruning.masks import Mask, ones
 from ticketlab.spec import ROOT
@@ -60,10 +62,10 @@ def test_two_swapped_weights_end_a_notebooks_run(paper: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_prose_is_true_for_every_study(paper: str) -> None:
-    """It names no block of params.yaml (`paper` is also a way of planting), and its own claims."""
+    """It names no study (`paper` is also a way of planting), and its own claims."""
     texts = [cell.source for cell in planted.read(paper).cells if cell.cell_type == "markdown"]
-    blocks = set(read_yaml(ROOT / "params.yaml")) - {"studies", "paper"}
-    assert [name for name in blocks for text in texts if f"`{name}`" in text] == []
+    studies = set(read_studies()) - {"paper"}
+    assert [name for name in studies for text in texts if f"`{name}`" in text] == []
     (prefix,) = re.findall(r"Claims\s+`(\w+)-\*`", texts[0])
     assert {claim.id.partition("-")[0] for claim in load_claims(paper)} == {prefix}
 
@@ -166,7 +168,7 @@ def test_a_study_in_words_follows_its_parameters(digits: DataSet) -> None:
     assert "width 16 where the published net has 64" in narrow and "6.3% of its weights" in narrow
     full = regime.net(ModelSpec(name="lenet_300_100"), "hidden", digits)
     assert full == "lenet_300_100: 88,800 weights can be pruned"
-    said = regime.images(TINY, load(TINY))
+    said = regime.images(tiny.DIGITS, load(tiny.DIGITS))
     assert said.startswith("digits_tiny: 200 for train, 50 for validation, 100 for test; 14 x 14")
     recipe = Recipe.model_validate({"lr": 0.01, "batch": 40, "length": "2ep", "optimizer": "adam"})
     assert regime.schedule(recipe, 200) == (

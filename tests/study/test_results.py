@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
-from conftest import CPU, Message, equal, tiny_params
+from conftest import CPU, Message, equal
 
 from ticketlab import gpu
 from ticketlab.files import read_json
@@ -43,13 +44,13 @@ def trained() -> dict[str, Mask]:
 
 def test_tickets_are_told_their_study_unit_parameters_and_versions() -> None:
     given = Result({"a": 1}, {"b": ticket()})
-    arguments = {"params": tiny_params(), "seed": 3, "chosen": {}}
+    arguments = {"params": tiny.colt(), "seed": 3, "chosen": {}}
     for folder, study in ((ROOT / "results/desk/runs/.colt.partial", "desk"), (Path("/x"), None)):
         facts = with_origin(given, "search/imp/seed-3", folder, arguments).tickets["b"].metadata
         assert (facts["study"], facts["unit"]) == (study, "search/imp/seed-3")
         assert facts["arm"] == "imp" and facts["seed"] == 0  # its own facts stay
         assert facts["versions"]["torch"] == version("torch")
-        assert facts["parameters"]["params"]["rate"] == tiny_params().rate
+        assert facts["parameters"]["params"]["rate"] == tiny.colt().rate
         assert "workers" not in facts["parameters"]["params"]["runtime"]  # decides nothing
     assert given.tickets["b"].metadata == {"arm": "imp", "seed": 0}
 
@@ -226,7 +227,7 @@ def test_a_key_changes_with_what_a_ticket_holds_and_not_with_where_it_was_made()
 
 
 def test_provenance_names_versions_code_data_and_device() -> None:
-    params = tiny_params()
+    params = tiny.colt()
     facts = results.provenance(colt_study.phases, params, "abc", torch.device("cpu"))
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert facts["numpy"] == np.__version__

@@ -7,8 +7,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
-from conftest import tiny_params, use_data
+from conftest import use_data
 
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.pruning import patterns
@@ -121,11 +122,11 @@ def test_one_more_seed_trains_one_seed(
         real(one, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "_perform", noted)
-    one = tiny_params(seeds=[0])
+    one = tiny.colt(seeds=[0])
     run_study(colt_study.phases(one), tmp_path / "one")
     alone = list(trained)
     trained.clear()
-    two = tiny_params(seeds=[0, 1])
+    two = tiny.colt(seeds=[0, 1])
     found = run_study(colt_study.phases(two), tmp_path / "two", store=Store((tmp_path / "one",)))
     assert {name for name in trained if "seed-0" in name} == set() and set(alone) <= set(found)
     assert len(trained) == len(found) - len(alone)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+import tiny
 import torch
-from conftest import equal, small_net, tiny_params
+from conftest import equal, small_net
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,7 +113,7 @@ def test_rewinding_starts_every_level_from_theta_0(
         return train(net, images, *rest, mask=mask, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr("ticketlab.papers.colt.units.train", watched)
-    params = tiny_params()
+    params = tiny.colt()
     result = search_imp(params, 0, "imp")
     theta = Bench(params, 0).net().state()
     assert len(starts) == len(result.record["rounds"]) == 4
@@ -140,7 +141,7 @@ def test_a_rewind_point_lies_on_the_dense_trajectory_and_leaves_the_net_alone(
 
 
 def test_the_rewind_point_reaches_the_tickets(tiny_root: object) -> None:
-    params = tiny_params(rewind="3it")
+    params = tiny.colt(rewind="3it")
     bench = Bench(params, 0)
     net = bench.net()
     later = imp.rewind_state(

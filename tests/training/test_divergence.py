@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
-from conftest import CPU, equal, small_net, tiny_params
+from conftest import CPU, equal, small_net
 
 from ticketlab import models
 from ticketlab.data.sets import DataSet
@@ -155,7 +156,7 @@ def test_a_unit_that_diverges_is_named_with_its_seed_and_place(
     tiny_root: Path, tmp_path: Path, workers: int, lr: float
 ) -> None:
     recipe = {"optimizer": "sgd", "lr": lr, "batch": 40, "length": "9ep"}
-    todo = search_units(tiny_params(seeds=[3], recipe=recipe))
+    todo = search_units(tiny.colt(seeds=[3], recipe=recipe))
     told = said(lambda: runner.run(todo[:workers], tmp_path, workers), f"{lr:g}")
     assert told.startswith("unit search/") and "seed-3, seed 3, arm " in told
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("*.safetensors"))

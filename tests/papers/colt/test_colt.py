@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
-from conftest import Message, equal, tiny_params
+from conftest import Message, equal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -327,7 +328,7 @@ def test_one_partition_is_imp_bit_for_bit(tiny_root: Path, prune_from: str) -> N
     """T6: the same masks in all rounds at equal rate and seed."""
     for seed in (0, 1):
         length = {"optimizer": "adam", "lr": 0.01, "batch": 40, "length": "3ep"}
-        params = tiny_params(prune_from=prune_from, recipe=length)
+        params = tiny.colt(prune_from=prune_from, recipe=length)
         one = search_colt(params, seed, Variant(partitions=1))
         ladder = search_imp(params, seed, "imp")
         colts, imps = masks_of(one), masks_of(ladder)
@@ -337,7 +338,7 @@ def test_one_partition_is_imp_bit_for_bit(tiny_root: Path, prune_from: str) -> N
 
 
 def test_imp_matched_has_exactly_colts_numbers_of_weights(tiny_root: Path) -> None:
-    params = tiny_params()
+    params = tiny.colt()
     found = search_colt(params, 0, params.main[0])
     schedule = [turn["alive"] for turn in found.record["rounds"]]
     matched = search_imp(params, 0, "imp-matched", schedule=schedule)
@@ -348,7 +349,7 @@ def test_imp_matched_has_exactly_colts_numbers_of_weights(tiny_root: Path) -> No
 
 def test_the_same_seed_gives_the_same_masks(tiny_root: Path) -> None:
     """T7."""
-    params = tiny_params()
+    params = tiny.colt()
     digests = [
         [mask.digest() for mask in masks_of(search_colt(params, seed, variant)).values()]
         for seed, variant in product((0, 0, 1), params.main)
@@ -379,7 +380,7 @@ def test_every_copy_starts_every_round_from_theta_0_and_sees_its_segment(
         return train(net, images, *rest, mask=mask, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(units, "train", watched)
-    params = tiny_params(max_rounds=2)
+    params = tiny.colt(max_rounds=2)
     result = search_colt(params, 0, variant)
     theta, copies = seen[0][0], variant.partitions
     assert len(seen) == copies * len(result.record["rounds"]) == 2 * copies
@@ -403,7 +404,7 @@ def test_every_copy_starts_every_round_from_theta_0_and_sees_its_segment(
 def test_copies_share_the_body_of_imps_net_and_differ_by_data_order(
     tiny_root: Path, tmp_path: Path
 ) -> None:
-    params = tiny_params()
+    params = tiny.colt()
     bench = Bench(params, 0)
     full = bench.net().state()
     events = tmp_path / "events"
@@ -423,7 +424,7 @@ def test_copies_share_the_body_of_imps_net_and_differ_by_data_order(
 
 
 def test_a_head_is_shared_between_copies_and_new_for_every_seed(tiny_root: Path) -> None:
-    params = tiny_params()
+    params = tiny.colt()
     heads = [Bench(params, s).net(5).state()["head.weight"] for s in (0, 0, 1)]
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
     full = Bench(params, 0).net().state()["head.weight"]
@@ -431,7 +432,7 @@ def test_a_head_is_shared_between_copies_and_new_for_every_seed(tiny_root: Path)
 
 
 def test_the_family_is_nested_on_real_copies(digits: DataSet) -> None:
-    params = tiny_params(max_rounds=1)
+    params = tiny.colt(max_rounds=1)
     bench = Bench(params, 0)
     net, train_copy = copies(bench, Variant(partitions=5))
     dense = bench.dense_mask(net)
@@ -444,7 +445,7 @@ def test_the_family_is_nested_on_real_copies(digits: DataSet) -> None:
 
 def test_copies_may_rewind_to_a_later_step(tiny_root: Path) -> None:
     """The body is the dense run's at that step; a copy's own narrower head is theta_0's."""
-    params = tiny_params(rewind="2it")
+    params = tiny.colt(rewind="2it")
     bench = Bench(params, 0)
     later = bench.theta(bench.net())
     assert later["body.bn1.num_batches_tracked"] == 2
@@ -465,7 +466,7 @@ def test_the_reinitialised_control_differs_from_the_ticket_by_its_draw_alone(
     tiny_root: Path, monkeypatch: pytest.MonkeyPatch, rewind: str
 ) -> None:
     """1.14: also where tickets are rewound to a later step, to which the new draw is trained."""
-    params = tiny_params(rewind=rewind)
+    params = tiny.colt(rewind=rewind)
     masks = chosen_tickets(search_colt(params, 0, params.main[0]), params.levels)
     starts: dict[str, list[tuple[State, Mask, object, Recipe]]] = {"ticket": [], "reinit": []}
     found = {}
@@ -499,7 +500,7 @@ def test_passes_are_counted_where_the_length_is_in_iterations(
 ) -> None:
     """Each copy takes all of the steps then, whatever its segment holds."""
     recipe = {"optimizer": "adam", "lr": 0.01, "batch": 20, "length": "7it"}
-    params = tiny_params(recipe=recipe, rewind="3it", max_rounds=2)
+    params = tiny.colt(recipe=recipe, rewind="3it", max_rounds=2)
     seen: list[int] = []
 
     class Count(Observer):

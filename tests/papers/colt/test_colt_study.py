@@ -12,13 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
-from conftest import CPU, TINY, Message, equal, tiny_params, use_data
+from conftest import CPU, Message, equal, use_data
 from matplotlib.figure import Figure
 
 from ticketlab import progress
 from ticketlab.data.sets import load
-from ticketlab.files import read_yaml
 from ticketlab.papers.colt import algorithm, figures, report
 from ticketlab.papers.colt import units as colt_units
 from ticketlab.papers.colt.params import ColtParams
@@ -38,10 +38,9 @@ from ticketlab.papers.colt.report import (
 )
 from ticketlab.papers.colt.study import expected_passes, follow_up_units, phases, search_units
 from ticketlab.papers.colt.units import Bench, chosen_tickets
-from ticketlab.pipeline.params import load_paper
+from ticketlab.pipeline.params import load_paper, read_studies
 from ticketlab.pruning.criteria import magnitude
 from ticketlab.pruning.masks import Mask, ones, prune
-from ticketlab.spec import ROOT
 from ticketlab.study import runner
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
@@ -53,9 +52,9 @@ from ticketlab.training.loop import Step
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
 MAIN, RANDOM, FIVE = "colt-class-2of2", "colt-random-2of2", "colt-class-5of5"
-PARAMS = tiny_params(
+PARAMS = tiny.colt(
     ablations=[{"split": "class", "partitions": 5, "seeds": 1}],
-    transfer={"data": TINY.model_dump(), "levels": [0.7], "seeds": 1},
+    transfer={"data": tiny.DIGITS.model_dump(), "levels": [0.7], "seeds": 1},
 )
 
 
@@ -161,7 +160,7 @@ def test_nothing_runs_with_parameters_that_do_not_fit(
     tmp_path: Path, tiny_root: Path, one_line: Message, no_training: None
 ) -> None:
     assert "partitions: 3" in one_line(
-        lambda: run_study(phases(tiny_params(partitions=3)), tmp_path / "runs")
+        lambda: run_study(phases(tiny.colt(partitions=3)), tmp_path / "runs")
     )
     assert not (tmp_path / "runs").exists()
 
@@ -304,15 +303,15 @@ def test_the_cost_of_what_follows_a_search_is_known_exactly(done: Done, tiny_roo
 
 
 def test_the_forecast_grows_with_seeds_arms_transfer_and_length(tiny_root: Path) -> None:
-    base = expected_passes(tiny_params())
+    base = expected_passes(tiny.colt())
     more: list[dict[str, Any]] = [
         {"seeds": [0, 1, 2]},
         {"ablations": [{"partitions": 5}]},
-        {"transfer": {"data": TINY.model_dump(), "levels": [0.7], "seeds": 1}},
+        {"transfer": {"data": tiny.DIGITS.model_dump(), "levels": [0.7], "seeds": 1}},
         {"recipe": {"batch": 40, "length": "2ep"}},
         {"target": 0.9},
     ]
-    assert all(expected_passes(tiny_params(**change)) > base for change in more)
+    assert all(expected_passes(tiny.colt(**change)) > base for change in more)
 
 
 def test_a_searchs_forecast_counts_its_rounds(tiny_root: Path) -> None:
@@ -444,7 +443,7 @@ def test_rounds_to_the_target_are_of_the_seeds_that_reach_it() -> None:
 
 
 def test_accuracies_are_of_the_nearest_tickets() -> None:
-    found = accuracies(made_up(), tiny_params(levels=[0.5, 0.88]))
+    found = accuracies(made_up(), tiny.colt(levels=[0.5, 0.88]))
     assert found["dense"] == asdict(interval([90.0, 95.0]))
     assert found["imp"] == {"at_50": asdict(interval([80.0, 85.0])),
                             "at_88": asdict(interval([60.0, 65.0]))}  # fmt: skip
@@ -482,7 +481,7 @@ def test_metrics_hold_every_claims_number_and_are_json(done: Done) -> None:
 
 def test_references_are_the_dense_nets_beside_a_constant_answer(done: Done) -> None:
     found = metrics(done.results, PARAMS)["references"]
-    labels = load(TINY).test.y
+    labels = load(tiny.DIGITS).test.y
     chance = 100 * int(labels.bincount().max()) / len(labels)
     scores = scores_table(done.results, PARAMS)
     dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].last_accuracy
@@ -514,7 +513,7 @@ def test_metrics_agree_with_the_tables(done: Done) -> None:
 
 
 def test_a_study_without_transfer_or_ablations_says_so_with_null(done: Done) -> None:
-    bare = tiny_params()
+    bare = tiny.colt()
     results = {name: r for name, r in done.results.items()
                if FIVE not in name and not name.startswith("transfer/")}  # fmt: skip
     found = metrics(results, bare)
@@ -528,9 +527,9 @@ def test_a_study_without_transfer_or_ablations_says_so_with_null(done: Done) -> 
 def test_saved_rounds_are_a_share_of_imps_and_a_reached_sparsity_needs_the_target() -> None:
     assert report.percent_saved({0: 20, 1: 10, 2: 5}, {0: 8, 1: 10}) == {0: 60.0, 1: 0.0}
     frame = made_up().assign(rate=0.2, agreement=0.5)
-    few = report.round_metrics(frame, tiny_params(target=0.95))
+    few = report.round_metrics(frame, tiny.colt(target=0.95))
     assert few["sparsity_reached"] is None and few["percent_saved"] is None  # IMP stops at 93.75 %
-    many = report.round_metrics(frame, tiny_params(target=0.99))
+    many = report.round_metrics(frame, tiny.colt(target=0.99))
     assert many["sparsity_reached"] == asdict(interval([100 * (1 - 0.35**3)] * 2))
 
 
@@ -539,7 +538,7 @@ def test_the_dense_accuracy_is_kept_up_to_the_last_level_within_a_point() -> Non
     own = 100 * (1 - 0.35**2)
     none = report.kept_up_to(frame, MAIN, [0.65, 0.88])
     assert none == ({0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0})
-    params = tiny_params(levels=[0.65, 0.88])
+    params = tiny.colt(levels=[0.65, 0.88])
     assert report.kept_metrics(frame, params)["colt_minus_imp"] is None  # nothing to compare
     frame.loc[(frame.arm == "imp") & (frame.seed == 1), "last_accuracy"] = 95.0
     found = report.kept_metrics(frame, params)
@@ -668,19 +667,19 @@ def test_one_round_shows_the_fate_of_every_weight(digits: object, close: None) -
     assert len(legend(figure)) == 4
 
 
-# --- every block of params.yaml
+# --- every study
 
 
-BLOCKS = [name for name, papers in read_yaml(ROOT / "params.yaml").items() if "colt" in papers]
+STUDIES = [name for name, (papers, _) in read_studies().items() if "colt" in papers]
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_cut_of_every_block_runs(block: str, tiny_root: Path) -> None:
-    """The block's net, recipe and rates, on tiny images for two steps and one round."""
-    whole = load_paper(block, "colt")
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_cut_of_every_study_runs(study: str, tiny_root: Path) -> None:
+    """The study's net, recipe and rates, on tiny images for two steps and one round."""
+    whole = load_paper(study, "colt")
     assert isinstance(whole, ColtParams)
     two_steps = {"length": Step(2, "it"), "batch": 20, "warmup": Step(0, "it")}
-    few = TINY.model_copy(update={"train": 40, "validation": 20, "test": 20})
+    few = tiny.DIGITS.model_copy(update={"train": 40, "validation": 20, "test": 20})
     changes = {"data": few, "recipe": whole.recipe.model_copy(update=two_steps), "max_rounds": 1,
                "rewind": Step(0, "it"), "ablations": (), "runtime": CPU}  # fmt: skip
     cut = whole.model_copy(update=changes)
@@ -703,7 +702,7 @@ def test_a_long_tail_trains_in_every_segment(
     np.savez(tmp_path / "tail.npz", x_train=x, y_train=y, x_test=x[:50], y_test=np.arange(50) % 10)
     use_data(monkeypatch, tmp_path)
     data = {"name": "tail", "validation": 300}
-    params = tiny_params(
+    params = tiny.colt(
         data=data, transfer={"data": data, "levels": [0.5], "seeds": 0},
         seeds=[0], partitions=5, max_rounds=1, levels=[0.3],
     )  # fmt: skip

@@ -1,6 +1,5 @@
 """The comparison: equal sparsity for all, exact overlaps, costs that add up, a tiny study."""
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
-from conftest import TINY, Message, shared_folder, use_data
+from conftest import Message, shared_folder, use_data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,43 +29,13 @@ from ticketlab.study.verdicts import counts
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
-TINY_VALUES: dict[str, Any] = {
-    "seeds": [0, 1],
-    "data": TINY.model_dump(),
-    "rate": 0.6,
-    "probe": 20,
-    "synflow_rounds": 3,
-    "long": [{"mask": "random", "budget": "imp"}, {"mask": "synflow", "budget": "rst"}],
-    "swap_masks": ["imp", "random"],
-    "beds": [
-        {
-            "name": "convnet",
-            "model": {"name": "conv3", "width": 4, "conv_bias": False},
-            "levels": [0.7, 0.85],
-            "recipe": {"batch": 50, "length": "1ep"},
-            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
-            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
-        }
-    ],
-    "runtime": {"device": "cpu", "workers": 1},
-}
-
-
-def tiny(**changes: object) -> CompareParams:
-    return CompareParams.model_validate(deepcopy(TINY_VALUES) | changes)
-
-
-def with_bed(**changes: object) -> CompareParams:
-    return tiny(beds=[deepcopy(TINY_VALUES["beds"][0]) | changes])
-
-
 Study = tuple[CompareParams, dict[str, Result], Path]
 
 
 @pytest.fixture(scope="module")
 def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The tiny study, run once for all tests of this file."""
-    params = tiny()
+    params = tiny.compare()
     with (
         pytest.MonkeyPatch.context() as patch,
         shared_folder(tmp_path_factory, "compare") as folder,
@@ -76,7 +46,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture
 def bench(tiny_root: Path) -> Bench:
-    return Bench(tiny(), 0, 0)
+    return Bench(tiny.compare(), 0, 0)
 
 
 # --- from rounds to exact levels
@@ -245,7 +215,7 @@ def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
 
 
 def test_a_later_rewind_point_moves_the_searches_and_is_charged(tiny_root: Path) -> None:
-    params = tiny(rewind="2it")
+    params = tiny.compare(rewind="2it")
     found = study.train_method(params, 0, 0, "colt")
     assert {row["weights"] for row in found.record["rows"]} == {"searched"}
     per_round = 200
@@ -330,7 +300,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
 
 
 def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path) -> None:
-    params = tiny(swap_masks=[])
+    params = tiny.compare(swap_masks=[])
     swaps = report.swap_table({}, params)
     assert swaps.empty
     found = report.swap_metrics(swaps, params)
@@ -367,16 +337,25 @@ def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        (lambda: tiny(partitions=3), ["partitions: 3", "1, 2, 5"]),
-        (lambda: tiny(probe=201), ["probe: 201", "1 to 200"]),
-        (lambda: tiny(data=TINY.model_dump() | {"validation": 0}), ["data.validation: 0"]),
-        (lambda: tiny(beds=[TINY_VALUES["beds"][0]] * 2), ["beds: 'convnet'", "twice"]),
-        (lambda: tiny(rewind="99it"), ["rewind: '99it'", "4 iterations"]),
-        (lambda: with_bed(prunable="conv_linear"), ["beds.convnet.prunable", "output layer"]),
-        (lambda: with_bed(levels=[0.9, 0.8]), ["beds.convnet.levels", "ascending"]),
-        (lambda: with_bed(model={"name": "conv9"}), ["'conv9'", "conv3"]),
-        (lambda: with_bed(penalty={"ceiling": 10.0, "ramp": 9, "every": 1}), ["ramp: 9"]),
-        (lambda: with_bed(model={"name": "lenet_300_100"}, prunable="conv"), ["names no weight"]),
+        (lambda: tiny.compare(partitions=3), ["partitions: 3", "1, 2, 5"]),
+        (lambda: tiny.compare(probe=201), ["probe: 201", "1 to 200"]),
+        (
+            lambda: tiny.compare(data=tiny.DIGITS.model_dump() | {"validation": 0}),
+            ["data.validation: 0"],
+        ),
+        (lambda: tiny.compare(beds=[tiny.COMPARE["beds"][0]] * 2), ["beds: 'convnet'", "twice"]),
+        (lambda: tiny.compare(rewind="99it"), ["rewind: '99it'", "4 iterations"]),
+        (
+            lambda: tiny.compare_bed(prunable="conv_linear"),
+            ["beds.convnet.prunable", "output layer"],
+        ),
+        (lambda: tiny.compare_bed(levels=[0.9, 0.8]), ["beds.convnet.levels", "ascending"]),
+        (lambda: tiny.compare_bed(model={"name": "conv9"}), ["'conv9'", "conv3"]),
+        (lambda: tiny.compare_bed(penalty={"ceiling": 10.0, "ramp": 9, "every": 1}), ["ramp: 9"]),
+        (
+            lambda: tiny.compare_bed(model={"name": "lenet_300_100"}, prunable="conv"),
+            ["names no weight"],
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(
@@ -387,5 +366,5 @@ def test_what_does_not_fit_is_refused_in_one_line(
 
 
 def test_what_fits_is_not_refused(tiny_root: Path) -> None:
-    check(tiny())
+    check(tiny.compare())
     assert Found(0.9, Mask({}), 1, Cost()).cost.images == 0

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
-from conftest import TINY, Message, shared_folder, use_data
+from conftest import Message, shared_folder, use_data
 from scipy import stats
 
 from ticketlab.data.sets import load
@@ -29,47 +30,7 @@ from ticketlab.training.loop import Snapshot, Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
-MAIN_ARMS = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-iter", "lth", "lth-iter",
-             "l1", "early-bird")  # fmt: skip
-EXTRA_ARMS = ("rst-magnitude", "rst-antimagnitude", "rst-erk", "scratch-erk", "rst-lth-mask",
-              "rst-jump", "rst-square", "rst-cube", "shuffled", "reinit", "signs")  # fmt: skip
-TINY_VALUES: dict[str, Any] = {
-    "seeds": [0, 1],
-    "data": TINY.model_dump() | {"pool": 4},  # 7 x 7 pixels
-    "model": {"name": "resnet8", "width": 4},
-    "levels": [0.5, 0.8],
-    "finetune": {"batch": 50, "length": "4it", "milestones": ["50%"]},
-    "transform": {"lr": 0.02, "batch": 50, "length": "5it", "schedule": "constant"},
-    "penalty": {"ceiling": 10.0, "ramp": 4, "every": 1},
-    "iterative": {"cycles": 2, "length": "2it", "ramp": 2},
-    "lth_iter": {"cycles": 2, "length": "3it"},
-    "early_bird": {"every": "1it", "threshold": 0.9, "queue": 2},
-    "arms": list(MAIN_ARMS),
-    "extra_arms": list(EXTRA_ARMS),
-    "extra_levels": [0.8],
-    "draws": 3,
-    "looks": 2,
-    "others": [
-        {
-            "name": "boundary",
-            "data": TINY.model_dump(),
-            "model": {"name": "lenet_300_100"},
-            "prunable": "hidden",
-            "levels": [0.9],
-            "finetune": {"batch": 50, "length": "3it"},
-            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
-            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
-            "arms": ["scratch", "rst", "lth"],
-        }
-    ],
-    "runtime": {"device": "cpu", "workers": 1},
-}
-
-
-def tiny(**changes: object) -> RstParams:
-    return RstParams.model_validate(deepcopy(TINY_VALUES) | changes)
-
-
+MAIN_ARMS, EXTRA_ARMS = tiny.DLTH["arms"], tiny.DLTH["extra_arms"]
 Study = tuple[RstParams, dict[str, Result], Path]
 
 
@@ -79,7 +40,7 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
         with shared_folder(tmp_path_factory, "rst") as folder:
-            return tiny(), run_study(dlth_study.phases(tiny()), folder), folder
+            return tiny.dlth(), run_study(dlth_study.phases(tiny.dlth()), folder), folder
 
 
 def row_of(rows: pd.DataFrame, arm: str, seed: int = 0, level: float = 0.8) -> pd.Series:
@@ -208,8 +169,8 @@ def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root
         ({"iterative": {"cycles": 2, "length": "2it", "ramp": 3}}, "penalty.ramp: 3 iterations"),
         ({"extra_levels": [0.6]}, "extra_levels: 0.6 is not one of levels"),
         ({"extra_levels": []}, "extra_levels: empty"),
-        ({"others": [TINY_VALUES["others"][0] | {"name": "main"}]}, "main, main are not all"),
-        ({"data": TINY.model_dump() | {"validation": 0}}, "data.validation is 0"),
+        ({"others": [tiny.DLTH["others"][0] | {"name": "main"}]}, "main, main are not all"),
+        ({"data": tiny.DIGITS.model_dump() | {"validation": 0}}, "data.validation is 0"),
         ({"prunable": "hidden", "model": {"name": "resnet9"}}, "model.name = 'resnet9'"),
         ({"finetune": {"batch": 50, "length": "0it"}}, "recipe.length: '0it' is 0"),
         ({"finetune": {"batch": 50, "milestones": ["2it"]}}, "milestones: '2it', allowed are"),
@@ -218,7 +179,7 @@ def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root
 def test_parameters_that_do_not_fit_are_refused_in_one_line(
     tiny_root: Path, tmp_path: Path, one_line: Message, changes: dict[str, Any], expected: str
 ) -> None:
-    message = one_line(lambda: run_study(dlth_study.phases(tiny(**changes)), tmp_path))
+    message = one_line(lambda: run_study(dlth_study.phases(tiny.dlth(**changes)), tmp_path))
     assert re.search(expected, message), message
     assert not list(tmp_path.iterdir())
 
@@ -238,7 +199,7 @@ def test_parameters_that_do_not_fit_are_refused_in_one_line(
         ),
         ({"arms": ["scratch"]}, "dlth.arms: ['scratch'] is not valid, allowed are arms with 'rst'"),
         (
-            {"others": [TINY_VALUES["others"][0] | {"arms": ["rst"]}]},
+            {"others": [tiny.DLTH["others"][0] | {"arms": ["rst"]}]},
             "dlth.others.0.arms: ['rst'] is not valid",
         ),
         ({"arms": ["rst", "magic"]}, "dlth.arms.1: 'magic' is not valid"),
@@ -248,7 +209,7 @@ def test_parameters_that_do_not_fit_are_refused_in_one_line(
 def test_values_out_of_range_are_refused_in_one_line(
     one_line: Message, changes: dict[str, Any], expected: str
 ) -> None:
-    values = deepcopy(TINY_VALUES) | changes
+    values = deepcopy(tiny.DLTH) | changes
     assert one_line(lambda: files.validate(RstParams, values, "dlth")).startswith(expected)
 
 
@@ -274,8 +235,8 @@ def cut_down(params: RstParams, place: int) -> RstParams:
     for stage in ("finetune", "transform"):
         values[stage] = values[stage].model_copy(update={"length": Step(2, "it"), "batch": 20})
     values["penalty"] = case.penalty.model_copy(update={"ramp": 2, "every": 1})
-    changes = {"data": TINY, "extra_arms": (), "extra_levels": (), "draws": 0, "looks": 1}
-    return RstParams(**values | changes, seeds=(0,), others=(), runtime=tiny().runtime)
+    changes = {"data": tiny.DIGITS, "extra_arms": (), "extra_levels": (), "draws": 0, "looks": 1}
+    return RstParams(**values | changes, seeds=(0,), others=(), runtime=tiny.dlth().runtime)
 
 
 def test_data_of_further_cases_are_prepared_too() -> None:
@@ -311,7 +272,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
 
 
 def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Path) -> None:
-    few = tiny(seeds=[0], arms=["scratch", "rst"], extra_arms=[], extra_levels=[], draws=0,
+    few = tiny.dlth(seeds=[0], arms=["scratch", "rst"], extra_arms=[], extra_levels=[], draws=0,
                levels=[0.8], others=[])  # fmt: skip
     numbers = report.metrics(run_study(dlth_study.phases(few), tmp_path), few)
     assert numbers["gap_growth"] is None and numbers["draws"]["inits_over_masks"] is None
@@ -321,8 +282,9 @@ def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Pat
 
 
 def test_every_arm_may_be_an_extra_arm(tiny_root: Path, tmp_path: Path) -> None:
-    few = tiny(seeds=[0], arms=["scratch", "rst"], extra_arms=["abrupt", "early-bird"], draws=0,
-               others=[])  # fmt: skip
+    few = tiny.dlth(
+        seeds=[0], arms=["scratch", "rst"], extra_arms=["abrupt", "early-bird"], draws=0, others=[]
+    )
     rows = report.arms_table(run_study(dlth_study.phases(few), tmp_path))
     for arm in ("abrupt", "early-bird"):
         assert rows[rows.arm == arm].level.tolist() == list(few.extra_levels), arm

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
-from conftest import TINY, Message, shared_folder, use_data
+from conftest import Message, shared_folder, use_data
 from pytest import approx
 
 from ticketlab.data.sets import load, prepare
@@ -14,81 +15,47 @@ from ticketlab.papers.plant_n_seek.conv import figures, planting, report
 from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.conv.units import ConvBench, known
 from ticketlab.papers.plant_n_seek.metrics import metrics
-from ticketlab.papers.plant_n_seek.params import PlantParams
-from ticketlab.pipeline import params, planning
+from ticketlab.pipeline import planning
 from ticketlab.study.plots import use_style
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
-RECIPE: dict[str, Any] = {"optimizer": "adam", "lr": 0.01, "batch": 40, "length": "2ep",
-                          "schedule": "constant"}  # fmt: skip
-POPUP: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "batch": 40, "length": "1ep"}
-CONV: dict[str, Any] = {
-    "data": TINY.model_dump() | {"validation": 0, "pool": 4},
-    "model": {"name": "conv2", "width": 4},
-    "ticket_model": {"name": "conv2", "width": 2},
-    "ticket_density": 0.3,
-    "recipe": RECIPE,
-    "rounds": 2,
-    "round_length": "1ep",
-    "probe": 20,
-    "densities": ["gt", 0.1],
-    "singleshot": ["magnitude"],
-    "multishot": ["synflow", "magnitude"],
-    "popup": ["annealed"],
-    "gains": ["none", "even"],
-    "popup_densities": ["gt", 0.1, 0.5],
-    "popup_recipe": POPUP,
-    "levels": 2,
-}
-
-
-def tiny(workers: int = 1, **changes: object) -> PlantParams:
-    values: dict[str, object] = {
-        "seeds": [0, 1], "train": 100, "test": 50, "fit": {"batch": 50, "epochs": 1},
-        "rounds": 1, "round_epochs": 1, "score_rounds": 2, "audits": 2, "popup": {"epochs": 1},
-        "grids": [{"tasks": ["relu"], "widths": [8], "densities": [0.5],
-                   "singleshot": ["random"]}],
-        "conv": CONV | changes, "runtime": {"device": "cpu", "workers": workers},
-    }  # fmt: skip
-    return params.validate(PlantParams, values, "parameters")
-
 
 @pytest.fixture(scope="module")
 def rooted(tiny_folder: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
-        prepare(TINY.name)
+        prepare(tiny.DIGITS.name)
         yield tiny_folder
 
 
 @pytest.fixture(scope="module")
 def results(rooted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     with shared_folder(tmp_path_factory, "conv") as folder:
-        return dict(run_study(plant_study.phases(tiny()), folder))
+        return dict(run_study(plant_study.phases(tiny.conv()), folder))
 
 
 def bench(results: dict[str, Result]) -> ConvBench:
     ticket = results["conv/ticket/seed-0"].tickets["ticket"]
-    return ConvBench(plant_study.conv_setting(tiny()), 0, known(ticket))
+    return ConvBench(plant_study.conv_setting(tiny.conv()), 0, known(ticket))
 
 
 def test_units_are_those_that_were_planned(results: dict[str, Result]) -> None:
     names = [name for name in results if name.startswith("conv/")]
     per_seed = 2 + 2 * (1 + 2 + 2) + len(conv_units.CONTROLS)
     assert len(names) == 2 * per_seed
-    units = plant_study.units_on_tickets(tiny(), results)
+    units = plant_study.units_on_tickets(tiny.conv(), results)
     assert {unit.name for unit in units} | {"conv/ticket/seed-0", "conv/ticket/seed-1"} == set(
         names
     )
-    assert plant_study.expected_passes(tiny()) > 2 * sum(u.passes for u in units) / 2.1
+    assert plant_study.expected_passes(tiny.conv()) > 2 * sum(u.passes for u in units) / 2.1
 
 
 def test_a_plan_prices_each_net_at_its_own_speed(rooted: Path) -> None:
     """The passes of the part are those of its nets, whose speeds are probed, edge-popup's too."""
-    values = tiny()
+    values = tiny.conv()
     grid, narrow, mother, popup = planning.jobs(values)
     assert [job.net for job in (narrow, mother, popup)] == ["conv2"] * 3
     assert grid.net == "planted net, 5 layers of 8"
@@ -107,9 +74,10 @@ def test_a_plan_prices_each_net_at_its_own_speed(rooted: Path) -> None:
 def test_a_unit_depends_on_its_arguments_and_the_tickets_weights(
     results: dict[str, Result],
 ) -> None:
-    unit = next(u for u in plant_study.units_on_tickets(tiny(), results) if "popup-even" in u.name)
+    units = plant_study.units_on_tickets(tiny.conv(), results)
+    unit = next(unit for unit in units if "popup-even" in unit.name)
     assert unit.work(**unit.arguments).record == results[unit.name].record
-    fewer = tiny(workers=2, singleshot=[], controls=False, popup_densities=["gt", 0.1, 0.5])
+    fewer = tiny.conv(singleshot=[], controls=False, popup_densities=["gt", 0.1, 0.5])
     keys = {u.name: u.key for u in plant_study.units_on_tickets(fewer, results)}
     assert keys[unit.name] == unit.key
     ticket = results["conv/ticket/seed-0"].tickets["ticket"]
@@ -148,7 +116,7 @@ def test_masks_are_exact_and_tables_complete(results: dict[str, Result]) -> None
 
 
 def test_metrics_answer_c11(results: dict[str, Result]) -> None:
-    numbers = metrics(results, tiny())["conv"]
+    numbers = metrics(results, tiny.conv())["conv"]
     assert set(numbers) == set(report.NAMES)
     assert [name for name, found in numbers.items() if found is None] == []
     assert {found["n"] for found in numbers.values()} == {2}
@@ -158,11 +126,11 @@ def test_metrics_answer_c11(results: dict[str, Result]) -> None:
 def test_the_reference_is_the_trained_ticket_beside_a_constant_answer(
     results: dict[str, Result],
 ) -> None:
-    (found,) = metrics(results, tiny())["references"]["conv"].values()
-    labels = load(tiny().conv.data).test.y  # type: ignore[union-attr]
+    (found,) = metrics(results, tiny.conv())["references"]["conv"].values()
+    labels = load(tiny.conv().conv.data).test.y  # type: ignore[union-attr]
     assert found["chance"] == 100 * int(labels.bincount().max()) / len(labels)
-    assert found["score"] == metrics(results, tiny())["conv"]["ticket_score"]
-    assert report.conv_references({}, tiny()) == {"conv": None}
+    assert found["score"] == metrics(results, tiny.conv())["conv"]["ticket_score"]
+    assert report.conv_references({}, tiny.conv()) == {"conv": None}
 
 
 def test_figures_and_tables_with_and_without_this_part(results: dict[str, Result]) -> None:
@@ -174,8 +142,8 @@ def test_figures_and_tables_with_and_without_this_part(results: dict[str, Result
             figures.plt.close(figure)
         for words in (report.seekers(table), report.exactness(found)):
             assert (report.MISSING in words.to_string()) == (not found)
-    assert report.status(tiny()).startswith("conv2")
-    without = tiny().model_copy(update={"conv": None})
+    assert report.status(tiny.conv()).startswith("conv2")
+    without = tiny.conv().model_copy(update={"conv": None})
     assert report.status(without) == report.MISSING
     assert plant_study.units_on_tickets(without, {}) == []
 
@@ -199,21 +167,22 @@ def test_even_gains_change_a_net_by_one_positive_factor(results: dict[str, Resul
 
 def test_bad_parameters_are_refused_in_one_line(rooted: Path, one_line: Message) -> None:
     def refused(**change: object) -> str:
-        return one_line(lambda: plant_study.check(tiny(**change)))
+        return one_line(lambda: plant_study.check(tiny.conv(**change)))
 
     assert "mother" in refused(ticket_model={"name": "conv2", "width": 8})
     assert "is not the mother's" in refused(model={"name": "conv4", "width": 4})
     batch_norm = {"name": "resnet8", "width": 4}
     assert "cannot be planted" in refused(model=batch_norm, ticket_model=batch_norm)
-    assert "conv.popup_recipe.optimizer" in refused(popup_recipe=POPUP | {"optimizer": "adam"})
-    assert "conv.recipe" in refused(recipe=RECIPE | {"length": "10%"})
+    assert "conv.popup_recipe.optimizer" in refused(popup_recipe={"optimizer": "adam"})
+    assert "conv.recipe" in refused(recipe=tiny.CONV["recipe"] | {"length": "10%"})
     assert "conv.round_length" in refused(round_length="0it")
     assert "conv.probe: 500" in refused(probe=500)
     assert "conv.densities: density: 0 keeps less than one" in refused(densities=["gt", 0.0])
     assert "conv.popup_densities: density: 2 keeps" in refused(popup_densities=[2.0])
-    assert "ticket_density" in one_line(lambda: tiny(ticket_density=1.5))
-    assert "unknown key" in one_line(lambda: tiny(width=3))
-    assert "magnitud" in one_line(lambda: tiny(singleshot=["magnitud"]))
-    assert "'half'" in one_line(lambda: tiny(densities=["half"]))
-    wild = plant_study.conv_setting(tiny(recipe=RECIPE | {"optimizer": "sgd", "lr": 1e12}))
+    assert "ticket_density" in one_line(lambda: tiny.conv(ticket_density=1.5))
+    assert "unknown key" in one_line(lambda: tiny.conv(width=3))
+    assert "magnitud" in one_line(lambda: tiny.conv(singleshot=["magnitud"]))
+    assert "'half'" in one_line(lambda: tiny.conv(densities=["half"]))
+    fast = tiny.conv(recipe=tiny.CONV["recipe"] | {"optimizer": "sgd", "lr": 1e12})
+    wild = plant_study.conv_setting(fast)
     assert "diverge" in one_line(lambda: conv_units.train_ticket(wild, 0))

@@ -2,10 +2,10 @@
 
 from math import log10
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+import tiny
 import torch
 from conftest import Message, equal
 
@@ -24,29 +24,6 @@ from ticketlab.study.results import Result, load_result
 from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric
 
-GRIDS: list[dict[str, Any]] = [
-    {
-        "tasks": ["circle", "relu"], "widths": [24], "densities": ["gt", 0.3], "controls": True,
-        "singleshot": ["random", "magnitude", "synflow_rounds"],
-        "multishot": ["snip", "grasp_local"], "mothers": ["planted", "unplanted"],
-    },
-    {
-        "tasks": ["relu"], "widths": [24], "densities": ["gt", 0.5],
-        "mothers": ["planted", "unbiased"], "popup": ["plain", "annealed", "annealed_joint"],
-        "heads": ["linear", "softmax"], "seeds": [0, 1, 2],
-    },
-]  # fmt: skip
-
-
-def tiny(**changes: object) -> PlantParams:
-    values: dict[str, object] = {
-        "seeds": [0, 1], "train": 200, "test": 100, "fit": {"lr": 0.01, "batch": 50, "epochs": 1},
-        "rounds": 2, "round_epochs": 1, "score_rounds": 3, "audits": 2,
-        "popup": {"batch": 50, "epochs": 2}, "grids": GRIDS,
-        "runtime": {"device": "cpu", "workers": 1},
-    }  # fmt: skip
-    return params.validate(PlantParams, values | changes, "parameters")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,17 +32,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, Result]:
-    return dict(run_study(study.phases(tiny()), folder))
+    return dict(run_study(study.phases(tiny.plant_n_seek()), folder))
 
 
 def bench(seed: int = 0, **changes: object) -> Bench:
-    return Bench(tiny(**changes), cases(tiny().grids[0])[0], seed)
+    return Bench(tiny.plant_n_seek(**changes), cases(tiny.plant_n_seek().grids[0])[0], seed)
 
 
 def test_every_unit_is_run_once_and_kept(results: dict[str, Result], folder: Path) -> None:
-    units = study.units(tiny())
+    units = study.units(tiny.plant_n_seek())
     assert list(results) == [unit.name for unit in units]
-    again = run_study(study.phases(tiny()), folder)
+    again = run_study(study.phases(tiny.plant_n_seek()), folder)
     assert {n: r.record for n, r in again.items()} == {n: r.record for n, r in results.items()}
     for unit in units:
         stored = load_result(folder, unit.name, unit.key)
@@ -73,11 +50,13 @@ def test_every_unit_is_run_once_and_kept(results: dict[str, Result], folder: Pat
 
 
 def test_a_unit_depends_on_nothing_but_its_arguments(results: dict[str, Result]) -> None:
-    chosen = [u for u in study.units(tiny()) if "circle" in u.name and "seed-1" in u.name]
+    chosen = [
+        u for u in study.units(tiny.plant_n_seek()) if "circle" in u.name and "seed-1" in u.name
+    ]
     assert len(chosen) == 4
     unit = chosen[-1]
     assert unit.work(**unit.arguments).record == results[unit.name].record
-    fewer = study.units(tiny(seeds=[1]))
+    fewer = study.units(tiny.plant_n_seek(seeds=[1]))
     assert {u.key for u in fewer if u.name == unit.name} == {unit.key}
 
 
@@ -145,7 +124,7 @@ def test_a_deaf_net_is_remembered_as_collapsed() -> None:
 
 
 def test_metrics_answer_every_claim(results: dict[str, Result]) -> None:
-    numbers = metrics(results, tiny())
+    numbers = metrics(results, tiny.plant_n_seek())
     verdicts = {
         v.claim.id: v for v in map(lambda c: judge(c, numbers), load_claims("plant_n_seek"))
     }
@@ -164,7 +143,10 @@ def test_metrics_answer_every_claim(results: dict[str, Result]) -> None:
 def test_references_are_trained_dense_nets_beside_a_constant_prediction(
     results: dict[str, Result],
 ) -> None:
-    found, scores = metrics(results, tiny())["references"], report.scores_table(results)
+    found, scores = (
+        metrics(results, tiny.plant_n_seek())["references"],
+        report.scores_table(results),
+    )
     dense = scores[(scores.method == "dense") & (scores.mother == "planted")]
     circle = found["circle"]["the dense net on circle"]
     assert circle["score"] == as_metric(dense[dense.task == "circle"].weak)
@@ -182,7 +164,11 @@ def test_references_are_trained_dense_nets_beside_a_constant_prediction(
 
 def bench_of(task: str, seed: int) -> Bench:
     """The bench of the main cell for a task."""
-    return Bench(tiny(), report.main_case(tiny()).model_copy(update={"task": task}), seed)
+    return Bench(
+        tiny.plant_n_seek(),
+        report.main_case(tiny.plant_n_seek()).model_copy(update={"task": task}),
+        seed,
+    )
 
 
 def pruned(**columns: object) -> pd.DataFrame:
@@ -247,7 +233,7 @@ def test_a_margin_is_zero_at_the_ticket_and_negative_below() -> None:
 
 def test_tables_and_figures_can_be_made(results: dict[str, Result]) -> None:
     use_style()
-    p = tiny()
+    p = tiny.plant_n_seek()
     scores, learning = report.scores_table(results), report.curves_table(results)
     layers = report.layers_table(results, p)
     figures = [
@@ -275,8 +261,8 @@ def test_tables_and_figures_can_be_made(results: dict[str, Result]) -> None:
 
 def test_bad_parameters_are_refused_in_one_line(one_line: Message) -> None:
     def refused(**change: object) -> str:
-        grids = [GRIDS[0] | change]
-        return one_line(lambda: study.check(tiny(grids=grids)))
+        grids = [tiny.PLANT_N_SEEK["grids"][0] | change]
+        return one_line(lambda: study.check(tiny.plant_n_seek(grids=grids)))
 
     assert "cube" in refused(tasks=["cube"])
     assert "2 neuron layers" in refused(depths=[2])
@@ -285,10 +271,14 @@ def test_bad_parameters_are_refused_in_one_line(one_line: Message) -> None:
     assert "'half'" in refused(densities=["half"])
     assert "magnitud" in refused(singleshot=["magnitud"])
     assert "unknown key" in refused(methods=["random"])
-    twice = one_line(lambda: study.units(tiny(grids=[GRIDS[0], GRIDS[0]])))
+    twice = one_line(
+        lambda: study.units(
+            tiny.plant_n_seek(grids=[tiny.PLANT_N_SEEK["grids"][0], tiny.PLANT_N_SEEK["grids"][0]])
+        )
+    )
     assert "in two grids" in twice
-    assert "train" in one_line(lambda: tiny(train=3))
-    assert "audits: 1" in one_line(lambda: tiny(audits=1))
+    assert "train" in one_line(lambda: tiny.plant_n_seek(train=3))
+    assert "audits: 1" in one_line(lambda: tiny.plant_n_seek(audits=1))
 
 
 @pytest.mark.parametrize("block", ["desk", "cifar10", "paper"])

@@ -9,17 +9,17 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+import tiny
 import torch
-from conftest import TINY, Message, equal, shared_folder, use_data
+from conftest import Message, equal, shared_folder, use_data
 
 from ticketlab.data.sets import DataSpec, load
 from ticketlab.papers.prac import algorithm, figures, report, subsets
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac import units as prac_units
 from ticketlab.papers.prac.params import LADDERS, PracParams, plans
-from ticketlab.pipeline.params import load_study, read_yaml, validate
+from ticketlab.pipeline.params import load_study, read_studies, validate
 from ticketlab.pruning.masks import after_pruning, jaccard
-from ticketlab.spec import ROOT
 from ticketlab.study import runner
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result, write_table
@@ -35,55 +35,14 @@ Results = dict[str, Result]
 IMAGES = 200
 
 
-def params(**changes: object) -> PracParams:
-    """A PrAC study of seconds; `changes` replace fields, in the form that params.yaml has."""
-    recipe = {"lr": 0.1, "batch": 20, "length": "4ep", "milestones": ["2ep", "3ep"]}
-    values: dict[str, object] = {
-        "seeds": [0, 1],
-        "data": TINY.model_dump(),
-        "model": {"name": "lenet_300_100"},
-        "prunable": "hidden",
-        "recipe": recipe,
-        "rewind": "1ep",
-        "rate": 0.5,
-        "rounds": 3,
-        "levels": [2, 3],
-        "stop": {"epsilon": 0.05, "window": 1},
-        "shorten": "iterations",
-        "least_iterations": 6,
-        "thresholds": [1],
-        "scores": ["el2n", "margin", "ccs", "fixed"],
-        "ablation_levels": [3],
-        "label_noise": 0.1,
-        "noise_rounds": 2,
-        "others": [other()],
-        "runtime": {"device": "cpu", "workers": 1},
-    }
-    return validate(PracParams, values | changes, "prac")
-
-
-def other(**changes: object) -> dict[str, Any]:
-    """A batch-norm convnet as another net."""
-    values = {
-        "name": "convnet",
-        "model": {"name": "conv3_strided", "width": 4},
-        "recipe": {"lr": 0.1, "batch": 20, "length": "2ep"},
-        "rewind": "1ep",
-        "rounds": 2,
-        "levels": [2],
-        "stop": {"epsilon": 0.05, "window": 1},
-    }
-    return values | changes
-
-
 @pytest.fixture(scope="module")
 def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The tiny study, run once: its parameters, results and folder."""
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
         with shared_folder(tmp_path_factory, "prac") as folder:
-            results = run_study(prac_study.phases(params()), folder)
-        yield params(), results, folder
+            results = run_study(prac_study.phases(tiny.prac()), folder)
+        yield tiny.prac(), results, folder
 
 
 def rows(results: Results, arm: str, seed: int = 0, place: str = "main") -> list[dict[str, Any]]:
@@ -108,7 +67,7 @@ def unpacked(row: dict[str, Any]) -> set[int]:
         ({"rate": 1.0}, "prac.rate: 1.0 is not valid"),
         ({"levels": []}, "prac.levels: [] is not valid"),
         ({"scores": ["entropy"]}, "prac.scores.0: 'entropy' is not valid"),
-        ({"others": [other(name="a/b")]}, "prac.others.0.name: 'a/b' is not valid"),
+        ({"others": [tiny.prac_other(name="a/b")]}, "prac.others.0.name: 'a/b' is not valid"),
         ({"levels": [4], "ablation_levels": [4]}, "levels: 4, allowed: 2 to 3 (rounds)"),
         ({"levels": [1, 2], "ablation_levels": [2]}, "levels: 1, allowed: 2 to 3 (rounds)"),
         ({"ablation_levels": [4]}, "prac.ablation_levels: [4] is not valid, allowed are some of"),
@@ -117,25 +76,31 @@ def unpacked(row: dict[str, Any]) -> set[int]:
             "[2, 3] is not valid, allowed are some of lev",
         ),
         ({"rewind": "5ep"}, "rewind: '5ep' is beyond the run of 40 iterations"),
-        ({"data": {**TINY.model_dump(), "validation": 0}}, "data.validation: 0, allowed is 1"),
+        (
+            {"data": {**tiny.DIGITS.model_dump(), "validation": 0}},
+            "data.validation: 0, allowed is 1",
+        ),
         ({"model": {"name": "lenet"}}, "model.name = 'lenet'"),
-        ({"others": [other(levels=[3])]}, "others.0.levels: 3, allowed: 2 to 2 (rounds)"),
-        ({"others": [other(name="main")]}, "others.0.name: 'main' is taken"),
-        ({"others": [other(), other()]}, "others.0.name: 'convnet' is taken"),
-        ({"others": [other(rounds=4)]}, "others.0.rounds: 4, allowed: 1 to 3 (sets"),
+        (
+            {"others": [tiny.prac_other(levels=[3])]},
+            "others.0.levels: 3, allowed: 2 to 2 (rounds)",
+        ),
+        ({"others": [tiny.prac_other(name="main")]}, "others.0.name: 'main' is taken"),
+        ({"others": [tiny.prac_other(), tiny.prac_other()]}, "others.0.name: 'convnet' is taken"),
+        ({"others": [tiny.prac_other(rounds=4)]}, "others.0.rounds: 4, allowed: 1 to 3 (sets"),
     ],
 )
 def test_bad_parameters_are_one_line(
     tiny_root: Path, one_line: Message, changes: dict[str, object], told: str
 ) -> None:
-    assert told in one_line(lambda: prac_study.check(params(**changes)))
+    assert told in one_line(lambda: prac_study.check(tiny.prac(**changes)))
 
 
 def test_a_schedule_in_iterations_cannot_be_scaled_in_epochs(
     tiny_root: Path, one_line: Message
 ) -> None:
     recipe = {"batch": 20, "length": "40it"}
-    assert "counts iterations" in one_line(lambda: prac_study.check(params(recipe=recipe)))
+    assert "counts iterations" in one_line(lambda: prac_study.check(tiny.prac(recipe=recipe)))
 
 
 def test_sets_of_another_data_set_or_too_few_are_refused(
@@ -145,12 +110,12 @@ def test_sets_of_another_data_set_or_too_few_are_refused(
     foreign = load(DataSpec(name="mnist_5k", train=100, validation=10, test=10))
     sets = [torch.arange(20), torch.arange(30)]
     subsets.save_index(tmp_path / "a", subsets.IndexFile(sets), foreign)
-    carried = params(others=[other(index_file="a")])
+    carried = tiny.prac(others=[tiny.prac_other(index_file="a")])
     assert "made from mnist_5k" in one_line(lambda: prac_study.check(carried))
-    own = load(TINY)
+    own = load(tiny.DIGITS)
     subsets.save_index(tmp_path / "b", subsets.IndexFile(sets), own)
-    assert prac_study.check(params(others=[other(index_file="b")]))
-    few = params(others=[other(index_file="b", rounds=3)])
+    assert prac_study.check(tiny.prac(others=[tiny.prac_other(index_file="b")]))
+    few = tiny.prac(others=[tiny.prac_other(index_file="b", rounds=3)])
     assert "2 sets, 3 rounds are asked for" in one_line(lambda: prac_study.check(few))
 
 
@@ -237,7 +202,7 @@ def test_both_readings_of_transfer(done: Any) -> None:
 def test_sets_are_of_the_training_split_and_cet_only_shrinks(done: Any) -> None:
     """S4: CET is in the round's set, CEP need not be, no validation image is ever in a set."""
     _, results, _ = done
-    data = load(TINY)
+    data = load(tiny.DIGITS)
     official = [set(data.train_index.tolist()), set(data.validation_index.tolist())]
     assert not official[0] & official[1]
     for place, arm in (("main", "prac"), ("main", "cet-only"), ("convnet", "prac")):
@@ -255,7 +220,7 @@ def test_exported_sets_come_back_and_name_their_source(
     tiny_root: Path, tmp_path: Path, done: Any
 ) -> None:
     p, results, _ = done
-    data = load(TINY)
+    data = load(tiny.DIGITS)
     paths = report.export_sets(results, p, data, tmp_path)
     assert [path.name for path in paths] == ["seed-0.safetensors", "seed-1.safetensors"]
     back = subsets.load_index(paths[0], data)
@@ -266,7 +231,7 @@ def test_exported_sets_come_back_and_name_their_source(
 
 def test_a_round_that_finds_nothing_trains_on_its_own_set_again(tiny_root: Path) -> None:
     """The authors' code would take every image here, validation included."""
-    setting = params(threshold=subsets.NEVER).setting(rounds=2, levels=(2,))
+    setting = tiny.prac(threshold=subsets.NEVER).setting(rounds=2, levels=(2,))
     found = prac_units.search(setting, 0, "cet-only", plans(setting)["cet-only"])
     assert [row["kept_set"] for row in found.record["rounds"]] == [True, True]
     assert [row["samples"] for row in found.record["rounds"]] == [IMAGES, IMAGES]
@@ -274,10 +239,10 @@ def test_a_round_that_finds_nothing_trains_on_its_own_set_again(tiny_root: Path)
 
 def test_a_stop_comes_neither_before_the_rewind_point_nor_below_the_floor(tiny_root: Path) -> None:
     eager = {"epsilon": 1.0, "window": 1, "arm_after": 0}
-    late = params(stop=eager, rewind="3ep", least_iterations=0).setting(rounds=1, levels=(1,))
+    late = tiny.prac(stop=eager, rewind="3ep", least_iterations=0).setting(rounds=1, levels=(1,))
     first = prac_units.search(late, 0, "prac", plans(late)["prac"]).record["rounds"][0]
     assert first["stopped"] and first["epochs"] == 3
-    floor = params(stop=eager, least_iterations=25).setting(rounds=2, levels=(2,))
+    floor = tiny.prac(stop=eager, least_iterations=25).setting(rounds=2, levels=(2,))
     turns = prac_units.search(floor, 0, "prac", plans(floor)["prac"]).record["rounds"]
     assert all(turn["iterations"] >= 25 for turn in turns)
 
@@ -286,7 +251,7 @@ def test_a_mask_that_never_moves_by_epsilon_arms_only_if_told(tiny_root: Path) -
     ends = {}
     for arm_after in (None, 1):
         stop = {"epsilon": 1.0, "window": 1, "arm_after": arm_after}
-        setting = params(stop=stop).setting(rounds=1, levels=(1,))
+        setting = tiny.prac(stop=stop).setting(rounds=1, levels=(1,))
         turn = prac_units.search(setting, 0, "prac", plans(setting)["prac"]).record["rounds"][0]
         ends[arm_after] = (turn["armed"], turn["stopped"], turn["epochs"])
     assert ends == {None: (False, False, 4), 1: (True, True, 3)}
@@ -331,7 +296,7 @@ def test_the_rewind_point_is_the_dense_run_after_an_epoch(tiny_root: Path, done:
 @pytest.fixture(scope="module")
 def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A study of one seed: what the loop did in each unit, and what the units' records say."""
-    one = params(seeds=[0], thresholds=[], noise_rounds=1)
+    one = tiny.prac(seeds=[0], thresholds=[], noise_rounds=1)
     done: dict[str, dict[str, int]] = {}
     now = dict.fromkeys(("iterations", "train_images", "looked_at"), 0)
 
@@ -458,7 +423,7 @@ def test_a_harder_task_and_more_thresholds_fill_their_numbers(done: Any) -> None
 
 def test_the_early_stop_is_expected_a_window_after_the_drop(done: Any) -> None:
     _, results, _ = done
-    sets = report.metrics(results, params())["sets"]
+    sets = report.metrics(results, tiny.prac())["sets"]
     assert sets["rounds_with_cet_inside"]["mean"] == 100
     least = report.least_of(report.scores_table(results), 2)
     assert least[0] <= report.at(report.scores_table(results), "imp", 2)[0]
@@ -466,7 +431,7 @@ def test_the_early_stop_is_expected_a_window_after_the_drop(done: Any) -> None:
     def off(limit: int = 40, drop: float = 2.0, **changes: object) -> Any:
         turn = {"samples": 200, "first_drop": drop, "limit": limit, "iterations": 35}
         found = {"search/main/prac/seed-0": Result({"seed": 0, "rounds": [turn]})}
-        return report.stops_off(found, params(seeds=[0], **changes))
+        return report.stops_off(found, tiny.prac(seeds=[0], **changes))
 
     assert off() == {0: -0.5}  # 3.5 epochs of 10 iterations; the drop is at 2, the window 1
     assert off(limit=30) == off(drop=1.5) == off(least_iterations=31) == {}
@@ -488,7 +453,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Any) -> No
 def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path) -> None:
     """Also where a round is a single epoch, between whose masks there is no distance."""
     short = {"lr": 0.1, "batch": 20, "length": "1ep", "milestones": ["50%"]}
-    bare = params(seeds=[0], rounds=2, levels=[2], ablation_levels=[2], thresholds=[], scores=[],
+    bare = tiny.prac(seeds=[0], rounds=2, levels=[2], ablation_levels=[2], thresholds=[], scores=[],
                   label_noise=0.0, others=[], recipe=short, rewind="2it")  # fmt: skip
     results = run_study(prac_study.phases(bare), tmp_path)
     numbers = report.metrics(results, bare)
@@ -526,7 +491,7 @@ def test_every_figure_draws(done: Any) -> None:
     p, results, _ = done
     scores, rounds = report.scores_table(results), report.rounds_table(results)
     numbers = report.metrics(results, p)
-    data, some = load(TINY).train, torch.arange(15)
+    data, some = load(tiny.DIGITS).train, torch.arange(15)
     ask: list[Callable[[], object]] = [
         partial(figures.accuracy, scores),
         partial(figures.cost, rounds),
@@ -560,19 +525,19 @@ def test_the_expected_passes_are_of_the_right_size(done: Any) -> None:
 # The scales
 
 
-STUDIES = [name for name in read_yaml(ROOT / "params.yaml") if name != "studies"]
+STUDIES = [name for name, (papers, _) in read_studies().items() if "prac" in papers]
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_starts_and_its_sets_can_be_carried(study: str, tiny_root: Path) -> None:
-    """A cut-down version of each block: its net and rules, on few images for few steps."""
+    """A cut-down version of each study: its net and rules, on few images for few steps."""
     block = load_study(study)["prac"]
     values = block.model_dump(mode="json")
     recipe = {**values["recipe"], "length": "1ep", "milestones": []}
     few = {"name": "digits_tiny", "train": 20, "validation": 10, "test": 10}
     small = {"data": few, "recipe": recipe, "rounds": 1, "levels": [1], "ablation_levels": [1],
              "least_iterations": 0, "others": [], "rewind": "0it",
-             "runtime": {"device": "cpu", "workers": 1}}  # fmt: skip
+             "runtime": {"device": "cpu"}}  # fmt: skip
     cut = validate(PracParams, values | small, study)
     prac_study.check(cut)
     found = prac_units.search(cut.setting(), 0, "prac", plans(cut.setting())["prac"])
@@ -582,8 +547,8 @@ def test_every_study_starts_and_its_sets_can_be_carried(study: str, tiny_root: P
 
 
 def test_new_initial_weights_get_no_rewind_point_of_the_old_ones(done: Any) -> None:
-    tiny, results, _ = done
-    units = {unit.name: unit for unit in prac_study.scorings(tiny, results)}
+    params, results, _ = done
+    units = {unit.name: unit for unit in prac_study.scorings(params, results)}
     unit = units["score/main/reinit/seed-0"]
     dense = results["search/main/imp/seed-0"].tickets["round-00"]
     offered = unit.work(**{**unit.arguments, "dense": dense})
