@@ -26,7 +26,7 @@ import torch
 
 from ticketlab.pruning.masks import Mask
 from ticketlab.study.results import Result
-from ticketlab.tickets import state_digest
+from ticketlab.tickets.ticket import state_digest
 
 
 def traded(tensor, one, two):

@@ -37,17 +37,13 @@ KINDS = {
 }
 
 PARTS = {
-    "colt": ("[colt", "test_colt.py test_colt_study.py test_imp.py"),
-    "prac": ("[prac", "test_prac.py test_prac_study.py test_subsets.py"),
-    "dlth": ("[dlth", "test_dlth.py test_dlth_study.py"),
-    "compare": ("[compare", "test_compare.py"),
-    "plant_n_seek": (
-        "[plant or [conv",
-        "test_planting.py test_plant_study.py test_conv_planting.py test_conv_study.py "
-        "test_conv_popup.py",
-    ),
+    "colt": ("[colt", "papers/colt tickets/test_imp.py"),
+    "prac": ("[prac", "papers/prac"),
+    "dlth": ("[dlth", "papers/dlth"),
+    "compare": ("[compare", "papers/compare"),
+    "plant_n_seek": ("[plant or [conv", "papers/plant_n_seek"),
 }
-"""For each paper: which laws are its own, and its other test files."""
+"""For each paper: which laws are its own, and its other tests."""
 
 
 @dataclass(frozen=True)
@@ -134,16 +130,14 @@ FAULTS = (
           "[KeepBest(held_out[copy], data)]", "[KeepBest(data.test, data)]"),
     # ------------------------------------------------ PrAC
     Fault("prac", "split", 2, "tickets are retrained on validation images", PRAC_ARMS,
-          "train(net, bench.data.train, bench.data, setting.recipe",
-          "train(net, bench.data.validation, bench.data, setting.recipe"),
+          "net,\n            bench.data.train,", "net,\n            bench.data.validation,"),
     Fault("prac", "split", 4, "the best epoch is that on training images", PRAC_ARMS,
           "Correctness(images, len(data.train)), KeepBest(data.validation, data)",
           "Correctness(images, len(data.train)), KeepBest(data.train, data)"),
     Fault("prac", "order", 1, "searches have an order by arm", PRAC_ARMS,
-          "seed=self.bench.order(), mask=mask,",
-          "seed=(*self.bench.order(), self.arm), mask=mask,"),
+          "seed=self.bench.order()", "seed=(*self.bench.order(), self.arm)"),
     Fault("prac", "order", 1, "retrained tickets have an order by arm", PRAC_ARMS,
-          "setting.recipe, seed=bench.order(),", "setting.recipe, seed=(*bench.order(), arm),"),
+          "seed=bench.order()", "seed=(*bench.order(), arm)"),
     Fault("prac", "mask", 4, "followers start from PrAC's second mask", PRAC_STUDY,
           'more["start"] = leader.tickets["round-01"].mask',
           'more["start"] = leader.tickets["round-02"].mask'),
@@ -175,20 +169,19 @@ FAULTS = (
           "best = KeepBest(bench.data.test, bench.data)"),
     # ------------------------------------------------ DLTH
     Fault("dlth", "split", 2, "everything is trained on validation images", RST_ARMS,
-          "train(self.net, b.data.train, b.data, recipe",
-          "train(self.net, b.data.validation, b.data, recipe"),
+          "            b.data.train,", "            b.data.validation,"),
     Fault("dlth", "split", 3, "validation accuracy is that on training images", RST_ARMS,
           "held_out = self.bench.data.validation", "held_out = self.bench.data.train"),
     Fault("dlth", "order", 1, "stages have an order by arm", RST_ARMS,
-          "seed=(b.seed, stage), mask=mask", "seed=(b.seed, stage, self.arm), mask=mask"),
+          "seed=(b.seed, stage)", "seed=(b.seed, stage, self.arm)"),
     Fault("dlth", "order", 1, "stages have an order by level", RST_ARMS,
-          "seed=(b.seed, stage), mask=mask", "seed=(b.seed, stage, self.level), mask=mask"),
+          "seed=(b.seed, stage)", "seed=(b.seed, stage, self.level)"),
     Fault("dlth", "mask", 4, "each arm draws a random mask of its own", RST_ARMS,
           'random = gpu.generator("cpu", "mask", level, seed)',
           'random = gpu.generator("cpu", "mask", arm, level, seed)'),
     Fault("dlth", "mask", 4, "LTH's masks are of the initial weights", RST_STUDY,
-          "mask = rst.magnitude_mask(trained, dense, level)",
-          "mask = rst.magnitude_mask(start, dense, level)"),
+          "mask = algorithm.magnitude_mask(trained, dense, level)",
+          "mask = algorithm.magnitude_mask(start, dense, level)"),
     Fault("dlth", "schedule", 4, "lambda is that of the step before", DLTH,
           "now = self.values[min(run.iteration, len(self.values) - 1)]",
           "now = self.values[max(0, min(run.iteration, len(self.values) - 1) - 1)]"),
@@ -201,8 +194,8 @@ FAULTS = (
           "    work.images, work.dense_flops, work.sparse_flops = 0, 0.0, 0.0",
           "recipe = with_length(bench.case.finetune, how.length)"),
     Fault("dlth", "weights", 4, "re-initialised tickets keep their weights", RST_STUDY,
-          'rst_controls.reinitialised(ticket, bench.net("reinit").state(), mask)',
-          "rst_controls.reinitialised(ticket, ticket, mask)"),
+          'controls.reinitialised(ticket, bench.net("reinit").state(), mask)',
+          "controls.reinitialised(ticket, ticket, mask)"),
     Fault("dlth", "weights", 4, "LTH keeps its trained weights", RST_STUDY,
           "        mask = _iterated(work, start)\n    work.net.rewind(start)",
           "        mask = _iterated(work, start)\n    work.net.rewind(trained)"),
@@ -213,13 +206,12 @@ FAULTS = (
           "        work.net.rewind(start)\n        work.train(recipe,",
           "        work.train(recipe,"),
     Fault("dlth", "test", 2, "transformations are watched on test images", RST_STUDY,
-          "watch = rst.Watch(mask, data.validation, data, every)\n    further",
-          "watch = rst.Watch(mask, data.test, data, every)\n    further"),
+          "watch = algorithm.Watch(mask, data.validation, data, every)\n    further",
+          "watch = algorithm.Watch(mask, data.test, data, every)\n    further"),
     Fault("dlth", "test", 2, "every training ends at its best epoch on test images", RST_ARMS,
-          "              observers=[*growing, *observers])  # fmt: skip\n",
-          "              observers=[*growing, *observers, best := __import__(\n"
-          "                  'ticketlab.training.loop')"
-          ".training.loop.KeepBest(b.data.test, b.data)])\n"
+          "observers=[*growing, *observers],\n        )\n",
+          "observers=[*growing, *observers, best := __import__('ticketlab.training.loop')"
+          ".training.loop.KeepBest(b.data.test, b.data)],\n        )\n"
           "        self.net.rewind(best.state)\n"),
     # ------------------------------------------------ the comparison
     Fault("compare", "split", 2, "PrAC's net is selected on training images", COMPARE_ARMS,
@@ -229,8 +221,7 @@ FAULTS = (
     Fault("compare", "order", 1, "IMP has an order of its own", COMPARE_ARMS,
           "recipe, seed=bench.order(), mask=mask)", 'recipe, seed=bench.order("imp"), mask=mask)'),
     Fault("compare", "order", 1, "tickets have an order by their size", COMPARE_STUDY,
-          "bench.bed.recipe, bench.order(),",
-          "bench.bed.recipe, bench.order(str(start.mask.alive)),"),
+          "            bench.order(),", "            bench.order(str(start.mask.alive)),"),
     Fault("compare", "mask", 4, "controls and swap take the lowest level's masks", COMPARE_STUDY,
           "tickets[ticket_name(bed.levels[-1])].mask", "tickets[ticket_name(bed.levels[0])].mask"),
     Fault("compare", "mask", 4, "RST presses the magnitude mask", COMPARE_STUDY,
@@ -260,7 +251,7 @@ FAULTS = (
     Fault("compare", "test", 2, "PrAC's net is selected on test images", COMPARE_ARMS,
           "best = KeepBest(data.validation, data)", "best = KeepBest(data.test, data)"),
     Fault("compare", "test", 2, "tickets are selected on test images", COMPARE_STUDY,
-          "start.mask, start.state, data.validation)", "start.mask, start.state, data.test)"),
+          "start.state,\n            data.validation,", "start.state,\n            data.test,"),
     # ------------------------------------------------ Plant 'n' Seek
     Fault("plant_n_seek", "split", 2, "nets are trained on test samples", PLANT_ARMS,
           'x, y = self.data("train")', 'x, y = self.data("test")'),
