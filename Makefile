@@ -94,11 +94,12 @@ test-slow: env ## the tests that take longer, marked slow (.ci/run runs both)
 	@echo "test-slow: the slow tests on 2 processes"
 	@$(TESTS) -m slow
 
-lint: env ## ruff on code and notebooks, stored notebooks without outputs
-	@echo "lint: ruff, import-linter, nbstripout"
+lint: env ## ruff on code and notebooks, imports, spelling, stored notebooks without outputs
+	@echo "lint: ruff, import-linter, codespell, nbstripout"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted, run: make format" >&2; exit 1; }
 	@$(BIN)/lint-imports --no-logo > .venv/imports 2>&1 || { cat .venv/imports >&2; exit 1; }
+	@$(BIN)/codespell
 	@$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 
 typecheck: env ## mypy

@@ -76,10 +76,11 @@ def test_workers_are_as_asked_else_one_a_core_or_one_on_an_accelerator(
 ) -> None:
     machine.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     assert gpu.worker_count(Runtime()) == 3
-    assert gpu.worker_count(Runtime(workers=7)) == 7
+    assert gpu.worker_count(Runtime(), 7) == 7
     has(machine, cuda=True)
     assert gpu.worker_count(Runtime()) == 1
-    assert gpu.worker_count(Runtime(workers=2)) == 2
+    assert gpu.worker_count(Runtime(), 2) == 2
+    assert gpu.worker_count(Runtime(), "dask:tcp://a:1") == "dask:tcp://a:1"
     machine.delattr(os, "sched_getaffinity")
     machine.setattr(os, "cpu_count", lambda: None)
     assert gpu.worker_count(Runtime(device="cpu")) == 1

@@ -109,22 +109,66 @@ def test_make_and_ci_offer_what_the_readme_promises() -> None:
     assert os.access(ci, os.X_OK) and "make test" in ci.read_text()
 
 
+def environment(folder: Path) -> Path:
+    """A .venv in the folder that make takes for finished, with our packages; its `bin`."""
+    venv = folder / ".venv"
+    venv.mkdir()
+    for name in ("lib", "pyvenv.cfg"):
+        if (Path(sys.prefix) / name).exists():
+            (venv / name).symlink_to(Path(sys.prefix) / name)
+    (venv / "bin").mkdir()
+    (venv / ".ready").write_text(f"{folder}\n")
+    return venv / "bin"
+
+
+LAYERING = (
+    '"""Extra."""\n\nfrom ticketlab.papers.colt import algorithm\n\n__all__ = ["algorithm"]\n'
+)
+NOTEBOOK = nbformat.v4.new_notebook(
+    cells=[nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text="1")])]
+)
+MISTAKES = {
+    "an unused import": ("ticketlab/extra.py", "import os\n", "F401"),
+    "another format": ("ticketlab/extra.py", "x  =  1\n", "error: not formatted, run: make format"),
+    "data imports papers": ("ticketlab/data/extra.py", LAYERING, "Each folder imports only"),
+    "a misspelling": ("extra.md", "All \x74eh weights\n", "extra.md:1"),
+    "a stored output": ("notebooks/extra.ipynb", nbformat.writes(NOTEBOOK), "extra.ipynb"),
+}
+"""What `make lint` finds: a file, its content, and what is said of it."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_lint_finds(mistake: str, tmp_path: Path) -> None:
+    name, content, said = MISTAKES[mistake]
+    for path in committed():
+        if path.relative_to(ROOT).parts[0] not in ("results", "data"):
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    (tmp_path / ".git").mkdir()
+    commands = environment(tmp_path)
+    for command in Path(sys.executable).parent.iterdir():
+        (commands / command.name).symlink_to(command)
+    (tmp_path / name).write_text(content)
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        ["make", "lint"], cwd=tmp_path, env=outside | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0 and said in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("study", ["cifar10", "cifar100", "paper_cifar100"])
 def test_a_study_runs_the_papers_of_its_block(study: str, tmp_path: Path) -> None:
     """And ends with their verdicts."""
     for name in ("Makefile", "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".git").mkdir()
-    commands, log = tmp_path / ".venv" / "bin", tmp_path / "log"
-    commands.mkdir(parents=True)
+    commands, log = environment(tmp_path), tmp_path / "log"
     (commands / "python").symlink_to(sys.executable)
-    for name in ("lib", "pyvenv.cfg"):
-        if (Path(sys.prefix) / name).exists():
-            (tmp_path / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     for name in ("dvc", "ticketlab"):
         (commands / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n')
         (commands / name).chmod(0o755)
-    (tmp_path / ".venv" / ".ready").write_text(f"{tmp_path}\n")
     make = ["make", "study", f"STUDY={study}"]
     subprocess.run(make, cwd=tmp_path, capture_output=True, check=True)
     papers = sorted(yaml.safe_load(PARAMS.read_text())[study])

@@ -210,10 +210,17 @@ def test_notebooks_write_formulas_in_plain_text(path: Path) -> None:
     assert [t for t in texts if re.search(r"\$[^$\n]+\$|\\\(|\\\[|\\begin\{", t)] == []
 
 
+RUNS = """
+runs:
+  without-colt: {study: without, paper: colt, file: params.yaml, key: without.colt}
+  main-colt: {study: main, paper: colt, file: params.yaml, key: main.colt}
+"""
+
+
 def test_the_studies_that_are_run_come_first(tmp_path: Path) -> None:
     for study in ("alpha", "main", "smoke"):
         (tmp_path / "results" / study / "colt").mkdir(parents=True)
         (tmp_path / "results" / study / "colt" / "colt.ipynb").touch()
     assert [folder.name for folder in website._folders(tmp_path)] == ["alpha", "main"]
-    (tmp_path / "params.yaml").write_text("studies: [main, without-results]\n")
+    (tmp_path / "params.yaml").write_text(RUNS)
     assert [folder.name for folder in website._folders(tmp_path)] == ["main", "alpha"]

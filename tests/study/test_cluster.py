@@ -128,7 +128,7 @@ def test_workers_that_do_not_share_the_folder_are_an_error_that_names_the_units(
     monkeypatch.chdir(tmp_path)
     folder, address = Path(f"runs-of-{tmp_path.name}"), f"dask:{cluster.address}"
     told = one_line(lambda: runner.run(units(tmp_path), folder, address))
-    assert told.startswith(f"runtime.workers: '{address}' has run unit-0, unit-1, unit-2, but")
+    assert told.startswith(f"workers: '{address}' has run unit-0, unit-1, unit-2, but")
     assert str(folder) in told and "share" in told
     assert sorted(runs(tmp_path)) == [0, 1, 2] and not folder.exists()
     assert (cluster.folder / folder / "unit-0.json").exists()  # they have run, there
@@ -136,7 +136,7 @@ def test_workers_that_do_not_share_the_folder_are_an_error_that_names_the_units(
 
 def test_a_cluster_that_cannot_be_used_is_one_line(cluster: Cluster, one_line: Message) -> None:
     told = one_line(lambda: runner.at_once("dask:nowhere"))
-    assert told.startswith("runtime.workers: no scheduler at 'dask:nowhere' (")
+    assert told.startswith("workers: no scheduler at 'dask:nowhere' (")
     other = cluster.worker(2)
     try:
         wait_for(lambda: 2 in cluster.workers().values())

@@ -250,7 +250,7 @@ def show_source(*functions: Callable[..., Any] | type) -> Markdown:
 def _fenced(function: Callable[..., Any] | type) -> str:
     """One source under its file relative to the package's folder, the same on every machine."""
     file = Path(inspect.getfile(inspect.unwrap(function))).resolve()
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     name = file.relative_to(package.parent).as_posix() if package in file.parents else file.name
     code = inspect.getsource(function).rstrip()
     fence = max(["``", *re.findall("`{3,}", code)], key=len) + "`"
@@ -313,16 +313,17 @@ def _cell_problems(cell: dict[str, Any]) -> Iterator[str]:
 
 
 def _code_problems(text: str, is_parameters: bool) -> Iterator[str]:
-    """Cells stay short and define no logic; the parameters cell may be as long as it must."""
+    """Cells stay short and define no logic; parameters and imports may be as long as they must."""
     code = _plain_python(text)
-    lines = [line for line in code.splitlines() if line.strip() and line.strip()[0] != "#"]
-    if len(lines) > CELL_LINES and not is_parameters:
-        yield f"has {len(lines)} lines of code, at most {CELL_LINES}"
     try:
         tree = ast.parse(code)
     except SyntaxError as error:
         yield f"does not parse: {error.msg}"
         return
+    lines = [line for line in code.splitlines() if line.strip() and line.strip()[0] != "#"]
+    is_free = is_parameters or all(isinstance(n, ast.Import | ast.ImportFrom) for n in tree.body)
+    if len(lines) > CELL_LINES and not is_free:
+        yield f"has {len(lines)} lines of code, at most {CELL_LINES}"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1

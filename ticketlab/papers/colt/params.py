@@ -34,7 +34,7 @@ class Variant(Spec):
 
 
 class Transfer(Spec):
-    """Re-use of tickets on another data set."""
+    """Reuse of tickets on another data set."""
 
     data: DataSpec
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)] = (0.8, 0.95)

@@ -15,7 +15,7 @@ from ticketlab.papers.plant_n_seek.conv import figures, planting, report
 from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.conv.units import ConvBench, known
 from ticketlab.papers.plant_n_seek.metrics import metrics
-from ticketlab.pipeline import planning
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.study.plots import use_style
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
@@ -56,7 +56,7 @@ def test_units_are_those_that_were_planned(results: dict[str, Result]) -> None:
 def test_a_plan_prices_each_net_at_its_own_speed(rooted: Path) -> None:
     """The passes of the part are those of its nets, whose speeds are probed, edge-popup's too."""
     values = tiny.conv()
-    grid, narrow, mother, popup = planning.jobs(values)
+    grid, narrow, mother, popup = PAPERS["plant_n_seek"].jobs(values)
     assert [job.net for job in (narrow, mother, popup)] == ["conv2"] * 3
     assert grid.net == "planted net, 5 layers of 8"
     assert narrow.ticket < mother.ticket  # half as wide
@@ -66,7 +66,7 @@ def test_a_plan_prices_each_net_at_its_own_speed(rooted: Path) -> None:
     assert narrow.passes == 2 * images * (2 + 2 + 2 * 2)
     assert mother.passes == 2 * images * (2 * 2 * (2 * (2 + 2) + 2) + 4 * 2)
     assert popup.passes == 2 * images * (2 * 2 * 3 * 2)
-    total = sum(job.passes for job in planning.jobs(values))
+    total = sum(job.passes for job in PAPERS["plant_n_seek"].jobs(values))
     assert total == plant_study.expected_passes(values)
     assert all(job.speed(0.02) > 100 for job in (narrow, mother, popup))
 
