@@ -1,4 +1,4 @@
-"""params.yaml: every block is valid, and every mistake is one line that says what is allowed."""
+"""params.yaml and studies/: all is valid, and every mistake is one line with what is allowed."""
 
 import copy
 import io
@@ -19,15 +19,20 @@ from ticketlab.pipeline.params import (
     data_names,
     load_all,
     load_paper,
+    load_runs,
     load_study,
+    load_workers,
     notebook_parameters,
+    read_studies,
     read_yaml,
+    run_of,
     validate,
 )
 from ticketlab.spec import ROOT, Spec
 
 PARAMS = read_yaml(ROOT / "params.yaml")
-BLOCKS = [name for name in PARAMS if name != "studies"]
+STUDIES = {name: block for name, (block, _) in read_studies().items()}
+RUN = {"study": "desk", "paper": "colt", "file": "params.yaml", "key": "desk.colt"}
 
 Writer = Callable[..., Path]
 
@@ -49,7 +54,8 @@ def write(tmp_path: Path) -> Writer:
                 place = place[int(folder) if folder.isdigit() else folder]
             place[last] = value
         with path.open("w") as file:
-            YAML(typ="safe").dump({"studies": ["desk"], "desk": {"colt": block}}, file)
+            content = {"workers": 1, "runs": {"desk-colt": RUN}, "desk": {"colt": block}}
+            YAML(typ="safe").dump(content, file)
         return path
 
     return written
@@ -58,8 +64,8 @@ def write(tmp_path: Path) -> Writer:
 # --- what is there is valid
 
 
-@pytest.mark.parametrize("study", BLOCKS)
-def test_every_block_is_valid(study: str) -> None:
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_is_valid(study: str) -> None:
     found = load_study(study)
     assert found and set(found) <= set(PAPERS)
     assert all(type(params) is PAPERS[paper] for paper, params in found.items())
@@ -67,20 +73,19 @@ def test_every_block_is_valid(study: str) -> None:
     assert load_paper(study, last) == found[last]
 
 
-def test_the_blocks_of_the_design_are_there_and_the_listed_ones_exist() -> None:
-    assert {"desk", "cifar10", "paper"} <= set(BLOCKS)
-    listed = PARAMS["studies"]
-    assert listed and set(listed) <= set(BLOCKS)
+def test_desk_is_what_runs_and_each_study_of_the_papers_protocols_is_a_file() -> None:
+    assert {"cifar10", "cifar100", "paper"} <= {path.stem for path in ROOT.glob("studies/*.yaml")}
+    assert {run.name for run in load_runs()} == {f"desk-{paper}" for paper in STUDIES["desk"]}
 
 
-@pytest.mark.parametrize("study", BLOCKS)
+@pytest.mark.parametrize("study", STUDIES)
 def test_every_key_is_spelled_out(study: str) -> None:
     """No default hides in the code: what a reader does not see, `dvc params diff` does not show.
 
     But for Plant 'n' Seek's grids: each says what it crosses, and leaves the other axes alone.
     """
     found = load_study(study)
-    for paper, values in PARAMS[study].items():
+    for paper, values in STUDIES[study].items():
         whole = found[paper].model_dump(mode="json", exclude={"grids"})
         assert spelled({k: v for k, v in values.items() if k != "grids"}) == spelled(whole)
 
@@ -149,11 +154,7 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
          "prune_from: 'best' is not valid, allowed is 'last' or 'validation'"),
         ("runtime.device", "gpu",
          "runtime.device: 'gpu' is not valid, allowed is 'auto', 'cuda', 'mps' or 'cpu'"),
-        ("runtime.workers", -1,
-         "runtime.workers: -1 is not valid, allowed is 0 to 256, or 'dask:' and a scheduler's"),
-        ("runtime.workers", True, "runtime.workers: True is not valid, allowed is 0 to 256"),
-        ("runtime.workers", "two", "runtime.workers: 'two' is not valid, allowed is 0 to 256"),
-        ("runtime.workers", "dask:", "runtime.workers: 'dask:' is not valid, allowed is 0 to"),
+        ("runtime.workers", 2, "runtime.workers: unknown key, allowed: device, precision, "),
         ("transfer.seeds", -1,
          "transfer.seeds: -1 is not valid, allowed is greater than or equal to 0"),
         ("seeds", [0, 0], "seeds: [0, 0] is not valid, allowed are seeds that differ"),
@@ -297,10 +298,8 @@ def test_numbers_with_exponents_are_numbers_in_a_block(write: Writer) -> None:
 def test_unknown_studies_and_papers_are_named(write: Writer, one_line: Message) -> None:
     path = write()
     papers = ", ".join(PAPERS)
-    assert one_line(lambda: load_study("dsk", path)) == (
-        "study: 'dsk' is not in params.yaml, allowed: desk"
-    )
-    assert "'studies'" in one_line(lambda: load_study("studies", path))  # a list, not a block
+    assert one_line(lambda: load_study("dsk", path)) == ("study: 'dsk' is unknown, allowed: desk")
+    assert "'runs'" in one_line(lambda: load_study("runs", path))  # a setting, not a study
     told = one_line(lambda: load_paper("desk", "cold", path))
     assert told == f"paper: 'cold' is unknown, allowed: {papers}"
     told = one_line(lambda: load_study("desk", write("desk: {cold: {}}\n")))
@@ -372,23 +371,86 @@ def test_a_data_set_is_named_as_its_file(write: Writer, one_line: Message) -> No
     load_study("desk", write(**{"data.name": "my.images-2"}))
 
 
-@pytest.mark.parametrize(
-    ("chosen", "told"),
-    [
-        ("desk", "'desk' is not valid, allowed is a list of names"),
-        (None, "None is not valid, allowed is a list of names"),
-        ([2024], "[2024] is not valid, allowed is a list of names"),
-        ([["desk"]], "[['desk']] is not valid, allowed is a list of names"),
-        (["dsk"], "'dsk' is no block, allowed, once each: desk"),
-        (["desk", "desk"], "'desk' is there twice, allowed, once each: desk"),
-    ],
-)
-def test_the_list_of_studies_is_checked(
-    chosen: object, told: str, write: Writer, one_line: Message
+RUNS: list[tuple[object, str]] = [
+    (None, ": None is not valid, allowed is a mapping"),
+    (["desk"], ": ['desk'] is not valid, allowed is a mapping"),
+    ({"desk-colt": RUN | {"study": "dsk"}}, ".desk-colt.study: 'dsk' is unknown, allowed: desk"),
+    ({"desk-colt": RUN | {"paper": "prac"}}, ".desk-colt.paper: desk has no 'prac', allowed: colt"),
+    ({"desk-colt": RUN | {"key": "colt"}}, ".desk-colt.key: 'colt' is not valid, allowed is 'des"),
+    ({"desk-colt": RUN | {"file": "x"}}, ".desk-colt.file: 'x' is not valid, allowed is 'params"),
+    ({"colt": RUN}, ".colt: its name is not valid, allowed is desk-colt, once"),
+    ({"desk-colt": RUN, "x": RUN}, ".desk-colt: its name is not valid, allowed is desk-colt, once"),
+    ({"desk-colt": RUN | {"seeds": 3}}, ".desk-colt.seeds: unknown key, allowed: study, paper, "),
+]
+
+
+@pytest.mark.parametrize(("runs", "told"), RUNS)
+def test_a_run_has_a_study_a_paper_and_their_place(
+    runs: object, told: str, write: Writer, one_line: Message
 ) -> None:
-    content = read_yaml(write()) | {"studies": chosen}
-    path = write(dumped(content))
-    assert one_line(lambda: load_study("desk", path)) == f"params.yaml: studies: {told}"
+    path = write(dumped(read_yaml(write()) | {"runs": runs}))
+    assert one_line(lambda: load_study("desk", path)).startswith(f"params.yaml: runs{told}")
+
+
+@pytest.mark.parametrize("workers", [-1, 257, True, "two", "dask:", 1.0, None])
+def test_the_number_of_workers_is_checked(
+    workers: object, write: Writer, one_line: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TICKETLAB_WORKERS", raising=False)
+    path = write(dumped(read_yaml(write()) | {"workers": workers}))
+    allowed = "allowed is 0 to 256, or 'dask:' and a scheduler's address"
+    told = f"params.yaml: workers: {workers!r} is not valid, {allowed}"
+    assert one_line(lambda: load_study("desk", path)) == told
+
+
+def test_the_environment_overrides_the_number_of_workers(
+    write: Writer, one_line: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TICKETLAB_WORKERS", raising=False)
+    path = write()
+    assert load_workers(path) == 1
+    for text, workers in (("3", 3), ("0", 0), ("dask:tcp://a:1", "dask:tcp://a:1")):
+        monkeypatch.setenv("TICKETLAB_WORKERS", text)
+        assert load_workers(path) == workers
+    for text in ("-1", "many", "", "999"):
+        monkeypatch.setenv("TICKETLAB_WORKERS", text)
+        assert one_line(lambda: load_workers(path)).startswith("TICKETLAB_WORKERS: ")
+
+
+# --- the studies in files of their own
+
+
+def test_a_study_may_be_a_file_and_is_checked_with_all_others(
+    write: Writer, one_line: Message
+) -> None:
+    path = write()
+    folder = path.parent / "studies"
+    folder.mkdir()
+    papers = read_yaml(path)["desk"]
+    (folder / "mine.yaml").write_text(dumped(papers))
+    assert list(load_all(path)) == ["desk", "mine"]
+    assert load_paper("mine", "colt", path) == load_paper("desk", "colt", path)
+    run = run_of("mine", "colt", path)
+    assert (run.file, run.key, run.name) == ("studies/mine.yaml", "colt", "mine-colt")
+    papers["colt"]["rates"] = 0.3
+    (folder / "mine.yaml").write_text(dumped(papers))
+    told = one_line(lambda: load_study("desk", path))
+    assert told.startswith(
+        "studies/mine.yaml.colt.rates: unknown key, allowed: "
+    ) or told.startswith("studies/mine.yaml: colt.rates: unknown key, allowed: ")
+
+
+def test_a_study_is_in_one_place_and_its_file_has_its_name(
+    write: Writer, one_line: Message
+) -> None:
+    path = write()
+    (path.parent / "studies").mkdir()
+    for name, told in (("desk", "params.yaml has a study 'desk', too"),
+                       ("my study", "'my study' cannot name a study")):  # fmt: skip
+        file = path.parent / "studies" / f"{name}.yaml"
+        file.write_text(dumped(read_yaml(path)["desk"]))
+        assert told in one_line(lambda: load_all(path))
+        file.unlink()
 
 
 def test_endless_values_are_cut(write: Writer, one_line: Message) -> None:
@@ -404,24 +466,14 @@ def test_endless_values_are_cut(write: Writer, one_line: Message) -> None:
 # --- into a notebook and back
 
 
-@pytest.mark.parametrize("study", BLOCKS)
+@pytest.mark.parametrize("study", STUDIES)
 def test_parameters_survive_the_way_into_a_notebook(study: str) -> None:
-    """All but the number of workers, which must not change a page."""
     for params in load_study(study).values():
         injected = notebook_parameters(study, params)
         assert injected["study"] == study and set(injected) == {"study", *type(params).model_fields}
         assert json.loads(json.dumps(injected)) == injected  # plain values, no NaN
         namespace = {"__name__": "__main__", "In": [], "np": json, **injected}
-        assert anywhere(collect(type(params), namespace)) == anywhere(params)
-
-
-def anywhere(params: Spec) -> dict[str, Any]:
-    return params.model_dump(exclude={"runtime": {"workers"}})
-
-
-def test_what_goes_into_a_notebook_is_the_same_for_any_number_of_workers() -> None:
-    one, two = (tiny.colt(runtime={"device": "cpu", "workers": n}) for n in (1, 2))
-    assert one != two and notebook_parameters("desk", one) == notebook_parameters("desk", two)
+        assert collect(type(params), namespace) == params
 
 
 def test_a_mistake_in_the_parameters_cell_is_one_line(one_line: Message) -> None:
