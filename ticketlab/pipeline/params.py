@@ -162,8 +162,9 @@ def _papers(block: object, place: str) -> dict[str, Spec]:
         raise InputError(f"{place}: {_short(block)} is not valid, allowed is a block of {allowed}")
     if unknown := [paper for paper in block if paper not in PAPERS]:
         raise InputError(f"{place}: {unknown[0]!r} unknown, allowed: {allowed}")
+    joint = "." if ": " in place else ": "  # a block of params.yaml, or a file of its own
     return {
-        paper: validate(PAPERS[paper], values, f"{place}.{paper}")
+        paper: validate(PAPERS[paper], values, f"{place}{joint}{paper}")
         for paper, values in block.items()
     }
 
