@@ -126,7 +126,7 @@ class Clone:
         path, yaml = self.root / "params.yaml", YAML()
         content = yaml.load(path)
         for study, values in blocks.items():
-            if isinstance(values, Mapping):
+            if study == "desk":
                 _merge(content[study]["colt"], values)
             else:
                 content[study] = values

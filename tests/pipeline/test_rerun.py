@@ -30,7 +30,7 @@ def restored(place: tuple[Clone, Terminal]) -> Iterator[tuple[Clone, Terminal]]:
 
 
 def words(out: str) -> dict[str, str]:
-    """The word on each stage."""
+    """What is said of each stage."""
     rows = [line.split() for line in out.splitlines() if "@" in line.split(" ")[0]]
     return {row[0]: row[1] for row in rows}
 
@@ -46,7 +46,7 @@ def test_an_untouched_clone_is_identical(place: tuple[Clone, Terminal]) -> None:
     done = place[1]("verify")
     assert done.code == 0, done
     assert words(done.out) == dict.fromkeys(
-        ("data@desk", "colt_train@desk", "colt@desk"), "identical"
+        ("data@desk-colt", "train@desk-colt", "read@desk-colt"), "identical"
     )
     assert "out of date" not in done.out and "byte for byte: 3 stages" in done.out
     assert "desk: compared byte for byte: both were made with" in done.out
@@ -74,11 +74,11 @@ def test_numbers_within_their_intervals_are_reproduced_on_another_machine(
 
     rewrite(clone.path(f"{PAGES}/metrics.json"), nudge)
     done = ticketlab("verify", "desk")
-    assert done.code == 1 and words(done.out)["colt@desk"] == "within"
+    assert done.code == 1 and words(done.out)["read@desk-colt"] == "within"
     assert "not reproduced byte for byte, as it should be here: 2 identical, 1 within" in done.out
     elsewhere(clone)
     done = ticketlab("verify", "desk")
-    assert done.code == 0 and words(done.out)["colt@desk"] == "within"
+    assert done.code == 0 and words(done.out)["read@desk-colt"] == "within"
     assert "compared by intervals and verdicts" in done.out and "another one" in done.out
     assert "reproduced: 2 identical, 1 within" in done.out
     assert "2 metrics moved" in done.out and "accuracy.dense" in done.out
@@ -96,7 +96,7 @@ def test_numbers_that_are_apart_are_named_and_end_with_1(restored: tuple[Clone, 
 
     rewrite(clone.path(f"{PAGES}/metrics.json"), spoil)
     done = ticketlab("verify")
-    assert done.code == 1 and words(done.out)["colt@desk"] == "different"
+    assert done.code == 1 and words(done.out)["read@desk-colt"] == "different"
     assert "3 of 3 changed metrics apart" in done.out
     assert "verdicts: cannot be compared (claim colt-H4" in done.out  # its number is gone
     assert "accuracy.dense: " in done.out and "transfer: not here" in done.out
@@ -138,7 +138,7 @@ def test_other_records_are_as_good_as_the_numbers_made_of_them(
     done = ticketlab("verify")
     record.write_bytes(whole)
     assert done.code == 0, done
-    assert words(done.out)["colt_train@desk"] == words(done.out)["colt@desk"] == "within"
+    assert words(done.out)["train@desk-colt"] == words(done.out)["read@desk-colt"] == "within"
     assert "all numbers equal, other bytes: results/desk/colt/colt.ipynb" in done.out
 
 
@@ -159,17 +159,17 @@ def test_a_stage_that_is_no_more_is_not_missed(restored: tuple[Clone, Terminal])
 
 def test_other_data_are_a_difference(restored: tuple[Clone, Terminal]) -> None:
     clone, ticketlab = restored
-    clone.edit("results/desk/data.json", lambda text: text.replace('": "', '": "0'))
+    clone.edit("results/desk/data/colt.json", lambda text: text.replace('": "', '": "0'))
     done = ticketlab("verify")
-    assert done.code == 1 and words(done.out)["data@desk"] == "different"
-    assert "results/desk/data.json" in done.out
+    assert done.code == 1 and words(done.out)["data@desk-colt"] == "different"
+    assert "results/desk/data/colt.json" in done.out
 
 
 def test_what_cannot_be_compared_is_one_line(restored: tuple[Clone, Terminal]) -> None:
     clone, ticketlab = restored
-    clone.path(f"{PAGES}/scores.csv").unlink()
+    clone.path(f"{PAGES}/metrics.json").unlink()
     cases = {
-        ("verify",): [f"{PAGES}/scores.csv", "dvc repro"],
+        ("verify",): [f"{PAGES}/metrics.json", "dvc repro"],
         ("verify", "midi"): ["'midi'", "desk"],
         ("verify", "--rev", "nowhere"): ["'nowhere'", "revision"],
     }
@@ -196,19 +196,19 @@ def test_a_plan_follows_what_has_changed(place: tuple[Clone, Terminal]) -> None:
     clone.edit("claims/colt.yaml", lambda text: text.replace("at_least: -1.0", "at_least: -2.0", 1))
     pages = ticketlab("plan")
     assert "nothing to train" in pages.out
-    assert states(pages.out)["colt@desk"] == "runs"
+    assert states(pages.out)["read@desk-colt"] == "runs"
     clone.edit("params.yaml", lambda text: text.replace("rate: 0.4", "rate: 0.35", 1))
     full = ticketlab("plan", "desk")
     assert full.code == 0 and "about 0 minutes on cpu" in full.out, full
     found = states(full.out)
-    assert (found["data@desk"], found["colt_train@desk"]) == ("up to date", "runs")
+    assert (found["data@desk-colt"], found["train@desk-colt"]) == ("up to date", "runs")
     assert clone.changes().split() == ["M", "claims/colt.yaml", "M", "params.yaml"]
     clone.run("git checkout -q .")
 
 
 def test_a_study_that_is_not_listed_is_planned_whole(place: tuple[Clone, Terminal]) -> None:
     clone, ticketlab = place
-    clone.edit("params.yaml", lambda text: text.replace("studies: [desk]", "studies: []"))
+    clone.set(runs={})
     done = ticketlab("plan", "desk")
     clone.run("git checkout -q .")
     assert done.code == 0 and "make study STUDY=desk" in done.out.replace("\n", " "), done
