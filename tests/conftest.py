@@ -52,8 +52,8 @@ def read_yaml_once() -> Iterator[None]:
         return deepcopy(known[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        for room in (params, claims):
-            patch.setattr(room, "read_yaml", read)
+        for module in (params, claims):
+            patch.setattr(module, "read_yaml", read)
         yield
 
 

@@ -417,9 +417,9 @@ def preload() -> None:
     """Import what all runs need, under the instruction set that tests are pinned to."""
     ask = "import json; from ticketlab.instruction_set import pinned; print(json.dumps(pinned()))"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    told = subprocess.run([sys.executable, "-c", ask], env=env, check=True, capture_output=True)
+    message = subprocess.run([sys.executable, "-c", ask], env=env, check=True, capture_output=True)
     os.environ.clear()
-    os.environ.update(json.loads(told.stdout) | {"OMP_NUM_THREADS": "1"})
+    os.environ.update(json.loads(message.stdout) | {"OMP_NUM_THREADS": "1"})
     for name in PRELOADED:
         importlib.import_module(name)
     if loaded := [name for name in sys.modules if name.startswith("ticketlab")]:

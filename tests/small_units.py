@@ -71,7 +71,7 @@ def dying(log: str, seed: int) -> Result:
     return counted(log, seed)
 
 
-def told(log: str, seed: int) -> Result:
+def telling(log: str, seed: int) -> Result:
     progress.label(arm=f"arm {seed}")
     progress.tell(passes=100, accuracy=0.5)
     return counted(log, seed)

@@ -83,8 +83,8 @@ def test_a_failing_write_leaves_the_old_content_and_nothing_else(
         path.write_bytes(before)
     left = names(tmp_path)
     disk = Full(monkeypatch, step, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    told = one_line(lambda: write(path))
-    assert disk.reached and told == f"{path}: cannot be written (No space left on device)"
+    message = one_line(lambda: write(path))
+    assert disk.reached and message == f"{path}: cannot be written (No space left on device)"
     assert names(tmp_path) == left and (before is None or path.read_bytes() == before)
 
 
@@ -106,12 +106,12 @@ def test_a_kill_while_writing_never_leaves_a_part_under_the_name(
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, one_line: Message) -> None:
     (tmp_path / "results").write_text("a file where a folder should be")
     path = tmp_path / "results" / "desk" / "metrics.json"
-    told = one_line(lambda: write_json(path, {}))
-    assert told.startswith(f"{path}: cannot be written (") and names(tmp_path) == {"results"}
+    message = one_line(lambda: write_json(path, {}))
+    assert message.startswith(f"{path}: cannot be written (") and names(tmp_path) == {"results"}
     target = tmp_path / "folder"
     target.mkdir()
-    told = one_line(lambda: write_json(target, {}))
-    assert told.startswith(f"{target}: cannot be written (") and target.is_dir()
+    message = one_line(lambda: write_json(target, {}))
+    assert message.startswith(f"{target}: cannot be written (") and target.is_dir()
     assert names(tmp_path) == {"results", "folder"}
 
 
@@ -119,8 +119,8 @@ def test_a_read_only_folder_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line: Message
 ) -> None:
     Full(monkeypatch, "write_bytes", PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-    told = one_line(lambda: write_json(tmp_path / "m.json", {}))
-    assert told == f"{tmp_path / 'm.json'}: cannot be written (Permission denied)"
+    message = one_line(lambda: write_json(tmp_path / "m.json", {}))
+    assert message == f"{tmp_path / 'm.json'}: cannot be written (Permission denied)"
 
 
 # --- JSON
@@ -197,8 +197,8 @@ def test_a_file_cut_anywhere_is_one_line_that_names_it(tmp_path: Path, one_line:
     whole = path.read_bytes()
     for length in {*range(0, len(whole), 17), len(whole) - 1}:
         path.write_bytes(whole[:length])
-        told = one_line(lambda: read_safetensors(path))
-        assert told.startswith(f"{path}: not a readable ticketlab file (")
+        message = one_line(lambda: read_safetensors(path))
+        assert message.startswith(f"{path}: not a readable ticketlab file (")
 
 
 def foreign(path: Path, kind: str) -> None:
@@ -223,8 +223,8 @@ def test_a_foreign_file_is_one_line_that_names_it(
 ) -> None:
     path = tmp_path / "t.safetensors"
     foreign(path, kind)
-    told = one_line(lambda: read_safetensors(path))
-    assert told.startswith(f"{path}: not a readable ticketlab file (") and told.endswith(")")
+    message = one_line(lambda: read_safetensors(path))
+    assert message.startswith(f"{path}: not a readable ticketlab file (") and message.endswith(")")
 
 
 def test_a_header_that_json_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -281,8 +281,8 @@ def test_a_kill_while_replacing_loses_neither_folder(
 
 
 def test_a_folder_that_is_not_there_replaces_nothing(tmp_path: Path, one_line: Message) -> None:
-    told = one_line(lambda: replace_folder(tmp_path / "none", tmp_path / "old"))
-    assert told == f"{tmp_path / 'none'}: no such folder"
+    message = one_line(lambda: replace_folder(tmp_path / "none", tmp_path / "old"))
+    assert message == f"{tmp_path / 'none'}: no such folder"
 
 
 def test_the_header_is_one_json_text(tmp_path: Path) -> None:

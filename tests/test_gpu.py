@@ -57,18 +57,20 @@ def test_the_environment_overrides_the_parameter(machine: pytest.MonkeyPatch) ->
 def test_an_unknown_device_is_refused(
     machine: pytest.MonkeyPatch, one_line: Message, name: str
 ) -> None:
-    told = one_line(lambda: gpu.choose_device(name))
-    assert "runtime.device" in told and repr(name) in told and "auto, cuda, mps, cpu" in told
+    message = one_line(lambda: gpu.choose_device(name))
+    assert (
+        "runtime.device" in message and repr(name) in message and "auto, cuda, mps, cpu" in message
+    )
     machine.setenv("TICKETLAB_DEVICE", name)
-    assert one_line(gpu.choose_device) == told
+    assert one_line(gpu.choose_device) == message
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
 def test_a_device_this_machine_lacks_is_refused(
     machine: pytest.MonkeyPatch, one_line: Message, name: str
 ) -> None:
-    told = one_line(lambda: gpu.choose_device(name))
-    assert "runtime.device" in told and repr(name) in told and "auto or cpu" in told
+    message = one_line(lambda: gpu.choose_device(name))
+    assert "runtime.device" in message and repr(name) in message and "auto or cpu" in message
 
 
 def test_workers_are_as_asked_else_one_a_core_or_one_on_an_accelerator(
@@ -184,8 +186,10 @@ def test_out_of_memory_becomes_one_line_that_names_the_parameter(one_line: Messa
         with gpu.memory_advice("recipe.batch", 512):
             raise torch.OutOfMemoryError("tried to allocate 80 GiB\nprocess 1 has 79 GiB")
 
-    told = one_line(allocate)
-    assert told.startswith("recipe.batch: 512 ") and "lower it" in told and "80 GiB" in told
+    message = one_line(allocate)
+    assert (
+        message.startswith("recipe.batch: 512 ") and "lower it" in message and "80 GiB" in message
+    )
 
 
 def test_memory_advice_lets_other_errors_through() -> None:

@@ -104,7 +104,7 @@ def test_a_unit_says_what_it_was_made_with(tmp_path: Path, monkeypatch: pytest.M
 def test_workers_of_another_instruction_set_are_refused(one_line: Message) -> None:
     here, there = ("avx2", "native") if current() == "avx2" else ("native", "avx2")
     runner.check_instruction_sets("dask:x", {"tcp://1": here})  # type: ignore[dict-item]
-    told = one_line(
+    message = one_line(
         lambda: runner.check_instruction_sets("dask:x", {"tcp://1": here, "tcp://2": there})  # type: ignore[dict-item]
     )
-    assert f"workers that are {there}" in told and "(tcp://2)" in told
+    assert f"workers that are {there}" in message and "(tcp://2)" in message

@@ -111,12 +111,12 @@ def test_units_report_to_the_listener_of_the_run_and_their_results_hold_none(
     unit = Unit("unit", report_one, {})
     silent = runner.run([unit], tmp_path / "silent")
     progress.listen_to(tmp_path / "events")
-    told = runner.run([unit], tmp_path / "told")
+    message = runner.run([unit], tmp_path / "expected")
     event, end = lines(tmp_path / "events")
     assert event == {"arm": "imp", "seed": 3, "epoch": 1, "passes": 7}
     assert set(end) == {"unit", "seconds"} and end["unit"] == "unit"
-    assert silent["unit"].record == told["unit"].record == {}
-    one, two = (tmp_path / name / "unit.json" for name in ("silent", "told"))
+    assert silent["unit"].record == message["unit"].record == {}
+    one, two = (tmp_path / name / "unit.json" for name in ("silent", "expected"))
     assert one.read_bytes() == two.read_bytes()
 
 

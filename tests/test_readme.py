@@ -60,20 +60,20 @@ def ticketlab(clone: Clone) -> Iterator[Command]:
 
 def checks_out(clone: Clone, command: str) -> None:
     """The recursion of the suite: what make would do, without doing it."""
-    told = clone.run(command.replace("make", "make --dry-run", 1)).stdout
-    assert "ruff check" in told and "mypy" in told and "pytest" in told
+    message = clone.run(command.replace("make", "make --dry-run", 1)).stdout
+    assert "ruff check" in message and "mypy" in message and "pytest" in message
 
 
 def repeats(clone: Clone, command: str) -> None:
     """Nothing is left to run, and the verdicts are shown; with the programs that start sooner."""
-    told = clone.run(f"{command} IN_VENV=").stdout
-    assert told.count("didn't change, skipping") == 3 and "COLT" in told
+    message = clone.run(f"{command} IN_VENV=").stdout
+    assert message.count("didn't change, skipping") == 3 and "COLT" in message
 
 
 def serves_the_notebooks(clone: Clone, command: str) -> None:
     """JupyterLab comes up and lists the notebooks; it is ended by its own process group."""
-    told = clone.run(command.replace("make", "make --dry-run", 1)).stdout
-    assert "jupyter lab notebooks" in told
+    message = clone.run(command.replace("make", "make --dry-run", 1)).stdout
+    assert "jupyter lab notebooks" in message
     arguments = (
         "jupyter lab notebooks --no-browser --allow-root --port 0 --IdentityProvider.token=t"
     )
@@ -135,8 +135,8 @@ def measures(clone: Clone, command: str) -> None:
 
 def starts_pinned(clone: Clone, command: str) -> None:
     """The program is found and started; that it is pinned is tested elsewhere."""
-    told = clone.run(f".venv/bin/{command.removesuffix(' ...')} --version").stdout
-    assert re.search(r"\d+\.\d+\.\d+", told)
+    message = clone.run(f".venv/bin/{command.removesuffix(' ...')} --version").stdout
+    assert re.search(r"\d+\.\d+\.\d+", message)
 
 
 INSTEAD: dict[str, Callable[[Clone, str], None]] = {
@@ -175,10 +175,10 @@ def test_every_command_of_the_page_runs(clone: Clone, ticketlab: Command) -> Non
         if command in INSTEAD:
             INSTEAD[command](clone, command)
         elif not PLACEHOLDER.search(command):
-            told = ticketlab(command) if command.startswith("ticketlab ") else clone.run(command)
+            message = ticketlab(command) if command.startswith("ticketlab ") else clone.run(command)
             checks = [check for start, check in EXPECTED.items() if command.startswith(start)]
             for check in checks:
-                check(clone, told.stdout)
+                check(clone, message.stdout)
     assert "M .dvc/config" in clone.changes()
     clone.run("git checkout . && dvc checkout")
     assert clone.changes() == ""
@@ -186,15 +186,15 @@ def test_every_command_of_the_page_runs(clone: Clone, ticketlab: Command) -> Non
     assert "faster" not in clone.run("dvc exp list").stdout
 
 
-def has_compared(clone: Clone, told: str) -> None:
+def has_compared(clone: Clone, expected: str) -> None:
     """The page of two revisions, tickets included."""
-    assert "1 parameters differ" in told
+    assert "1 parameters differ" in expected
     page = clone.path("compare.html").read_text()
     assert "desk.colt.rate" in page and "search/imp/round-01" in page
     assert "http" not in page
 
 
-def has_applied(clone: Clone, told: str) -> None:
+def has_applied(clone: Clone, expected: str) -> None:
     """The experiment's parameter and numbers are those of the workspace."""
     assert "rate: 0.3" in clone.path("params.yaml").read_text()
     assert "metrics.json" in clone.changes()
@@ -203,8 +203,8 @@ def has_applied(clone: Clone, told: str) -> None:
 def says(*words: str) -> Callable[[Clone, str], None]:
     """What a command's output must have."""
 
-    def check(clone: Clone, told: str) -> None:
-        assert [word for word in words if word not in told] == [], told
+    def check(clone: Clone, expected: str) -> None:
+        assert [word for word in words if word not in expected] == [], expected
 
     return check
 
@@ -238,8 +238,8 @@ def test_the_python_of_the_page_runs(clone: Clone, tmp_path: Path) -> None:
         path.write_text(text)
     runner = tmp_path / "runner.py"
     runner.write_text(RUNNER)
-    told = clone.run(f"python -W error {runner} {shlex.join(map(str, paths))}").stdout
-    blocks = told.split("block ")[1:]
+    message = clone.run(f"python -W error {runner} {shlex.join(map(str, paths))}").stdout
+    blocks = message.split("block ")[1:]
     assert len(blocks) == len(paths) >= 3
     assert [text for text in blocks if len(text.splitlines()) < 3] == []
 

@@ -61,8 +61,8 @@ def refusal(record: type[Spec], name: str, value: object, shape: str) -> str:
     try:
         record.model_validate({name: given})
     except ValidationError as error:
-        told = [e["msg"] for e in error.errors() if e["loc"][0] == name]
-        return "; ".join(told)
+        message = [e["msg"] for e in error.errors() if e["loc"][0] == name]
+        return "; ".join(message)
     return ""
 
 
@@ -102,13 +102,15 @@ def test_infinities_are_one_line_from_the_file_and_from_a_notebook(
     )
     desk = content["desk"]
     desk["colt"]["recipe"]["lr"] = float("inf")
-    told = one_line(lambda: load_study("desk"))
-    assert told == "params.yaml: desk.colt.recipe.lr: inf is not valid, allowed is a finite number"
+    message = one_line(lambda: load_study("desk"))
+    assert (
+        message == "params.yaml: desk.colt.recipe.lr: inf is not valid, allowed is a finite number"
+    )
     desk["colt"]["recipe"]["lr"] = 0.002
     desk["plant_n_seek"]["grids"][0]["densities"] = ["gt", float("nan")]
-    told = one_line(lambda: load_study("desk"))
-    assert "plant_n_seek.grids.0.densities.1" in told and "nan is not valid" in told
-    assert "a finite number" in told
+    message = one_line(lambda: load_study("desk"))
+    assert "plant_n_seek.grids.0.densities.1" in message and "nan is not valid" in message
+    assert "a finite number" in message
     desk["plant_n_seek"]["grids"][0]["densities"] = ["gt"]
     for kind, paper, key in ((ColtParams, "colt", "target"), (PlantParams, "plant_n_seek", "fit")):
         namespace = notebook_parameters("desk", load_study("desk")[paper])
@@ -116,5 +118,5 @@ def test_infinities_are_one_line_from_the_file_and_from_a_notebook(
             namespace["fit"] = namespace["fit"] | {"lr": float("inf")}
         else:
             namespace[key] = float("-inf")
-        told = one_line(lambda kind=kind, space=namespace: collect(kind, space))
-        assert told.startswith(f"parameters.{key}") and "finite number" in told
+        message = one_line(lambda kind=kind, space=namespace: collect(kind, space))
+        assert message.startswith(f"parameters.{key}") and "finite number" in message

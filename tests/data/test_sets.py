@@ -1,4 +1,4 @@
-"""The data room: sources, prepared files, splits and batches."""
+"""Data sets: sources, prepared files, splits and batches."""
 
 import gzip
 import hashlib
@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from ticketlab.data import prepared, sources
-from ticketlab.data import sets as room
+from ticketlab.data import prepared, sets, sources
 from ticketlab.data.sets import (
     Augment,
     Batches,
@@ -423,7 +422,7 @@ def test_preparing_twice_gives_the_same_bytes(folders: SimpleNamespace, tmp_path
 def test_default_prepared_folder_is_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TICKETLAB_PREPARED")
     monkeypatch.delenv("TICKETLAB_DATA")
-    assert room.prepared_path("toy") == ROOT / "data/prepared/toy.safetensors"
+    assert sets.prepared_path("toy") == ROOT / "data/prepared/toy.safetensors"
     assert sources.data_root() == ROOT / "data/raw"
 
 
@@ -572,7 +571,7 @@ def test_shares_sum_up_keep_to_their_limits_and_to_the_proportion(
     most = [draw.draw(st.integers(min(least, count), count)) for count in counts]
     lowest = [min(least, top) for top in most]
     n = draw.draw(st.integers(sum(lowest), sum(most)))
-    shares = room._shares(counts, n, least, most)
+    shares = sets._shares(counts, n, least, most)
     assert sum(shares) == n
     limits = list(zip(lowest, shares, most, strict=True))
     assert all(low <= share <= top for low, share, top in limits)
@@ -580,7 +579,7 @@ def test_shares_sum_up_keep_to_their_limits_and_to_the_proportion(
     for a in free:  # one image more of a or less of b would be farther from the proportion
         assert all((shares[a] - 0.5) / counts[a] <= (shares[b] + 0.5) / counts[b] for b in free)
     if n < sum(most):
-        more = room._shares(counts, n + 1, least, most)
+        more = sets._shares(counts, n + 1, least, most)
         assert all(m >= s for m, s in zip(more, shares, strict=True))  # larger sets hold smaller
 
 
@@ -590,7 +589,7 @@ def test_equal_classes_get_equal_shares_the_first_ones_what_is_left(
 ) -> None:
     most = [each - (c < short) for c in range(classes)]
     n = draw.draw(st.integers(0, sum(most)))
-    shares = room._shares([each] * classes, n, most=most)
+    shares = sets._shares([each] * classes, n, most=most)
     unfilled = [share for share, top in zip(shares, most, strict=True) if share < top]
     assert sum(shares) == n and (not unfilled or max(shares) <= min(unfilled) + 1)
     assert unfilled == sorted(unfilled, reverse=True)
@@ -630,7 +629,7 @@ def test_draws_from_balanced_sets_are_what_they_were(
         for n in sizes
     )
     spec = DataSpec(name=name, train=train, validation=validation, test=test, split_seed=seed)
-    assert digest_of(room._split(y_train, y_test, spec)) == digest
+    assert digest_of(sets._split(y_train, y_test, spec)) == digest
 
 
 def digest_of(parts: tuple[torch.Tensor, ...]) -> str:
@@ -650,7 +649,7 @@ def test_the_draws_of_the_desk_study_are_what_they_were() -> None:
         raw = sources.read(name)
         labels = torch.from_numpy(raw.y_train), torch.from_numpy(raw.y_test)
         spec = DataSpec(name=name, train=train, validation=validation, test=test)
-        found[name, train, validation, test] = digest_of(room._split(*labels, spec))
+        found[name, train, validation, test] = digest_of(sets._split(*labels, spec))
     assert found == golden
 
 
@@ -700,7 +699,7 @@ def test_training_has_every_class_whatever_is_asked_for(
     validation = draw.draw(st.integers(0, len(y) - len(sizes)))
     train = draw.draw(st.none() | st.integers(len(sizes), len(y) - validation))
     spec = DataSpec(name="any", validation=validation, train=train, test=1)
-    index, held_out, _ = room._split(y, y, spec)
+    index, held_out, _ = sets._split(y, y, spec)
     assert len(y[index].unique()) == len(sizes) and len(held_out) == validation
     assert len(index) == (len(y) - validation if train is None else train)
     assert not set(index.tolist()) & set(held_out.tolist())
@@ -821,8 +820,8 @@ def test_every_way_to_a_clean_batch_gives_the_same_bits(
     kept = Batches(colour.train, colour)(index)
     padded = Batches(colour.train, colour, Augment(crop=2, flip=True, rotate=9))
     assert torch.equal(padded(index), kept)
-    assert torch.equal(room.batch(colour.train, index, colour), kept)
-    monkeypatch.setattr(room, "FLOAT_BUDGET", 0)
+    assert torch.equal(sets.batch(colour.train, index, colour), kept)
+    monkeypatch.setattr(sets, "FLOAT_BUDGET", 0)
     assert torch.equal(Batches(colour.train, colour)(index), kept)
 
 
@@ -885,17 +884,17 @@ def test_augmentation_is_a_function_of_the_generator_seed(colour: DataSet) -> No
     assert torch.equal(batches(index, seeded(1)), first)
     assert not torch.equal(batches(index, seeded(2)), first)
     whole = DataSet(**vars(colour) | {"augment": augment})
-    assert torch.equal(room.batch(colour.train, index, whole, seeded(1)), first)
+    assert torch.equal(sets.batch(colour.train, index, whole, seeded(1)), first)
 
 
 def test_rotation_by_zero_is_the_identity_and_right_angles_are_exact(colour: DataSet) -> None:
     x = colour.train.x[:, :, :, :6].float()
-    assert torch.allclose(room.rotate(x, torch.zeros(36)), x, atol=1e-2)
-    turned = room.rotate(x, torch.tensor([90.0, 180.0, -90.0] * 12))
+    assert torch.allclose(sets.rotate(x, torch.zeros(36)), x, atol=1e-2)
+    turned = sets.rotate(x, torch.tensor([90.0, 180.0, -90.0] * 12))
     for i, quarters in enumerate((1, 2, -1)):
         assert torch.allclose(turned[i], x[i].rot90(quarters, (1, 2)), atol=1e-2)
     wide = colour.train.x.float()
-    assert torch.allclose(room.rotate(wide, torch.full((36,), 180.0)), wide.flip(2, 3), atol=1e-2)
+    assert torch.allclose(sets.rotate(wide, torch.full((36,), 180.0)), wide.flip(2, 3), atol=1e-2)
 
 
 def test_rotation_stays_within_its_bounds_and_leaves_black_corners(colour: DataSet) -> None:
@@ -915,17 +914,17 @@ def test_rotation_stays_within_its_bounds_and_leaves_black_corners(colour: DataS
 
 def test_rotation_agrees_with_pillow(colour: DataSet) -> None:
     ramp = torch.arange(0, 256, 8).expand(1, 1, 32, 32).float()
-    ours = room.rotate(ramp, torch.tensor([15.0]))[0, 0, 8:24, 8:24]
+    ours = sets.rotate(ramp, torch.tensor([15.0]))[0, 0, 8:24, 8:24]
     picture = Image.fromarray(ramp[0, 0].to(torch.uint8).numpy())
     theirs = np.asarray(picture.rotate(15, Image.Resampling.BILINEAR))[8:24, 8:24]
     assert np.abs(ours.numpy() - theirs).max() <= 1.0
 
 
 def test_epoch_order_is_a_permutation_of_its_seed() -> None:
-    order = room.epoch_order(50, seeded())
+    order = sets.epoch_order(50, seeded())
     assert torch.equal(order.sort().values, torch.arange(50)) and order.dtype == torch.int64
-    assert torch.equal(order, room.epoch_order(50, seeded()))
-    assert not torch.equal(order, room.epoch_order(50, seeded(1)))
+    assert torch.equal(order, sets.epoch_order(50, seeded()))
+    assert not torch.equal(order, sets.epoch_order(50, seeded(1)))
 
 
 def test_selecting_and_moving_keep_images_and_labels_together(colour: DataSet) -> None:

@@ -1,4 +1,4 @@
-"""Many tickets through one door: each path gives what the plain loop gives and is told."""
+"""Many tickets trained by one call: each path gives what the plain loop gives, and says so."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -155,10 +155,10 @@ def test_the_choice_follows_model_and_density_and_is_told(job: MakeJob) -> None:
     short = SGD.model_copy(update={"length": Step(2, "it")})
     jobs = [job(0, 0.05, recipe=short), job(1, 0.5, recipe=short), job(2, recipe=short, mask=None),
             job(0, 0.5, name="conv2", recipe=short)]  # fmt: skip
-    told: list[str] = []
-    trained = train_many(jobs, CPU, tell=told.append)
+    message: list[str] = []
+    trained = train_many(jobs, CPU, tell=message.append)
     assert [one.path for one in trained] == ["sparse", "stacked", "stacked", "plain"]
-    assert told == ["train_many on cpu: 1 sparse, 2 stacked, 1 plain"]
+    assert message == ["train_many on cpu: 1 sparse, 2 stacked, 1 plain"]
     bf16 = CPU.model_copy(update={"precision": "bf16"})
     assert engine.choose(jobs[0], bf16) == "plain"
     assert engine.choose(jobs[0], CPU) == "sparse"

@@ -1011,7 +1011,7 @@ def test_prac_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -
 # ---------------------------------------------------------------- DLTH: laws 3 and 4
 
 
-def told(training: Training) -> tuple[str, str, str]:
+def role(training: Training) -> tuple[str, str, str]:
     """Arm, stage and sparsity that a training was labelled with."""
     arm, _, stage = str(training.label["arm"]).partition(" ")
     return arm, stage, str(training.label["sparsity"])
@@ -1022,13 +1022,13 @@ def stages(tape: Tape, case: str, seed: int, arm: str, level: float) -> list[Tra
     units = [n for n in tape.results if n.startswith(f"{case}/") and n.endswith(f"/seed-{seed}")]
     found = [t for n in units if "/draw-" not in n for t in tape.trainings(n)]
     wanted = (arm, f"{level:.0%}")
-    return [t for t in found if (told(t)[0], told(t)[2]) == wanted]
+    return [t for t in found if (role(t)[0], role(t)[2]) == wanted]
 
 
 def final(tape: Tape, case: str, seed: int, arm: str, level: float) -> Training:
     """An arm's finetuning, which is its last training."""
     last = stages(tape, case, seed, arm, level)[-1]
-    assert told(last)[1] == "finetune" and last.mask is not None
+    assert role(last)[1] == "finetune" and last.mask is not None
     return last
 
 
@@ -1119,7 +1119,7 @@ def test_dlth_arms_start_from_the_weights_they_say(tape: Tape) -> None:
         last, start = final(tape, case, seed, arm, level), dense_of(tape, case, seed).start
         (press,) = (
             t for x in tape.params.levels for t in stages(tape, case, seed, arm, x)
-            if told(t)[1] == "transform" and (arm == "abrupt" or x == level)
+            if role(t)[1] == "transform" and (arm == "abrupt" or x == level)
         ) if case == "main" else stages(tape, case, seed, arm, level)[:1]  # fmt: skip
         assert press.mask is None and same(press.start, start), (case, seed, arm)
         assert same(last.start, masked(press.end, last.mask)), (case, seed, arm, level)
@@ -1142,7 +1142,7 @@ def rows_of(tape: Tape, case: str, seed: int, arm: str, level: float) -> list[di
 def test_rst_presses_what_its_mask_removes_by_the_lambda_of_each_step(tape: Tape) -> None:
     pressed = set()
     for training in tape.trainings():
-        arm, stage, _ = told(training)
+        arm, stage, _ = role(training)
         if arm not in (*PRESSED, "rst-iter") or stage == "finetune":
             assert not training.edits, (training.unit, arm)
             continue
@@ -1238,7 +1238,7 @@ def test_dlth_trainings_are_as_long_as_they_should_be(tape: Tape) -> None:
         fine, press = case.finetune.iterations(120)[1], case.transform.iterations(120)[1]
         longer = fine + round(press * case.transform.batch / case.finetune.batch)
         for training in tape.trainings(f"{case.name}/"):
-            arm, stage, _ = told(training)
+            arm, stage, _ = role(training)
             expected = {"finetune": longer if arm == "scratch-long" else fine, "transform": press,
                         "lth-iter": int(case.lth_iter.length.value)}  # fmt: skip
             cycle = int(case.iterative.length.value)
@@ -1292,7 +1292,7 @@ def test_dlth_rows_cost_what_their_arms_trained(tape: Tape) -> None:
 def test_dlth_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
     for name, result in tape.results.items():
         tested = [x for x in tape.of(Look, name) if x.splits == {"test"}]
-        ends = [t for t in tape.trainings(name) if told(t)[1] == "finetune"]
+        ends = [t for t in tape.trainings(name) if role(t)[1] == "finetune"]
         for look, row, training in zip(tested, result.record["rows"], ends, strict=True):
             assert look.score is not None and same(look.state, training.end), name
             assert row["last_accuracy"] == 100 * look.score.accuracy

@@ -106,8 +106,8 @@ HIGH = {"colt": 10.0, "dlth": 100.0, "plant_n_seek": 100.0, "compare": 10.0}
 def test_a_run_that_diverges_ends_and_names_its_rate(
     paper: str, lr: float, tiny_root: Path, tmp_path: Path
 ) -> None:
-    told = r"unit \S+, seed 0, .*lr: 1e\+30 makes the training diverge"
-    with pytest.raises(Diverged, match=told):
+    message = r"unit \S+, seed 0, .*lr: 1e\+30 makes the training diverge"
+    with pytest.raises(Diverged, match=message):
         verdicts(paper, lr, tmp_path)
     assert not (tmp_path / "metrics.json").exists()
 

@@ -116,7 +116,7 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "expected"),
     [
         ("rates", 0.2, "rates: unknown key, allowed: seeds, data, model, recipe, partitions, "),
         ("recipe.momentm", 0.9, "recipe.momentm: unknown key, allowed: optimizer, lr, momentum, "),
@@ -164,18 +164,21 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(
-    key: str, value: object, told: str, write: Writer, one_line: Message
+    key: str, value: object, expected: str, write: Writer, one_line: Message
 ) -> None:
     path = write(**{key: value})
-    assert one_line(lambda: load_study("desk", path)).startswith(f"params.yaml: desk.colt.{told}")
+    assert one_line(lambda: load_study("desk", path)).startswith(
+        f"params.yaml: desk.colt.{expected}"
+    )
     assert one_line(lambda: load_paper("desk", "colt", path)).startswith("params.yaml: desk.colt.")
 
 
 @pytest.mark.parametrize("key", ["seeds", "levels"])
 def test_an_empty_list_is_refused(key: str, write: Writer, one_line: Message) -> None:
-    told = one_line(lambda: load_study("desk", write(**{key: []})))
+    message = one_line(lambda: load_study("desk", write(**{key: []})))
     assert (
-        told.startswith(f"params.yaml: desk.colt.{key}: [] is not valid") and "at least 1" in told
+        message.startswith(f"params.yaml: desk.colt.{key}: [] is not valid")
+        and "at least 1" in message
     )
 
 
@@ -187,15 +190,16 @@ def test_a_missing_key_is_named(key: str, write: Writer, one_line: Message) -> N
     for folder in folders:
         place = place[folder]
     del place[last]
-    told = one_line(lambda: validate(ColtParams, block["colt"], "params.yaml: desk.colt"))
-    assert told == f"params.yaml: desk.colt.{key}: missing, this key is needed"
+    message = one_line(lambda: validate(ColtParams, block["colt"], "params.yaml: desk.colt"))
+    assert message == f"params.yaml: desk.colt.{key}: missing, this key is needed"
 
 
 def test_further_mistakes_are_counted(write: Writer, one_line: Message) -> None:
     path = write(rate=2.0, target="x", max_rounds=0)
-    told = one_line(lambda: load_study("desk", path))
+    message = one_line(lambda: load_study("desk", path))
     assert (
-        told == "params.yaml: desk.colt.rate: 2.0 is not valid, allowed is less than 1 (and 2 more)"
+        message
+        == "params.yaml: desk.colt.rate: 2.0 is not valid, allowed is less than 1 (and 2 more)"
     )
 
 
@@ -230,8 +234,8 @@ def test_what_does_not_fit_the_data_is_refused_in_one_line(
     if "model" in changes and changes["model"] == {"name": "vgg16_bn"}:  # 14 pixels, pooled to 7
         small = tiny.DIGITS.model_dump() | {"pool": 4}
         changes = changes | {"data": small, "transfer": {"data": small, "levels": [0.7]}}
-    told = one_line(lambda: check(tiny.colt(**changes)))
-    assert all(word in told for word in words), told
+    message = one_line(lambda: check(tiny.colt(**changes)))
+    assert all(word in message for word in words), message
 
 
 def test_what_fits_is_not_refused(tiny_root: Path) -> None:
@@ -245,8 +249,8 @@ def test_what_fits_is_not_refused(tiny_root: Path) -> None:
 @pytest.mark.parametrize("text", ["- 1\n- 2\n", "", "desk\n", "3\n", "~\n"])
 def test_a_file_that_is_no_mapping_is_refused(text: str, write: Writer, one_line: Message) -> None:
     path = write(text)
-    told = one_line(lambda: load_study("desk", path))
-    assert told.startswith(f"{path}: holds ") and told.endswith("allowed is a mapping")
+    message = one_line(lambda: load_study("desk", path))
+    assert message.startswith(f"{path}: holds ") and message.endswith("allowed is a mapping")
 
 
 @pytest.mark.parametrize(
@@ -271,8 +275,10 @@ def test_a_file_that_is_no_yaml_is_one_line(
     text: str, words: list[str], write: Writer, one_line: Message
 ) -> None:
     path = write(text)
-    told = one_line(lambda: load_study("desk", path))
-    assert told.startswith(f"{path}: not valid YAML (") and all(word in told for word in words)
+    message = one_line(lambda: load_study("desk", path))
+    assert message.startswith(f"{path}: not valid YAML (") and all(
+        word in message for word in words
+    )
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path, one_line: Message) -> None:
@@ -300,10 +306,10 @@ def test_unknown_studies_and_papers_are_named(write: Writer, one_line: Message) 
     papers = ", ".join(PAPERS)
     assert one_line(lambda: load_study("dsk", path)) == ("study: 'dsk' is unknown, allowed: desk")
     assert "'runs'" in one_line(lambda: load_study("runs", path))  # a setting, not a study
-    told = one_line(lambda: load_paper("desk", "cold", path))
-    assert told == f"paper: 'cold' is unknown, allowed: {papers}"
-    told = one_line(lambda: load_study("desk", write("desk: {cold: {}}\n")))
-    assert told == f"params.yaml: desk: 'cold' unknown, allowed: {papers}"
+    message = one_line(lambda: load_paper("desk", "cold", path))
+    assert message == f"paper: 'cold' is unknown, allowed: {papers}"
+    message = one_line(lambda: load_study("desk", write("desk: {cold: {}}\n")))
+    assert message == f"params.yaml: desk: 'cold' unknown, allowed: {papers}"
 
 
 NO_BLOCKS = ["desk: 3\n", "desk: [colt]\n", "desk: ~\n", "desk: {}\n", "desk: {colt: 3}\n",
@@ -315,8 +321,8 @@ NO_BLOCKS = ["desk: 3\n", "desk: [colt]\n", "desk: ~\n", "desk: {}\n", "desk: {c
 def test_a_block_that_is_no_mapping_is_one_line(
     text: str, write: Writer, one_line: Message
 ) -> None:
-    told = one_line(lambda: load_study("desk", write(text)))
-    assert told.startswith("params.yaml: desk") and "allowed" in told
+    message = one_line(lambda: load_study("desk", write(text)))
+    assert message.startswith("params.yaml: desk") and "allowed" in message
 
 
 def test_a_mistake_in_any_block_is_found_from_every_other(write: Writer, one_line: Message) -> None:
@@ -324,9 +330,9 @@ def test_a_mistake_in_any_block_is_found_from_every_other(write: Writer, one_lin
     content["other"] = copy.deepcopy(content["desk"])
     content["other"]["colt"]["recipe"]["wieght_decay"] = 0.5
     path = write(dumped(content))
-    told = "params.yaml: other.colt.recipe.wieght_decay: unknown key, allowed: optimizer, lr, "
-    assert one_line(lambda: load_study("desk", path)).startswith(told)
-    assert one_line(lambda: load_paper("desk", "colt", path)).startswith(told)
+    message = "params.yaml: other.colt.recipe.wieght_decay: unknown key, allowed: optimizer, lr, "
+    assert one_line(lambda: load_study("desk", path)).startswith(message)
+    assert one_line(lambda: load_paper("desk", "colt", path)).startswith(message)
 
 
 def dumped(content: object) -> str:
@@ -346,8 +352,10 @@ def test_one_rule_says_what_a_study_may_be_called(
     content = read_yaml(write())
     content[name] = content["desk"]
     path = write(dumped(content))
-    told = one_line(lambda: load_study("desk", path))
-    assert told.startswith(f"params.yaml: {name!r} cannot name a study, allowed: a letter, then ")
+    message = one_line(lambda: load_study("desk", path))
+    assert message.startswith(
+        f"params.yaml: {name!r} cannot name a study, allowed: a letter, then "
+    )
     content["My-study_2"] = content.pop(name)
     assert set(load_all(write(dumped(content)))) == {"desk", "My-study_2"}
 
@@ -359,15 +367,17 @@ def test_nets_beds_and_cases_follow_the_same_rule(name: object, one_line: Messag
                          ("dlth", None)):  # fmt: skip
         block = copy.deepcopy(PARAMS["desk"][paper])
         (block[place][0] if place else block)["name"] = name
-        told = one_line(lambda kind=PAPERS[paper], block=block: validate(kind, block, "x"))
-        assert "name: " in told and ("a letter, then" in told or "valid string" in told)
+        message = one_line(lambda kind=PAPERS[paper], block=block: validate(kind, block, "x"))
+        assert "name: " in message and ("a letter, then" in message or "valid string" in message)
 
 
 def test_a_data_set_is_named_as_its_file(write: Writer, one_line: Message) -> None:
     for name in ("../../x", "/etc/x", "", "a b", ".hidden"):
         path = write(**{"data.name": name})
-        told = one_line(lambda path=path: load_study("desk", path))
-        assert told.startswith(f"params.yaml: desk.colt.data.name: {name!r} is not valid, allowed")
+        message = one_line(lambda path=path: load_study("desk", path))
+        assert message.startswith(
+            f"params.yaml: desk.colt.data.name: {name!r} is not valid, allowed"
+        )
     load_study("desk", write(**{"data.name": "my.images-2"}))
 
 
@@ -384,12 +394,12 @@ RUNS: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("runs", "told"), RUNS)
+@pytest.mark.parametrize(("runs", "expected"), RUNS)
 def test_a_run_has_a_study_a_paper_and_their_place(
-    runs: object, told: str, write: Writer, one_line: Message
+    runs: object, expected: str, write: Writer, one_line: Message
 ) -> None:
     path = write(dumped(read_yaml(write()) | {"runs": runs}))
-    assert one_line(lambda: load_study("desk", path)).startswith(f"params.yaml: runs{told}")
+    assert one_line(lambda: load_study("desk", path)).startswith(f"params.yaml: runs{expected}")
 
 
 @pytest.mark.parametrize("workers", [-1, 257, True, "two", "dask:", 1.0, None])
@@ -399,8 +409,8 @@ def test_the_number_of_workers_is_checked(
     monkeypatch.delenv("TICKETLAB_WORKERS", raising=False)
     path = write(dumped(read_yaml(write()) | {"workers": workers}))
     allowed = "allowed is 0 to 256, or 'dask:' and a scheduler's address"
-    told = f"params.yaml: workers: {workers!r} is not valid, {allowed}"
-    assert one_line(lambda: load_study("desk", path)) == told
+    message = f"params.yaml: workers: {workers!r} is not valid, {allowed}"
+    assert one_line(lambda: load_study("desk", path)) == message
 
 
 def test_the_environment_overrides_the_number_of_workers(
@@ -434,8 +444,8 @@ def test_a_study_may_be_a_file_and_is_checked_with_all_others(
     assert (run.file, run.key, run.name) == ("studies/mine.yaml", "colt", "mine-colt")
     papers["colt"]["rates"] = 0.3
     (folder / "mine.yaml").write_text(dumped(papers))
-    told = one_line(lambda: load_study("desk", path))
-    assert told.startswith("studies/mine.yaml: colt.rates: unknown key, allowed: ")
+    message = one_line(lambda: load_study("desk", path))
+    assert message.startswith("studies/mine.yaml: colt.rates: unknown key, allowed: ")
 
 
 def test_a_study_is_in_one_place_and_its_file_has_its_name(
@@ -443,21 +453,23 @@ def test_a_study_is_in_one_place_and_its_file_has_its_name(
 ) -> None:
     path = write()
     (path.parent / "studies").mkdir()
-    for name, told in (("desk", "params.yaml has a study 'desk', too"),
+    for name, message in (("desk", "params.yaml has a study 'desk', too"),
                        ("my study", "'my study' cannot name a study")):  # fmt: skip
         file = path.parent / "studies" / f"{name}.yaml"
         file.write_text(dumped(read_yaml(path)["desk"]))
-        assert told in one_line(lambda: load_all(path))
+        assert message in one_line(lambda: load_all(path))
         file.unlink()
 
 
 def test_endless_values_are_cut(write: Writer, one_line: Message) -> None:
     for value in ("x" * 5000, list(range(5000)), 10**18):
         path = write(rate=value)
-        told = one_line(lambda path=path: load_study("desk", path))
-        assert told.startswith("params.yaml: desk.colt.rate: ") and len(told) < 300
-    told = one_line(lambda: load_study("desk", write(max_rounds=2**63)))
-    assert told == "params.yaml: desk.colt.max_rounds: a number of 64 bits, allowed are at most 63"
+        message = one_line(lambda path=path: load_study("desk", path))
+        assert message.startswith("params.yaml: desk.colt.rate: ") and len(message) < 300
+    message = one_line(lambda: load_study("desk", write(max_rounds=2**63)))
+    assert (
+        message == "params.yaml: desk.colt.max_rounds: a number of 64 bits, allowed are at most 63"
+    )
     load_study("desk", write(max_rounds=2**63 - 1))
 
 
@@ -476,11 +488,11 @@ def test_parameters_survive_the_way_into_a_notebook(study: str) -> None:
 
 def test_a_mistake_in_the_parameters_cell_is_one_line(one_line: Message) -> None:
     namespace = notebook_parameters("desk", tiny.colt()) | {"rate": 1.0}
-    told = one_line(lambda: collect(ColtParams, namespace))
-    assert told == "parameters.rate: 1.0 is not valid, allowed is less than 1"
+    message = one_line(lambda: collect(ColtParams, namespace))
+    assert message == "parameters.rate: 1.0 is not valid, allowed is less than 1"
     del namespace["seeds"], namespace["rate"]
-    told = one_line(lambda: collect(ColtParams, namespace))
-    assert told == "parameters.seeds: missing, this key is needed"
+    message = one_line(lambda: collect(ColtParams, namespace))
+    assert message == "parameters.seeds: missing, this key is needed"
 
 
 def test_the_data_sets_of_a_paper_are_found_once_each_at_any_depth() -> None:

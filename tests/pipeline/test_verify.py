@@ -12,7 +12,7 @@ from ticketlab.pipeline.verify import Finding, compare, summary
 from ticketlab.study.stats import interval, share
 
 
-def told(*values: float) -> dict[str, Any]:
+def evidence(*values: float) -> dict[str, Any]:
     """An interval as metrics.json has it."""
     return asdict(interval(values))
 
@@ -26,24 +26,26 @@ def sizes(old: Any, new: Any) -> dict[str, float]:
 
 
 def test_equal_metrics_have_not_moved() -> None:
-    metrics = {"a": {"b": told(1.0, 2.0, 3.0)}, "c": None, "d": 3, "e": "word"}
+    metrics = {"a": {"b": evidence(1.0, 2.0, 3.0)}, "c": None, "d": 3, "e": "word"}
     assert sizes(metrics, json.loads(json.dumps(metrics))) == {}
 
 
 def test_intervals_that_overlap_are_within_and_others_apart() -> None:
-    old = told(1.0, 2.0, 3.0)  # 2 with half-width 2.48
-    assert sizes({"a": old}, {"a": told(2.0, 3.0, 4.0)})["a"] == pytest.approx(1 / 4.968, abs=1e-3)
-    assert sizes({"a": old}, {"a": told(7.0, 8.0, 9.0)})["a"] > 1  # 8 with 2.48: a gap of 1
-    assert sizes({"a": old}, {"a": told(5.9, 6.9, 7.9)})["a"] < 1
+    old = evidence(1.0, 2.0, 3.0)  # 2 with half-width 2.48
+    assert sizes({"a": old}, {"a": evidence(2.0, 3.0, 4.0)})["a"] == pytest.approx(
+        1 / 4.968, abs=1e-3
+    )
+    assert sizes({"a": old}, {"a": evidence(7.0, 8.0, 9.0)})["a"] > 1  # 8 with 2.48: a gap of 1
+    assert sizes({"a": old}, {"a": evidence(5.9, 6.9, 7.9)})["a"] < 1
     touching = {"mean": 0.0, "low": -1.0, "high": 1.0, "n": 3}
     other = {"mean": 2.0, "low": 1.0, "high": 3.0, "n": 3}
     assert sizes({"a": touching}, {"a": other}) == {"a": 1.0}  # they share a point
 
 
 def test_an_interval_without_width_must_be_met() -> None:
-    exact = told(8.0, 8.0, 8.0)
-    assert sizes({"a": exact}, {"a": told(9.0, 9.0, 9.0)}) == {"a": math.inf}
-    assert sizes({"a": exact}, {"a": told(7.0, 8.0, 10.0)})["a"] < 1
+    exact = evidence(8.0, 8.0, 8.0)
+    assert sizes({"a": exact}, {"a": evidence(9.0, 9.0, 9.0)}) == {"a": math.inf}
+    assert sizes({"a": exact}, {"a": evidence(7.0, 8.0, 10.0)})["a"] < 1
 
 
 def test_shares_of_seeds_are_within_where_their_exact_intervals_meet() -> None:
@@ -53,17 +55,17 @@ def test_shares_of_seeds_are_within_where_their_exact_intervals_meet() -> None:
     assert sizes({"a": flags(12)}, {"a": flags(15)})["a"] < 1
     assert sizes({"a": flags(2)}, {"a": flags(19)})["a"] > 1
     assert sizes({"a": flags(2)}, {"a": flags(2, 10)}) == {"a": math.inf}  # other seeds
-    assert sizes({"a": flags(2)}, {"a": told(1.0, 2.0)}) == {"a": math.inf}
+    assert sizes({"a": flags(2)}, {"a": evidence(1.0, 2.0)}) == {"a": math.inf}
 
 
 def test_a_single_seed_has_no_interval_and_decides_nothing() -> None:
-    assert sizes({"a": told(1.0)}, {"a": told(50.0)}) == {"a": 0.0}
-    assert sizes({"a": told(1.0)}, {"a": told(1.0, 2.0)}) == {"a": math.inf}  # other seeds
+    assert sizes({"a": evidence(1.0)}, {"a": evidence(50.0)}) == {"a": 0.0}
+    assert sizes({"a": evidence(1.0)}, {"a": evidence(1.0, 2.0)}) == {"a": math.inf}  # other seeds
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(3, 4), (0.5, 0.5000001), (None, 3), (told(1.0, 2.0), None), (True, False), ([1], [2])],
+    [(3, 4), (0.5, 0.5000001), (None, 3), (evidence(1.0, 2.0), None), (True, False), ([1], [2])],
 )
 def test_plain_numbers_must_be_equal(old: Any, new: Any) -> None:
     assert sizes({"a": {"b": old}}, {"a": {"b": new}}) == {"a.b": math.inf}

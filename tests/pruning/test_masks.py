@@ -130,8 +130,8 @@ def test_fewer_kept_weights_are_a_subset_of_more(values: list[float], data: st.D
 
 def test_nan_is_refused(one_line: Message) -> None:
     for k in (0, 1, 2):
-        told = one_line(lambda k=k: top_k(torch.tensor([1.0, float("nan")]), k))  # type: ignore[misc]
-        assert told == "scores: NaN found, allowed are numbers and infinities"
+        message = one_line(lambda k=k: top_k(torch.tensor([1.0, float("nan")]), k))  # type: ignore[misc]
+        assert message == "scores: NaN found, allowed are numbers and infinities"
 
 
 def test_selection_leaves_the_scores_as_they_were() -> None:
@@ -229,8 +229,8 @@ def test_a_count_that_cannot_be_kept_is_refused(one_line: Message) -> None:
     scores, within = {"w": torch.rand(4)}, Mask({"w": bits(1, 0, 1, 0)})
     for keep, inside in ((-1, None), (5, None), (3, within)):
         left = 4 if inside is None else 2
-        told = one_line(lambda keep=keep, inside=inside: keep_top(scores, keep, inside))  # type: ignore[misc]
-        assert told == f"keep: {keep} is not between 0 and the {left} weights left"
+        message = one_line(lambda keep=keep, inside=inside: keep_top(scores, keep, inside))  # type: ignore[misc]
+        assert message == f"keep: {keep} is not between 0 and the {left} weights left"
 
 
 # --- algebra and distances against numpy
@@ -271,8 +271,8 @@ def test_votes_run_from_union_to_intersection(seed: int, copies: int) -> None:
 def test_votes_that_cannot_be_had_are_refused(one_line: Message) -> None:
     several = [random_mask(0), random_mask(1)]
     for votes in (0, 3, -1):
-        told = one_line(lambda votes=votes: masks.at_least(several, votes))  # type: ignore[misc]
-        assert told == f"votes: {votes} is not between 1 and the 2 masks"
+        message = one_line(lambda votes=votes: masks.at_least(several, votes))  # type: ignore[misc]
+        assert message == f"votes: {votes} is not between 1 and the 2 masks"
 
 
 @pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0.2, 0.8), (0.05, 0.1), (1.0, 0.3)])
@@ -377,8 +377,8 @@ def test_operations_leave_their_masks_as_they_were() -> None:
 
 
 def test_a_mask_is_made_of_bools(one_line: Message) -> None:
-    told = one_line(lambda: Mask({"good": bits(1), "w": torch.ones(2)}))
-    assert told == "mask layer 'w': dtype torch.float32, allowed is torch.bool"
+    message = one_line(lambda: Mask({"good": bits(1), "w": torch.ones(2)}))
+    assert message == "mask layer 'w': dtype torch.float32, allowed is torch.bool"
 
 
 @pytest.mark.parametrize(
@@ -399,10 +399,10 @@ def test_masks_of_other_layers_are_refused_by_the_layers_name(
     mask = Mask({"a": bits(1, 0), "b": bits(1, 1, 1)})
     fewer, longer = Mask({"a": bits(1, 0)}), Mask({"a": bits(1, 0), "b": bits(1, 1)})
     for pair in ((mask, fewer), (fewer, mask)):
-        told = one_line(lambda pair=pair: action(*pair))  # type: ignore[misc]
-        assert told == "mask layer 'b': only one of the two masks has it"
-    told = one_line(lambda: action(mask, longer))
-    assert told == "mask layer 'b': shape (3,), the weight has (2,)"
+        message = one_line(lambda pair=pair: action(*pair))  # type: ignore[misc]
+        assert message == "mask layer 'b': only one of the two masks has it"
+    message = one_line(lambda: action(mask, longer))
+    assert message == "mask layer 'b': shape (3,), the weight has (2,)"
 
 
 def test_a_mask_that_does_not_fit_a_model_is_refused_by_the_layers_name(one_line: Message) -> None:
@@ -410,11 +410,14 @@ def test_a_mask_that_does_not_fit_a_model_is_refused_by_the_layers_name(one_line
     name = "body.conv1.weight"
     shape = tuple(dict(model.named_parameters())[name].shape)
     good = torch.ones(shape, dtype=torch.bool)
-    told = one_line(lambda: masks.check_fits(Mask({name: good, "body.conv9.weight": good}), model))
-    assert told.startswith("mask layer 'body.conv9.weight': no such weight") and name in told
-    told = one_line(lambda: masks.check_fits(Mask({name: good[1:]}), model))
+    message = one_line(
+        lambda: masks.check_fits(Mask({name: good, "body.conv9.weight": good}), model)
+    )
+    assert message.startswith("mask layer 'body.conv9.weight': no such weight") and name in message
+    message = one_line(lambda: masks.check_fits(Mask({name: good[1:]}), model))
     assert (
-        told == f"mask layer '{name}': shape {(shape[0] - 1, *shape[1:])}, the weight has {shape}"
+        message
+        == f"mask layer '{name}': shape {(shape[0] - 1, *shape[1:])}, the weight has {shape}"
     )
 
 

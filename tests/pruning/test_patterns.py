@@ -161,10 +161,10 @@ def test_lanes(
     with collected() as found:
         train_many(jobs, CPU, path, tell=lambda line: None)  # type: ignore[arg-type]
     assert set(found) == {each.mask.digest() for each in jobs if each.mask}
-    room: Any = {"sparse": sparse_lanes, "stacked": dense_lanes}[path]
-    keeps = room.keeps
+    lanes: Any = {"sparse": sparse_lanes, "stacked": dense_lanes}[path]
+    keeps = lanes.keeps
     monkeypatch.setattr(
-        room, "keeps", lambda job, name: fault(keeps(job, name).float()).bool()
+        lanes, "keeps", lambda job, name: fault(keeps(job, name).float()).bool()
         if name.endswith("weight") else keeps(job, name),
     )  # fmt: skip
     with pytest.raises(WrongMask):

@@ -271,8 +271,8 @@ def test_the_workspace_equals_the_commit_it_is_at(project: Project, tmp_path: Pa
 def test_an_unknown_revision_is_one_line(
     project: Project, tmp_path: Path, one_line: Message
 ) -> None:
-    told = one_line(lambda: diff_page.write("HEAD", "nope", tmp_path / "x", project.root))
-    assert "'nope' is unknown" in told and "workspace" in told
+    message = one_line(lambda: diff_page.write("HEAD", "nope", tmp_path / "x", project.root))
+    assert "'nope' is unknown" in message and "workspace" in message
     assert not (tmp_path / "x").exists()
 
 
@@ -318,8 +318,8 @@ def test_a_revision_with_rules_of_an_older_form_is_said_to_have_no_verdicts(
     assert "Not judged in HEAD: desk/colt: claims/colt.yaml: 0.reference: Field required" in text
     assert "Claims that flipped (2 of 2)" in text
     text = page(copy, "workspace", "HEAD~1", tmp_path)
-    told = "Not judged in workspace: desk/colt: claim colt-H1: metric &#39;gone&#39; is not in"
-    assert told in text
+    message = "Not judged in workspace: desk/colt: claim colt-H1: metric &#39;gone&#39; is not in"
+    assert message in text
 
 
 # --- DVC's own plots
@@ -341,9 +341,9 @@ def test_the_templates_of_dvc_yaml_exist_with_students_intervals() -> None:
 
 
 def test_dvc_renders_the_template_for_two_revisions(project: Project) -> None:
-    told = project.run(
+    message = project.run(
         "dvc plots diff HEAD sweep-1 --show-vega --targets results/desk/colt/scores.csv"
     )
-    spec = json.loads(told)
+    spec = json.loads(message)
     assert {row["rev"] for row in spec["data"]["values"]} == {"HEAD", "sweep-1"}
-    assert "<DVC_METRIC" not in told
+    assert "<DVC_METRIC" not in message

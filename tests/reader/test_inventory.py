@@ -80,8 +80,8 @@ def test_tickets_are_chosen_by_study_arm_and_seed(results: Path) -> None:
 
 def test_a_choice_without_tickets_says_what_there_is(results: Path, one_line: Message) -> None:
     assert "none in results/midi/runs" in one_line(lambda: tickets("midi", results=results))
-    told = one_line(lambda: tickets(arm="snip", results=results))
-    assert "'snip'" in told and "colt-2of2, imp" in told
+    message = one_line(lambda: tickets(arm="snip", results=results))
+    assert "'snip'" in message and "colt-2of2, imp" in message
     assert "there are: 0, 1" in one_line(lambda: tickets(seed=7, results=results))
     assert "there are: colt" in one_line(lambda: tickets(paper="prac", results=results))
 
@@ -99,14 +99,14 @@ def test_a_listing_reads_headers_only(results: Path, tmp_path: Path) -> None:
 
 def test_a_ticket_tells_where_it_comes_from(results: Path) -> None:
     found = tickets("mini", results=results)
-    told = describe(results.parent / found.path[found["at"] == "round 4"].iloc[0])
-    facts = dict(line.split("  ", 1) for line in told.splitlines() if "  " in line.strip())
+    message = describe(results.parent / found.path[found["at"] == "round 4"].iloc[0])
+    facts = dict(line.split("  ", 1) for line in message.splitlines() if "  " in line.strip())
     named = {key.strip(): text.strip() for key, text in facts.items()}
-    assert "matches its SHA-256" in told.splitlines()[0]
+    assert "matches its SHA-256" in message.splitlines()[0]
     assert named["arm"] == "imp" and named["parameters.params.rate"] == "0.2"
     assert named["unit"] == "search/imp/seed-0" and named["round"] == "4"
     assert {"versions.torch", "init_sha256", "model.name"} <= set(named)
-    assert told.splitlines()[-1].split()[:2] == ["all", "prunable"]
+    assert message.splitlines()[-1].split()[:2] == ["all", "prunable"]
 
 
 def test_the_layer_table_adds_up() -> None:
@@ -143,8 +143,8 @@ def test_a_tampered_ticket_is_one_line(
         content = bytearray(b"not a ticket at all")
     if damage != "missing":
         copy.write_bytes(content)
-    told = one_line(lambda: describe(copy))
+    message = one_line(lambda: describe(copy))
     expected = {"weights": "SHA-256", "metadata": "SHA-256", "missing": "no such file"}
-    assert str(copy) in told and expected.get(damage, "not a readable") in told
+    assert str(copy) in message and expected.get(damage, "not a readable") in message
     if damage in ("half", "foreign", "missing"):
         assert str(copy) in one_line(lambda: read_header(copy))

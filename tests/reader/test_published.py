@@ -39,8 +39,8 @@ def test_ours_is_the_interval_or_nothing_and_an_unknown_path_one_line(one_line: 
     assert found is not None and (found.mean, found.n) == (1.0, 3)
     assert ours(entry(metric="c/d"), metrics) is None  # not measured in this study
     assert ours(entry(paper="prac"), metrics) is None  # not a paper of this study
-    told = one_line(lambda: ours(entry(metric="a/d"), metrics))
-    assert told.startswith("published x: metric 'a/d' is not in ")
+    message = one_line(lambda: ours(entry(metric="a/d"), metrics))
+    assert message.startswith("published x: metric 'a/d' is not in ")
 
 
 def test_a_bad_entry_is_one_line(tmp_path: Path, one_line: Message) -> None:

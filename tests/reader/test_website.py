@@ -1,4 +1,4 @@
-"""The report: pages that stand alone, verdicts that lead to their cells, figures told in words."""
+"""The report: pages load nothing from elsewhere, verdicts lead to cells, figures have texts."""
 
 import base64
 import json
@@ -33,14 +33,14 @@ EVIDENCE = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
 def notebook() -> nbformat.NotebookNode:
     """An executed page with one of everything that ours have."""
     png, table = {"image/png": PIXEL}, {"text/html": "<table><tr><td>1</td></tr></table>"}
-    told = new_output("display_data", png, metadata={"image/png": {"alt": 'A "b"'}})
+    message = new_output("display_data", png, metadata={"image/png": {"alt": 'A "b"'}})
     untold, said = new_output("execute_result", png), new_output("stream", text="x < y\n")
     cells = [
         new_markdown_cell("# COLT: overlap\n\n*A paper*, with <b>words</b>."),
         new_code_cell("import torch"),
         new_code_cell("seeds = [0]", metadata={"tags": ["parameters"]}),
         new_markdown_cell("## Is it *as good*? (H1)"),
-        new_code_cell("a", outputs=[told]),
+        new_code_cell("a", outputs=[message]),
         new_code_cell("b", outputs=[untold, said]),
         new_markdown_cell("## Verdicts"),
         new_code_cell("styled(verdicts)", outputs=[new_output("execute_result", table)]),

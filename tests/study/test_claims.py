@@ -89,8 +89,8 @@ def test_one_value_has_no_bounds() -> None:
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
 def test_values_that_have_no_mean_are_refused(values: list[float], one_line: Message) -> None:
-    told = one_line(lambda: interval(values))
-    assert str(values) in told and "allowed are 1 or more finite numbers" in told
+    message = one_line(lambda: interval(values))
+    assert str(values) in message and "allowed are 1 or more finite numbers" in message
 
 
 def test_differences_are_paired_by_seed_and_only_common_seeds_count() -> None:
@@ -179,8 +179,8 @@ def test_a_null_metric_was_not_run_and_a_missing_one_is_refused(one_line: Messag
     for metrics in ({"a": {"b": None}}, {"a": None}, LEARNED | {"a": None}):
         assert judge(claim(), metrics) == Verdict(claim(), "not run at this scale", None)
     for metrics in ({}, {"a": {}}, {"a": {"c": None}}, {"a": 3.0}, {"a.b": None}):
-        told = one_line(lambda metrics=metrics: judge(claim(), metrics))  # type: ignore[misc]
-        assert told == f"claim colt-X: metric 'a.b' {MISSING}"
+        message = one_line(lambda metrics=metrics: judge(claim(), metrics))  # type: ignore[misc]
+        assert message == f"claim colt-X: metric 'a.b' {MISSING}"
 
 
 def test_what_beats_does_so_in_the_whole_interval() -> None:
@@ -271,8 +271,8 @@ def test_every_arm_of_a_reference_must_have_learned_and_one_must_have_run() -> N
 
 def test_a_reference_that_is_not_in_the_metrics_is_one_line(one_line: Message) -> None:
     for metrics in ({}, {"references": {}}):
-        told = one_line(lambda m=metrics: judge(claim(), m | {"a": {"b": as_metric([1.0])}}))  # type: ignore[misc]
-        assert told == f"claim colt-X: reference 'dense' {MISSING}"
+        message = one_line(lambda m=metrics: judge(claim(), m | {"a": {"b": as_metric([1.0])}}))  # type: ignore[misc]
+        assert message == f"claim colt-X: reference 'dense' {MISSING}"
 
 
 def test_chance_is_the_best_constant_answer() -> None:
@@ -323,11 +323,11 @@ def test_a_share_by_hand() -> None:
 def test_flags_have_no_t_interval_and_numbers_no_share(one_line: Message) -> None:
     flags = [True, False, True]
     for wrong in (flags, [np.bool_(True)], [1.0, True]):
-        told = one_line(lambda wrong=wrong: interval(wrong))  # type: ignore[misc]
-        assert "a share of seeds has its own interval" in told
+        message = one_line(lambda wrong=wrong: interval(wrong))  # type: ignore[misc]
+        assert "a share of seeds has its own interval" in message
     for numbers in ([], [1.0, 0.0], [100, 0], [1, 0]):
-        told = one_line(lambda numbers=numbers: share(numbers))  # type: ignore[misc]
-        assert "true and false" in told
+        message = one_line(lambda numbers=numbers: share(numbers))  # type: ignore[misc]
+        assert "true and false" in message
 
 
 def test_a_share_goes_into_metrics_comes_back_and_decides() -> None:
@@ -403,15 +403,15 @@ def test_a_bad_claim_is_refused_by_place_and_key(
     path.write_text(GOOD)
     assert [one.at_least for one in load_claims(folder=tmp_path)] == [1.0]
     path.write_text(GOOD + GOOD.replace(*change))
-    told = one_line(lambda: load_claims(folder=tmp_path))
-    assert told.startswith(f"{tmp_path.name}/colt.yaml: {place}")
+    message = one_line(lambda: load_claims(folder=tmp_path))
+    assert message.startswith(f"{tmp_path.name}/colt.yaml: {place}")
 
 
 @pytest.mark.parametrize("text", ["3\n", "", "id: a\n"])
 def test_claims_that_are_no_list_are_refused(text: str, tmp_path: Path, one_line: Message) -> None:
     (tmp_path / "colt.yaml").write_text(text)
-    told = one_line(lambda: load_claims(folder=tmp_path))
-    assert told.startswith(f"{tmp_path.name}/colt.yaml: ")
+    message = one_line(lambda: load_claims(folder=tmp_path))
+    assert message.startswith(f"{tmp_path.name}/colt.yaml: ")
 
 
 def test_the_file_says_whose_claims_they_are(tmp_path: Path, one_line: Message) -> None:
@@ -423,8 +423,8 @@ def test_the_file_says_whose_claims_they_are(tmp_path: Path, one_line: Message) 
     ]
     assert [one.id for one in load_claims("mine", tmp_path)] == ["b"]
     (tmp_path / "mine.yaml").write_text(GOOD.replace("id: a", "id: b, paper: colt"))
-    told = one_line(lambda: load_claims("mine", tmp_path))
-    assert told.endswith(
+    message = one_line(lambda: load_claims("mine", tmp_path))
+    assert message.endswith(
         "mine.yaml: b: paper 'colt' given, allowed is 'mine', the name of the file"
     )
 

@@ -102,8 +102,8 @@ def test_what_a_unit_raises_on_a_worker_arrives_here(
 ) -> None:
     address = f"dask:{cluster.address}"
     todo = units(tmp_path, refusing, seeds=(4,))
-    told = one_line(lambda: runner.run(todo, tmp_path, address))
-    assert told == "unit unit-4, seed 4: rate: 4 is wrong, allowed: 0.5"
+    message = one_line(lambda: runner.run(todo, tmp_path, address))
+    assert message == "unit unit-4, seed 4: rate: 4 is wrong, allowed: 0.5"
 
 
 def test_a_unit_that_a_worker_cannot_read_fails_by_name(
@@ -127,21 +127,21 @@ def test_workers_that_do_not_share_the_folder_are_an_error_that_names_the_units(
     """A relative folder is another one for each process: the workers store into theirs."""
     monkeypatch.chdir(tmp_path)
     folder, address = Path(f"runs-of-{tmp_path.name}"), f"dask:{cluster.address}"
-    told = one_line(lambda: runner.run(units(tmp_path), folder, address))
-    assert told.startswith(f"workers: '{address}' has run unit-0, unit-1, unit-2, but")
-    assert str(folder) in told and "share" in told
+    message = one_line(lambda: runner.run(units(tmp_path), folder, address))
+    assert message.startswith(f"workers: '{address}' has run unit-0, unit-1, unit-2, but")
+    assert str(folder) in message and "share" in message
     assert sorted(runs(tmp_path)) == [0, 1, 2] and not folder.exists()
     assert (cluster.folder / folder / "unit-0.json").exists()  # they have run, there
 
 
 def test_a_cluster_that_cannot_be_used_is_one_line(cluster: Cluster, one_line: Message) -> None:
-    told = one_line(lambda: runner.at_once("dask:nowhere"))
-    assert told.startswith("workers: no scheduler at 'dask:nowhere' (")
+    message = one_line(lambda: runner.at_once("dask:nowhere"))
+    assert message.startswith("workers: no scheduler at 'dask:nowhere' (")
     other = cluster.worker(2)
     try:
         wait_for(lambda: 2 in cluster.workers().values())
-        told = one_line(lambda: runner.at_once(f"dask:{cluster.address}"))
+        message = one_line(lambda: runner.at_once(f"dask:{cluster.address}"))
     finally:
         other.kill()
         other.wait()
-    assert "has some with 2, allowed are workers of one thread" in told
+    assert "has some with 2, allowed are workers of one thread" in message

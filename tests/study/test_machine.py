@@ -28,7 +28,7 @@ def test_papers_keep_their_own_entries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "then, now, same, told",
+    "then, now, same, said",
     [
         ({"colt": AMD}, {"colt": AMD | {"cores": 64, "processor": "Ryzen"}}, True, "byte for byte"),
         ({"colt": AMD}, {"colt": INTEL}, False, "made with AMD processors"),
@@ -43,10 +43,10 @@ def test_papers_keep_their_own_entries(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_same_bytes_are_expected_of_one_kind_of_machine(
-    then: Any, now: Any, same: bool, told: str
+    then: Any, now: Any, same: bool, said: str
 ) -> None:
     expected, words = machine.rule(machine.parsed(json.dumps(then)), now)
-    assert expected is same and told in words
+    assert expected is same and said in words
     assert words.startswith("byte for byte" if same else "by intervals and verdicts")
 
 

@@ -174,8 +174,8 @@ def test_the_same_drawing_gives_the_same_bytes_and_is_closed(tmp_path: Path) -> 
 
 def test_a_figure_that_cannot_be_written_is_one_line(tmp_path: Path, one_line: Message) -> None:
     (tmp_path / "figures").write_text("a file where a folder should be")
-    told = one_line(lambda: save(drawing(), tmp_path, "accuracy"))
-    assert told.startswith(f"{tmp_path / 'figures' / 'accuracy.png'}: cannot be written (")
+    message = one_line(lambda: save(drawing(), tmp_path, "accuracy"))
+    assert message.startswith(f"{tmp_path / 'figures' / 'accuracy.png'}: cannot be written (")
 
 
 def test_the_style_is_set_whatever_was_set_before() -> None:
@@ -198,8 +198,8 @@ def test_a_saved_figure_is_shown_with_its_alt_text(tmp_path: Path) -> None:
     shown = save(figure, tmp_path, "pace")
     data, metadata = shown._repr_mimebundle_()
     assert b64decode(data["image/png"]) == (tmp_path / "figures" / "pace.png").read_bytes()
-    told = "Pace: accuracy (%) against images seen (millions), with imp (n = 3), colt (n = 1)"
-    assert metadata["image/png"]["alt"] == told
+    message = "Pace: accuracy (%) against images seen (millions), with imp (n = 3), colt (n = 1)"
+    assert metadata["image/png"]["alt"] == message
     inches = metadata["image/png"]["width"] / 96
     assert 0.7 < inches / figure.get_size_inches()[0] < 1.1
 

@@ -133,11 +133,11 @@ def test_a_pruned_ticket_needs_a_training_under_the_mask_it_was_pruned_from(
         "were trained under none": ("1110", None, {}),
         "nets were trained under": ("1110", before, dense),
     }
-    for told, (keep, parent, trainings) in wrong.items():
+    for message, (keep, parent, trainings) in wrong.items():
         result = Result({}, {"t": pruned(keep, parent)})
         with pytest.raises(WrongMask, match="ticket 't': ") as caught:
             save_result(tmp_path, "wrong", "key", result, trainings)
-        assert told in str(caught.value) and "\n" not in str(caught.value)
+        assert message in str(caught.value) and "\n" not in str(caught.value)
     assert stored(tmp_path) == {
         f"right-{n}{end}" for n in range(3) for end in (".json", "/t.safetensors")
     }

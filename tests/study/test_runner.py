@@ -21,8 +21,8 @@ from small_units import (
     runs,
     stopped,
     swapping,
+    telling,
     ticket,
-    told,
     units,
 )
 
@@ -59,7 +59,7 @@ def test_workers_send_their_events_to_the_listener(tmp_path: Path) -> None:
     for workers in (1, 2):
         events = tmp_path / f"{workers}.events"
         progress.listen_to(events)
-        runner.run(units(tmp_path, told), tmp_path / str(workers), workers)
+        runner.run(units(tmp_path, telling), tmp_path / str(workers), workers)
         assert progress.listener() == events
         progress.listen_to(None)
         lines = [json.loads(line) for line in events.read_text().splitlines()]

@@ -104,17 +104,17 @@ def test_papers_that_a_study_lacks_are_left_out(tmp_path: Path) -> None:
 
 def test_a_study_without_results_is_one_line(tmp_path: Path, one_line: Message) -> None:
     for action in (of_study, table):
-        told = one_line(lambda action=action: action(tmp_path / "desk"))  # type: ignore[misc]
-        assert str(tmp_path / "desk") in told and "dvc repro" in told
+        message = one_line(lambda action=action: action(tmp_path / "desk"))  # type: ignore[misc]
+        assert str(tmp_path / "desk") in message and "dvc repro" in message
 
 
 def test_a_claim_on_an_unknown_metric_is_one_line(tmp_path: Path, one_line: Message) -> None:
     study = made(tmp_path)
     (study / "colt" / "metrics.json").write_text("{}")
     first = CLAIMS["colt"][0]
-    told = one_line(lambda: of_study(study))
+    message = one_line(lambda: of_study(study))
     missing = "is not in the metrics; if an older version wrote them, run its notebook again"
-    assert told == f"claim {first.id}: metric {first.metric!r} {missing}"
+    assert message == f"claim {first.id}: metric {first.metric!r} {missing}"
 
 
 def test_a_claim_leads_to_the_cell_with_its_table_else_to_its_figure() -> None:
@@ -260,9 +260,9 @@ def test_the_terminal_says_why_nothing_is_testable(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     cli.show_claims("desk", table(made(tmp_path / "desk", learned=False)))
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     why = "not testable here: the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2)"
-    assert told.count(why) == len(CLAIMS["colt"]) - 1
+    assert message.count(why) == len(CLAIMS["colt"]) - 1
 
 
 def test_a_page_without_marks_or_studies_without_verdicts_are_one_line(

@@ -100,8 +100,8 @@ def test_a_flipped_bit_of_mask_or_weights_is_noticed(tmp_path: Path, one_line: M
             changed = bytearray(whole)
             changed[place] ^= 1 << place % 8
             path.write_bytes(changed)
-            told = one_line(lambda: load_ticket(path))
-            assert told == f"{path}: the ticket does not match its SHA-256, the file was changed"
+            message = one_line(lambda: load_ticket(path))
+            assert message == f"{path}: the ticket does not match its SHA-256, the file was changed"
 
 
 def padding_bytes(whole: bytes) -> set[int]:
@@ -136,8 +136,8 @@ def test_a_ticket_put_together_from_two_is_refused(
     else:
         tensors["weight.head.bias"] = torch.zeros(2)
     write_safetensors(path, tensors, header)
-    told = one_line(lambda: load_ticket(path))
-    assert str(path) in told and ("SHA-256" in told or "not a readable ticket" in told)
+    message = one_line(lambda: load_ticket(path))
+    assert str(path) in message and ("SHA-256" in message or "not a readable ticket" in message)
 
 
 def test_files_that_are_no_tickets_are_one_line(tmp_path: Path, one_line: Message) -> None:

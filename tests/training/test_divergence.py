@@ -47,9 +47,9 @@ class Steps(Observer):
 def test_the_loop_ends_with_the_epoch_that_diverges(digits: DataSet, masked: bool) -> None:
     net, steps = small_net("conv2"), Steps()
     mask = ones(net.model, models.prunable(net.model, "conv_linear")) if masked else None
-    told = said(lambda: train(net, digits.train, digits, WILD, seed=(0,), mask=mask,
+    message = said(lambda: train(net, digits.train, digits, WILD, seed=(0,), mask=mask,
                               observers=[steps]))  # fmt: skip
-    assert "in epoch 1;" in told and steps.made == 5  # nine epochs were asked for
+    assert "in epoch 1;" in message and steps.made == 5  # nine epochs were asked for
 
 
 class Poison(Observer):
@@ -72,9 +72,9 @@ def test_one_weight_or_statistic_is_enough_and_no_observer_sees_it(
     """Though the loss of that epoch is finite: it was taken before the last step."""
     net, tame = small_net(), WILD.model_copy(update={"lr": 0.01})
     best = KeepBest(digits.validation, digits)
-    told = said(lambda: train(net, digits.train, digits, tame, seed=(0,),
+    message = said(lambda: train(net, digits.train, digits, tame, seed=(0,),
                               observers=[Poison(value, where), best]), "0.01")  # fmt: skip
-    assert "in epoch 2;" in told and best.epoch == 0
+    assert "in epoch 2;" in message and best.epoch == 0
 
 
 def test_an_observer_that_stumbles_first_hides_nothing(digits: DataSet) -> None:
@@ -103,8 +103,8 @@ def job(digits: DataSet, name: str = "lenet_300_100", density: float = 0.05) -> 
 @pytest.mark.parametrize("path", ["sparse", "stacked", "plain", "compacted"])
 def test_every_path_of_train_many(digits: DataSet, path: str) -> None:
     jobs = [job(digits), replace(job(digits), recipe=WILD)]
-    told = said(lambda: train_many(jobs, CPU, path, tell=lambda line: None))  # type: ignore[arg-type]
-    assert "in epoch 1;" in told
+    message = said(lambda: train_many(jobs, CPU, path, tell=lambda line: None))  # type: ignore[arg-type]
+    assert "in epoch 1;" in message
 
 
 def test_a_lane_that_diverges_is_not_hidden_by_the_others(digits: DataSet) -> None:
@@ -127,8 +127,10 @@ def test_stacks_of_small_nets() -> None:
     x, y = planting.sample("circle", 64, 0.0, torch.Generator().manual_seed(5))
     nets, whole = small_nets(2)
     fit = stacks.Fit(lr=1e30, batch=32, epochs=9)
-    told = said(lambda: stacks.train(nets, [whole] * 2, x.float(), y, "classification", fit, (0,)))
-    assert "in epoch 1;" in told
+    message = said(
+        lambda: stacks.train(nets, [whole] * 2, x.float(), y, "classification", fit, (0,))
+    )
+    assert "in epoch 1;" in message
 
 
 def test_edge_popup_on_small_nets() -> None:
@@ -142,10 +144,10 @@ def test_edge_popup_on_any_net(digits: DataSet) -> None:
     net = small_net("conv2")
     everything = ones(net.model, net.names)
     wild = WILD.model_copy(update={"weight_decay": 0.1})  # of the scores, which it multiplies
-    told = said(
+    message = said(
         lambda: conv_popup.pop(net, everything, Goal(0.5), digits.train, digits, wild, (0,))
     )
-    assert "in epoch 1;" in told
+    assert "in epoch 1;" in message
 
 
 # --- what reaches the terminal
@@ -157,8 +159,8 @@ def test_a_unit_that_diverges_is_named_with_its_seed_and_place(
 ) -> None:
     recipe = {"optimizer": "sgd", "lr": lr, "batch": 40, "length": "9ep"}
     todo = search_units(tiny.colt(seeds=[3], recipe=recipe))
-    told = said(lambda: runner.run(todo[:workers], tmp_path, workers), f"{lr:g}")
-    assert told.startswith("unit search/") and "seed-3, seed 3, arm " in told
+    message = said(lambda: runner.run(todo[:workers], tmp_path, workers), f"{lr:g}")
+    assert message.startswith("unit search/") and "seed-3, seed 3, arm " in message
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("*.safetensors"))
 
 

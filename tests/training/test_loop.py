@@ -142,8 +142,8 @@ def test_a_mask_that_does_not_fit_is_refused_by_layer_name(
     digits: DataSet, one_line: Message
 ) -> None:
     net, wide = small_net(), small_net(width=8)
-    told = one_line(lambda: after(net, digits, mask=random_mask(wide, 0.5)))
-    assert "body.conv1.weight" in told
+    message = one_line(lambda: after(net, digits, mask=random_mask(wide, 0.5)))
+    assert "body.conv1.weight" in message
 
 
 def test_the_data_order_does_not_depend_on_the_mask(digits: DataSet) -> None:
@@ -222,8 +222,8 @@ def test_the_state_of_another_net_is_refused(one_line: Message) -> None:
         (wide.state(), ["(8, 1, 3, 3)", "(4, 1, 3, 3)"]),
         ({}, ["only the net", "the state has 0"]),
     ):
-        told = one_line(lambda state=state: small.rewind(state))  # type: ignore[misc]
-        assert told.startswith("state: '") and all(word in told for word in words), told
+        message = one_line(lambda state=state: small.rewind(state))  # type: ignore[misc]
+        assert message.startswith("state: '") and all(word in message for word in words), message
         assert equal(small.state(), before)  # nothing is half done
 
 
@@ -400,8 +400,8 @@ def test_anything_else_is_refused_as_a_step(text: object) -> None:
 
 
 def test_a_share_of_nothing_is_refused(one_line: Message) -> None:
-    told = one_line(lambda: Step(40, "%").iterations(10))
-    assert "'40%'" in told and "'ep' and 'it'" in told
+    message = one_line(lambda: Step(40, "%").iterations(10))
+    assert "'40%'" in message and "'ep' and 'it'" in message
 
 
 def test_a_recipe_survives_a_round_trip_as_plain_values() -> None:
@@ -520,8 +520,8 @@ def test_batches_of_one_image_are_refused_where_batch_norm_cannot_use_them(
     tiny = Images(few.x[:, :, 5:9, 5:9].contiguous(), few.y)
     net = Net(models.build(spec, (1, 4, 4), 10, 0), CPU)
     before = net.state()
-    told = one_line(lambda: train(net, tiny, digits, recipe, seed=(0,)))
-    assert f"recipe.batch: {batch} on {images} image" in told and "2 or more" in told
+    message = one_line(lambda: train(net, tiny, digits, recipe, seed=(0,)))
+    assert f"recipe.batch: {batch} on {images} image" in message and "2 or more" in message
     assert equal(net.state(), before) and not net.model.training
     for works in (small_net("conv2"), small_net("conv3")):  # none, and batch-norm on larger maps
         start = works.state()
@@ -545,18 +545,18 @@ def test_until_ends_early_on_the_same_trajectory(digits: DataSet, until: str, st
 
 @pytest.mark.parametrize("until", ["0it", "11it", "3ep", "110%"])
 def test_an_end_outside_the_run_is_refused(digits: DataSet, one_line: Message, until: str) -> None:
-    told = one_line(lambda: after(small_net(), digits, until=Step.parse(until)))
-    assert f"'{until}'" in told and "10 iterations" in told
+    message = one_line(lambda: after(small_net(), digits, until=Step.parse(until)))
+    assert f"'{until}'" in message and "10 iterations" in message
 
 
 def test_an_empty_set_and_a_length_of_zero_are_refused(digits: DataSet, one_line: Message) -> None:
     nobody = digits.train.select(torch.arange(0))
-    told = one_line(lambda: train(small_net(), nobody, digits, SGD, seed=(0,)))
-    assert told.startswith("train: 0 images")
+    message = one_line(lambda: train(small_net(), nobody, digits, SGD, seed=(0,)))
+    assert message.startswith("train: 0 images")
     for length in ("0ep", "0it", "0.01ep"):
         short = SGD.model_copy(update={"length": Step.parse(length)})
-        told = one_line(lambda short=short: after(small_net(), digits, short))  # type: ignore[misc]
-        assert "recipe.length" in told and f"'{length}'" in told and "at least 1" in told
+        message = one_line(lambda short=short: after(small_net(), digits, short))  # type: ignore[misc]
+        assert "recipe.length" in message and f"'{length}'" in message and "at least 1" in message
 
 
 # --- observers

@@ -97,9 +97,9 @@ def test_blocks_are_contiguous_as_in_the_paper_or_every_pth_class() -> None:
 def test_partitions_that_do_not_split_the_classes_are_refused(
     one_line: Message, classes: int, partitions: int
 ) -> None:
-    told = one_line(lambda: class_blocks(classes, partitions))
+    message = one_line(lambda: class_blocks(classes, partitions))
     allowed = {10: "1, 2, 5", 7: "1"}[classes]
-    assert f"partitions: {partitions} " in told and told.endswith(f"allowed: {allowed}")
+    assert f"partitions: {partitions} " in message and message.endswith(f"allowed: {allowed}")
 
 
 @pytest.mark.parametrize("split", ["class", "interleaved", "random"])
@@ -131,8 +131,8 @@ def test_random_segments_follow_the_seed_and_class_segments_do_not() -> None:
 def test_random_segments_may_be_of_uneven_size_but_not_empty(one_line: Message) -> None:
     assert [len(p) for p in segment_indices(LABELS, 12, "random", 7, 0)] == [9] * 4 + [8] * 3
     for wrong in (0, 61):
-        told = one_line(lambda wrong=wrong: segment_indices(LABELS, 12, "random", wrong, 0))  # type: ignore[misc]
-        assert f"partitions: {wrong}" in told and "1 to 60" in told
+        message = one_line(lambda wrong=wrong: segment_indices(LABELS, 12, "random", wrong, 0))  # type: ignore[misc]
+        assert f"partitions: {wrong}" in message and "1 to 60" in message
 
 
 def test_the_same_segment_goes_to_every_copy() -> None:
@@ -486,8 +486,8 @@ def test_the_reinitialised_control_differs_from_the_ticket_by_its_draw_alone(
         )
         steps = {int(state["body.bn1.num_batches_tracked"]) for state, *_ in (own, other)}
         assert steps == {int(params.rewind.value)}
-    told = [[turn["last_accuracy"] for turn in each.record["rounds"]] for each in found.values()]
-    assert told[0] != told[1]
+    message = [[turn["last_accuracy"] for turn in each.record["rounds"]] for each in found.values()]
+    assert message[0] != message[1]
     cost = 40 * int(params.rewind.value)
     assert [each.record["rewind_passes"] for each in found.values()] == [cost] * 2
 

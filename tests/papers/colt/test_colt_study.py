@@ -280,8 +280,8 @@ def test_the_dense_net_is_never_chosen() -> None:
 
 
 def test_a_search_without_a_round_is_refused(one_line: Message) -> None:
-    told = one_line(lambda: chosen_tickets(searched(), (0.5,)))
-    assert told == "rate: the search of imp, seed 0, left no weight; lower it"
+    message = one_line(lambda: chosen_tickets(searched(), (0.5,)))
+    assert message == "rate: the search of imp, seed 0, left no weight; lower it"
 
 
 # --- forecasts

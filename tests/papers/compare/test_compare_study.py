@@ -104,8 +104,8 @@ def test_a_round_that_passes_several_levels_gives_them_all(bench: Bench) -> None
 
 
 def test_a_search_that_ends_too_early_is_one_line(bench: Bench, one_line: Message) -> None:
-    told = one_line(lambda: at_levels(iter(turns(bench, 900)), bench, Ledger(bench), "colt"))
-    assert "colt" in told and "max_rounds" in told and "convnet" in told
+    message = one_line(lambda: at_levels(iter(turns(bench, 900)), bench, Ledger(bench), "colt"))
+    assert "colt" in message and "max_rounds" in message and "convnet" in message
 
 
 # --- costs
@@ -361,8 +361,8 @@ def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> 
 def test_what_does_not_fit_is_refused_in_one_line(
     params: Any, words: list[str], tiny_root: Path, one_line: Message
 ) -> None:
-    told = one_line(lambda: check(params()))
-    assert all(word in told for word in words), told
+    message = one_line(lambda: check(params()))
+    assert all(word in message for word in words), message
 
 
 def test_what_fits_is_not_refused(tiny_root: Path) -> None:

@@ -58,7 +58,7 @@ def unpacked(row: dict[str, Any]) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"threshold": -1}, "prac.threshold: -1 is not valid"),
         ({"stop": {"epsilon": 0.0}}, "prac.stop.epsilon: 0.0 is not valid"),
@@ -91,9 +91,9 @@ def unpacked(row: dict[str, Any]) -> set[int]:
     ],
 )
 def test_bad_parameters_are_one_line(
-    tiny_root: Path, one_line: Message, changes: dict[str, object], told: str
+    tiny_root: Path, one_line: Message, changes: dict[str, object], expected: str
 ) -> None:
-    assert told in one_line(lambda: prac_study.check(tiny.prac(**changes)))
+    assert expected in one_line(lambda: prac_study.check(tiny.prac(**changes)))
 
 
 def test_a_schedule_in_iterations_cannot_be_scaled_in_epochs(
@@ -242,8 +242,8 @@ def test_a_stop_comes_neither_before_the_rewind_point_nor_below_the_floor(tiny_r
     late = tiny.prac(stop=eager, rewind="3ep", least_iterations=0).setting(rounds=1, levels=(1,))
     first = prac_units.search(late, 0, "prac", plans(late)["prac"]).record["rounds"][0]
     assert first["stopped"] and first["epochs"] == 3
-    floor = tiny.prac(stop=eager, least_iterations=25).setting(rounds=2, levels=(2,))
-    turns = prac_units.search(floor, 0, "prac", plans(floor)["prac"]).record["rounds"]
+    least = tiny.prac(stop=eager, least_iterations=25).setting(rounds=2, levels=(2,))
+    turns = prac_units.search(least, 0, "prac", plans(least)["prac"]).record["rounds"]
     assert all(turn["iterations"] >= 25 for turn in turns)
 
 
@@ -338,12 +338,12 @@ def test_the_ledger_is_what_was_trained_and_looked_at(counted: Any) -> None:
     assert done.keys() == results.keys() and len(done) > 30
     for name, result in results.items():
         record, rounds = result.record, result.record["rounds"]
-        told = {
+        message = {
             "iterations": sum(r["iterations"] for r in rounds) + record.get("rewind_iterations", 0),
             "train_images": sum(r["train_images"] for r in rounds) + record.get("rewind_images", 0),
             "looked_at": sum(r["forward_images"] + r["test_images"] for r in rounds),
         }
-        assert told == done[name], name
+        assert message == done[name], name
 
 
 def test_only_arms_that_do_not_pass_the_rewind_point_pay_for_it(counted: Any) -> None:
