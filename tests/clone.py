@@ -53,8 +53,9 @@ def own_environment(root: Path, programs: Path) -> dict[str, str]:
     """Variables for commands in the project at `root`: nothing of the user's git or DVC."""
     foreign = ("TICKETLAB_", "GIT_", "MAKE", "MFLAGS")  # a make that runs the tests says more
     kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign) or k == PINNED}
-    names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER")
-             for what in ("NAME", "EMAIL")}  # fmt: skip
+    names = {
+        f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
     tmp = root / ".dvc" / "tmp"
     return kept | names | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root),
@@ -78,10 +79,11 @@ class Clone:
     def env(self) -> dict[str, str]:
         """The activated environment of the clone; nothing of the user's git, DVC or Jupyter."""
         return own_environment(self.root, self.root / ".venv" / "bin") | {
-            "OMP_NUM_THREADS": "1", "COLUMNS": "120",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "120",
             "TICKETLAB_DEVICE": "cpu",  # the same bytes on each machine that has a GPU, too
             "JUPYTER_DATA_DIR": str(self.root / ".dvc" / "tmp" / "jupyter"),
-        }  # fmt: skip
+        }
 
     def run(self, command: str, check: bool = True, cwd: str = ".", **env: str) -> Done:
         """Run a shell command line in the activated environment of the clone."""

@@ -6,10 +6,13 @@ from ticketlab import instruction_set
 from ticketlab.instruction_set import PINNED, UNSET
 
 OTHERWISE = {
-    "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "ATEN_CPU_CAPABILITY": "default",
-    "MKL_CBWR": "COMPATIBLE", "NPY_DISABLE_CPU_FEATURES": "AVX512_ICL",
-    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "OPENBLAS_CORETYPE": "Prescott",
-}  # fmt: skip
+    "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX",
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512_ICL",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+    "OPENBLAS_CORETYPE": "Prescott",
+}
 """What a user may have set."""
 
 

@@ -461,9 +461,10 @@ def read(paper: str) -> Any:
 def statements(source: str) -> list[str]:
     """What a cell states to be exact, in order; each in words, for this list to be found by."""
     calls = [
-        node for node in ast.walk(ast.parse(source))
+        node
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "exactly"
-    ]  # fmt: skip
+    ]
     said = [call.args[0] for call in sorted(calls, key=lambda call: call.lineno)]
     return [ast.literal_eval(words) for words in said]
 
@@ -493,8 +494,11 @@ def _under(fault: Fault, source: str, said: str) -> list[Any]:
 def ending(paper: str) -> Any:
     """The notebook with one early fault, up to the cell that catches it and one that never runs."""
     book, said = read(paper), EARLY[paper]
-    place = next(i for i, c in enumerate(book.cells) if c.cell_type == "code"
-                 and CHECK in c.source and said in statements(c.source))  # fmt: skip
+    place = next(
+        i
+        for i, c in enumerate(book.cells)
+        if c.cell_type == "code" and CHECK in c.source and said in statements(c.source)
+    )
     fault = STATEMENTS[paper][said]
     spoil = new_code_cell(f"{TOOLS}\n{fault.variable} = {fault.by}")
     last = new_code_cell("open('went-on', 'w')")
@@ -512,6 +516,7 @@ def bare_truths(cell: Any) -> list[str]:
     """Lines of an executed cell's plain results that show a True or a False."""
     texts = [
         out.get("text") or out.get("data", {}).get("text/plain", "")
-        for out in cell.outputs if "text/markdown" not in out.get("data", {})
-    ]  # fmt: skip
+        for out in cell.outputs
+        if "text/markdown" not in out.get("data", {})
+    ]
     return [line for text in texts for line in text.splitlines() if TRUTH.search(line)]

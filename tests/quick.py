@@ -61,11 +61,14 @@ def folder() -> Path:
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps(kernel_spec(place)))
         subprocess.run(  # it comes back when calls will be answered
-            [sys.executable, __file__, address, str(owner)], check=True,
+            [sys.executable, __file__, address, str(owner)],
+            check=True,
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
+        )
         return place
 
 

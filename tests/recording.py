@@ -493,9 +493,11 @@ def _prune_model(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     chosen = a["criterion"]
     found = Pruning(
         criterion=chosen if isinstance(chosen, str) else chosen.__name__,
-        weights=copied(dict(a["model"].named_parameters())), before=a["mask"],
-        density=a["density"], rounds=a["rounds"],
-    )  # fmt: skip
+        weights=copied(dict(a["model"].named_parameters())),
+        before=a["mask"],
+        density=a["density"],
+        rounds=a["rounds"],
+    )
     return _pruned(tape, call, found)
 
 

@@ -46,11 +46,14 @@ def leaves(annotation: Any, wrap: Any = lambda value: value) -> Iterator[tuple[A
 
 
 PLACES = sorted(
-    {(record, name, kind, str(wrap(0)))
-     for record in records() for name, field in record.model_fields.items()
-     for kind, wrap in leaves(field.annotation)},
+    {
+        (record, name, kind, str(wrap(0)))
+        for record in records()
+        for name, field in record.model_fields.items()
+        for kind, wrap in leaves(field.annotation)
+    },
     key=str,
-)  # fmt: skip
+)
 FLOATS = [(record, name, shape) for record, name, kind, shape in PLACES if kind is float]
 STEPS = [(record, name, shape) for record, name, kind, shape in PLACES if kind is Step]
 

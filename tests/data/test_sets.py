@@ -319,8 +319,11 @@ def test_both_routes_to_cifar10_prepare_the_same_images_and_labels(
     monkeypatch.setattr(cifar, "check_integrity", lambda path, md5: Path(path).exists())
     official = sources.read("cifar10")
     order = np.random.RandomState(1).permutation(len(content["y_train"]))
-    save(folders.raw, "cifar10", **content | {key: content[key][order]
-                                              for key in ("x_train", "y_train")})  # fmt: skip
+    save(
+        folders.raw,
+        "cifar10",
+        **content | {key: content[key][order] for key in ("x_train", "y_train")},
+    )
     shuffled = sources.read("cifar10")
     assert not np.array_equal(official.x_train, shuffled.x_train)
     for half in sources.HALVES:

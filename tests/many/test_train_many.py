@@ -107,8 +107,9 @@ def test_the_plain_path_is_the_loop_bit_for_bit(job: MakeJob, digits: DataSet) -
     net = Net(models.build(models.ModelSpec(name="lenet_300_100"), digits.shape, 10, 3), CPU)
     net.rewind(one.start(), one.mask)
     best = KeepBest(digits.validation, digits)
-    history = train(net, digits.train, digits, SGD, seed=("order", 3), mask=one.mask,
-                    observers=[best])  # fmt: skip
+    history = train(
+        net, digits.train, digits, SGD, seed=("order", 3), mask=one.mask, observers=[best]
+    )
     (ours,) = many([one], "plain")
     assert equal(ours.state, net.state()) and ours.history == history
     assert ours.best is not None and equal(ours.best.state, best.state)

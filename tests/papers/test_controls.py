@@ -158,8 +158,9 @@ def test_controls_of_the_convolutional_part(
 
     assert equal(start, masked(bench.planted.weights, mask))
     dense = arms["dense"]
-    assert dense["mask"].density == 1 and equal(dense["start"], masked(bench.planted.weights,
-                                                                      dense["mask"]))  # fmt: skip
+    assert dense["mask"].density == 1 and equal(
+        dense["start"], masked(bench.planted.weights, dense["mask"])
+    )
     moved = arms["oracle_shuffled"]
     places = moved["mask"].to("cpu")
     assert counts(places) == counts(mask)

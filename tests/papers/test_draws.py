@@ -152,13 +152,16 @@ def colt_carried(items: Sequence[Any]) -> Made:
     tickets = {
         name: make_ticket(mask) for name, mask in ({"round-00": dense_mask()} | masks).items()
     }
-    searches = {f"search/{arm}/seed-0": Result({"arm": arm, "seed": 0} | record, tickets)
-                for arm in ("imp", params.main[0].name)}  # fmt: skip
+    searches = {
+        f"search/{arm}/seed-0": Result({"arm": arm, "seed": 0} | record, tickets)
+        for arm in ("imp", params.main[0].name)
+    }
     units = transfer_units(params.model_copy(update={"transfer": transfer}), searches)
     return {
         (unit.name, name): mask.digest()
-        for unit in units for name, mask in unit.arguments["chosen"].items()
-    }  # fmt: skip
+        for unit in units
+        for name, mask in unit.arguments["chosen"].items()
+    }
 
 
 def prac_scored(items: Sequence[Any]) -> Made:
@@ -202,8 +205,9 @@ def rst_further(items: Sequence[Any]) -> Made:
     units = dlth_study.first_units(tiny.dlth(seeds=[0, *items]))
     return {
         unit.name.partition("/seed")[0]: (unit.arguments["seed"], unit.arguments["mask_seed"])
-        for unit in units if "draw-" in unit.name
-    } | dict.fromkeys(items)  # fmt: skip
+        for unit in units
+        if "draw-" in unit.name
+    } | dict.fromkeys(items)
 
 
 # ---------------------------------------------------------------- the comparison
@@ -247,7 +251,8 @@ MAKERS: dict[str, tuple[Maker, tuple[Any, ...]]] = {
     "colt transfer": (colt_carried, (0.4, 0.5, 0.6)),
     "prac tickets": (prac_scored, tuple(masks_of(3))),
     "rst masks": (
-        rst_masks, tuple(product(("rst", "rst-erk", "scratch-erk", "warm-up"), (0.5, 0.8)))
+        rst_masks,
+        tuple(product(("rst", "rst-erk", "scratch-erk", "warm-up"), (0.5, 0.8))),
     ),
     "rst pretrained": (rst_pretrained, ("lth", "l1", "lth-iter", "early-bird")),
     "rst abrupt": (rst_abrupt, (0.5, 0.8, 0.9)),
@@ -257,7 +262,7 @@ MAKERS: dict[str, tuple[Maker, tuple[Any, ...]]] = {
     "compare grasp": (compare_by_level("grasp"), (0.5, 0.7, 0.85)),
     "compare imp": (compare_by_level("imp"), (0.5, 0.7, 0.85)),
     "compare nets": (compare_by_net, (2, 3, 4)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -282,8 +287,7 @@ def test_pracs_sets_and_random_masks_of_a_round_do_not_depend_on_how_many_rounds
     dense = dense_mask()
     long, short = (prac_units.random_ladder(dense, 0.5, rounds, 0) for rounds in (5, 2))
     assert {name: long[name] for name in short} == short
-    assert all(not bool((long[b].flat() & ~long[a].flat()).any())
-               for a, b in pairwise(long))  # fmt: skip
+    assert all(not bool((long[b].flat() & ~long[a].flat()).any()) for a, b in pairwise(long))
     random, setting = torch.Generator().manual_seed(0), tiny.prac().setting()
     scores = {name: torch.rand(200, generator=random) for name in ("el2n", "margin")}
     rounds = [{"set_samples": count} for count in (90, 60, 70)]
@@ -294,8 +298,7 @@ def test_pracs_sets_and_random_masks_of_a_round_do_not_depend_on_how_many_rounds
 
 def test_an_audit_of_more_mothers_changes_only_what_the_classifier_has_seen() -> None:
     """The AUROC of a seed is by a classifier that knows the *other* seeds: it may change."""
-    three, two = (plant_units.audit_planting(tiny.plant_n_seek(), CIRCLE, n).record
-                  for n in (3, 2))  # fmt: skip
+    three, two = (plant_units.audit_planting(tiny.plant_n_seek(), CIRCLE, n).record for n in (3, 2))
 
     def without(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{k: v for k, v in row.items() if k != "auroc"} for row in rows if row["seed"] < 2]

@@ -339,9 +339,12 @@ def begins_with(one: Training, other: Training) -> bool:
 def replays(one: Training, prefix: Training) -> bool:
     """Whether a training passes through the end of another: start, batches and rates are its."""
     rates = [
-        [learning_rate(t.recipe, i, *t.recipe.iterations(len(t.places)))
-         for i in range(prefix.steps)] for t in (one, prefix)
-    ]  # fmt: skip
+        [
+            learning_rate(t.recipe, i, *t.recipe.iterations(len(t.places)))
+            for i in range(prefix.steps)
+        ]
+        for t in (one, prefix)
+    ]
     long_enough = one.steps >= prefix.steps and rates[0] == rates[1]
     return long_enough and same(one.start, prefix.start) and begins_with(one, prefix)
 
@@ -1239,8 +1242,11 @@ def test_dlth_trainings_are_as_long_as_they_should_be(tape: Tape) -> None:
         longer = fine + round(press * case.transform.batch / case.finetune.batch)
         for training in tape.trainings(f"{case.name}/"):
             arm, stage, _ = role(training)
-            expected = {"finetune": longer if arm == "scratch-long" else fine, "transform": press,
-                        "lth-iter": int(case.lth_iter.length.value)}  # fmt: skip
+            expected = {
+                "finetune": longer if arm == "scratch-long" else fine,
+                "transform": press,
+                "lth-iter": int(case.lth_iter.length.value),
+            }
             cycle = int(case.iterative.length.value)
             assert training.steps == expected.get(stage, cycle), (training.unit, arm, stage)
 
@@ -1426,8 +1432,11 @@ def test_searches_of_the_comparison_prune_what_they_trained(tape: Tape) -> None:
 def test_colt_and_prac_of_the_comparison_train_on_their_own_sets(tape: Tape) -> None:
     for bed, seed, init in beds(tape):
         whole = tape.trainings(f"{bed.name}/dense/seed-{seed}")[0].places
-        rounds = [t for t in tape.trainings(f"{bed.name}/colt/seed-{seed}")
-                  if t.start["head.weight"].shape[0] == 5]  # fmt: skip
+        rounds = [
+            t
+            for t in tape.trainings(f"{bed.name}/colt/seed-{seed}")
+            if t.start["head.weight"].shape[0] == 5
+        ]
         for number, training in enumerate(rounds):
             low = 5 * (number % 2)
             wanted = {p for p in whole if low <= tape.truth[p] < low + 5}
@@ -1539,8 +1548,11 @@ def test_rows_of_the_comparison_cost_what_was_trained_and_looked_at(tape: Tape) 
                         count = sum(len(x.places) for x in [*t.looks, *after])
                         looked += count
                         mask = t.mask.densities() if t.mask else None
-                        cost += [0, count * models.flops(t.model, SHAPE),
-                                 count * models.flops(t.model, SHAPE, mask)]  # fmt: skip
+                        cost += [
+                            0,
+                            count * models.flops(t.model, SHAPE),
+                            count * models.flops(t.model, SHAPE, mask),
+                        ]
                 if row["arm"] in GRADIENTS:
                     count = GRADIENTS[row["arm"]]
                     each = STEP * count * models.flops(last.model, SHAPE)
@@ -1776,8 +1788,9 @@ def test_conv_controls_are_what_they_say(tape: Tape) -> None:
     for seed in tape.params.seeds:
         by_name = {
             unit.split("/")[2]: trainings[0]
-            for unit, own, trainings in conv_units(tape, "controls") if own == seed
-        }  # fmt: skip
+            for unit, own, trainings in conv_units(tape, "controls")
+            if own == seed
+        }
         mother, bare = (conv_mother(tape, name, seed) for name in ("planted", "unplanted"))
         ticket, shuffled = by_name["oracle"].mask, by_name["oracle_shuffled"].mask
         assert ticket is not None and shuffled is not None and by_name["dense"].mask is not None

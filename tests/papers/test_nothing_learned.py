@@ -42,9 +42,12 @@ def prac(lr: float) -> Any:
     recipe = {"lr": lr, "batch": 20, "length": "4ep", "milestones": ["2ep", "3ep"]}
     short = {"lr": lr, "batch": 20, "length": "2ep"}
     return tiny.prac(
-        seeds=SEEDS, recipe=recipe, others=[tiny.prac_other(recipe=short, seeds=3)],
-        scores=["el2n"], label_noise=0.0,
-    )  # fmt: skip
+        seeds=SEEDS,
+        recipe=recipe,
+        others=[tiny.prac_other(recipe=short, seeds=3)],
+        scores=["el2n"],
+        label_noise=0.0,
+    )
 
 
 def dlth(lr: float) -> Any:
@@ -59,8 +62,8 @@ def plant_n_seek(lr: float) -> Any:
     conv = tiny.CONV | {"recipe": recipe, "popup_recipe": popup}
     fit = {"lr": lr, "batch": 50, "epochs": 1}
     return tiny.plant_n_seek(
-        seeds=SEEDS, fit=fit, popup={"lr": lr, "batch": 50, "epochs": 2}, audits=3, conv=conv,
-    )  # fmt: skip
+        seeds=SEEDS, fit=fit, popup={"lr": lr, "batch": 50, "epochs": 2}, audits=3, conv=conv
+    )
 
 
 def compare(lr: float) -> Any:

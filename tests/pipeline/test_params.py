@@ -453,8 +453,10 @@ def test_a_study_is_in_one_place_and_its_file_has_its_name(
 ) -> None:
     path = write()
     (path.parent / "studies").mkdir()
-    for name, message in (("desk", "params.yaml has a study 'desk', too"),
-                       ("my study", "'my study' cannot name a study")):  # fmt: skip
+    for name, message in (
+        ("desk", "params.yaml has a study 'desk', too"),
+        ("my study", "'my study' cannot name a study"),
+    ):
         file = path.parent / "studies" / f"{name}.yaml"
         file.write_text(dumped(read_yaml(path)["desk"]))
         assert message in one_line(lambda: load_all(path))

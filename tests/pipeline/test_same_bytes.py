@@ -55,8 +55,11 @@ def digests(environment: dict[str, str], folder: Path) -> dict[str, dict[str, st
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder)],
-        env=environment | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 

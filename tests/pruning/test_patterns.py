@@ -164,9 +164,12 @@ def test_lanes(
     lanes: Any = {"sparse": sparse_lanes, "stacked": dense_lanes}[path]
     keeps = lanes.keeps
     monkeypatch.setattr(
-        lanes, "keeps", lambda job, name: fault(keeps(job, name).float()).bool()
-        if name.endswith("weight") else keeps(job, name),
-    )  # fmt: skip
+        lanes,
+        "keeps",
+        lambda job, name: (
+            fault(keeps(job, name).float()).bool() if name.endswith("weight") else keeps(job, name)
+        ),
+    )
     with pytest.raises(WrongMask):
         train_many(jobs, CPU, path, tell=lambda line: None)  # type: ignore[arg-type]
 
@@ -267,8 +270,9 @@ def test_a_unit_whose_mask_reaches_other_weights_stores_nothing(
     params = tiny.colt(seeds=[3], max_rounds=2)
     todo = [
         runner.Unit(unit.name, faulty_search, dict(unit.arguments))
-        for unit in colt_study.search_units(params) if "/imp/" not in unit.name
-    ]  # fmt: skip
+        for unit in colt_study.search_units(params)
+        if "/imp/" not in unit.name
+    ]
     with pytest.raises(UnitFailed, match=r"unit search/.*: WrongMask: the trained net has other"):
         runner.run(todo, tmp_path)
     assert not any(load_result(tmp_path, unit.name) for unit in todo)

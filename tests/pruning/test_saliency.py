@@ -266,8 +266,9 @@ def test_popup_gradient_is_autograds_straight_through() -> None:
     ((weight * through).sin().sum()).backward()  # type: ignore[no-untyped-call]
     slope_of_effective = (weight * inside).cos()
     assert torch.allclose(
-        saliency.popup_gradient(slope_of_effective, weight, score), leaf.grad  # type: ignore[arg-type]
-    )  # fmt: skip
+        saliency.popup_gradient(slope_of_effective, weight, score),
+        leaf.grad,  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize("count", [7, 1500])

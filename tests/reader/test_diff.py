@@ -43,15 +43,15 @@ def packs_collected_here(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def snapshot(**facts: object) -> Snapshot:
     """A snapshot with nothing in it but `facts`."""
-    empty = {"name": "a", "revision": "0", "params": {}, "metrics": {}, "claims": {},
-             "curves": {}}  # fmt: skip
+    empty = {"name": "a", "revision": "0", "params": {}, "metrics": {}, "claims": {}, "curves": {}}
     return Snapshot(**{**empty, **facts})
 
 
 def curve(values: dict[int, list[float]], places: list[float], arm: str = "imp") -> Curve:
     """A table of one arm: y of each seed at `places`."""
-    rows = [(arm, seed, x, y) for seed, ys in values.items()
-            for x, y in zip(places, ys, strict=True)]  # fmt: skip
+    rows = [
+        (arm, seed, x, y) for seed, ys in values.items() for x, y in zip(places, ys, strict=True)
+    ]
     return Curve("x", "y", pd.DataFrame(rows, columns=["arm", "seed", "x", "y"]))
 
 
@@ -62,17 +62,20 @@ def test_a_parameter_differs_by_value_or_type_or_by_being_there() -> None:
     a = snapshot(params={"same": [1, 2], "rate": 0.4, "flag": 1, "gone": None})
     b = snapshot(params={"same": [1, 2], "rate": 0.3, "flag": True, "new": "x"})
     assert diff.changed_params(a, b) == [
-        Change("flag", "1", "True"), Change("gone", "None", None), Change("new", None, "x"),
+        Change("flag", "1", "True"),
+        Change("gone", "None", None),
+        Change("new", None, "x"),
         Change("rate", "0.4", "0.3"),
-    ]  # fmt: skip
+    ]
 
 
 def test_claims_of_either_side_are_listed_and_flips_are_told() -> None:
     claim = load_claims("colt")[0]
 
     def judged(**words: Word) -> Snapshot:
-        known = {name: Verdict(claim, word, Interval(1.0, None, None, 1))
-                 for name, word in words.items()}  # fmt: skip
+        known = {
+            name: Verdict(claim, word, Interval(1.0, None, None, 1)) for name, word in words.items()
+        }
         return snapshot(claims={"desk/colt": known})
 
     found = diff.claims(
@@ -104,8 +107,11 @@ def test_metrics_are_intervals_shares_or_plain_values_and_not_origins() -> None:
     other = {"rounds": 5, "provenance": {"torch": "3"}}
     a, b = snapshot(metrics={"desk/colt": tree}), snapshot(metrics={"desk/colt": other})
     rows = {row.key: (row.a, row.b) for row in diff.metrics(a, b)["desk/colt"]}
-    assert rows == {"x.y": (Interval(1.0, 0.0, 2.0, 3), None), "rounds": (4, 5),
-                    "z": (share([True, False]), None)}  # fmt: skip
+    assert rows == {
+        "x.y": (Interval(1.0, 0.0, 2.0, 3), None),
+        "rounds": (4, 5),
+        "z": (share([True, False]), None),
+    }
     assert diff.origins(a, b) == [Change("desk/colt: torch", "2", "3")]
 
 

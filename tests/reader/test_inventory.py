@@ -114,8 +114,11 @@ def test_the_layer_table_adds_up() -> None:
     table = layer_table(mask)
     assert table.layer.tolist() == [*mask, "all prunable"]
     last = table.iloc[-1]
-    assert (last.total, last.kept) == (mask.total, mask.alive) == (
-        table.total[:-1].sum(), table.kept[:-1].sum())  # fmt: skip
+    assert (
+        (last.total, last.kept)
+        == (mask.total, mask.alive)
+        == (table.total[:-1].sum(), table.kept[:-1].sum())
+    )
     shape = "x".join(map(str, next(iter(mask.values())).shape))
     assert table["shape"].iloc[0].replace(" ", "") == shape
     assert table.density.tolist()[:-1] == [round(d, 4) for d in mask.densities().values()]

@@ -44,7 +44,7 @@ def notebook() -> nbformat.NotebookNode:
         new_code_cell("b", outputs=[untold, said]),
         new_markdown_cell("## Verdicts"),
         new_code_cell("styled(verdicts)", outputs=[new_output("execute_result", table)]),
-    ]  # fmt: skip
+    ]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
     return new_notebook(cells=cells)
@@ -136,10 +136,11 @@ def test_a_verdict_leads_to_the_cell_that_shows_it(site: Path) -> None:
     text = (site / "index.html").read_text()
     links = re.findall(r'<a class="([\w-]+)" href="([^"]+)">', text)
     assert links == [
-        ("reproduced", "desk/colt.html#cell-5"), ("not-run-at-this-scale", "desk/colt.html#cell-7"),
+        ("reproduced", "desk/colt.html#cell-5"),
+        ("not-run-at-this-scale", "desk/colt.html#cell-7"),
         ("not-testable-here", "gpu/colt.html#cell-5"),
         ("not-run-at-this-scale", "gpu/colt.html#cell-7"),
-    ]  # fmt: skip
+    ]
     why = "the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2), chance is 10"
     assert text.count(why) == 1 and "&gt;= -1<" in text and "&gt; 0<" in text
     assert "It &#34;holds&#34; &amp; lasts." in text and "2 &lt; 3" in text

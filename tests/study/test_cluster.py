@@ -36,9 +36,12 @@ class Cluster:
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """One more process of the cluster."""
         return subprocess.Popen(
-            [sys.executable, "-m", "dask", *arguments], cwd=self.folder,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "dask", *arguments],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def worker(self, threads: int) -> "subprocess.Popen[bytes]":
         """A worker that nobody starts again when it is lost."""
@@ -116,8 +119,10 @@ def test_a_unit_that_a_worker_cannot_read_fails_by_name(
     with pytest.raises(UnitFailed, match=r"unit unit-[012] failed: .*different environments"):
         runner.run(units(tmp_path, work), tmp_path / "runs", address)
     assert list(runner.run(units(tmp_path), tmp_path / "runs", address)) == [
-        "unit-0", "unit-1", "unit-2"
-    ]  # fmt: skip
+        "unit-0",
+        "unit-1",
+        "unit-2",
+    ]
     assert sorted(runs(tmp_path)) == [0, 1, 2]
 
 

@@ -47,10 +47,13 @@ def test_two_swapped_weights_end_a_notebooks_run(paper: str, tmp_path: Path) -> 
         (tmp_path / name).symlink_to(ROOT / name)
     nbformat.write(planted.ending(paper), tmp_path / "page.ipynb")
     env = {
-        "PATH": f"{quick.folder()}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-        "JUPYTER_PATH": str(quick.folder()), "TICKETLAB_ROOT": str(tmp_path),
-        "TICKETLAB_DEVICE": "cpu", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        "PATH": f"{quick.folder()}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_PATH": str(quick.folder()),
+        "TICKETLAB_ROOT": str(tmp_path),
+        "TICKETLAB_DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         ["jupyter-execute", "page.ipynb"], cwd=tmp_path, env=os.environ | env, check=False,
         capture_output=True, text=True, stdin=subprocess.DEVNULL,

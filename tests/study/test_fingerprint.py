@@ -67,7 +67,7 @@ SAME = {
     "another architecture": ("models/registry.py", '{\n    "len', '{\n    "new": lenet,\n    "len'),
     "an architecture that it does not use": ("models/plain.py", "def lenet(", f"{NEW}def lenet("),
     "another criterion": ("pruning/criteria.py", "def uniform(", f"{NEW}def uniform("),
-}  # fmt: skip
+}
 OTHER = {
     "the loop": ("training/loop.py", "loss.backward()", "(2 * loss).backward()"),
     "a default": ("training/optimizers.py", "bool | None = None", "bool | None = True"),
@@ -77,7 +77,7 @@ OTHER = {
     "a default parameter": ("papers/colt/params.py", "0.2", "0.25"),
     "which weights are pruned": ("models/layers.py", "return ", "return 1 and "),
     "what a module does when imported": ("gpu.py", "class Runtime", "print()\n\nclass Runtime"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", SAME)

@@ -41,7 +41,7 @@ def test_papers_keep_their_own_entries(tmp_path: Path) -> None:
         ({"colt": AMD, "prac": AMD}, {"colt": AMD, "prac": INTEL}, False, "prac was made with"),
         ({}, {"colt": AMD}, False, "not recorded"),
     ],
-)  # fmt: skip
+)
 def test_the_same_bytes_are_expected_of_one_kind_of_machine(
     then: Any, now: Any, same: bool, said: str
 ) -> None:

@@ -34,8 +34,11 @@ def ax() -> Axes:
 
 def runs() -> pd.DataFrame:
     """Two arms: imp has three seeds in two rounds, colt one seed in three rounds."""
-    imp = [("imp", seed, turn, 10.0 * turn + seed, 90.0 - turn - seed**2)
-           for seed in (2, 0, 1) for turn in (1, 0)]  # fmt: skip
+    imp = [
+        ("imp", seed, turn, 10.0 * turn + seed, 90.0 - turn - seed**2)
+        for seed in (2, 0, 1)
+        for turn in (1, 0)
+    ]
     colt = [("colt", 0, turn, 8.0 * turn, 80.0 + turn) for turn in (2, 0, 1)]
     return pd.DataFrame([*imp, *colt], columns=["arm", "seed", "round", "x", "y"])
 
@@ -59,8 +62,11 @@ def test_a_summary_is_the_interval_of_each_group() -> None:
     expected = interval([89.0, 88.0, 85.0])
     row = found[(found.arm == "imp") & (found["round"] == 1)].iloc[0]
     assert (row["mean"], row.low, row.high, row.n) == (
-        expected.mean, expected.low, expected.high, 3
-    )  # fmt: skip
+        expected.mean,
+        expected.low,
+        expected.high,
+        3,
+    )
 
 
 def test_a_single_seed_has_a_mean_and_no_bounds() -> None:

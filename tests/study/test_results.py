@@ -169,8 +169,10 @@ def test_only_kept_units_and_their_listed_tickets_stay(tmp_path: Path) -> None:
     for killed in ("search/colt/seed-0/x.safetensors", "search/imp/.seed-0.json.7.partial"):
         (tmp_path / killed).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / killed).write_bytes(b"half a fi")
-    kept = {name: (tmp_path / name).read_bytes() for name in
-            ("search/imp/seed-0.json", "search/imp/seed-0/x.safetensors")}  # fmt: skip
+    kept = {
+        name: (tmp_path / name).read_bytes()
+        for name in ("search/imp/seed-0.json", "search/imp/seed-0/x.safetensors")
+    }
     forget_others(tmp_path, ["search/imp/seed-0"])
     assert stored(tmp_path) == set(kept)
     assert all((tmp_path / name).read_bytes() == content for name, content in kept.items())

@@ -43,8 +43,11 @@ def test_results_are_bitwise_equal_with_one_and_two_workers(
 ) -> None:
     """Real searches; every stored byte, records and tickets, is the same."""
     todo = search_units(tiny.colt(seeds=[3], max_rounds=2))
-    assert [unit.name.split("/")[1] for unit in todo] == ["imp", "colt-class-2of2",
-                                                           "colt-random-2of2"]  # fmt: skip
+    assert [unit.name.split("/")[1] for unit in todo] == [
+        "imp",
+        "colt-class-2of2",
+        "colt-random-2of2",
+    ]
     found = [runner.run(todo, tmp_path / str(n), workers=n) for n in (1, 2)]
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert len(contents(tmp_path / "1")) == 3 + (3 + 2 + 2)

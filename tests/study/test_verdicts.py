@@ -172,8 +172,9 @@ def test_other_numbers_are_other_verdicts_wherever_they_are_shown(
     page, index = (clone.path(p).read_text() for p in ("compare.html", "site/index.html"))
     assert f"Claims that flipped ({len(flipped)} of {len(after)})" in page
     start = index.index('id="desk-colt"')
-    shown = re.findall(r"<b>(colt-[\w-]+)</b>.*?<a class=\"[\w-]+\"[^>]*>([^<]+)</a>",
-                       index[start:], re.DOTALL)  # fmt: skip
+    shown = re.findall(
+        r"<b>(colt-[\w-]+)</b>.*?<a class=\"[\w-]+\"[^>]*>([^<]+)</a>", index[start:], re.DOTALL
+    )
     assert dict(shown) == after
     assert len(flipped) > 5 and "not testable" not in claimed
     assert not clone.path("results/desk/claims.json").exists()

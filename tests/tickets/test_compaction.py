@@ -16,8 +16,9 @@ from ticketlab.training.loop import Net, Recipe, Step, predict
 
 NETS = {"lenet_300_100": {}, "conv2": {"width": 8}, "conv3": {"width": 8}, "conv3_strided": {},
         "resnet8": {"width": 8}}  # fmt: skip
-DECAY = Recipe(lr=0.02, weight_decay=0.01, batch=40, length=Step(3, "ep"),
-               milestones=(Step(2, "ep"),))  # fmt: skip
+DECAY = Recipe(
+    lr=0.02, weight_decay=0.01, batch=40, length=Step(3, "ep"), milestones=(Step(2, "ep"),)
+)
 ADAM = Recipe(optimizer="adam", lr=0.002, weight_decay=0.01, batch=40, length=Step(2, "ep"))
 
 
@@ -63,8 +64,10 @@ def test_outputs_stay_and_widths_shrink(name: str) -> None:
     assert torch.allclose(outputs(model, x), outputs(found.model, x), atol=1e-5)
     if name != "conv3_strided":  # too narrow to lose a channel for sure
         assert found.gain > 1.05 and found.mask.total < mask.total
-    assert found.flops == (models.flops(model, tuple(x.shape[1:])),
-                           models.flops(found.model, tuple(x.shape[1:])))  # fmt: skip
+    assert found.flops == (
+        models.flops(model, tuple(x.shape[1:])),
+        models.flops(found.model, tuple(x.shape[1:])),
+    )
 
 
 @pytest.mark.parametrize("recipe", [DECAY, ADAM], ids=["sgd", "adam"])

@@ -75,8 +75,11 @@ def test_any_mask_comes_back(
 
 def test_the_same_ticket_gives_the_same_bytes(tmp_path: Path) -> None:
     turned = dict(reversed(state().items()))
-    tickets = [Ticket(mask(), state(), FACTS), Ticket(mask(), state(), FACTS),
-               Ticket(mask(), turned, dict(reversed(FACTS.items())))]  # fmt: skip
+    tickets = [
+        Ticket(mask(), state(), FACTS),
+        Ticket(mask(), state(), FACTS),
+        Ticket(mask(), turned, dict(reversed(FACTS.items()))),
+    ]
     paths = [written(tmp_path, ticket, f"{i}.x") for i, ticket in enumerate(tickets)]
     assert len({path.read_bytes() for path in paths}) == 1
     again = load_ticket(paths[0])

@@ -47,8 +47,9 @@ class Steps(Observer):
 def test_the_loop_ends_with_the_epoch_that_diverges(digits: DataSet, masked: bool) -> None:
     net, steps = small_net("conv2"), Steps()
     mask = ones(net.model, models.prunable(net.model, "conv_linear")) if masked else None
-    message = said(lambda: train(net, digits.train, digits, WILD, seed=(0,), mask=mask,
-                              observers=[steps]))  # fmt: skip
+    message = said(
+        lambda: train(net, digits.train, digits, WILD, seed=(0,), mask=mask, observers=[steps])
+    )
     assert "in epoch 1;" in message and steps.made == 5  # nine epochs were asked for
 
 
@@ -117,8 +118,9 @@ def test_a_lane_that_diverges_is_not_hidden_by_the_others(digits: DataSet) -> No
 
 
 def small_nets(count: int) -> tuple[list[State], Mask]:
-    net = stacks.cast(planting.mother((2, 12, 8, 4), torch.Generator().manual_seed(0)),
-                       torch.float32)  # fmt: skip
+    net = stacks.cast(
+        planting.mother((2, 12, 8, 4), torch.Generator().manual_seed(0)), torch.float32
+    )
     whole = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in net.items()})
     return [net] * count, whole
 

@@ -407,8 +407,11 @@ def test_a_share_of_nothing_is_refused(one_line: Message) -> None:
 def test_a_recipe_survives_a_round_trip_as_plain_values() -> None:
     recipe = Recipe(length="7ep", milestones=("40%", "3ep"), warmup="100it")
     plain = recipe.model_dump(mode="json")
-    assert (plain["length"], plain["milestones"], plain["warmup"]) == ("7ep", ["40%", "3ep"],
-                                                                       "100it")  # fmt: skip
+    assert (plain["length"], plain["milestones"], plain["warmup"]) == (
+        "7ep",
+        ["40%", "3ep"],
+        "100it",
+    )
     assert Recipe.model_validate(plain) == recipe
 
 

@@ -101,13 +101,18 @@ def alive(result: Result) -> list[int]:
 def test_a_unit_for_every_arm_and_seed(done: Done) -> None:
     arms = ["search/imp", f"search/{MAIN}", f"search/{RANDOM}", "search/imp-matched",
             "score/shuffled", "score/reinit", f"score/{MAIN}", f"score/{RANDOM}"]  # fmt: skip
-    moved = [f"transfer/{arm}-{kind}" for arm in (MAIN, "imp", "shuffled")
-             for kind in ("weights", "mask")]  # fmt: skip
+    moved = [
+        f"transfer/{arm}-{kind}"
+        for arm in (MAIN, "imp", "shuffled")
+        for kind in ("weights", "mask")
+    ]
     once = [f"search/{FIVE}", f"score/{FIVE}", "transfer/dense", *moved]
     expected = {f"{arm}/seed-{seed}" for arm in arms for seed in (0, 1)}
     assert set(done.results) == expected | {f"{arm}/seed-0" for arm in once}
-    stored = {path.relative_to(done.folder).with_suffix("").as_posix()
-              for path in done.folder.rglob("*.json")}  # fmt: skip
+    stored = {
+        path.relative_to(done.folder).with_suffix("").as_posix()
+        for path in done.folder.rglob("*.json")
+    }
     assert stored == set(done.results)
 
 
@@ -245,8 +250,10 @@ def test_seeds_differ(done: Done, tiny_root: Path) -> None:
 def test_the_dense_level_of_both_imp_arms_is_one_training(done: Done) -> None:
     """Same weights, same order of the data: the scores are equal to the last digit."""
     for seed in (0, 1):
-        first = [done.results[f"search/{arm}/seed-{seed}"].record["rounds"][0]
-                 for arm in ("imp", "imp-matched")]  # fmt: skip
+        first = [
+            done.results[f"search/{arm}/seed-{seed}"].record["rounds"][0]
+            for arm in ("imp", "imp-matched")
+        ]
         assert first[0]["last_accuracy"] == first[1]["last_accuracy"]
         assert first[0]["sparsity"] == 0
 
@@ -445,21 +452,27 @@ def test_rounds_to_the_target_are_of_the_seeds_that_reach_it() -> None:
 def test_accuracies_are_of_the_nearest_tickets() -> None:
     found = accuracies(made_up(), tiny.colt(levels=[0.5, 0.88]))
     assert found["dense"] == asdict(interval([90.0, 95.0]))
-    assert found["imp"] == {"at_50": asdict(interval([80.0, 85.0])),
-                            "at_88": asdict(interval([60.0, 65.0]))}  # fmt: skip
+    assert found["imp"] == {
+        "at_50": asdict(interval([80.0, 85.0])),
+        "at_88": asdict(interval([60.0, 65.0])),
+    }
     assert found[MAIN]["at_88"] == asdict(interval([64.0, 69.0]))
 
 
 def test_transfer_compares_whole_tickets_and_averages_over_levels() -> None:
-    rows = [(arm, "mask and weights", seed, value + seed + step)
-            for arm, value in ((MAIN, 70.0), ("imp", 72.0), ("dense", 75.0), ("shuffled", 60.0))
-            for seed in (0, 1, 2) for step in (0, 4)]  # fmt: skip
+    rows = [
+        (arm, "mask and weights", seed, value + seed + step)
+        for arm, value in ((MAIN, 70.0), ("imp", 72.0), ("dense", 75.0), ("shuffled", 60.0))
+        for seed in (0, 1, 2)
+        for step in (0, 4)
+    ]
     rows += [("imp", "mask only", 0, 0.0)]
     frame = pd.DataFrame(rows, columns=["arm", "carried", "seed", "last_accuracy"])
     found = transfer_differences(frame, PARAMS)
     means = {name: value["mean"] for name, value in found.items()}
-    assert means == pytest.approx({"colt_minus_imp": -2, "colt_minus_dense": -5,
-                                   "colt_minus_shuffled": 10})  # fmt: skip
+    assert means == pytest.approx(
+        {"colt_minus_imp": -2, "colt_minus_dense": -5, "colt_minus_shuffled": 10}
+    )
     assert all(value["n"] == 3 for value in found.values())
     nothing = transfer_differences(pd.DataFrame(), PARAMS)
     assert set(nothing) == set(found) and not any(nothing.values())
@@ -514,8 +527,11 @@ def test_metrics_agree_with_the_tables(done: Done) -> None:
 
 def test_a_study_without_transfer_or_ablations_says_so_with_null(done: Done) -> None:
     bare = tiny.colt()
-    results = {name: r for name, r in done.results.items()
-               if FIVE not in name and not name.startswith("transfer/")}  # fmt: skip
+    results = {
+        name: r
+        for name, r in done.results.items()
+        if FIVE not in name and not name.startswith("transfer/")
+    }
     found = metrics(results, bare)
     verdicts = {one.id: judge(one, found).word for one in load_claims("colt")}
     assert verdicts["colt-H4"] == verdicts["colt-S7"] == "not run at this scale"
@@ -597,13 +613,15 @@ Draw = Callable[[pd.DataFrame, pd.DataFrame, ColtParams], Figure]
 @pytest.mark.parametrize(
     ("draw", "arms"),
     [
-        (lambda s, _, p: figures.accuracy(s, p),
-         ["imp", "imp-matched", MAIN, RANDOM, "shuffled", "reinit"]),
+        (
+            lambda s, _, p: figures.accuracy(s, p),
+            ["imp", "imp-matched", MAIN, RANDOM, "shuffled", "reinit"],
+        ),
         (lambda _, r, p: figures.pace(r, p), ["imp", MAIN, RANDOM]),
         (lambda s, _, p: figures.cost(s, p), ["imp", "imp-matched", MAIN, RANDOM]),
         (lambda _, r, p: figures.agreement(r, p), [MAIN, RANDOM]),
     ],
-)  # fmt: skip
+)
 def test_a_figure_shows_its_arms_with_the_number_of_seeds(
     draw: Draw, arms: list[str], seeds: int, done: Done, close: None
 ) -> None:

@@ -165,8 +165,9 @@ def test_rst_has_the_random_mask_and_random_masks_are_nested(done: Study) -> Non
 def test_imp_matched_prunes_as_many_weights_a_round_as_colt(done: Study) -> None:
     colt, imp = (done[1][f"convnet/{m}/seed-0"].record for m in ("colt", "imp-matched"))
     assert imp["left"] == colt["left"]
-    rounds = {m: [row["rounds"] for row in record["rows"]] for m, record in
-              (("colt", colt), ("imp", imp))}  # fmt: skip
+    rounds = {
+        m: [row["rounds"] for row in record["rows"]] for m, record in (("colt", colt), ("imp", imp))
+    }
     assert rounds["colt"] == rounds["imp"]
     images = [[row["search_images"] for row in record["rows"]] for record in (colt, imp)]
     assert images[0] == images[1]  # the segments together are the data set

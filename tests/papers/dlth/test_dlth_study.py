@@ -241,8 +241,10 @@ def cut_down(params: RstParams, place: int) -> RstParams:
 
 def test_data_of_further_cases_are_prepared_too() -> None:
     assert files.data_names(files.load_paper("paper", "dlth")) == [
-        "cifar10", "cifar100", "tiny_imagenet",
-    ]  # fmt: skip
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+    ]
 
 
 # --- the report
@@ -374,11 +376,13 @@ def test_figures_of_all_arms_draw(done: Study) -> None:
     rows, looks = report.arms_table(results), report.looks_table(results)
     own = rows[rows.case == "main"]
     figures = [
-        dlth_figures.accuracy(own, params.cases[0]), dlth_figures.fairness(own, params.cases[0]),
-        dlth_figures.gains(rows, params.cases), dlth_figures.extrusion(looks, params.cases[0]),
+        dlth_figures.accuracy(own, params.cases[0]),
+        dlth_figures.fairness(own, params.cases[0]),
+        dlth_figures.gains(rows, params.cases),
+        dlth_figures.extrusion(looks, params.cases[0]),
         dlth_figures.schedules(own, looks, params),
         dlth_figures.draws(report.draws_table(results, params)),
-    ]  # fmt: skip
+    ]
     assert [len(figure.axes) for figure in figures] == [1, 2, 3, 2, 3, 1]
     tables: Mapping[str, pd.DataFrame] = {
         case.name: report.accuracy_table(report.metrics(results, params), case.name)

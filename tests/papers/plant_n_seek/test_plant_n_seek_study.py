@@ -237,9 +237,12 @@ def test_tables_and_figures_can_be_made(results: dict[str, Result]) -> None:
     scores, learning = report.scores_table(results), report.curves_table(results)
     layers = report.layers_table(results, p)
     figures = [
-        draw.found(scores, p), draw.collapse(layers, scores, p), draw.overlap(scores, p),
-        draw.popup(learning, p), draw.cost(report.leaderboard(scores, p)),
-    ]  # fmt: skip
+        draw.found(scores, p),
+        draw.collapse(layers, scores, p),
+        draw.overlap(scores, p),
+        draw.popup(learning, p),
+        draw.cost(report.leaderboard(scores, p)),
+    ]
     one = bench()
     figures += [draw.ticket(one.planted), draw.hidden({"paper": one.planted})]
     figures += [draw.visible(report.audit_table(results))]

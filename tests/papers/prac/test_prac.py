@@ -168,9 +168,10 @@ def end_of_the_authors(
 def end_of_ours(distances: list[float], stop: algorithm.Stop, warmup: int) -> int | None:
     """The epoch (from 0) that ends a round, from distances seen one after another."""
     ends = (
-        epoch for epoch in range(1, len(distances) + 1)
+        epoch
+        for epoch in range(1, len(distances) + 1)
         if algorithm.is_settled(distances[:epoch], stop, min(warmup, epoch))
-    )  # fmt: skip
+    )
     return next(ends, None)
 
 

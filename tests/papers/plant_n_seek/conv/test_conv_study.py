@@ -95,8 +95,10 @@ def test_the_ticket_is_planted_exactly(results: dict[str, Result]) -> None:
     assert table.kept[0] == sum(int((w != 0).sum()) for w in (ticket.weights or {}).values())
     one = bench(results)
     start = one.start("planted")
-    same = {n: torch.equal(start[n][~keep], one.mother[n][~keep])
-            for n, keep in one.planted.mask.items()}  # fmt: skip
+    same = {
+        n: torch.equal(start[n][~keep], one.mother[n][~keep])
+        for n, keep in one.planted.mask.items()
+    }
     assert all(same.values())
 
 
