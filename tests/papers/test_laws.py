@@ -52,14 +52,10 @@ RUNTIME = {"device": "cpu", "channels_last": True}
 SHAPE = (3, 14, 14)
 MLP = {"name": "mlp", "width": 16, "depth": 2}
 
-COLT: dict[str, Any] = {
-    "seeds": [0, 1],
+COLT = tiny.COLT | {
     "data": images("laws"),
-    "model": {"name": "conv3", "width": 4, "conv_bias": False},
     "recipe": {"optimizer": "adam", "lr": 0.01, "batch": 50, "length": "2ep"},
-    "rate": 0.4,
     "imp_rate": 0.3,
-    "target": 0.7,
     "levels": [0.4, 0.7],
     "ablations": [
         {"split": "class", "partitions": 5, "seeds": 1},
@@ -72,114 +68,32 @@ COLT: dict[str, Any] = {
 }
 LATE = {"rewind": "2it", "prune_from": "validation", "authors_metric": True, "ablations": []}
 
-PRAC: dict[str, Any] = {
-    "seeds": [0, 1],
+PRAC = tiny.PRAC | {"data": images("laws"), "model": MLP, "runtime": RUNTIME}
+
+DLTH = tiny.DLTH | {
     "data": images("laws"),
-    "model": MLP,
-    "prunable": "hidden",
-    "recipe": {"lr": 0.1, "batch": 20, "length": "4ep", "milestones": ["2ep", "3ep"]},
-    "rewind": "1ep",
-    "rate": 0.5,
-    "rounds": 3,
-    "levels": [2, 3],
-    "stop": {"epsilon": 0.05, "window": 1},
-    "shorten": "iterations",
-    "least_iterations": 6,
-    "thresholds": [1],
-    "scores": ["el2n", "margin", "ccs", "fixed"],
-    "ablation_levels": [3],
-    "label_noise": 0.1,
-    "noise_rounds": 2,
-    "others": [
-        {
-            "name": "convnet",
-            "model": {"name": "conv3_strided", "width": 4},
-            "recipe": {"lr": 0.1, "batch": 20, "length": "2ep"},
-            "rewind": "1ep",
-            "rounds": 2,
-            "levels": [2],
-            "stop": {"epsilon": 0.05, "window": 1},
-        }
-    ],
+    "finetune": {"batch": 50, "length": "4it", "milestones": ["50%"], "weight_decay": 5e-4},
+    "transform": {"lr": 0.02, "batch": 30, "length": "6it", "schedule": "constant"},
+    "iterative": {"cycles": 2, "length": "3it", "ramp": 2},
+    "lth_iter": {"cycles": 2, "length": "5it"},
+    "draws": 2,
+    "others": [tiny.DLTH["others"][0] | {"data": images("laws"), "model": MLP}],
     "runtime": RUNTIME,
 }
 
-DLTH: dict[str, Any] = {
-    "seeds": [0, 1],
+BED = tiny.COMPARE["beds"][0] | {"recipe": {"batch": 50, "length": "2ep"}}
+COMPARE = tiny.COMPARE | {
     "data": images("laws"),
-    "model": {"name": "resnet8", "width": 4},
-    "levels": [0.5, 0.8],
-    "finetune": {"batch": 50, "length": "4it", "milestones": ["50%"], "weight_decay": 5e-4},
-    "transform": {"lr": 0.02, "batch": 30, "length": "6it", "schedule": "constant"},
-    "penalty": {"ceiling": 10.0, "ramp": 4, "every": 1},
-    "iterative": {"cycles": 2, "length": "3it", "ramp": 2},
-    "lth_iter": {"cycles": 2, "length": "5it"},
-    "early_bird": {"every": "1it", "threshold": 0.9, "queue": 2},
-    "arms": ["scratch", "scratch-long", "warm-up", "abrupt", "rst", "rst-iter", "lth", "lth-iter",
-             "l1", "early-bird"],
-    "extra_arms": ["rst-magnitude", "rst-antimagnitude", "rst-erk", "scratch-erk", "rst-lth-mask",
-                   "rst-jump", "rst-square", "rst-cube", "shuffled", "reinit", "signs"],
-    "extra_levels": [0.8],
-    "draws": 2,
-    "looks": 2,
-    "others": [
-        {
-            "name": "boundary",
-            "data": images("laws"),
-            "model": MLP,
-            "prunable": "hidden",
-            "levels": [0.9],
-            "finetune": {"batch": 50, "length": "3it"},
-            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
-            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
-            "arms": ["scratch", "rst", "lth"],
-        }
-    ],
-    "runtime": RUNTIME,
-}  # fmt: skip
-
-COMPARE: dict[str, Any] = {
-    "seeds": [0, 1],
-    "data": images("laws"),
-    "rate": 0.6,
     "rewind": "2it",
-    "probe": 20,
-    "synflow_rounds": 3,
-    "long": [{"mask": "random", "budget": "imp"}, {"mask": "synflow", "budget": "rst"}],
-    "swap_masks": ["imp", "random"],
-    "beds": [
-        {
-            "name": "convnet",
-            "model": {"name": "conv3", "width": 4, "conv_bias": False},
-            "levels": [0.7, 0.85],
-            "recipe": {"batch": 50, "length": "2ep"},
-            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
-            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
-        },
-        {
-            "name": "mlp",
-            "model": MLP,
-            "levels": [0.7, 0.95],
-            "recipe": {"batch": 50, "length": "2ep"},
-            "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
-            "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
-        },
-    ],
+    "beds": [BED, BED | {"name": "mlp", "model": MLP, "levels": [0.7, 0.95]}],
     "runtime": RUNTIME,
 }
 
 FIT = {"lr": 0.01, "batch": 50, "epochs": 2}
-PLANT: dict[str, Any] = {
-    "seeds": [0, 1],
-    "train": 200,
+PLANT: dict[str, Any] = tiny.PLANT_N_SEEK | {
     "test": 90,
     "probe": 30,
     "fit": FIT,
-    "rounds": 2,
-    "round_epochs": 1,
-    "score_rounds": 3,
-    "audits": 2,
-    "popup": {"batch": 50, "epochs": 2},
     "grids": [
         {"tasks": ["circle"], "widths": [24], "densities": ["gt", 0.3], "controls": True,
          "singleshot": ["random", "magnitude", "snip", "grasp", "synflow_rounds"],
@@ -193,24 +107,12 @@ PLANT: dict[str, Any] = {
 CONV: dict[str, Any] = {
     "grids": [{"tasks": ["relu"], "widths": [8], "densities": [0.5], "singleshot": ["random"],
                "seeds": [0]}],
-    "conv": {
+    "conv": tiny.CONV | {
         "data": images("laws") | {"validation": 0},
-        "model": {"name": "conv2", "width": 4},
-        "ticket_model": {"name": "conv2", "width": 2},
-        "ticket_density": 0.3,
-        "recipe": {"optimizer": "adam", "lr": 0.01, "batch": 40, "length": "2ep",
-                   "schedule": "constant"},
-        "rounds": 2,
-        "round_length": "1ep",
-        "probe": 20,
-        "densities": ["gt", 0.1],
         "singleshot": ["magnitude", "snip"],
         "multishot": ["magnitude"],
         "popup": ["plain", "annealed"],
-        "gains": ["none", "even"],
         "popup_densities": [0.5],
-        "popup_recipe": {"lr": 0.1, "momentum": 0.9, "batch": 40, "length": "1ep"},
-        "levels": 2,
     },
 }  # fmt: skip
 
