@@ -302,6 +302,13 @@ def test_imports_inside_the_package_are_absolute_and_no_folder_has_to_be_searche
         assert len(list(folder.glob("*.py"))) <= 20, short(folder)
 
 
+def test_no_test_module_is_imported_by_another() -> None:
+    """What tests share is in support modules, such as tests/tiny.py."""
+    importing = re.compile(r"^\s*(?:from|import)\s+test_", re.MULTILINE)
+    found = [path for path in ROOT.glob("tests/**/*.py") if importing.search(path.read_text())]
+    assert [short(path) for path in found] == []
+
+
 def test_machines_are_named_in_machine_json_alone() -> None:
     """Elsewhere they would make two equal results differ."""
     machines = [read_json(path) for path in (ROOT / "results").glob("*/machine.json")]
