@@ -1,6 +1,12 @@
-"""The tables that reports and notebooks share: columns with units, intervals as text."""
+"""The tables that reports and notebooks share: rows of records, intervals as text, column names."""
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from ticketlab.study.results import Result
+from ticketlab.study.stats import Evidence, as_evidence, is_interval, is_share
 
 Accuracy = Literal["last_accuracy", "selected_accuracy"]
 """Test accuracy in percent after the last epoch, or at the epoch that is best on validation."""
@@ -10,3 +16,87 @@ LABELS: dict[Accuracy, str] = {
     "selected_accuracy": "test accuracy (%), epoch chosen on validation",
 }
 """What tables and figures call each accuracy."""
+NONE = "-"
+"""What a table shows where a study has no number."""
+
+# ---------------------------------------------------------------- rows of records
+
+
+def rows_of(
+    results: Mapping[str, Result], key: str, *prefixes: str, head: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The rows that records have under `key`, after the values under `head` where there are some.
+
+    Of all units, or of those whose name starts with one of the prefixes.
+    """
+    rows = []
+    for name, result in results.items():
+        if name.startswith(prefixes or ""):
+            first = {key: result.record[key] for key in head if key in result.record}
+            rows += [first | row for row in result.record.get(key, ())]
+    return pd.DataFrame(rows)
+
+
+def layers_table(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """One row per layer of each row's ticket: `columns`, layer, density.
+
+    The frame's column `layers` maps the names of layers to their densities.
+    """
+    pairs = frame[columns].assign(layers=frame.layers.map(lambda layers: list(layers.items())))
+    pairs = pairs.explode("layers").reset_index(drop=True)
+    named = pd.DataFrame(pairs.pop("layers").tolist(), columns=["layer", "density"])
+    return pairs.join(named)
+
+
+# ---------------------------------------------------------------- intervals as text
+
+
+def text(found: Evidence | Mapping[str, Any] | float | None) -> str:
+    """A number of metrics.json: 'mean [low, high] (n = 3)', a share of seeds, or a plain number."""
+    if found is None:
+        return NONE
+    if isinstance(found, Mapping):
+        return str(as_evidence(found))
+    return f"{found:g}" if isinstance(found, int | float) else str(found)
+
+
+def intervals_column(numbers: Mapping[Any, Any], title: str) -> pd.DataFrame:
+    """Intervals, shares and plain numbers as text, one row each; several keys make a row's name."""
+    return pd.Series({name: text(value) for name, value in numbers.items()}).to_frame(title)
+
+
+def intervals_table(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
+    """Nested numbers as text: one row per key, one column per key below it; `title` names both.
+
+    What is not nested has no row.
+    """
+    rows = {
+        name: {heading(key): text(value) for key, value in inner.items()}
+        for name, inner in numbers.items()
+        if isinstance(inner, Mapping)
+    }
+    return pd.DataFrame(rows).T.fillna(NONE).rename_axis(title)
+
+
+def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFrame:
+    """Paired differences whose names start with `prefix`; those that no study arm has are left out.
+
+    One row each, one column per level or net, and one for their mean.
+    """
+    measured = {
+        name: {key: part if _is_one(part) else part["mean"] for key, part in parts.items()}
+        for name, parts in found.items()
+        if name.startswith(prefix) and parts["mean"]
+    }
+    return intervals_table(measured, "points, paired by seed")
+
+
+def _is_one(part: Any) -> bool:
+    """Whether this is one number of metrics.json, not one per level."""
+    return part is None or is_interval(part) or is_share(part)
+
+
+def heading(key: str) -> str:
+    """A key of metrics.json as a column's name: 'at_90' is 'at 90 %'."""
+    level = key.removeprefix("at_")
+    return f"at {level} %" if level != key else key

@@ -1,7 +1,6 @@
 """What the COLT study says: tables, differences paired by seed, metrics."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,27 +10,25 @@ from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.colt import algorithm
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.pruning.masks import after_pruning
-from ticketlab.study import regime
+from ticketlab.study import regime, tables
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
-    as_interval,
+    BySeed,
     as_metric,
     as_reference,
     by_seed,
     chance_accuracy,
-    interval,
+    each_seed,
     minus,
     over_levels,
-    paired,
+    percent_saved,
 )
-from ticketlab.study.tables import Accuracy
+from ticketlab.study.tables import LABELS, Accuracy
 
 Results = Mapping[str, Result]
 
 ACCURACY: Accuracy = "last_accuracy"
 """What tables, differences and claims of this study are about."""
-BySeed = dict[int, float]
-
 EXTREME = 0.99
 """The sparsity that the paper's searches end beyond (H7)."""
 
@@ -41,7 +38,7 @@ EXTREME = 0.99
 
 def rounds_table(results: Results) -> pd.DataFrame:
     """One row a search round: arm, seed, round, sparsity, rate, agreement, passes, and more."""
-    return _long(results, "search/").drop(columns=["layers", "collapsed"])
+    return _rounds(results, "search/").drop(columns=["layers", "collapsed"])
 
 
 def scores_table(results: Results, params: ColtParams) -> pd.DataFrame:
@@ -50,7 +47,8 @@ def scores_table(results: Results, params: ColtParams) -> pd.DataFrame:
     `passes` counts the images seen to find the ticket, and those to the rewinding point of
     re-drawn weights; training the ticket takes one training more.
     """
-    frame = _long(results, "search/imp", "score/").drop(columns=["layers", "collapsed"])
+    frame = _rounds(results, "search/imp", "score/")
+    frame = frame.drop(columns=["layers", "collapsed"])
     cost = rounds_table(results).set_index(["arm", "seed", "round"]).passes
     source = frame.arm.replace(dict.fromkeys(("shuffled", "reinit"), params.main[0].name))
     frame["passes"] = [cost[key] for key in zip(source, frame.seed, frame["round"], strict=True)]
@@ -61,26 +59,20 @@ def scores_table(results: Results, params: ColtParams) -> pd.DataFrame:
 
 def transfer_table(results: Results) -> pd.DataFrame:
     """One row a transferred ticket: arm, carried, seed, round, sparsity, accuracies in percent."""
-    return _long(results, "transfer/").drop(columns=["layers", "collapsed"], errors="ignore")
+    frame = _rounds(results, "transfer/")
+    return frame.drop(columns=["layers", "collapsed"], errors="ignore")
 
 
 def layers_table(results: Results) -> pd.DataFrame:
     """One row a layer and search round: arm, seed, round, sparsity, layer, density."""
-    frame = _long(results, "search/")[["arm", "seed", "round", "sparsity", "layers"]]
-    frame["layers"] = frame.layers.map(lambda layers: list(layers.items()))
-    pairs = frame.explode("layers").reset_index(drop=True)
-    named = pd.DataFrame(pairs.pop("layers").tolist(), columns=["layer", "density"])
-    return pairs.join(named)
+    columns = ["arm", "seed", "round", "sparsity"]
+    return tables.layers_table(_rounds(results, "search/"), columns)
 
 
-def _long(results: Results, *prefixes: str) -> pd.DataFrame:
-    """The rounds of all units whose name starts with one of the prefixes, a row each."""
-    rows = []
-    for name, result in results.items():
-        if name.startswith(prefixes):
-            head = {key: value for key, value in result.record.items() if key != "rounds"}
-            rows += [head | turn for turn in result.record["rounds"]]
-    return pd.DataFrame(rows)
+def _rounds(results: Results, *prefixes: str) -> pd.DataFrame:
+    """One row a round of the units whose name starts with one of the prefixes."""
+    head = ("arm", "carried", "rewind_passes", "seed")
+    return tables.rows_of(results, "rounds", *prefixes, head=head)
 
 
 # ---------------------------------------------------------------- rounds
@@ -140,7 +132,7 @@ def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict
     if other == "dense":
         at, other = dict.fromkeys(at, 0.0), "imp"
     theirs = interpolated(scores, other, at, ACCURACY)
-    return {seed: own[seed] - theirs[seed] for seed in own}
+    return minus(own, theirs)
 
 
 def kept_up_to(
@@ -190,9 +182,8 @@ def transfer_differences(frame: pd.DataFrame, params: ColtParams) -> dict[str, A
     if frame.empty:
         return {f"colt_minus_{other}": None for other in others}
     rows, main = frame[frame.carried == "mask and weights"], params.main[0].name
-    means = rows.groupby(["arm", "seed"])[ACCURACY].mean().reset_index()
-    by_arm = {arm: by_seed(group, ACCURACY) for arm, group in means.groupby("arm")}
-    return {f"colt_minus_{o}": asdict(paired(by_arm[main], by_arm[o])) for o in others}
+    by_arm = {arm: each_seed(group, ACCURACY) for arm, group in rows.groupby("arm")}
+    return {f"colt_minus_{o}": as_metric(minus(by_arm[main], by_arm[o])) for o in others}
 
 
 # ---------------------------------------------------------------- metrics
@@ -234,19 +225,19 @@ def references(scores: pd.DataFrame, moved: pd.DataFrame, params: ColtParams) ->
     }
     if params.transfer is not None and not moved.empty:
         whole = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")]
-        there = by_seed(whole.groupby("seed")[ACCURACY].mean().reset_index(), ACCURACY)
         chance = chance_accuracy(load(params.transfer.data).test.y)
-        found["transfer"] = {"the dense net, moved": as_reference(there, chance)}
+        there = as_reference(each_seed(whole, ACCURACY), chance)
+        found["transfer"] = {"the dense net, moved": there}
     return found
 
 
 def accuracies(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """Interval of each arm's test accuracy at each level (its nearest ticket)."""
-    dense = interval(scores[(scores.arm == "imp") & (scores["round"] == 0)][ACCURACY].tolist())
-    found: dict[str, Any] = {"dense": asdict(dense)}
+    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)]
+    found: dict[str, Any] = {"dense": as_metric(by_seed(dense, ACCURACY))}
     for arm in sorted(set(scores.arm)):
         rows = {f"at_{100 * level:g}": nearest(scores, arm, level) for level in params.levels}
-        found[arm] = {k: asdict(interval(r[ACCURACY].tolist())) for k, r in rows.items()}
+        found[arm] = {key: as_metric(by_seed(own, ACCURACY)) for key, own in rows.items()}
     return found
 
 
@@ -259,19 +250,12 @@ def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     five = more_partitions(params)
     fewer["colt_minus_more_partitions"] = (counts[main], counts[five[0]] if five else {})
     for name, (a, b) in fewer.items():
-        found[name] = asdict(paired(a, b)) if set(a) & set(b) else None
-    found["percent_saved"] = as_metric(percent_saved(counts["imp"], counts[main]))
+        found[name] = as_metric(minus(a, b))
+    found["percent_saved"] = as_metric(percent_saved(counts[main], counts["imp"]))
     mine = rounds[rounds.arm == main]
     reached = 100 * mine.groupby("seed").sparsity.max()
     found["sparsity_reached"] = as_metric(reached.to_dict()) if params.target >= EXTREME else None
-    found["rate"] = asdict(interval(mine.groupby("seed")["rate"].mean().tolist()))
-    found["agreement"] = asdict(interval(mine.groupby("seed").agreement.mean().tolist()))
-    return found
-
-
-def percent_saved(imp: Mapping[int, float], own: Mapping[int, float]) -> BySeed:
-    """Percent of IMP's rounds that another arm does without, for the seeds that both have (H6)."""
-    return {seed: 100 * (1 - own[seed] / imp[seed]) for seed in sorted(imp) if seed in own}
+    return found | {name: as_metric(each_seed(mine, name)) for name in ("rate", "agreement")}
 
 
 def _short(arm: str, params: ColtParams) -> str:
@@ -281,7 +265,7 @@ def _short(arm: str, params: ColtParams) -> str:
 
 def _collapsed(results: Results) -> dict[str, int]:
     """Search rounds by arm in which some layer had no weight left."""
-    frame = _long(results, "search/")
+    frame = _rounds(results, "search/")
     hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
     return {str(arm): int(count) for arm, count in hits.items()}
 
@@ -294,13 +278,12 @@ def differences_table(
     The sparsity is that of the arm's tickets nearest to the level, where both are compared.
     """
     arms = {_short(arm, params): arm for arm in [variant.name for variant in params.main]}
-    rows = {}
-    for name, by_level in numbers["differences"].items():
-        rows[name] = {level: str(as_interval(found)) for level, found in by_level.items()}
-        for level in params.levels:
-            at = sparsities(scores, arms[name.partition("_minus_")[0]], level)
-            rows[name][f"at_{100 * level:g}"] += f" at {at}"
-    return pd.DataFrame(rows).T.rename_axis("points, paired by seed, and the tickets' sparsity")
+    table = tables.differences_table(numbers["differences"])
+    for level in params.levels:
+        column = tables.heading(f"at_{100 * level:g}")
+        own = [arms[name.partition("_minus_")[0]] for name in table.index]
+        table[column] += [f" at {sparsities(scores, arm, level)}" for arm in own]
+    return table.rename_axis("points, paired by seed, and the tickets' sparsity")
 
 
 def sparsities(frame: pd.DataFrame, arm: str, level: float) -> str:
@@ -363,7 +346,7 @@ def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams)
             "rounds": mine.groupby("seed")["round"].max().mean(),
             "mean u": mine.rate.mean(),
             "final sparsity": own.sparsity.mean(),
-            "accuracy of the last ticket": own[ACCURACY].mean(),
+            f"last ticket, {LABELS[ACCURACY]}": own[ACCURACY].mean(),
             "n": len(own),
         }
     return pd.DataFrame(rows).T

@@ -1,11 +1,10 @@
 """What the comparison says: one table of tickets, paired differences, costs, overlaps, the swap."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -21,11 +20,13 @@ from ticketlab.papers.compare.params import (
     ticket_name,
 )
 from ticketlab.pruning.masks import Mask, jaccard
-from ticketlab.study import claims, regime, verdicts
+from ticketlab.study import claims, regime, tables, verdicts
 from ticketlab.study.claims import verdict_table
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
+    BySeed,
     Interval,
+    across,
     as_metric,
     as_reference,
     by_seed,
@@ -33,8 +34,9 @@ from ticketlab.study.stats import (
     interval,
     minus,
     over_levels,
+    percent_saved,
 )
-from ticketlab.study.tables import Accuracy
+from ticketlab.study.tables import LABELS, Accuracy, rows_of
 
 Results = Mapping[str, Result]
 
@@ -52,7 +54,7 @@ def board(results: Results) -> pd.DataFrame:
 
     Columns `search_...` are what finding it took; those without the prefix add its final training.
     """
-    return _rows(results, "rows").drop(columns=["layers", "collapsed", "weights"])
+    return rows_of(results, "rows").drop(columns=["layers", "collapsed", "weights"])
 
 
 def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
@@ -63,9 +65,9 @@ def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
     columns = ["net", "mask", "weights", "seed", ACCURACY]
     if not params.swap_masks:
         return pd.DataFrame(columns=columns)
-    swapped = _rows(results, "swapped").rename(columns={"arm": "mask"})
+    swapped = rows_of(results, "swapped").rename(columns={"arm": "mask"})
     top = {bed.name: bed.levels[-1] for bed in params.beds}
-    own = _rows(results, "rows").rename(columns={"arm": "mask"})
+    own = rows_of(results, "rows").rename(columns={"arm": "mask"})
     own = own[(own.level == own.net.map(top)) & own["mask"].isin([*params.swap_masks, "rst"])]
     rst = own[own["mask"] == "rst"].assign(mask="random")
     parts = [swapped, own[own["mask"] != "rst"]]
@@ -76,15 +78,7 @@ def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
 
 def layers_table(results: Results) -> pd.DataFrame:
     """One row a layer of a ticket: net, arm, seed, level, layer, density."""
-    frame = _rows(results, "rows")[["net", "arm", "seed", "level", "layers"]]
-    frame["layers"] = frame.layers.map(lambda layers: list(layers.items()))
-    pairs = frame.explode("layers").reset_index(drop=True)
-    named = pd.DataFrame(pairs.pop("layers").tolist(), columns=["layer", "density"])
-    return pairs.join(named)
-
-
-def _rows(results: Results, kind: str) -> pd.DataFrame:
-    return pd.DataFrame([row for found in results.values() for row in found.record.get(kind, ())])
+    return tables.layers_table(rows_of(results, "rows"), ["net", "arm", "seed", "level"])
 
 
 # ---------------------------------------------------------------- how much masks agree
@@ -139,50 +133,41 @@ def overlap_matrix(overlaps: pd.DataFrame, net: str, value: str) -> pd.DataFrame
 
 # ---------------------------------------------------------------- paired differences
 
-By = dict[int, float]
-"""A number for each seed."""
 
-
-def accuracy(rows: pd.DataFrame, net: str, arm: str, level: float) -> By:
+def accuracy(rows: pd.DataFrame, net: str, arm: str, level: float) -> BySeed:
     """Test accuracy of an arm at a level, by seed."""
     chosen = rows[(rows.net == net) & (rows.arm == arm) & (rows.level == level)]
     return by_seed(chosen, ACCURACY)
 
 
-def mean_of(parts: Iterable[By]) -> By:
-    """The mean over several numbers of each seed."""
-    frames = list(parts)
-    return {seed: float(np.mean([part[seed] for part in frames])) for seed in frames[0]}
-
-
-def best_of(rows: pd.DataFrame, net: str, arms: Sequence[str], level: float) -> By:
+def best_of(rows: pd.DataFrame, net: str, arms: Sequence[str], level: float) -> BySeed:
     """The best of several arms, chosen on validation at each seed; test accuracy."""
     chosen = rows[(rows.net == net) & (rows.level == level) & rows.arm.isin(arms)]
     best = chosen.loc[chosen.groupby("seed").validation_accuracy.idxmax()]
     return by_seed(best, ACCURACY)
 
 
-def summary(params: CompareParams, each: Callable[[Bed, float], By]) -> dict[str, Any]:
+def summary(params: CompareParams, each: Callable[[Bed, float], BySeed]) -> dict[str, Any]:
     """Intervals of a number by net and level, of each net's mean, and of the mean over nets."""
     found: dict[str, Any] = {}
     means = []
     for bed in params.beds:
         by_level = {level: each(bed, level) for level in bed.levels}
-        means.append(mean_of(by_level.values()))
+        means.append(across(by_level.values()))
         found[bed.name] = over_levels(by_level)
-    return found | {"mean": as_metric(mean_of(means))}
+    return found | {"mean": as_metric(across(means))}
 
 
-def by_net(parts: Mapping[str, By]) -> dict[str, Any]:
+def by_net(parts: Mapping[str, BySeed]) -> dict[str, Any]:
     """Intervals of a number by net, and of its mean over the nets."""
-    mean = mean_of(parts.values())
+    mean = across(parts.values())
     return {net: as_metric(by) for net, by in parts.items()} | {"mean": as_metric(mean)}
 
 
 def difference(rows: pd.DataFrame, params: CompareParams, arm: str, other: str) -> dict[str, Any]:
     """Test accuracy of `arm` minus `other` at equal sparsity, in points, paired by seed."""
 
-    def each(bed: Bed, level: float) -> By:
+    def each(bed: Bed, level: float) -> BySeed:
         own = accuracy(rows, bed.name, arm, level)
         at = 0.0 if other == "dense" else level
         theirs = accuracy(rows, bed.name, other, at)
@@ -194,7 +179,7 @@ def difference(rows: pd.DataFrame, params: CompareParams, arm: str, other: str) 
 def over_best_at_init(rows: pd.DataFrame, params: CompareParams, arm: str) -> dict[str, Any]:
     """An arm minus the best of SNIP, GraSP and SynFlow (chosen on validation)."""
 
-    def each(bed: Bed, level: float) -> By:
+    def each(bed: Bed, level: float) -> BySeed:
         own, best = accuracy(rows, bed.name, arm, level), best_of(rows, bed.name, AT_INIT, level)
         return minus(own, best)
 
@@ -204,7 +189,7 @@ def over_best_at_init(rows: pd.DataFrame, params: CompareParams, arm: str) -> di
 def at_equal_cost(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     """Each method minus the mask that was trained for as many images, at the highest level.
 
-    By control and net; "mean" is over the nets, null where the study has no such control.
+    BySeed control and net; "mean" is over the nets, null where the study has no such control.
     """
     found: dict[str, Any] = {}
     for mask in ("random", "synflow"):
@@ -219,7 +204,7 @@ def at_equal_cost(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
 def _top_difference(
     rows: pd.DataFrame, params: CompareParams, arm: str, other: str
 ) -> dict[str, Any]:
-    parts: dict[str, By] = {}
+    parts: dict[str, BySeed] = {}
     for bed in params.beds:
         own, theirs = (accuracy(rows, bed.name, name, bed.levels[-1]) for name in (arm, other))
         parts[bed.name] = minus(own, theirs)
@@ -231,17 +216,17 @@ def _top_difference(
 
 def saving(rows: pd.DataFrame, params: CompareParams, arm: str, column: str) -> dict[str, Any]:
     """Percent of IMP's search cost that a method saves, at the highest level."""
-    parts: dict[str, By] = {}
+    parts: dict[str, BySeed] = {}
     for bed in params.beds:
         top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
         own, imp = (by_seed(top[top.arm == name], column) for name in (arm, "imp"))
-        parts[bed.name] = {seed: 100 * (1 - own[seed] / imp[seed]) for seed in own}
+        parts[bed.name] = percent_saved(own, imp)
     return by_net(parts)
 
 
 def fewer_rounds(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     """Rounds of IMP minus rounds of COLT to the highest level."""
-    parts: dict[str, By] = {}
+    parts: dict[str, BySeed] = {}
     for bed in params.beds:
         top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
         imp, colt = (by_seed(top[top.arm == name], "rounds") for name in ("imp", "colt"))
@@ -273,13 +258,8 @@ def leaderboard(rows: pd.DataFrame, net: str, level: float) -> pd.DataFrame:
         costs = {
             title: f"{own[column].mean() * unit:,.0f}" for column, (title, unit) in COSTS.items()
         }
-        table[arm] = {"accuracy": str(interval(own[ACCURACY].tolist())), **costs}
+        table[arm] = {LABELS[ACCURACY]: tables.text(as_metric(own[ACCURACY])), **costs}
     return pd.DataFrame(table).T.rename_axis(f"{net} at {100 * level:g} %")
-
-
-def measured(numbers: Mapping[str, Any]) -> list[str]:
-    """The names of a group of metrics that this study has."""
-    return [name for name, found in numbers.items() if found["mean"]]
 
 
 # ---------------------------------------------------------------- the swap
@@ -289,7 +269,7 @@ def swap_effect(
     swaps: pd.DataFrame, params: CompareParams, one: tuple[str, str], two: tuple[str, str]
 ) -> dict[str, Any]:
     """Accuracy of one (mask, weights) minus another, by net; the mean is null if not trained."""
-    parts: dict[str, By] = {}
+    parts: dict[str, BySeed] = {}
     for bed in params.beds:
         found = [
             by_seed(
@@ -417,19 +397,9 @@ def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
 
 def _collapsed(results: Results) -> dict[str, int]:
     """Tickets by arm in which some layer had no weight left."""
-    frame = _rows(results, "rows")
+    frame = rows_of(results, "rows")
     hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
     return {str(arm): int(count) for arm, count in hits.items()}
-
-
-def differences_table(numbers: Mapping[str, Any], names: Sequence[str]) -> pd.DataFrame:
-    """Chosen differences: one row each, a column for each net and one for their mean, as text."""
-    rows = {name: {net: _text(part) for net, part in numbers[name].items()} for name in names}
-    return pd.DataFrame(rows).T.rename_axis("points, paired by seed")
-
-
-def _text(part: Mapping[str, Any]) -> str:
-    return str(Interval(**(part if "n" in part else part["mean"])))
 
 
 # ---------------------------------------------------------------- the papers' own claims

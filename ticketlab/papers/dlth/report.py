@@ -10,9 +10,10 @@ from scipy import stats
 
 from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.dlth.params import DAMAGED, POWERS, Case, RstParams, draw_seed
-from ticketlab.study import regime
+from ticketlab.study import regime, tables
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
+    BySeed,
     Interval,
     as_metric,
     as_reference,
@@ -22,14 +23,12 @@ from ticketlab.study.stats import (
     minus,
     over_levels,
 )
-from ticketlab.study.tables import Accuracy
+from ticketlab.study.tables import LABELS, Accuracy, rows_of
 
 Results = Mapping[str, Result]
 
 ACCURACY: Accuracy = "last_accuracy"
 """What tables, differences and claims of this study are about."""
-BySeed = dict[int, float]
-
 ONE_MASK = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", *POWERS, "reinit", "signs")
 """The arms that share the seed's random mask."""
 EQUAL_BUDGET = ("scratch-long", "warm-up", "abrupt")
@@ -76,8 +75,7 @@ PAIRS = (
 
 def all_rows(results: Results) -> pd.DataFrame:
     """One row a finetuned net, further draws included: what it is, costs, accuracies in percent."""
-    rows = [row for result in results.values() for row in result.record["rows"]]
-    return pd.DataFrame(rows).drop(columns="layers")
+    return rows_of(results, "rows").drop(columns="layers")
 
 
 def arms_table(results: Results) -> pd.DataFrame:
@@ -108,8 +106,7 @@ def draws_table(results: Results, params: RstParams) -> pd.DataFrame:
 
 def looks_table(results: Results) -> pd.DataFrame:
     """One row a look into a transformation: iteration, both modes' accuracy (%), ratio, lambda."""
-    rows = [look for result in results.values() for look in result.record.get("looks", ())]
-    frame = pd.DataFrame(rows)
+    frame = rows_of(results, "looks")
     return frame[frame.mask_seed == frame.seed].reset_index(drop=True)
 
 
@@ -267,9 +264,13 @@ def budget(rows: pd.DataFrame) -> dict[str, float]:
 def accuracy_table(numbers: Mapping[str, Any], case: str) -> pd.DataFrame:
     """Test accuracy of every arm at every level: mean, 95 % interval, n."""
     arms = numbers["accuracy"][case]
-    rows = {arm: {at: str(Interval(**v)) for at, v in by.items()} for arm, by in arms.items()}
-    frame = pd.DataFrame(rows).T.rename_axis("test accuracy after the last step (%)").fillna("")
-    return frame[sorted(frame, key=lambda at: float(str(at).removeprefix("at_")))]
+    table = tables.intervals_table(arms, LABELS[ACCURACY])
+    levels = {at for by in arms.values() for at in by}
+    return table[[tables.heading(at) for at in sorted(levels, key=_level)]]
+
+
+def _level(at: str) -> float:
+    return float(at.removeprefix("at_"))
 
 
 def curve_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
@@ -285,16 +286,6 @@ def curve_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFra
             "at the end": curve[-1],
         }
     return pd.DataFrame(columns).round(1)
-
-
-def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFrame:
-    """Paired differences in points, arms that did not run left out."""
-    rows = {
-        name: {at: str(Interval(**v)) for at, v in by.items() if v}
-        for name, by in found.items()
-        if name.startswith(prefix) and by["mean"]
-    }
-    return pd.DataFrame(rows).T.fillna("").rename_axis("points, paired by seed and mask")
 
 
 def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """What the PrAC study says: tables, the ledger, differences paired by seed, metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -16,15 +15,15 @@ from ticketlab.pruning.masks import chance_jaccard, jaccard
 from ticketlab.study import regime
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
-    as_evidence,
+    BySeed,
+    across,
     as_metric,
     as_percent,
     as_reference,
     by_seed,
     chance_accuracy,
-    interval,
     minus,
-    paired,
+    percent_saved,
 )
 from ticketlab.study.tables import Accuracy
 from ticketlab.training.loop import epoch_steps
@@ -208,7 +207,7 @@ def overlaps_table(results: Results, level: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def at(scores: pd.DataFrame, arm: str, level: int, place: str = "main") -> dict[int, float]:
+def at(scores: pd.DataFrame, arm: str, level: int, place: str = "main") -> BySeed:
     """Test accuracy of an arm's tickets after `level` rounds, by seed; "dense" is IMP's round 0."""
     if arm == "dense":
         arm, level = "imp", 0
@@ -262,7 +261,7 @@ def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, rows in scores.groupby(["place", "arm", "round"]):
         place, arm, level = key
-        value = asdict(interval(rows[ACCURACY].tolist()))
+        value = as_metric(rows[ACCURACY])
         found.setdefault(str(place), {}).setdefault(str(arm), {})[f"round-{level:02d}"] = value
     return found
 
@@ -272,21 +271,20 @@ def differences(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     levels, found = sorted(set(params.levels)), {}
     for other in ("imp", "dense", *PAIRS):
         each = [minus(at(scores, "prac", k), at(scores, other, k)) for k in levels]
-        mean = {seed: float(np.mean([by[seed] for by in each])) for seed in each[0]}
-        cases = {"first_level": each[0], "last_level": each[-1], "mean": mean}
-        found[f"prac_minus_{_key(other)}"] = {name: as_metric(by) for name, by in cases.items()}
+        found[f"prac_minus_{_key(other)}"] = _at_ends(each)
     least = [minus(least_of(scores, k), at(scores, "random-pruning", k)) for k in levels]
-    mean = {seed: float(np.mean([by[seed] for by in least])) for seed in least[0]}
-    cases = {"first_level": least[0], "last_level": least[-1], "mean": mean}
-    found["least_minus_random_pruning"] = {name: as_metric(by) for name, by in cases.items()}
-    return found
+    return found | {"least_minus_random_pruning": _at_ends(least)}
 
 
-def least_of(scores: pd.DataFrame, level: int) -> dict[int, float]:
+def _at_ends(each: Sequence[BySeed]) -> dict[str, Any]:
+    """A number at each level, as metrics of the first one, the last one, and the mean over all."""
+    cases = {"first_level": each[0], "last_level": each[-1], "mean": across(each)}
+    return {name: as_metric(by) for name, by in cases.items()}
+
+
+def least_of(scores: pd.DataFrame, level: int) -> BySeed:
     """The lowest accuracy of ABOVE_RANDOM after `level` rounds, for the seeds that all have."""
-    each = [at(scores, arm, level) for arm in ABOVE_RANDOM]
-    seeds = set.intersection(*map(set, each))
-    return {seed: min(by[seed] for by in each) for seed in sorted(seeds)}
+    return across((at(scores, arm, level) for arm in ABOVE_RANDOM), min)
 
 
 def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
@@ -299,7 +297,7 @@ def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> d
     found: dict[str, Any] = {_key(arm): as_metric(by) for arm, by in own.items() if arm != "imp"}
     less = {seed: EASY_SAVING - value for seed, value in own["prac"].items()}
     found["short_of_80_on_a_hard_task"] = as_metric(less) if _is_hard(params) else None
-    found["prac_minus_imp_early_stop"] = asdict(paired(own["prac"], own["imp-early-stop"]))
+    found["prac_minus_imp_early_stop"] = as_metric(minus(own["prac"], own["imp-early-stop"]))
     level = max((k for k in params.levels if matches(scores, k)), default=None)
     rows = rounds[(rounds.place == "main") & (rounds.arm == "prac") & (rounds["round"] == level)]
     return found | {
@@ -346,20 +344,19 @@ def costs(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     """
     one = rounds[(rounds.place == "main") & (rounds.arm == "imp") & (rounds["round"] == 1)]
     training = float(one.train_images.iloc[0])
-    sums = rounds[rounds.place == "main"].groupby(["arm", "seed"])[
-        ["train_images", "forward_images"]
-    ]
-    total = sums.sum() / training
+    main = rounds[rounds.place == "main"].groupby(["arm", "seed"])
+    total = main[["train_images", "forward_images"]].sum() / training
     total["all"] = total.train_images + FORWARD * total.forward_images + 1
-    imp, found = total.xs("imp")["all"], {}
-    for arm in sorted(set(total.index.get_level_values("arm"))):
-        own = total.xs(arm)
-        found[_key(arm)] = {
-            "training": as_metric(own.train_images.to_dict()),
-            "forward": as_metric(own.forward_images.to_dict()),
-            "saving_in_all": as_metric((100 * (1 - own["all"] / imp)).dropna().to_dict()),
+    arms = {str(arm): rows for arm, rows in total.reset_index().groupby("arm")}
+    imp = by_seed(arms["imp"], "all")
+    return {
+        _key(arm): {
+            "training": as_metric(by_seed(own, "train_images")),
+            "forward": as_metric(by_seed(own, "forward_images")),
+            "saving_in_all": as_metric(percent_saved(by_seed(own, "all"), imp)),
         }
-    return found
+        for arm, own in arms.items()
+    }
 
 
 def set_metrics(sets: pd.DataFrame, params: PracParams) -> dict[str, Any]:
@@ -386,7 +383,7 @@ def set_metrics(sets: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     }
 
 
-def _percent(holds: pd.Series, seed: pd.Series) -> dict[int, float]:
+def _percent(holds: pd.Series, seed: pd.Series) -> BySeed:
     """In how many percent of its rows something holds, by seed."""
     return {int(str(key)): 100.0 * value for key, value in holds.groupby(seed).mean().items()}
 
@@ -411,7 +408,7 @@ def distance_metrics(results: Results, params: PracParams) -> dict[str, Any]:
     return found | {"stop_off": as_metric(stops_off(results, params))}
 
 
-def stops_off(results: Results, params: PracParams) -> dict[int, float]:
+def stops_off(results: Results, params: PracParams) -> BySeed:
     """Minus the epochs by which PrAC's dense round misses its expected stop, by seed (section 3.3).
 
     Expected is the first fall of the learning rate plus the epochs that the mask must stand still:
@@ -455,15 +452,13 @@ def least_step(ladder: Sequence[Mapping[int, float]]) -> dict[str, Any] | None:
     """The smallest fall from one value to the next, by seed; null with fewer than two steps."""
     if len(ladder) < 3:
         return None
-    steps = [minus(high, low) for high, low in pairwise(ladder)]
-    seeds = set.intersection(*map(set, steps))
-    return as_metric({seed: min(step[seed] for step in steps) for seed in sorted(seeds)})
+    return as_metric(across((minus(high, low) for high, low in pairwise(ladder)), min))
 
 
 def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     """On the other nets, at their last level: carried or random sets minus native ones."""
     found: dict[str, Any] = {}
-    pooled: dict[str, list[dict[int, float]]] = {}
+    pooled: dict[str, list[BySeed]] = {}
     for other in params.others:
         level = max(other.levels)
         native = at(scores, "prac", level, other.name)
@@ -478,13 +473,7 @@ def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
         for name, by in each.items():
             pooled.setdefault(name, []).append(by)
     names = ("sequence_minus_native", "final_minus_native")
-    return found | {name: _mean_over(pooled.get(name, [])) for name in names}
-
-
-def _mean_over(each: Sequence[Mapping[int, float]]) -> dict[str, Any] | None:
-    """Interval of the seeds' means over several nets; seeds that one of them lacks are left out."""
-    seeds = set.intersection(*(set(by) for by in each)) if each else set()
-    return as_metric({seed: float(np.mean([by[seed] for by in each])) for seed in sorted(seeds)})
+    return found | {name: as_metric(across(pooled.get(name, []))) for name in names}
 
 
 def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
@@ -506,9 +495,7 @@ def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     return found
 
 
-def _amortised(
-    total: Mapping[Any, float], params: PracParams, arm: str, paid: float
-) -> dict[int, float]:
+def _amortised(total: Mapping[Any, float], params: PracParams, arm: str, paid: float) -> BySeed:
     """Percent saved by seed, when each net pays the share `paid` of the main net's search."""
     names, found = [other.name for other in params.others], {}
     for seed in params.seeds:
@@ -553,28 +540,6 @@ def _key(arm: str) -> str:
 
 
 # ---------------------------------------------------------------- tables for the page
-
-
-def frame(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
-    """Nested intervals as text: one row per key, one column per key below it, '-' for none."""
-    rows = {
-        name: {key: _text(value) for key, value in inner.items()}
-        for name, inner in numbers.items()
-        if isinstance(inner, Mapping)
-    }
-    return pd.DataFrame(rows).T.fillna("-").rename_axis(title)
-
-
-def column(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
-    """Intervals (and single numbers) as text, one row each."""
-    rows = {name: _text(value) for name, value in numbers.items()}
-    return pd.Series(rows).to_frame(title)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    return str(as_evidence(value)) if isinstance(value, Mapping) else f"{value:g}"
 
 
 def levels_said(scores: pd.DataFrame, params: PracParams) -> str:
