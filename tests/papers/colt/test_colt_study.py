@@ -45,7 +45,7 @@ from ticketlab.study import runner
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
-from ticketlab.study.stats import as_metric, interval
+from ticketlab.study.stats import as_metric, interval, percent_saved
 from ticketlab.tickets.ticket import Ticket, make_ticket
 from ticketlab.training.loop import Step
 
@@ -541,7 +541,7 @@ def test_a_study_without_transfer_or_ablations_says_so_with_null(done: Done) -> 
 
 
 def test_saved_rounds_are_a_share_of_imps_and_a_reached_sparsity_needs_the_target() -> None:
-    assert report.percent_saved({0: 20, 1: 10, 2: 5}, {0: 8, 1: 10}) == {0: 60.0, 1: 0.0}
+    assert percent_saved({0: 8, 1: 10}, {0: 20, 1: 10, 2: 5}) == {0: 60.0, 1: 0.0}
     frame = made_up().assign(rate=0.2, agreement=0.5)
     few = report.round_metrics(frame, tiny.colt(target=0.95))
     assert few["sparsity_reached"] is None and few["percent_saved"] is None  # IMP stops at 93.75 %
@@ -579,16 +579,18 @@ def test_tables_for_the_page_show_every_pair_and_every_variant(done: Done) -> No
     scores, rounds = scores_table(done.results, PARAMS), rounds_table(done.results)
     table = report.differences_table(numbers, scores, PARAMS)
     assert set(table.index) == set(numbers["differences"])
-    assert table.columns.tolist() == ["at_50", "at_70", "mean"]
+    assert table.columns.tolist() == ["at 50 %", "at 70 %", "mean"]
     assert table["mean"].map(lambda text: text.endswith("(n = 2)")).all()
     real = nearest(scores, MAIN, 0.7).sparsity
     low, high = (f"{100 * value:.1f}" for value in (real.min(), real.max()))
     said = f"{low} %" if low == high else f"{low} to {high} %"
-    assert table.loc["colt_minus_imp", "at_70"].endswith(f"(n = 2) at {said}") and "70" not in said
+    assert (
+        table.loc["colt_minus_imp", "at 70 %"].endswith(f"(n = 2) at {said}") and "70" not in said
+    )
     family = report.family_table(scores, rounds, PARAMS)
     assert family.index.tolist() == [MAIN, RANDOM, FIVE] and family.n.tolist() == [2, 2, 1]
     last = done.results[f"score/{FIVE}/seed-0"].record["rounds"][-1]
-    assert family.loc[FIVE, "accuracy of the last ticket"] == last["last_accuracy"]
+    assert family.loc[FIVE, "last ticket, test accuracy (%), last epoch"] == last["last_accuracy"]
     assert family.loc[FIVE, "rounds"] == len(done.results[f"search/{FIVE}/seed-0"].record["rounds"])
 
 

@@ -21,6 +21,7 @@ from ticketlab.papers.compare.methods import Bench, Cost, Found, Ledger, Turn, a
 from ticketlab.papers.compare.params import METHODS, WEIGHTS, CompareParams, check
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
+from ticketlab.study import tables
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
@@ -287,7 +288,7 @@ def test_every_claim_has_its_metric_and_the_pages_can_be_made(done: Study) -> No
     plt.close("all")
     board = report.leaderboard(rows, "convnet", 0.85)
     assert len(board) == len(METHODS) + 3 and "dense" in board.index
-    table = report.differences_table(numbers["differences"], ["imp_minus_random"])
+    table = tables.differences_table(numbers["differences"], "imp_minus_random")
     assert table.shape == (1, 2)
 
 
@@ -306,7 +307,7 @@ def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path)
     assert swaps.empty
     found = report.swap_metrics(swaps, params)
     assert found["imp_weights_matter"] == found["imp_on_rst_minus_init"] == {"mean": None}
-    assert report.measured(found) == []
+    assert tables.differences_table(found).empty
 
 
 def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> None:

@@ -388,5 +388,5 @@ def test_figures_of_all_arms_draw(done: Study) -> None:
         case.name: report.accuracy_table(report.metrics(results, params), case.name)
         for case in params.cases
     }
-    assert list(tables["main"]) == ["at_0", "at_50", "at_80"]
+    assert list(tables["main"]) == ["at 0 %", "at 50 %", "at 80 %"]
     assert report.cost_table(rows, "main").loc["rst", "images / Scratch"] == 9 / 4
