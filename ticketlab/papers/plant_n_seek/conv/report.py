@@ -1,7 +1,6 @@
 """What Plant 'n' Seek's convolutional part says: tables, and the numbers behind claim C11."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
@@ -12,12 +11,15 @@ from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.study.plots import summarise
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
+    BySeed,
     Interval,
+    as_metric,
     as_percent,
     as_reference,
     by_seed,
     chance_accuracy,
-    interval,
+    each_seed,
+    minus,
 )
 
 Results = Mapping[str, Result]
@@ -148,10 +150,10 @@ def conv_metrics(results: Results) -> Numbers:
     planted = table[table.mother == "planted"]
     plantings = planting_table(results).set_index("seed")
     own = {
-        "planted_difference": _over(plantings.planted - plantings.ticket),
-        "ticket_score": _over(plantings.ticket),
-        "ticket_density": _over(100 * plantings.density),
-        "auroc": _over(plantings.auroc),
+        "planted_difference": as_metric(plantings.planted - plantings.ticket),
+        "ticket_score": as_metric(plantings.ticket),
+        "ticket_density": as_metric(100 * plantings.density),
+        "auroc": as_metric(plantings.auroc),
     }
     return _popup_numbers(planted) | _weak_numbers(planted) | _control_numbers(table) | own
 
@@ -168,16 +170,14 @@ def conv_references(results: Results, params: PlantParams) -> Numbers:
 def _popup_numbers(rows: pd.DataFrame) -> Numbers:
     raw, even = (rows[rows.regime == regime] for regime in STRONG)
     at_gt = raw[raw.label == "gt"]
-    half, tenth = (_best(raw[raw.label == label], "raw") for label in ("0.5", "0.1"))
-    missed = at_gt.groupby("seed").recall.mean() if len(at_gt) else None
+    half, tenth = (each_seed(raw[raw.label == label], "raw", "max") for label in ("0.5", "0.1"))
+    recall = each_seed(at_gt, "recall")
     return {
-        "popup_shortfall": _over(_negative(_best(at_gt, "per_output_margin"))),
-        "popup_best_shortfall": _over(_negative(_best(raw, "per_output_margin"))),
-        "popup_peak": _over(_minus(half, tenth)),
-        "popup_even_shortfall": _over(
-            _negative(_best(even[even.label == "gt"], "per_output_margin"))
-        ),
-        "popup_missed": None if missed is None else as_percent((100 * (1 - missed)).to_dict()),
+        "popup_shortfall": _shortfall(at_gt),
+        "popup_best_shortfall": _shortfall(raw),
+        "popup_peak": as_metric(minus(half, tenth)),
+        "popup_even_shortfall": _shortfall(even[even.label == "gt"]),
+        "popup_missed": as_percent({seed: 100 * (1 - share) for seed, share in recall.items()}),
     }
 
 
@@ -185,61 +185,43 @@ def _weak_numbers(rows: pd.DataFrame) -> Numbers:
     pruned = rows[rows.regime.isin(["singleshot", "multishot"])]
     many = pruned[(pruned.regime == "multishot") & (pruned.label != "gt")]
     synflow, magnitude = (
-        _mean(many[many.method == method], "weak") for method in ("synflow", "magnitude")
+        each_seed(many[many.method == method], "weak") for method in ("synflow", "magnitude")
     )
-    apart = _minus(synflow, magnitude)
+    apart = minus(synflow, magnitude)
     return {
-        "weak_margin": _over(_best(pruned[pruned.label == "gt"], "weak_margin")),
-        "parity": _over(None if apart is None else -apart.abs()),
-        "strong_shortfall": _over(_negative(_best(pruned, "per_output_margin"))),
+        "weak_margin": as_metric(each_seed(pruned[pruned.label == "gt"], "weak_margin", "max")),
+        "parity": as_metric([-abs(points) for points in apart.values()]),
+        "strong_shortfall": _shortfall(pruned),
     }
 
 
 def _control_numbers(table: pd.DataFrame) -> Numbers:
     rows = table[table.mother == "planted"]
-    oracle = _mean(rows[rows.method == "oracle"], "weak")
+    oracle = each_seed(rows[rows.method == "oracle"], "weak")
     gt = rows[(rows.label == "gt") & rows.regime.isin(["singleshot", "multishot"])]
     bare, own = (table[table.mother == mother] for mother in ("unplanted", "planted"))
-    margin = _mean(rows[rows.method == "oracle"], "weak_margin")
+    margin = each_seed(rows[rows.method == "oracle"], "weak_margin")
+    synflow = each_seed(gt[gt.method == "synflow"], "weak", "max")
     return {
-        "oracle_margin": _over(margin),
-        "synflow_minus_oracle": _over(_minus(_best(gt[gt.method == "synflow"], "weak"), oracle)),
-        "unplanted_minus_planted": _over(_minus(_weak(bare), _weak(own))),
-        "popup_unplanted_minus_planted": _over(_minus(_popped(bare), _popped(own))),
+        "oracle_margin": as_metric(margin),
+        "synflow_minus_oracle": as_metric(minus(synflow, oracle)),
+        "unplanted_minus_planted": as_metric(minus(_weak(bare), _weak(own))),
+        "popup_unplanted_minus_planted": as_metric(minus(_popped(bare), _popped(own))),
     }
 
 
-def _weak(rows: pd.DataFrame) -> pd.Series | None:
-    return _mean(rows[rows.regime.isin(["singleshot", "multishot"])], "weak")
+def _weak(rows: pd.DataFrame) -> BySeed:
+    return each_seed(rows[rows.regime.isin(["singleshot", "multishot"])], "weak")
 
 
-def _popped(rows: pd.DataFrame) -> pd.Series | None:
-    return _mean(rows[rows.regime.isin(STRONG)], "per_output")
+def _popped(rows: pd.DataFrame) -> BySeed:
+    return each_seed(rows[rows.regime.isin(STRONG)], "per_output")
 
 
-def _best(rows: pd.DataFrame, column: str) -> pd.Series | None:
-    """Each seed's best arm; None without any."""
-    return rows.groupby("seed")[column].max() if len(rows) else None
-
-
-def _mean(rows: pd.DataFrame, column: str) -> pd.Series | None:
-    return rows.groupby("seed")[column].mean() if len(rows) else None
-
-
-def _negative(values: pd.Series | None) -> pd.Series | None:
-    return None if values is None else -values
-
-
-def _minus(a: pd.Series | None, b: pd.Series | None) -> pd.Series | None:
-    """a - b over the seeds that both have."""
-    return None if a is None or b is None else (a - b).dropna()
-
-
-def _over(values: pd.Series | None) -> Numbers | None:
-    """The interval over seeds; None without any."""
-    if values is None or values.empty:
-        return None
-    return asdict(interval([float(value) for value in values]))
+def _shortfall(rows: pd.DataFrame) -> Numbers | None:
+    """How far each seed's best arm stays below the ticket."""
+    best = each_seed(rows, "per_output_margin", "max")
+    return as_metric({seed: -value for seed, value in best.items()})
 
 
 # ---------------------------------------------------------------- tables to look at
