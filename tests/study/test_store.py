@@ -3,8 +3,9 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -12,8 +13,10 @@ import torch
 from conftest import use_data
 
 from ticketlab.papers.colt import study as colt_study
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask
+from ticketlab.spec import Spec
 from ticketlab.study import runner
 from ticketlab.study.results import Result, load_result
 from ticketlab.study.runner import Unit, run, run_study, survey
@@ -108,7 +111,6 @@ def test_a_survey_says_what_is_stored_and_what_is_missing(tmp_path: Path) -> Non
     assert not survey(phases(), Store((tmp_path,))).missing
 
 
-@pytest.mark.xfail(reason="units still take all parameters of the study")
 def test_one_more_seed_trains_one_seed(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,3 +135,54 @@ def test_one_more_seed_trains_one_seed(
     for name in alone:
         first, second = (load_result(tmp_path / which, name) for which in ("one", "two"))
         assert first is not None and second is not None and first.record == second.record
+
+
+PAPER_OF: dict[Callable[..., Spec], str] = {
+    tiny.colt: "colt",
+    tiny.prac: "prac",
+    tiny.dlth: "dlth",
+    tiny.plant_n_seek: "plant_n_seek",
+    tiny.compare: "compare",
+}
+GROWN: dict[str, tuple[Callable[..., Spec], dict[str, Any]]] = {
+    "COLT: another seed": (tiny.colt, {"seeds": [0, 1, 2, 3]}),
+    "COLT: an ablation": (tiny.colt, {"ablations": [{"split": "class", "partitions": 5}]}),
+    "PrAC: another seed": (tiny.prac, {"seeds": [0, 1, 2, 3]}),
+    "PrAC: another threshold": (tiny.prac, {"thresholds": [1, 2, 3]}),
+    "DLTH: another seed": (tiny.dlth, {"seeds": [0, 1, 2, 3]}),
+    "DLTH: more draws": (tiny.dlth, {"draws": 4}),
+    "planting: another seed": (tiny.plant_n_seek, {"seeds": [0, 1, 2, 3]}),
+    "comparison: another seed": (tiny.compare, {"seeds": [0, 1, 2, 3]}),
+    "comparison: no swap": (tiny.compare, {"swap_masks": []}),
+}
+
+
+@pytest.mark.parametrize("what", GROWN)
+def test_what_a_study_gains_leaves_the_keys_of_all_other_units(
+    what: str, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_data(monkeypatch, tiny_root)
+    make, change = GROWN[what]
+    paper = PAPERS[PAPER_OF[make]]
+    before, after = (
+        {one.name: one.key for one in next(paper.phases(params))}
+        for params in (make(), make(**change))
+    )
+    common = before.keys() & after.keys()
+    assert common and {name: before[name] for name in common} == {n: after[n] for n in common}
+    assert ("seed" in what) <= (len(after) > len(before))
+
+
+def test_a_parameter_changes_the_units_that_it_decides(
+    tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_data(monkeypatch, tiny_root)
+
+    def keys(**changes: object) -> dict[str, str]:
+        return {one.name: one.key for one in next(PAPERS["colt"].phases(tiny.colt(**changes)))}
+
+    before, after = keys(), keys(imp_rate=0.3)
+    moved = {name for name in before if after[name] != before[name]}
+    assert moved == {name for name in before if name.startswith("search/imp/")}
+    recipe = tiny.colt().recipe.model_copy(update={"lr": 0.5}).model_dump(mode="json")
+    assert not set(keys(recipe=recipe).values()) & set(before.values())

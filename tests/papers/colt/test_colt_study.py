@@ -120,7 +120,7 @@ def test_units_have_their_own_names_and_keys(done: Done, tiny_root: Path) -> Non
     units = search_units(PARAMS) + follow_up_units(PARAMS, done.results)
     assert [unit.name for unit in units] == list(done.results)
     assert len({unit.key for unit in units}) == len(units)
-    other = search_units(PARAMS.model_copy(update={"rate": 0.3}))
+    other = search_units(PARAMS.model_copy(update={"rate": 0.3, "imp_rate": 0.3}))
     assert not {unit.key for unit in other} & {unit.key for unit in units}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from ticketlab import gpu
 from ticketlab.data.sets import load
 from ticketlab.papers.colt import algorithm
-from ticketlab.papers.colt.params import ColtParams, Variant, check
+from ticketlab.papers.colt.params import ColtParams, Transfer, Variant, check
 from ticketlab.papers.colt.units import (
     chosen_tickets,
     score_tickets,
@@ -53,7 +53,8 @@ def search_units(params: ColtParams) -> list[Unit]:
     one, units = one_training(params), []
     for seed in params.seeds:
         rounds = algorithm.rounds_to(params.target, params.imp_rate)
-        arguments: dict[str, Any] = {"params": params, "seed": seed, "arm": "imp"}
+        own = shared(params, "imp_rate", "target", "max_rounds", "levels")
+        arguments: dict[str, Any] = {"params": own, "seed": seed, "arm": "imp"}
         units.append(Unit(f"search/imp/seed-{seed}", search_imp, arguments, one * (rounds + 1)))
     for variant, seeds in _by_seed(params):
         rate = (
@@ -61,7 +62,11 @@ def search_units(params: ColtParams) -> list[Unit]:
         ) / 2
         cost = one * min(params.max_rounds, algorithm.rounds_to(params.target, rate))
         for seed in seeds:
-            arguments = {"params": params, "seed": seed, "variant": variant}
+            arguments = {
+                "params": shared(params, "rate", "target", "max_rounds"),
+                "seed": seed,
+                "variant": variant.model_copy(update={"seeds": 0}),
+            }
             units.append(Unit(f"search/{variant.name}/seed-{seed}", search_colt, arguments, cost))
     return units
 
@@ -144,8 +149,23 @@ def _unit(
     trainings: int,
     **more: Any,
 ) -> Unit:
-    arguments = {"params": params, "seed": seed, **more}
+    used = {search_imp: ("levels",), transfer_tickets: ("transfer",)}.get(work, ())
+    arguments = {"params": shared(params, *used), "seed": seed, **more}
     return Unit(f"{name}/seed-{seed}", work, arguments, one_training(params) * trainings)
+
+
+def shared(params: ColtParams, *used: str) -> ColtParams:
+    """What every unit takes of the parameters, and of what only some units take, what is `used`.
+
+    A unit must not be trained again for another's sake: seeds, arms and levels are not its concern.
+    """
+    fields = ColtParams.model_fields
+    names = ("partitions", "rate", "imp_rate", "target", "max_rounds", "levels", "ablations")
+    blank: dict[str, Any] = {name: fields[name].default for name in names if name not in used}
+    moved = params.transfer.data if "transfer" in used else params.data
+    return params.model_copy(
+        update=blank | {"seeds": (0,), "transfer": Transfer(data=moved, seeds=0)}
+    )
 
 
 def _scoring(params: ColtParams, arm: str, seed: int, found: Result) -> Unit:

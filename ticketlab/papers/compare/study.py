@@ -151,8 +151,42 @@ def _unit(
     params: CompareParams, place: int, seed: int, work: Any, what: str, cost: float, **more: Any
 ) -> Unit:
     bed = params.beds[place]
-    arguments = {"params": params, "place": place, "seed": seed, **more}
+    used = USED.get(more.get("method", more.get("weights", "")), ())
+    arguments = {"params": shared(params, bed, used), "place": 0, "seed": seed, **more}
     return Unit(name_of(bed, what, seed), work, arguments, cost * one_training(params, bed))
+
+
+PRESSED = ("transform", "penalty")
+USED: Mapping[str, tuple[str, ...]] = {
+    "snip": ("probe",),
+    "grasp": ("probe",),
+    "synflow": ("synflow_rounds",),
+    "imp": ("rate", "max_rounds"),
+    "colt": ("rate", "max_rounds", "partitions"),
+    "prac": ("rate", "max_rounds", "shorten", "threshold", "stop", "least_iterations"),
+    "rst": PRESSED,
+    "rst-other": PRESSED,
+    "rewound": ("swap_rewind",),
+}
+"""Parameters that decide a method's units, or those of a column of the swap, besides the shared."""
+
+
+def shared(params: CompareParams, bed: Bed, used: Sequence[str]) -> CompareParams:
+    """One bed with what all units take, and of what only some units take, what is `used`.
+
+    A unit must not be trained again for the sake of another seed, bed, method or control.
+    """
+    own = {"rate", "partitions", "max_rounds", "shorten", "threshold", "probe", "synflow_rounds"}
+    beds = {"penalty", "stop", "least_iterations"}
+    alone = {name: Bed.model_fields[name].default for name in beds - set(used)}
+    alone |= {} if "transform" in used else {"transform": bed.recipe}
+    blank = {
+        name: CompareParams.model_fields[name].default
+        for name in {*own, "swap_rewind", "long", "swap_masks"} - set(used)
+    }
+    return params.model_copy(
+        update=blank | {"seeds": (0,), "beds": (bed.model_copy(update=alone),)}
+    )
 
 
 # ---------------------------------------------------------------- planned work

@@ -396,8 +396,49 @@ def _unit(
     seed: int,
     **more: Any,
 ) -> Unit:
-    arguments = {"params": params, "place": place, "seed": seed, **more}
+    own = RstParams(**shared(case, work, seed, **more), seeds=(0,), runtime=params.runtime)
+    arguments = {"params": own, "place": 0, "seed": seed, **more}
     return Unit(f"{case.name}/{name}/seed-{seed}", work, arguments, passes)
+
+
+def shared(
+    case: Case,
+    work: Callable[..., Result],
+    seed: int,
+    arm: str = "",
+    level: float | None = None,
+    mask_seed: int | None = None,
+    mask: Mask | None = None,
+) -> dict[str, Any]:
+    """The fields of a case as a unit takes them: what does not decide it is blank.
+
+    A unit must not be trained again for the sake of another arm, level or draw.
+    """
+    fields = Case.model_fields
+    names = ("penalty", "iterative", "lth_iter", "early_bird", "looks", "extra_arms")
+    blank = {name: fields[name].default for name in names} | {"extra_levels": (), "draws": 0}
+    blank |= {"transform": case.finetune, "arms": ("scratch", "rst")}
+    if level is not None:
+        blank["levels"] = (level,)
+    used: tuple[str, ...] = ()
+    if work is train_pretrained:
+        used = ("lth_iter", "early_bird", "extra_levels")
+        chosen = tuple(arm for arm in case.arms if arm in PRETRAINED)
+        blank |= {"arms": (*blank["arms"], *chosen)}
+        blank["extra_arms"] = tuple(arm for arm in case.extra_arms if arm in PRETRAINED)
+    elif work is train_abruptly:
+        used = ("transform",)
+        blank |= {"levels": case.levels_of("abrupt"), "arms": (*blank["arms"], "abrupt")}
+    elif work is train_iteratively:
+        used = ("transform", "penalty", "iterative")
+    elif work is train_pressed:
+        used = ("transform", "penalty", "looks")
+        damaged = [each for each in case.arms_at(level or 0.0) if each in DAMAGED]
+        blank["arms"] = (*blank["arms"], *(damaged if arm == "rst" and mask_seed == seed else ()))
+    elif arm in ("warm-up", "scratch-long"):
+        used = ("transform",)
+    kept = {name: getattr(case, name) for name in fields if name in used or name not in blank}
+    return blank | kept
 
 
 @cache
