@@ -20,13 +20,14 @@ from rich.text import Text
 
 from ticketlab import gpu, instruction_set, progress
 from ticketlab.data import sets
+from ticketlab.data.prepared import read_prepared
 from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.pipeline import code, params, planning, repository
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.reader import inventory, published
-from ticketlab.spec import ROOT, InputError
+from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.study import machine, results, runner, verdicts
 from ticketlab.study import timings as seconds
 from ticketlab.study.claims import COLUMNS, colour, with_reasons
@@ -67,7 +68,7 @@ def prepare(
         papers = {paper: params.load_paper(study, paper)} if paper else params.load_study(study)
         for name, values in papers.items():
             hashes = {
-                one: sets.read_prepared(sets.prepare(one), one)[1].sha256
+                one: read_prepared(sets.prepare(one), one)[1].sha256
                 for one in params.data_names(values)
             }
             write_json(ROOT / "results" / study / "data" / f"{name}.json", hashes)
@@ -280,7 +281,7 @@ def stored_units() -> Store:
     return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
 
 
-def watched_study(study: str, paper: str, values: params.Spec, folder: Path, store: Store) -> None:
+def watched_study(study: str, paper: str, values: Spec, folder: Path, store: Store) -> None:
     """Run a paper's units into `folder`, showing progress; what is stored is not run again."""
     chosen = PAPERS[paper]
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]

@@ -7,7 +7,27 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-ROOT = Path(os.environ.get("TICKETLAB_ROOT", Path(__file__).resolve().parents[1]))
+PROJECT = ("params.yaml", "dvc.yaml")
+"""The files that make a folder a project."""
+
+
+def find_project() -> Path:
+    """The folder whose parameters and results are used.
+
+    TICKETLAB_ROOT names it; else it is the checkout that this package lies in; for an installed
+    package it is the working directory or the nearest folder above that has `PROJECT`. Where there
+    is none it is the working directory, and what needs a project says so.
+    """
+    if named := os.environ.get("TICKETLAB_ROOT"):
+        return Path(named)
+    here = Path.cwd()
+    for folder in (Path(__file__).resolve().parents[1], here, *here.parents):
+        if all((folder / name).is_file() for name in PROJECT):
+            return folder
+    return here
+
+
+ROOT = find_project()
 
 
 Registry = dict

@@ -233,7 +233,8 @@ def _shares(counts: list[int], n: int, least: int = 0, most: list[int] | None = 
     places = np.concatenate([np.arange(top) for top in most])
     ranks = np.where(places < least, 0.0, (places + 0.5) / np.repeat(counts, most))
     taken = labels[np.argsort(ranks, kind="stable")[:n]]
-    return np.bincount(taken, minlength=len(counts)).tolist()
+    counted: list[int] = np.bincount(taken, minlength=len(counts)).tolist()
+    return counted
 
 
 def _pooled(images: Images, factor: int) -> Images:

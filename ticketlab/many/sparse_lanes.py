@@ -86,7 +86,8 @@ class _Layer:
             return delta
         torch.index_select(self.values, 0, self.order, out=self.turned.values())
         torch.addmm(back, self.turned, delta, beta=0.0, out=back)
-        return _relu_backward(back, a, 0, grad_input=back)
+        slopes: Tensor = _relu_backward(back, a, 0, grad_input=back)
+        return slopes
 
 
 class SparseLanes:

@@ -145,7 +145,7 @@ def _injected() -> type:
     """Papermill's Python translator, but one wrapped assignment a line, with or without black."""
     from papermill.translators import PythonTranslator
 
-    class Injected(PythonTranslator):
+    class Injected(PythonTranslator):  # type: ignore[misc]
         @classmethod
         def codify(cls, parameters: dict[str, Any], comment: str = "Parameters") -> str:
             return "\n".join([f"# {comment}", *map(assignment, parameters, parameters.values())])
@@ -345,12 +345,14 @@ def _read_source(source: Path) -> "NotebookNode":
 def _read(path: Path) -> "NotebookNode":
     import nbformat
 
-    return nbformat.read(path, as_version=4)
+    notebook: NotebookNode = nbformat.read(path, as_version=4)
+    return notebook
 
 
 def tags(cell: dict[str, Any]) -> list[str]:
     """The tags of a cell."""
-    return cell.get("metadata", {}).get("tags", [])
+    found: list[str] = cell.get("metadata", {}).get("tags", [])
+    return found
 
 
 def _text(cell: dict[str, Any]) -> str:

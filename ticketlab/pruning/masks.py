@@ -227,7 +227,7 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 def kth_largest(scores: Tensor, k: int) -> float:
     """The k-th largest (k from 1) of scores (n,) on the CPU, by numpy's vectorised partition."""
     place = len(scores) - k
-    return np.partition(scores.detach().numpy(), place)[place].item()
+    return float(np.partition(scores.detach().numpy(), place)[place])
 
 
 def by_radix(scores: Tensor, k: int) -> tuple[Tensor, int]:
@@ -246,7 +246,8 @@ def _ordered_keys(scores: Tensor) -> Tensor:
     """int32 keys in the order of the float32 scores (-0.0 equals 0.0)."""
     if scores.dtype == torch.float64 or not scores.is_floating_point():
         # Ranks keep the full precision; equal scores share a rank.
-        return torch.unique(scores, return_inverse=True)[1].to(torch.int32)
+        ranks: Tensor = torch.unique(scores, return_inverse=True)[1]
+        return ranks.to(torch.int32)
     bits = (scores.float() + 0.0).contiguous().view(torch.int32)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 

@@ -46,7 +46,8 @@ def probe_model(
         }
         model.eval()
         try:
-            return functional_call(model, {**buffers, **weights}, (inputs,))
+            logits: Tensor = functional_call(model, {**buffers, **weights}, (inputs,))
+            return logits
         finally:
             model.train(training)
 

@@ -208,7 +208,8 @@ def is_log(low: float, high: float) -> bool:
 def value_at(rows: pd.DataFrame, places: np.ndarray) -> np.ndarray:
     """y at `places` (n,), linear between the recorded ones."""
     rows = rows.sort_values("x")
-    return np.interp(places, rows.x.to_numpy(float), rows.y.to_numpy(float))
+    drawn: np.ndarray = np.interp(places, rows.x.to_numpy(float), rows.y.to_numpy(float))
+    return drawn
 
 
 def _p_value(values: Sequence[float]) -> float | None:

@@ -43,7 +43,8 @@ def _chosen(found: pd.DataFrame, column: str, rows: Any, wanted: object) -> pd.D
     if not rows.any():
         have = ", ".join(map(str, sorted(found[column].unique())))
         raise InputError(f"{column}: no ticket has {wanted!r}, there are: {have}")
-    return found[rows].reset_index(drop=True)
+    chosen: pd.DataFrame = found[rows].reset_index(drop=True)
+    return chosen
 
 
 def _hidden(path: Path) -> bool:

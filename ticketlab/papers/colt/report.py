@@ -106,7 +106,8 @@ def nearest(frame: pd.DataFrame, arm: str, level: float) -> pd.DataFrame:
     """Each seed's row of `arm` whose remaining weights are nearest to the level's, as a ratio."""
     rows = frame[frame.arm == arm]
     distance = np.abs(np.log((1 - rows.sparsity) / (1 - level)))
-    return rows.loc[distance.groupby(rows.seed).idxmin()]
+    chosen: pd.DataFrame = rows.loc[distance.groupby(rows.seed).idxmin()]
+    return chosen
 
 
 def interpolated(

@@ -56,7 +56,8 @@ class CriticalSet:
     @property
     def union(self) -> Tensor:
         """PrAC = CET u CEP."""
-        return torch.cat([self.cet, self.cep]).unique()
+        both: Tensor = torch.cat([self.cet, self.cep]).unique()
+        return both
 
     @property
     def overlap(self) -> float | None:

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -209,7 +210,7 @@ def distances(table: pd.DataFrame, params: PracParams) -> Figure:
         drops = table[(table.arm == arm) & (table["round"] == 1)]["drop"]
         ax.axvline(drops.mean() + 0.5, color="0.6", ls=":")
         ax.set(title=arm, xlabel="epoch (of the set)", ylabel="mask distance")
-    bar = plt.cm.ScalarMappable(plt.Normalize(1, params.rounds), plt.get_cmap("viridis"))
+    bar = plt.cm.ScalarMappable(Normalize(1, params.rounds), plt.get_cmap("viridis"))
     figure.colorbar(bar, ax=axes, label="round")
     return figure
 

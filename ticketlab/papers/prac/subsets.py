@@ -111,7 +111,8 @@ def _margin(run: Run) -> Tensor:
 def _error_norm(run: Run) -> Tensor:
     """||softmax(f(x)) - onehot(y)||_2 (B,): EL2N of one net (Paul et al. 2021, definition 2.3)."""
     target = functional.one_hot(run.labels, run.logits.shape[1])
-    return (run.logits.float().softmax(1) - target).norm(dim=1)
+    error: Tensor = (run.logits.float().softmax(1) - target).norm(dim=1)
+    return error
 
 
 # ---------------------------------------------------------------- selections
