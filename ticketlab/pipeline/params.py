@@ -173,8 +173,8 @@ def read_blocks(path: Path) -> dict[str, Any]:
     """A file of parameters as plain Python."""
     if path == FILE and not path.exists():
         raise InputError(
-            f"{path}: there is none, here or in a folder above; go to a project's folder, or name it "
-            "in TICKETLAB_ROOT"
+            f"{path}: there is none, here or in a folder above; go to a project's folder or name "
+            "one in TICKETLAB_ROOT"
         )
     content = read_yaml(path)
     if not isinstance(content, dict):

@@ -227,7 +227,8 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 def kth_largest(scores: Tensor, k: int) -> float:
     """The k-th largest (k from 1) of scores (n,) on the CPU, by numpy's vectorised partition."""
     place = len(scores) - k
-    return float(np.partition(scores.detach().numpy(), place)[place])
+    value: float = np.partition(scores.detach().numpy(), place)[place].item()  # or an int
+    return value
 
 
 def by_radix(scores: Tensor, k: int) -> tuple[Tensor, int]:
