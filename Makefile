@@ -54,30 +54,9 @@ repro: env ## run what is out of date of the studies in params.yaml (default: de
 	@echo "repro: dvc repro, about 16 minutes on 2 cores for the desk study"
 	@$(IN_VENV) sh -c 'dvc repro && ticketlab claims'
 
-# Not `dvc exp run -S studies=[...]`: it takes the other studies' results out of the workspace.
-define ONLY_STUDY
-import sys
-from ruamel.yaml import YAML
-yaml = YAML()
-params = yaml.load(sys.stdin)
-if "$(STUDY)" not in params:
-    blocks = ", ".join(name for name in params if name != "studies")
-    sys.exit("error: make study STUDY=...: params.yaml has no block '$(STUDY)', only " + blocks)
-params["studies"] = ["$(STUDY)"]
-yaml.dump(params, sys.stdout)
-# Only the stages of the papers that the block has.
-stages = (paper + "@$(STUDY)" for paper in sorted(params["$(STUDY)"]))
-print(*stages, file=open(".dvc/tmp/targets.study", "w"))
-endef
-export ONLY_STUDY
-
-study: env ## run another block of params.yaml: make study STUDY=cifar10
-	@mkdir -p .dvc/tmp && cp params.yaml .dvc/tmp/params.kept
-	@$(BIN)/python -c "$$ONLY_STUDY" < .dvc/tmp/params.kept > .dvc/tmp/params.study
-	@echo "study: dvc repro with studies: [$(STUDY)]; params.yaml keeps its own list"
-	@trap 'mv .dvc/tmp/params.kept params.yaml' EXIT; trap 'exit 130' INT TERM; \
-		cp .dvc/tmp/params.study params.yaml && $(IN_VENV) dvc repro $$(cat .dvc/tmp/targets.study) \
-		&& $(IN_VENV) ticketlab claims $(STUDY)
+study: env ## run another study, of studies/: make study STUDY=cifar10
+	@$(IN_VENV) sh -c 'ticketlab study add "$(STUDY)" && dvc repro $$(ticketlab study stages "$(STUDY)") \
+		&& ticketlab claims "$(STUDY)"'
 
 report: env ## the results as a static site in site/, verdicts first
 	@$(BIN)/ticketlab report

@@ -22,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
+import ticketlab
 from ticketlab.files import read_json
 from ticketlab.pipeline.notebook import check_clean, normalise
 
@@ -158,25 +159,34 @@ def test_lint_finds(mistake: str, tmp_path: Path) -> None:
     assert done.returncode != 0 and said in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("study", ["cifar10", "cifar100", "paper_cifar100"])
-def test_a_study_runs_the_papers_of_its_block(study: str, tmp_path: Path) -> None:
-    """And ends with their verdicts."""
+def test_make_study_adds_runs_the_stages_and_shows_verdicts(tmp_path: Path) -> None:
+    """And an edit of params.yaml that is made meanwhile stays."""
     for name in ("Makefile", "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
     (tmp_path / ".git").mkdir()
     commands, log = environment(tmp_path), tmp_path / "log"
     (commands / "python").symlink_to(sys.executable)
+    (commands / "dvc").write_text(
+        f'#!/bin/sh\necho dvc "$@" >> {log}\necho "# mine" >> params.yaml\n'
+    )
+    (commands / "ticketlab").write_text(
+        f'#!/bin/sh\n[ "$1" = claims ] && echo "$@" >> {log} && exit\n'
+        f'TICKETLAB_ROOT={tmp_path} exec {sys.executable} -m ticketlab "$@"\n'
+    )
     for name in ("dvc", "ticketlab"):
-        (commands / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n')
         (commands / name).chmod(0o755)
-    make = ["make", "study", f"STUDY={study}"]
-    subprocess.run(make, cwd=tmp_path, capture_output=True, check=True)
-    papers = sorted(yaml.safe_load(PARAMS.read_text())[study])
+    make = ["make", "study", "STUDY=cifar100"]
+    done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert log.read_text().splitlines() == [
-        f"dvc repro {' '.join(f'{paper}@{study}' for paper in papers)}",
-        f"ticketlab claims {study}",
+        "dvc repro read@cifar100-colt read@cifar100-prac read@cifar100-dlth",
+        "claims cifar100",
     ]
-    assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()
+    text = (tmp_path / "params.yaml").read_text()
+    assert (
+        text.endswith("# mine\n") and "cifar100-prac:" in text and "cifar100-prac:" in done.stdout
+    )
 
 
 def test_an_interpreter_that_is_missing_or_old_is_one_clear_line(tmp_path: Path) -> None:
@@ -320,3 +330,96 @@ def test_machines_are_named_in_machine_json_alone() -> None:
             text = path.read_bytes()
             found = [name for name in names | {"EPYC", "Xeon", "NVIDIA"} if name.encode() in text]
             assert not found, f"{place} names {found[0]}"
+
+
+# The forge
+
+
+def test_the_workflow_runs_what_developers_run() -> None:
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    job = flow["jobs"]["ci"]
+    assert "bash .ci/run" in [step.get("run") for step in job["steps"]]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.md"):
+        head = path.read_text().split("---")[1]
+        assert {"name", "about"} == set(yaml.safe_load(head)), path
+
+
+def test_the_package_says_its_version_and_that_it_is_typed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert ticketlab.__version__ == project["version"]
+    assert (PACKAGE / "py.typed").exists()
+
+
+IMPORT_ALL = """
+import pkgutil, importlib, sys, ticketlab
+def import_all():
+    for module in pkgutil.walk_packages(ticketlab.__path__, "ticketlab."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
+STATE = """
+import contextlib, json, logging, os, random, warnings
+for name in json.loads(sys.argv[1]):  # what other packages do when they are imported is theirs
+    with contextlib.suppress(Exception):
+        importlib.import_module(name)
+import matplotlib, numpy as np, torch
+def state():
+    return [dict(os.environ), [str(f) for f in warnings.filters], dict(matplotlib.rcParams),
+            torch.get_num_threads(), torch.get_default_dtype(), torch.initial_seed(),
+            torch.are_deterministic_algorithms_enabled(), torch.get_deterministic_debug_mode(),
+            torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32,
+            np.get_printoptions(), random.getstate(), logging.getLogger().level,
+            logging.getLogger("dvc").level, logging.getLogger("papermill").level]
+before = state()
+import_all()
+print([n for n, (a, b) in enumerate(zip(before, state())) if str(a) != str(b)])
+"""
+
+
+def test_importing_the_package_changes_nothing_of_the_process() -> None:
+    def run(code: str, *arguments: str) -> str:
+        command = [sys.executable, "-c", IMPORT_ALL + code, *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    foreign = "names = [n for n in sys.modules if not n.startswith(('ticketlab', '__'))]\n"
+    names = run(f"import json\nimport_all()\n{foreign}print(json.dumps(names))")
+    assert run(STATE, names) == "[]"
+
+
+PRINTING = {"cli.py", "progress.py", "study/exactness.py"}
+"""The command line, the display of progress that it starts, and what writes on notebooks' pages."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_a_library_function_prints_nothing(path: Path) -> None:
+    calls = (n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
+    names = {one.id for one in calls if isinstance(one, ast.Name)}
+    place = path.relative_to(PACKAGE).as_posix()
+    assert place in PRINTING or not names & {"print", "Console"}
+
+
+def test_an_installed_package_finds_its_project_from_the_working_directory(tmp_path: Path) -> None:
+    installed, project = tmp_path / "site", tmp_path / "project"
+    shutil.copytree(PACKAGE, installed / "ticketlab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml"):
+        (project / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, project)
+    for name in ("studies", "notebooks", "claims"):
+        shutil.copytree(ROOT / name, project / name)
+    env = {key: value for key, value in os.environ.items() if key != "TICKETLAB_ROOT"}
+    env["PYTHONPATH"] = str(installed)
+
+    def check(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "ticketlab", "check"]
+        return subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, check=False
+        )
+
+    assert check(project / "notebooks").returncode == 0
+    assert (project / "results" / "code" / "desk-colt.train").exists()
+    outside = check(tmp_path)
+    assert outside.returncode == 2 and outside.stderr.count("\n") == 1
+    assert "params.yaml: there is none" in outside.stderr

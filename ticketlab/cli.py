@@ -22,7 +22,7 @@ from ticketlab import gpu, instruction_set, progress
 from ticketlab.data import sets
 from ticketlab.data.prepared import read_prepared
 from ticketlab.files import replace_folder, write_atomically, write_json
-from ticketlab.pipeline import code, params, planning, repository
+from ticketlab.pipeline import code, params, planning, repository, studies
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.pipeline.registry import PAPERS
@@ -199,6 +199,48 @@ def pinned(
         if shutil.which(command[0]) is None:
             raise InputError(f"command: {command[0]!r} is not on PATH")
         instruction_set.run(command)
+
+
+study_app = typer.Typer(help="Studies: make one, and choose which ones `dvc repro` runs.")
+app.add_typer(study_app, name="study", no_args_is_help=True)
+KnownStudy = Annotated[str, typer.Argument(help="a study of params.yaml or studies/")]
+
+
+@study_app.command("new")
+def new_study(
+    name: Annotated[str, typer.Argument(help="its name, studies/NAME.yaml")],
+    changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
+    source: Annotated[str, typer.Option("--from", help="the study to copy")] = "desk",
+    paper: Annotated[list[str] | None, typer.Option(help="take over only these papers")] = None,
+) -> None:
+    """Make a study: `study new mine --from cifar10 prac.data.name=my_digits`; adds it to runs."""
+    with one_line_errors():
+        added = studies.new(name, source, changes or [], paper or [])
+        print(f"studies/{name}.yaml: written; params.yaml: runs:\n{studies.shown(added)}")
+
+
+@study_app.command("add")
+def add_study(study: KnownStudy) -> None:
+    """Have `dvc repro` run a study: adds its lines to runs in params.yaml, and prints them."""
+    with one_line_errors():
+        added = studies.add(study)
+        print(f"params.yaml: runs:\n{studies.shown(added)}" if added else f"{study}: is in runs")
+
+
+@study_app.command("remove")
+def remove_study(study: KnownStudy) -> None:
+    """Take a study out of runs in params.yaml; its file, results and lock entries stay."""
+    with one_line_errors():
+        gone = studies.remove(study)
+        print(f"params.yaml: taken out of runs: {', '.join(run.name for run in gone)}")
+
+
+@study_app.command("stages")
+def study_stages(study: KnownStudy) -> None:
+    """Print the stages to ask `dvc repro` for."""
+    with one_line_errors():
+        params.load_study(study)
+        print(*studies.stages(study))
 
 
 @app.command()

@@ -74,7 +74,7 @@ def chosen_studies(path: Path = FILE) -> list[str]:
 
 def load_all(path: Path = FILE) -> dict[str, dict[str, Spec]]:
     """Every study's validated parameters by paper; `workers` and `runs` are checked, too."""
-    studies = {name: _papers(block, place) for name, (block, place) in read_studies(path).items()}
+    studies = {name: validated(block, place) for name, (block, place) in read_studies(path).items()}
     load_workers(path)
     for run in load_runs(path):
         _check_run(run, studies, path)
@@ -155,7 +155,7 @@ def check_name(name: object, place: str) -> None:
         raise InputError(f"{place}: {name!r} cannot name a study, allowed: {allowed}")
 
 
-def _papers(block: object, place: str) -> dict[str, Spec]:
+def validated(block: object, place: str) -> dict[str, Spec]:
     """The validated parameters of one block."""
     allowed = ", ".join(PAPERS)
     if not isinstance(block, Mapping) or not block:
