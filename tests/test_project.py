@@ -423,3 +423,28 @@ def test_an_installed_package_finds_its_project_from_the_working_directory(tmp_p
     outside = check(tmp_path)
     assert outside.returncode == 2 and outside.stderr.count("\n") == 1
     assert "params.yaml: there is none" in outside.stderr
+
+
+READMES = sorted((PACKAGE / "papers").rglob("README.md"))
+
+
+@pytest.mark.parametrize("path", READMES, ids=short)
+def test_a_papers_readme_names_what_exists(path: Path) -> None:
+    """Files by their path in the paper's folder, functions and classes by their names in it."""
+    named = re.findall(r"`([^`\n]+)`", path.read_text())
+    sources = [file.read_text() for file in path.parent.rglob("*.py")]
+    known = set(re.findall(r"(?m)^\s*(?:def|class) (\w+)|^(\w+)(?=[:=, ])", "\n".join(sources)))
+    names = {name for pair in known for name in pair} | _keys_of(sources)
+    names |= {folder.name for folder in (PACKAGE / "papers").iterdir()}
+    for name in named:
+        if name.endswith(".py"):
+            places = [path.parent, *path.parent.parent.iterdir(), *path.parent.iterdir()]
+            assert any((place / name).exists() for place in places if place.is_dir()), name
+        elif re.fullmatch(r"[a-z_]\w+", name):
+            assert name in names, name
+
+
+def _keys_of(sources: list[str]) -> set[str]:
+    """Fields of parameters, and words in quotes such as the modes of planting."""
+    found = re.findall(r"[\"'](\w+)[\"']|(\w+):", "\n".join(sources))
+    return {quoted or field for quoted, field in found}
