@@ -181,6 +181,8 @@ def verify(
         rules = [verification.rule(ROOT, study, rev) for study in chosen]
         for study, (_, words) in zip(chosen, rules, strict=True):
             print(f"{study}: compared {words}")
+            for paper, count in seconds.reused(ROOT / "results" / study).items():
+                print(f"{study}-{paper}: {count} units were reused, so this is no check of them")
         bytes_expected = all(expected for expected, _ in rules)
         print(verification.report(found, bytes_expected))
     raise typer.Exit(int(not verification.is_reproduced(found, bytes_expected)))
@@ -332,7 +334,9 @@ def watched_study(study: str, paper: str, values: Spec, folder: Path, store: Sto
     with progress.Watch(events, f"{study}-{paper}", chosen.expected_passes(values)) as watch:
         done = runner.run_study(chosen.phases(values), folder, workers, store)
     results.forget_others(folder, done)
-    seconds.note(folder.parent / f"{paper}.timings.json", watch.seconds, done, workers)
+    timed = folder.parent / f"{paper}.timings.json"
+    if watch.seconds or watch.reused:
+        seconds.note(timed, watch.seconds, done, workers, watch.reused)
     if watch.seconds:  # something was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
     if watch.reused:

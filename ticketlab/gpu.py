@@ -1,6 +1,6 @@
 """The shared GPU helper: device, precision, seeds, determinism, speed and memory.
 
-The only file that knows which accelerator runs; every other room is device-agnostic.
+The only file that knows which accelerator runs; every other module is device-agnostic.
 """
 
 import hashlib

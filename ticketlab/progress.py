@@ -114,7 +114,7 @@ class Watch:
                 self.passes += event.get("passes", 0)
 
     def _left_by_a_kill(self) -> list[dict[str, Any]]:
-        """The ends of units that a run which did not end well has told of."""
+        """The ends of units that a run which did not end well has recorded."""
         text = self.path.read_text() if self.path.exists() else ""
         return [event for event in _events(text.splitlines()) if "unit" in event]
 

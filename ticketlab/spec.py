@@ -1,4 +1,4 @@
-"""What every room shares: the project's folder, validated parameters, one error for bad input."""
+"""What every module shares: the project's folder, validated parameters, one error for bad input."""
 
 import os
 import re

@@ -38,3 +38,9 @@ def test_no_timings_are_one_line(tmp_path: Path, one_line: Message) -> None:
 @pytest.mark.parametrize("unit", ["imp/seed-3", "seed-3/imp"])
 def test_an_arm_is_a_unit_without_its_seed(unit: str) -> None:
     assert timings._arm(unit) == "imp"
+
+
+def test_what_was_reused_is_said_by_paper(tmp_path: Path) -> None:
+    timings.note(tmp_path / "runs" / "colt.timings.json", {"a": 1.0}, ["a", "b"], 2, reused=1)
+    timings.note(tmp_path / "runs" / "prac.timings.json", {"a": 1.0}, ["a"], 2)
+    assert timings.reused(tmp_path) == {"colt": 1}

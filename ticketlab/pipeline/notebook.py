@@ -1,6 +1,6 @@
 """Notebooks as the study runs them: executed with typed parameters, normalised, checked, read.
 
-papermill and nbformat are imported where they are used: a notebook's own kernel imports this room
+papermill and nbformat are imported where they are used: a notebook's own kernel imports this module
 for `show_source` and should not wait two seconds for them.
 """
 

@@ -233,7 +233,7 @@ def _dressed(notebook: "NotebookNode") -> "NotebookNode":
 
 
 def _shape(png: str, shown: Mapping[str, Any]) -> str:
-    """The attributes of an image's size, told or its own; broad ones scroll on a phone."""
+    """The attributes of an image's size, given or its own; broad ones scroll on a phone."""
     width, height = struct.unpack(">II", base64.b64decode(png[:64])[16:24])
     width, height = shown.get("width", width), shown.get("height", height)
     broad = ' class="broad"' if width > BROAD else ""

@@ -15,13 +15,26 @@ from ticketlab.spec import InputError
 
 
 def note(
-    path: Path, measured: Mapping[str, float], units: Collection[str], workers: int | str
+    path: Path,
+    measured: Mapping[str, float],
+    units: Collection[str],
+    workers: int | str,
+    reused: int = 0,
 ) -> None:
     """Write the seconds of `units`; those that did not run now keep what `path` has for them."""
     earlier = read_json(path)["seconds"] if path.exists() else {}
     known = {**earlier, **measured}
     seconds = {name: known[name] for name in sorted(units) if name in known}
-    write_json(path, {"workers": workers, "seconds": seconds})
+    write_json(path, {"workers": workers, "reused": reused, "seconds": seconds})
+
+
+def reused(study: Path) -> dict[str, int]:
+    """By paper, how many units the last training took from what was stored, where any."""
+    found = {
+        path.name.removesuffix(".timings.json"): read_json(path).get("reused", 0)
+        for path in sorted((study / "runs").glob("*.timings.json"))
+    }
+    return {paper: count for paper, count in found.items() if count}
 
 
 def table(study: Path) -> pd.DataFrame:

@@ -392,15 +392,15 @@ def test_layers_are_one_row_each(done: Done) -> None:
     assert len(table) == len(mask) * len(rounds_table(done.results))
 
 
-def test_rounds_are_foretold_from_the_first(done: Done) -> None:
+def test_rounds_are_predicted_from_the_first(done: Done) -> None:
     rounds = rounds_table(done.results)
     table = prediction_table(rounds, PARAMS)
     assert table[["arm", "seed"]].values.tolist() == [
         [a, s] for a in (MAIN, RANDOM) for s in (0, 1)
     ]
     for _, row in table.iterrows():
-        assert row["u foretold"] == pytest.approx(2 * 0.4 / (1 + row["J in round 1"]))
-        assert row["rounds foretold"] == algorithm.rounds_to(0.7, row["u foretold"])
+        assert row["u predicted"] == pytest.approx(2 * 0.4 / (1 + row["J in round 1"]))
+        assert row["rounds predicted"] == algorithm.rounds_to(0.7, row["u predicted"])
         search = done.results[f"search/{row['arm']}/seed-{row['seed']}"].record["rounds"]
         reached = [turn["round"] for turn in search if turn["sparsity"] >= 0.7]
         assert row["rounds taken"] == min(reached)

@@ -1,4 +1,4 @@
-"""What the COLT study can be told, and what is refused before anything runs."""
+"""The parameters of the COLT study, and what is refused before anything runs."""
 
 from typing import Annotated, Literal
 
@@ -43,7 +43,7 @@ class Transfer(Spec):
 
 
 class ColtParams(Spec):
-    """Everything that the COLT study can be told."""
+    """All parameters of the COLT study."""
 
     seeds: Seeds
     data: DataSpec

@@ -86,16 +86,16 @@ def rounds_to_target(rounds: pd.DataFrame, arm: str, target: float) -> dict[int,
 
 
 def prediction_table(rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
-    """Rounds foretold from the first round's u = 2r / (1 + J), and the rounds it really took."""
+    """Rounds predicted from the first round's u = 2r / (1 + J), and the rounds it really took."""
     rows = []
     for arm in [variant.name for variant in params.main]:
         first = rounds[(rounds.arm == arm) & (rounds["round"] == 1)]
         actual = rounds_to_target(rounds, arm, params.target)
         for seed, agreement in by_seed(first, "agreement").items():
             rate = algorithm.predicted_rate(params.rate, agreement)
-            foretold = algorithm.rounds_to(params.target, rate)
-            rows.append((arm, seed, agreement, rate, foretold, actual.get(seed)))
-    columns = ["arm", "seed", "J in round 1", "u foretold", "rounds foretold", "rounds taken"]
+            predicted = algorithm.rounds_to(params.target, rate)
+            rows.append((arm, seed, agreement, rate, predicted, actual.get(seed)))
+    columns = ["arm", "seed", "J in round 1", "u predicted", "rounds predicted", "rounds taken"]
     return pd.DataFrame(rows, columns=columns)
 
 

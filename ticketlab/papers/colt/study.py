@@ -28,7 +28,7 @@ def phases(params: ColtParams) -> Phases:
 
 
 def expected_passes(params: ColtParams) -> float:
-    """Image passes the study will take, with the rounds of the searches foretold."""
+    """Image passes the study will take, with the rounds of the searches predicted."""
     searches = search_units(params)
     rounds = algorithm.rounds_to(params.target, params.rate)
     per_seed = rounds / 1.6 + len(params.levels) * 2

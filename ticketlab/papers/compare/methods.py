@@ -341,7 +341,7 @@ class PracSearch:
         return Outcome(weights, found, facts)
 
     def _earliest(self, index: int) -> int:
-        """The dense round must reach the rewind point, and every round the floor."""
+        """The dense round must reach the rewind point, and every round its least length."""
         per_epoch, total = self.bench.bed.recipe.iterations(len(self.bench.data.train))
         rewind = 0 if index else self.bench.params.rewind.iterations(per_epoch, total)
         return max(rewind, self.bench.bed.least_iterations)

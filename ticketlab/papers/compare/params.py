@@ -1,4 +1,4 @@
-"""What the comparison of all papers can be told, and what is refused before anything runs."""
+"""The parameters of the comparison of all papers, and what is refused before anything runs."""
 
 from typing import Annotated, Literal, get_args
 
@@ -65,7 +65,7 @@ class Bed(Spec):
 
 
 class CompareParams(Spec):
-    """Everything that the comparison can be told."""
+    """All parameters of the comparison."""
 
     seeds: Seeds
     data: DataSpec

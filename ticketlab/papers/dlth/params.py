@@ -111,7 +111,7 @@ class Case(Spec):
 
 
 class RstParams(Case):
-    """Everything that the DLTH study can be told: the main case, and others beside it."""
+    """All parameters of the DLTH study: the main case, and others beside it."""
 
     seeds: Seeds
     others: Annotated[tuple[Case, ...], Field(strict=False)] = ()

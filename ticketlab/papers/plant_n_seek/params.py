@@ -1,4 +1,4 @@
-"""What the Plant 'n' Seek study can be told: grids of cells, how to prune and how to train."""
+"""The parameters of the Plant 'n' Seek study: grids of cells, how to prune and how to train."""
 
 from itertools import product
 from typing import Annotated, Literal
@@ -95,7 +95,7 @@ class ConvSetting(Spec):
 
 
 class PlantParams(Spec):
-    """Everything that the Plant 'n' Seek study can be told."""
+    """All parameters of the Plant 'n' Seek study."""
 
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
     mode: algorithm.Mode = "paper"

@@ -127,8 +127,8 @@ class MaskWatch(Observer):
     """Prunes on paper after each epoch, records the mask distance, and may end the round.
 
     `stop` None only records. A round never ends before `earliest` iterations (the rewind point,
-    the floor on a round). Distances of epochs that begin within warm-up, or as it ends, may arm
-    the stop and are not counted as quiet.
+    the least length of a round). Distances of epochs that begin within warm-up, or as it ends, may
+    arm the stop and are not counted as quiet.
     """
 
     def __init__(self, mask: Mask, rate: float, stop: Stop | None, earliest: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What the PrAC study can be told: one net's setting, the other nets, ablations; arms by name."""
+"""The parameters of the PrAC study: one net's setting, the other nets, ablations; arms by name."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ Rounds = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, 
 Positive = Annotated[int, Field(ge=1)]
 Score = Literal["el2n", "margin", "ccs", "fixed"]
 
-# ---------------------------------------------------------------- what a unit is told
+# ---------------------------------------------------------------- parameters of a unit
 
 
 class Setting(Spec):
@@ -62,7 +62,7 @@ class Plan(Spec):
     stop: bool
 
 
-# ---------------------------------------------------------------- what a study is told
+# ---------------------------------------------------------------- parameters of a study
 
 
 class Other(Spec):
@@ -84,7 +84,7 @@ class Other(Spec):
 
 
 class PracParams(Setting):
-    """Everything that the PrAC study can be told."""
+    """All parameters of the PrAC study."""
 
     seeds: Seeds
     thresholds: Annotated[tuple[Positive, ...], Field(strict=False)] = ()

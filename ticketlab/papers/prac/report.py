@@ -310,7 +310,7 @@ def decomposition(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams
     """What each step from IMP to PrAC saves of IMP's iterations, and does to accuracy (points).
 
     data: fewer samples, as many epochs. schedule: fewer epochs, too (the code's quadratic rule).
-    early_stop: rounds end when the mask stands still. Beside them, the last two without PrAC's
+    early_stop: rounds end when the mask has settled. Beside them, the last two without PrAC's
     data: early stopping on all samples, and the whole schedule squeezed into PrAC's iterations.
     """
     before = "prac-linear" if params.shorten == "iterations" else "prac-quadratic"
@@ -413,7 +413,7 @@ def stops_off(results: Results, params: PracParams) -> BySeed:
 
     Expected is the first fall of the learning rate plus the epochs that the mask must stand still:
     91 + 5 in the paper. Empty where a recipe cannot show it: no fall, one within an epoch, or a
-    stop there that the floor on a round forbids or the end of the schedule hides.
+    stop there that the least length of a round forbids or the end of the schedule hides.
     """
     found = {}
     for seed in params.seeds if params.recipe.milestones else ():

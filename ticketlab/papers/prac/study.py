@@ -91,7 +91,7 @@ def phases(params: PracParams) -> Phases:
 
 
 def expected_passes(params: PracParams) -> float:
-    """Image passes the study will take, with the lengths of the searches foretold."""
+    """Image passes the study will take, with the lengths of the searches predicted."""
     count, few = len(params.seeds), min(params.ablation_seeds, len(params.seeds))
     one, levels, extra = training_passes(params), len(params.levels), len(params.ablation_levels)
     retrained = (len(LADDERS) + len(FOLLOWERS) + 2) * levels * count

@@ -222,7 +222,7 @@ class Searcher:
         return index == 0 and self.plan.subset == "critical"
 
     def _earliest(self, index: int) -> int:
-        """A dense round must reach the rewind point, and every round the floor."""
+        """A dense round must reach the rewind point, and every round its least length."""
         s = self.bench.setting
         rewind = s.rewind.iterations(self.bench.per_epoch) if index == 0 else 0
         return max(rewind, s.least_iterations)
