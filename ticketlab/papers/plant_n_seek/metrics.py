@@ -4,7 +4,7 @@ Every metric is worded so that a claim reads "at least": `margin` is score again
 ticket, negative is worse), `shortfall` the opposite. A metric is None if the study has no such arm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from math import log10
 from typing import Any
@@ -22,7 +22,16 @@ from ticketlab.papers.plant_n_seek.report import (
     scores_table,
 )
 from ticketlab.papers.plant_n_seek.units import Bench
-from ticketlab.study.stats import as_percent, as_reference, as_share, chance_accuracy, interval
+from ticketlab.study.stats import (
+    as_metric,
+    as_percent,
+    as_reference,
+    as_share,
+    chance_accuracy,
+    each_seed,
+    interval,
+    minus,
+)
 
 ONE_SHOT = ("random", "magnitude", "snip", "grasp", "synflow")
 """The paper's singleshot methods."""
@@ -122,23 +131,14 @@ def arms(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:
     return frame
 
 
-def each_seed(rows: pd.DataFrame, column: str, how: str) -> dict[int, float]:
-    """min, max or mean of the column over each seed's rows, {seed: value}."""
-    known = rows.dropna(subset=[column]) if len(rows) else rows
-    if known.empty:
-        return {}
-    by_seed = known.groupby("seed")[column].agg(how)
-    return {int(str(seed)): float(value) for seed, value in by_seed.items()}
-
-
-def over_seeds(values: dict[int, float], factor: float = 1.0) -> Found:
+def over_seeds(values: Mapping[int, float], factor: float = 1.0) -> Found:
     """The interval of factor times the values; None without any."""
-    return asdict(interval([factor * v for v in values.values()])) if values else None
+    return as_metric([factor * value for value in values.values()])
 
 
-def minus(a: dict[int, float], b: dict[int, float]) -> Found:
-    """The interval of a - b over the seeds that both have."""
-    return over_seeds({seed: a[seed] - b[seed] for seed in a if seed in b})
+def apart(a: Mapping[int, float], b: Mapping[int, float]) -> Found:
+    """The interval of a - b over the seeds that both have; None without any."""
+    return as_metric(minus(a, b))
 
 
 def worst(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
@@ -200,7 +200,7 @@ def singleshot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
         "helix_best_shortfall": shortfall(arms(one, task="helix")),
         "circle_sparse_shortfall": shortfall(arms(sparse, task="circle")),
         "relu_sparse_shortfall": shortfall(arms(sparse, task="relu")),
-        "synflow_rounds_sparse_gain": minus(
+        "synflow_rounds_sparse_gain": apart(
             _weak(often[often.density <= SPARSE]),
             _weak(arms(sparse, task="circle", method="synflow")),
         ),
@@ -208,11 +208,11 @@ def singleshot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
             arms(circle, label="gt", method=("random", "magnitude", "synflow")),
             lambda r: ~r.alive.astype(bool),
         ),
-        "magnitude_minus_special": minus(
+        "magnitude_minus_special": apart(
             _weak(arms(moderate, task="circle", method="magnitude")),
             _weak(arms(moderate, task="circle", method=SPECIAL)),
         ),
-        "drop_at_001": minus(_weak(arms(circle, label="0.1")), _weak(arms(circle, label="0.01"))),
+        "drop_at_001": apart(_weak(arms(circle, label="0.1")), _weak(arms(circle, label="0.01"))),
         "circle_above_thresholds": worst(_over_thresholds(circle), "above"),
         "circle_gt_below_20": below(arms(circle, label="gt", method=USUAL), 20.0),
         "relu_gt_shortfall": shortfall(arms(one, task="relu", label="gt")),
@@ -240,21 +240,21 @@ def multishot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
     grasp = each_seed(arms(few, method=("grasp", "grasp_local")), "weak_margin", "mean")
     sparse = many[many.density <= SPARSE]
     return {
-        "circle_gain_at_001": minus(_weak(arms(many, **at)), _weak(arms(once, **at))),
+        "circle_gain_at_001": apart(_weak(arms(many, **at)), _weak(arms(once, **at))),
         "synflow_gt_margin": best(arms(circle, method="synflow", label="gt")),
-        "synflow_minus_others_at_gt": minus(
+        "synflow_minus_others_at_gt": apart(
             _weak(arms(circle, label="gt", method="synflow")),
             _weak(arms(circle, label="gt", method=("magnitude", "snip", "grasp")), "max"),
         ),
         **{
-            f"{method}_gain_at_001": minus(
+            f"{method}_gain_at_001": apart(
                 *(_weak(arms(r, **at | {"method": method})) for r in both)
             )
             for method in TRAINED
         },
         "helix_margin_at_01": best(arms(helix, label="0.1")),
-        "grasp_deficit": minus(_weak(arms(few, method=TRAINED)), grasp),
-        "grasp_local_deficit": minus(
+        "grasp_deficit": apart(_weak(arms(few, method=TRAINED)), grasp),
+        "grasp_local_deficit": apart(
             _weak(arms(few, method=TRAINED)), _weak(arms(few, method="grasp_local"))
         ),
         "helix_sparse_shortfall": shortfall(arms(sparse, task="helix")),
@@ -272,7 +272,7 @@ def depth_metrics(every: pd.DataFrame, main: pd.DataFrame) -> dict[str, Found]:
     plain = arms(rows[rows.depth.isin(usual)], label="0.1")
     return {
         "depth3_shortfall": shortfall(shallow),
-        "depth10_minus_main": minus(_weak(deep, "max"), _weak(plain, "max")),
+        "depth10_minus_main": apart(_weak(deep, "max"), _weak(plain, "max")),
         "wide_likeness": wide_likeness(rows[(rows.depth == 6) & rows.noise.isin(set(main.noise))]),
     }
 
@@ -292,7 +292,7 @@ def noise_metrics(every: pd.DataFrame) -> dict[str, Found]:
     rows = arms(every, task="circle", regime="singleshot", mother="planted", depth=6, label="0.1")
     rows = arms(rows, method=("magnitude", "synflow"))
     most, none = rows[rows.noise == rows.noise.max()], rows[rows.noise == 0]
-    return {"margin_most_minus_none": minus(_weak(most), _weak(none)) if len(most) else None}
+    return {"margin_most_minus_none": apart(_weak(most), _weak(none)) if len(most) else None}
 
 
 def strong_metrics(rows: pd.DataFrame) -> dict[str, Found]:
@@ -326,7 +326,7 @@ def popup_metrics(main: pd.DataFrame) -> dict[str, Found]:
         "circle_shortfall_at_01": shortfall(
             arms(circle, label="0.1", method="plain"), "raw_margin"
         ),
-        "annealing_gain_at_01": minus(
+        "annealing_gain_at_01": apart(
             each_seed(arms(circle, label="0.1", method="annealed"), "raw_margin", "mean"),
             each_seed(arms(circle, label="0.1", method="plain"), "raw_margin", "mean"),
         ),
@@ -365,10 +365,10 @@ def control_metrics(main: pd.DataFrame) -> dict[str, Found]:
         for mother in ("planted", "unplanted")
     }
     return {
-        "unplanted_minus_planted": minus(_weak(other), _weak(planted)),
+        "unplanted_minus_planted": apart(_weak(other), _weak(planted)),
         "oracle_margin_circle": best(oracle["circle"]),
         "oracle_margin_helix": best(oracle["helix"]),
-        "synflow_minus_oracle": minus(_weak(arms(gt, mother="planted")), _weak(oracle["circle"])),
+        "synflow_minus_oracle": apart(_weak(arms(gt, mother="planted")), _weak(oracle["circle"])),
         "missed_share": as_percent({s: 100 * (1 - r) for s, r in recall["planted"].items()}),
         "recall_planted_minus_unplanted": over_seeds(
             {
@@ -391,7 +391,7 @@ def audit_metrics(audits: pd.DataFrame) -> dict[str, Found]:
         "released_factors_cost": over_seeds(each_seed(known, "cost", "mean")),
         "grasp_lost": over_seeds(each_seed(known, "lost", "mean")),
         "loud_seeds": share(rows, lambda r: r.loud > 0),
-        "released_minus_norm_auroc": minus(
+        "released_minus_norm_auroc": apart(
             each_seed(rows, "auroc", "mean"),
             each_seed(arms(audits, task="circle", mode="norm"), "auroc", "mean"),
         ),
