@@ -18,7 +18,7 @@ import tiny
 import torch
 from filelock import FileLock
 from hypothesis import settings
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, reusable_executor
 
 from ticketlab import files, models
 from ticketlab.data.sets import DataSet, load
@@ -93,6 +93,8 @@ def shared_folder(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
 
 def use_data(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Point data root and prepared folder at `folder`, and leave the choice of a device open."""
+    if os.environ.get("TICKETLAB_DATA") != str(folder):
+        end_workers()  # they keep the environment that they were started with
     patch.setenv("TICKETLAB_DATA", str(folder))
     patch.setenv("TICKETLAB_PREPARED", str(folder / "prepared"))
     patch.delenv("TICKETLAB_DEVICE", raising=False)
@@ -140,7 +142,13 @@ def torch_as_found() -> Iterator[None]:
 def no_workers_left() -> Iterator[None]:
     """Worker processes of one test serve the next; the last one ends them."""
     yield
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    end_workers()
+
+
+def end_workers() -> None:
+    """End the worker processes that are waiting for work, if there are any."""
+    if reusable_executor._executor is not None:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def small_net(name: str = "conv3", runtime: Runtime = CPU, seed: int = 0, **options: object) -> Net:
