@@ -21,7 +21,7 @@ from ticketlab.papers.compare import study as compare_study
 from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.plant_n_seek import study as plant_study
 from ticketlab.papers.prac import study as prac_study
-from ticketlab.papers.colt.params import ColtParams
+from ticketlab.study.runner import run_study
 
 papers = {
     "colt": (colt_study, tiny.colt()),

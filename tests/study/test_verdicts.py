@@ -163,7 +163,7 @@ def test_other_numbers_are_other_verdicts_wherever_they_are_shown(
     before = words(clone)
     assert "not testable here" in before.values()  # one epoch of 240 images teaches nothing
     clone.set(desk={"recipe": {"length": "8ep", "lr": 0.01}})
-    clone.run("dvc repro -q colt@desk")
+    clone.run("dvc repro -q read@desk-colt")
     after = words(clone)
     assert "not testable here" not in after.values()
     flipped = {name for name in before if before[name] != after[name]}
