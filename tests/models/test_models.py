@@ -463,10 +463,12 @@ def test_inner_has_shortcuts_but_neither_stem_nor_head() -> None:
 
 def test_unknown_model_names_the_key_the_value_and_the_allowed() -> None:
     with pytest.raises(InputError) as error:
-        build(ModelSpec(name="resnet19"), RGB, 10, seed=0)
+        build(ModelSpec.model_construct(name="resnet19"), RGB, 10, seed=0)
     message = str(error.value)
     assert "model.name" in message and "resnet19" in message and "\n" not in message
     assert all(name in message for name in MODELS)
+    with pytest.raises(ValidationError, match=f"allowed: {', '.join(MODELS)}, or"):
+        ModelSpec(name="resnet19")
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,6 @@ def test_further_mistakes_are_counted(write: Writer, one_line: Message) -> None:
         ({"ablations": [{"partitions": 20}]}, ["partitions: 20", "1, 2, 5"]),
         ({"ablations": [{"partitions": 5, "votes": 6}]}, ["votes: 6", "0 to 5"]),
         ({"ablations": [{"split": "random", "partitions": 2}]}, ["ablations: colt-random-2of2"]),
-        ({"model": {"name": "conv9"}}, ["model.name", "'conv9'", "conv3", "resnet20"]),
         ({"model": {"name": "conv3", "depth": 3}}, ["model.depth", "3", "mlp"]),
         ({"model": {"name": "vgg16_bn"}}, ["model.name", "'vgg16_bn'", "7x7", "16x16"]),
         ({"data": tiny.DIGITS.model_dump() | {"name": "nonesuch"}}, ["'nonesuch'", "nonesuch.npz"]),

@@ -3,7 +3,15 @@
 from ticketlab.models.inits import INITS
 from ticketlab.models.layers import RULES, flops, head, prunable
 from ticketlab.models.plain import Shape
-from ticketlab.models.registry import MODELS, ModelSpec, Net, build, check, with_head
+from ticketlab.models.registry import (
+    MODELS,
+    ModelSpec,
+    Net,
+    architecture,
+    build,
+    check,
+    with_head,
+)
 
 __all__ = [
     "INITS",
@@ -12,6 +20,7 @@ __all__ = [
     "ModelSpec",
     "Net",
     "Shape",
+    "architecture",
     "build",
     "check",
     "flops",

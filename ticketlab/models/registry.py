@@ -6,15 +6,18 @@ gives the same body whatever the number of classes (COLT swaps heads on one thet
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from ticketlab import plugins
+from ticketlab.gpu import derive_seed
 from ticketlab.models.inits import draw
 from ticketlab.models.layers import head
 from ticketlab.models.plain import Body, Shape, conv3, conv3_strided, conv_fc, lenet, mlp, vgg16
@@ -24,15 +27,21 @@ from ticketlab.spec import InputError, Registry, Spec
 Init = Literal["default", "kaiming_normal", "xavier_normal", "kaiming_fan_out", "vgg"]
 
 
+def _checked_name(name: str) -> str:
+    architecture(name)
+    return name
+
+
 class ModelSpec(Spec):
     """An architecture by name. What is left at None is as in the paper that uses it.
 
-    width: base width, from which all others follow; depth: hidden layers of an `mlp`;
-    conv_bias: whether convolutions have biases; init: how weights are drawn (`INITS`).
+    name: one of MODELS, or a plug-in `my_module:function` (see `architecture`); width: base width,
+    from which all others follow; depth: hidden layers of an `mlp`; conv_bias: whether convolutions
+    have biases; init: how weights are drawn (`INITS`).
     An option that the architecture does not have is an error, not ignored.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_checked_name)]
     width: int | None = Field(default=None, gt=0)
     depth: int | None = Field(default=None, gt=0)
     conv_bias: bool | None = None
@@ -70,23 +79,72 @@ MODELS: Registry[str, Architecture] = {
 }
 
 
+TAKES = ("shape",)
+"""What a plug-in is called with, besides the options that it has by name."""
+OPTIONS = ("width", "depth", "conv_bias")
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of this name: one of MODELS, or a plug-in `my_module:function`.
+
+    A plug-in is called as built-in bodies are: with the shape (C, H, W) of an image, and those of
+    OPTIONS by name that it has, each with a default. It returns the body, a module from images (B,
+    C, H, W) to features (B, F), and F. Convolutions and Linear layers are drawn as `init` says.
+    Raises InputError with what is wrong and what is allowed.
+    """
+    found = plugins.choose(name, MODELS, TAKES)
+    if isinstance(found, Architecture):
+        return found
+    given = inspect.signature(found).parameters
+    options = {option: given[option].default for option in OPTIONS if option in given}
+    for option, default in options.items():
+        if not isinstance(default, int):
+            raise InputError(f"its {option} has no default, allowed is a whole number or a bool")
+    return Architecture(found, "default", options=options)
+
+
 def check(spec: ModelSpec, shape: Shape | None = None) -> None:
     """Raise an InputError unless the name, its options and (where given) the image size fit."""
-    if spec.name not in MODELS:
-        raise InputError(f"model.name = {spec.name!r}: must be one of {', '.join(MODELS)}")
-    architecture = MODELS[spec.name]
-    for option in ("width", "depth", "conv_bias"):
+    try:
+        chosen = architecture(spec.name)
+    except InputError as error:
+        raise InputError(f"model.name = {spec.name!r}: {error}") from None
+    for option in OPTIONS:
         value = getattr(spec, option)
-        if value is not None and option not in architecture.options:
+        if value is not None and option not in chosen.options:
             allowed = ", ".join(name for name, a in MODELS.items() if option in a.options)
             raise InputError(
                 f"model.{option} = {value!r}: {spec.name} does not have it; only {allowed} do"
             )
-    if shape is not None and min(shape[1:]) < architecture.smallest:
-        size = architecture.smallest
+    if shape is not None and min(shape[1:]) < chosen.smallest:
+        size = chosen.smallest
         raise InputError(
             f"model.name = {spec.name!r}: images of {shape[1]}x{shape[2]} are too small for its "
             f"pools; at least {size}x{size} pixels are needed"
+        )
+    if shape is not None and plugins.is_plugin(spec.name):
+        _check_body(spec, chosen, shape)
+
+
+def _options(spec: ModelSpec, chosen: Architecture) -> dict[str, Any]:
+    """The options that the body is made with."""
+    given = {o: v for o in chosen.options if (v := getattr(spec, o)) is not None}
+    return {**chosen.options, **given}
+
+
+def _check_body(spec: ModelSpec, chosen: Architecture, shape: Shape) -> None:
+    """Raise an InputError unless a plug-in makes a body for images of this shape."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            body, features = chosen.body(shape, **_options(spec, chosen))
+            made = tuple(body.eval()(torch.zeros(2, *shape)).shape)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"model.name = {spec.name!r}: images of {shape} fail: {reason}") from error
+    if made != (2, features):
+        raise InputError(
+            f"model.name = {spec.name!r}: two images become {made}, allowed is what it says: "
+            f"{(2, features)}"
         )
 
 
@@ -111,12 +169,12 @@ def build(spec: ModelSpec, shape: Shape, classes: int, seed: int) -> Net:
     check(spec, shape)
     if classes < 1:
         raise InputError(f"classes = {classes}: must be at least 1")
-    architecture = MODELS[spec.name]
-    given = {o: v for o in architecture.options if (v := getattr(spec, o)) is not None}
-    options: dict[str, Any] = {**architecture.options, **given}
-    init = spec.init or architecture.init
+    chosen = architecture(spec.name)
+    init = spec.init or chosen.init
     with torch.random.fork_rng(devices=[]):
-        body, features = architecture.body(shape, **options)
+        # For what a plug-in draws itself; `draw` seeds anew.
+        torch.default_generator.manual_seed(derive_seed("model", "parts", seed))
+        body, features = chosen.body(shape, **_options(spec, chosen))
         net = Net(body, nn.Linear(features, classes), init)
         draw(net.body, init, seed, "body")
         draw(net.head, init, seed, "head")

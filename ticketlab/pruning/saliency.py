@@ -6,13 +6,16 @@ entries. Formulas as in the papers; all rank weights and whatever else the mask 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from ticketlab import plugins
 from ticketlab.pruning import criteria
 from ticketlab.pruning.criteria import Scores
 from ticketlab.pruning.masks import Mask, State, check_fits, keep_top, keep_top_layerwise
@@ -115,6 +118,37 @@ CRITERIA: Registry[str, Criterion] = {
     "grasp": grasp,
     "synflow": synflow,
 }
+
+
+TAKES = ("probe", "weights", "mask")
+"""What a criterion is called with."""
+
+
+def named_criterion(name: str) -> Criterion:
+    """The built-in criterion of this name, or the plug-in `my_module:function` that it names.
+
+    Raises InputError with what is wrong and what is allowed.
+    """
+    return plugins.choose(name, CRITERIA, TAKES)
+
+
+def _checked_name(name: str) -> str:
+    named_criterion(name)
+    return name
+
+
+CriterionName = Annotated[str, AfterValidator(_checked_name)]
+"""A parameter that names a criterion: a built-in one, or a plug-in."""
+
+
+def counted(probe: Probe, seen: list[int]) -> Probe:
+    """The probe, which adds the number of images of each forward pass to `seen`."""
+
+    def forward(weights: State, inputs: Tensor) -> Tensor:
+        seen.append(len(inputs))
+        return probe.forward(weights, inputs)
+
+    return replace(probe, forward=forward)
 
 
 def _leaves(weights: State, mask: Mask) -> State:
@@ -237,8 +271,9 @@ def score(
 ) -> Scores:
     """Scores of what `mask` names at the model's present weights, high means keep.
 
-    `criterion` is one of CRITERIA by name, or a function of one's own; x (n, ...) and y (n,) are a
-    batch as the model gets it; `random` is needed by "random" alone. All on the mask's device.
+    `criterion` is one of CRITERIA or a plug-in by name, or a function of one's own; x (n, ...) and
+    y (n,) are a batch as the model gets it; `random` is needed by "random" alone. All on the mask's
+    device.
     Raises InputError for a mask that does not fit, an unknown name, a wrong shape, or NaN.
     """
     check_fits(mask, model)
@@ -257,26 +292,54 @@ def prune_model(
     random: torch.Generator | None = None,
     rounds: int = 1,
     rule: Rule = EXACT,
+    seen: list[int] | None = None,
 ) -> Mask:
     """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`.
 
-    SynFlow takes `flow`'s way, which gives the same masks sooner.
+    SynFlow takes `flow`'s way, which gives the same masks sooner. `seen` gets the number of images
+    of each forward pass of any other criterion.
     """
     check_fits(mask, model)
     chosen = _named(criterion)
     if chosen is synflow and rule == EXACT:
         counts = [kept_at(mask.total, share) for share in schedule(density, rounds)]
         return synflow_at_once(model, mask, counts, tuple(x.shape[1:]))
-    probe = probe_model(model, x, y, random)
+    probe = counted(probe_model(model, x, y, random), [] if seen is None else seen)
     return prune_to(chosen, probe, _weights(model), mask, density, rounds, rule)
+
+
+def scoring(
+    criterion: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    random: torch.Generator,
+    seen: list[int],
+) -> Callable[[State, Mask], Scores]:
+    """A criterion by name as a function of weights alone, for a model that is being trained.
+
+    Batch-norm statistics are the model's at the time. x (n, ...), y (n,) and `random` as in
+    `score`; `seen` gets the number of images of each forward pass. The function raises an
+    InputError for scores of a wrong shape or NaN.
+    """
+    chosen = _named(criterion)
+    probe = counted(probe_model(model, x, y, random), seen)
+
+    def scored(weights: State, mask: Mask) -> Scores:
+        fixed = {name: tensor.detach() for name, tensor in weights.items()}
+        with torch.enable_grad():
+            return checked(chosen(probe, fixed, mask), mask, criterion)
+
+    return scored
 
 
 def _named(criterion: str | Criterion) -> Criterion:
     if not isinstance(criterion, str):
         return criterion
-    if criterion not in CRITERIA:
-        raise InputError(f"criterion: {criterion!r} is unknown, allowed: {', '.join(CRITERIA)}")
-    return CRITERIA[criterion]
+    try:
+        return named_criterion(criterion)
+    except InputError as error:
+        raise InputError(f"criterion: {criterion!r} is not valid, {error}") from None
 
 
 def _weights(model: nn.Module) -> State:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from IPython.display import Markdown
 
-from ticketlab import models
+from ticketlab import models, plugins
 from ticketlab.data.sets import DataSet, DataSpec
 from ticketlab.training.loop import Recipe, Step
 
@@ -17,9 +17,9 @@ def card(study: str, facts: Mapping[str, str]) -> Markdown:
 
 def net(spec: models.ModelSpec, rule: str, data: DataSet) -> str:
     """A net: name, width beside the published one's, and the weights that `rule` may prune."""
-    own, full = _weights(spec, rule, data), models.MODELS[spec.name].options.get("width")
+    own, full = _weights(spec, rule, data), models.architecture(spec.name).options.get("width")
     said = f"{spec.name}: {own:,} weights can be pruned"
-    if full is None or spec.width in (None, full):
+    if plugins.is_plugin(spec.name) or full is None or spec.width in (None, full):
         return said
     share = own / _weights(spec.model_copy(update={"width": None}), rule, data)
     return (

@@ -352,7 +352,6 @@ def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> 
             ["beds.convnet.prunable", "output layer"],
         ),
         (lambda: tiny.compare_bed(levels=[0.9, 0.8]), ["beds.convnet.levels", "ascending"]),
-        (lambda: tiny.compare_bed(model={"name": "conv9"}), ["'conv9'", "conv3"]),
         (lambda: tiny.compare_bed(penalty={"ceiling": 10.0, "ramp": 9, "every": 1}), ["ramp: 9"]),
         (
             lambda: tiny.compare_bed(model={"name": "lenet_300_100"}, prunable="conv"),

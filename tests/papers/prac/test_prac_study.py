@@ -80,7 +80,7 @@ def unpacked(row: dict[str, Any]) -> set[int]:
             {"data": {**tiny.DIGITS.model_dump(), "validation": 0}},
             "data.validation: 0, allowed is 1",
         ),
-        ({"model": {"name": "lenet"}}, "model.name = 'lenet'"),
+        ({"model": {"name": "lenet"}}, "model.name: 'lenet' is not valid"),
         (
             {"others": [tiny.prac_other(levels=[3])]},
             "others.0.levels: 3, allowed: 2 to 2 (rounds)",

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ticketlab import gpu, models, progress
+from ticketlab import gpu, models, plugins, progress
 from ticketlab.data.sets import Batches, DataSet, Images, load
 from ticketlab.papers.colt import algorithm as colt
 from ticketlab.papers.compare.params import ONE_SHOT, Bed, CompareParams
@@ -380,7 +380,7 @@ def one_shot(bench: Bench, method: str) -> list[Found]:
 
     Random scores are the same at each level, so that a seed's random masks nest as those of every
     search do. All nets of a study draw them from one seed, as they do the probe and the data order:
-    no statistic joins nets.
+    no statistic joins nets. A criterion of one's own is charged a gradient for each forward pass.
     """
     model, found, (x, y) = bench.net().model, [], probe(bench)
     rounds = bench.params.synflow_rounds if method == "synflow" else 1
@@ -388,8 +388,12 @@ def one_shot(bench: Bench, method: str) -> list[Found]:
         ledger = Ledger(bench)
         random = gpu.generator(bench.device, "mask", method, bench.seed)
         density = (bench.kept(level) - 0.5) / bench.dense.total  # rounds to exactly that many
-        mask = saliency.prune_model(model, bench.dense, method, density, x, y, random, rounds)
-        ledger.train(*charged(method, len(y), rounds))
+        seen: list[int] = []
+        mask = saliency.prune_model(
+            model, bench.dense, method, density, x, y, random, rounds, seen=seen
+        )
+        own = (len(seen), sum(seen)) if plugins.is_plugin(method) else None
+        ledger.train(*(own or charged(method, len(y), rounds)))
         found.append(Found(level, mask, rounds, ledger.spent))
     return found
 
@@ -437,7 +441,7 @@ def search(
 
     RST's masks are the random ones: what it looks for is weights.
     """
-    if method in ONE_SHOT or method == "rst":
+    if method in ONE_SHOT or plugins.is_plugin(method) or method == "rst":
         return one_shot(bench, "random" if method == "rst" else method), []
     ledger, left = Ledger(bench), []
 

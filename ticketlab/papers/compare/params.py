@@ -2,24 +2,23 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ticketlab import models
+from ticketlab import models, plugins
 from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.papers.colt import algorithm as colt
 from ticketlab.papers.dlth import algorithm as rst
 from ticketlab.papers.dlth.algorithm import Penalty
 from ticketlab.papers.prac.algorithm import Shorten, Stop
+from ticketlab.pruning import saliency
 from ticketlab.spec import InputError, Name, Spec
 from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
 
-OneShot = Literal["random", "magnitude", "snip", "grasp", "synflow"]
 Iterative = Literal["imp", "colt", "prac"]
-Method = Literal[OneShot, Iterative, "imp-matched", "rst"]
 Weights = Literal["init", "rewound", "reinit", "rst", "rst-other"]
 
-ONE_SHOT: tuple[str, ...] = get_args(OneShot)
+ONE_SHOT: tuple[str, ...] = ("random", "magnitude", "snip", "grasp", "synflow")
 """Masks from one look at the initial net (Plant 'n' Seek's criteria)."""
 ITERATIVE: tuple[str, ...] = get_args(Iterative)
 """Masks from rounds of training."""
@@ -30,6 +29,19 @@ MASKS = tuple(method for method in METHODS if method != "rst")
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 """The weights of the swap: of the seed's start, of later in training, of another draw, transformed
 by RST for this very mask, and transformed for the random mask."""
+
+
+def _checked(name: str, *builtin: str) -> str:
+    plugins.choose(name, dict.fromkeys(builtin), saliency.TAKES)
+    return name
+
+
+Criterion = Annotated[str, AfterValidator(_checked)]
+"""A criterion of one's own, as `my_module:function`."""
+OneShot = Annotated[str, AfterValidator(lambda name: _checked(name, *ONE_SHOT))]
+"""One of ONE_SHOT, or a criterion of one's own."""
+Searched = Annotated[str, AfterValidator(lambda name: _checked(name, *ONE_SHOT, *ITERATIVE))]
+"""A method whose masks need no other method's result."""
 
 
 class Long(Spec):
@@ -83,9 +95,11 @@ class CompareParams(Spec):
     probe: int = Field(default=100, ge=1)
     """Training images that SNIP and GraSP score on."""
     synflow_rounds: int = Field(default=100, ge=1)
+    criteria: Annotated[tuple[Criterion, ...], Field(strict=False)] = ()
+    """One-shot masks by criteria of one's own, beside those of ONE_SHOT."""
     long: Annotated[tuple[Long, ...], Field(strict=False)] = ()
     """Controls of equal cost, at the highest level."""
-    swap_masks: Annotated[tuple[OneShot | Iterative, ...], Field(strict=False)] = ()
+    swap_masks: Annotated[tuple[Searched, ...], Field(strict=False)] = ()
     """Masks that are trained on other weights, at the highest level; none leaves the swap out."""
     swap_rewind: StepField = Step(1, "ep")
     """The point of dense training that gives the swap its "rewound" weights."""
@@ -93,12 +107,22 @@ class CompareParams(Spec):
     runtime: Runtime = Runtime()
 
 
+def one_shot_of(params: CompareParams) -> tuple[str, ...]:
+    """The study's methods that look once: the built-in ones, and criteria of one's own."""
+    return (*ONE_SHOT, *params.criteria)
+
+
+def methods_of(params: CompareParams) -> tuple[str, ...]:
+    """All methods of the study."""
+    return (*METHODS, *params.criteria)
+
+
 # ---------------------------------------------------------------- names of units and tickets
 
 
 def name_of(bed: Bed, what: str, seed: int) -> str:
-    """The name of a unit."""
-    return f"{bed.name}/{what}/seed-{seed}"
+    """The name of a unit; `what` is a method or another thing that is trained."""
+    return f"{bed.name}/{plugins.slug(what)}/seed-{seed}"
 
 
 def ticket_name(level: float) -> str:
@@ -120,8 +144,20 @@ def check(params: CompareParams) -> None:
     if params.probe > len(data.train):
         raise InputError(f"probe: {params.probe} images, allowed: 1 to {len(data.train)}")
     colt.class_blocks(data.classes, params.partitions)
+    check_criteria(params)
     for bed in params.beds:
         check_bed(bed, params, data)
+
+
+def check_criteria(params: CompareParams) -> None:
+    """Refuse a criterion that is there twice, and masks of one that is not there."""
+    own = params.criteria
+    if twice := sorted({name for name in own if own.count(name) > 1}):
+        raise InputError(f"criteria: {twice[0]!r} is there twice, allowed is once")
+    used = {"long": [control.mask for control in params.long], "swap_masks": params.swap_masks}
+    for key, masks in used.items():
+        if missing := [name for name in masks if plugins.is_plugin(name) and name not in own]:
+            raise InputError(f"{key}: {missing[0]!r} is not one of criteria, list it there, too")
 
 
 def check_bed(bed: Bed, params: CompareParams, data: DataSet) -> None:

@@ -5,17 +5,18 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
+from ticketlab import plugins
 from ticketlab.data.sets import Batches, DataSpec, load
 from ticketlab.many.train_many import Job, Trained, train_many
 from ticketlab.papers.colt.algorithm import chance_rate, rounds_to
 from ticketlab.papers.compare.methods import Bench, Cost, Found, Ledger, one_shot, press, search
 from ticketlab.papers.compare.params import (
-    METHODS,
     WEIGHTS,
     Bed,
     CompareParams,
     Weights,
     check,
+    methods_of,
     name_of,
     ticket_name,
 )
@@ -43,7 +44,7 @@ def method_units(params: CompareParams) -> list[Unit]:
     for place, bed in enumerate(params.beds):
         for seed in params.seeds:
             units.append(_unit(params, place, seed, train_dense, "dense", 1))
-            for method in METHODS:
+            for method in methods_of(params):
                 if method != "imp-matched":
                     cost = len(bed.levels) + searched(params, bed, method)
                     units.append(
@@ -95,7 +96,7 @@ def long_units(
                 place,
                 seed,
                 train_long,
-                f"long-{control.mask}-{control.budget}",
+                f"long-{plugins.slug(control.mask)}-{control.budget}",
                 cost,
                 arm=control.name,
                 mask=mask,
@@ -151,7 +152,8 @@ def _unit(
     params: CompareParams, place: int, seed: int, work: Any, what: str, cost: float, **more: Any
 ) -> Unit:
     bed = params.beds[place]
-    used = USED.get(more.get("method", more.get("weights", "")), ())
+    which = more.get("method", more.get("weights", ""))
+    used = ("probe",) if plugins.is_plugin(which) else USED.get(which, ())
     arguments = {"params": shared(params, bed, used), "place": 0, "seed": seed, **more}
     return Unit(name_of(bed, what, seed), work, arguments, cost * one_training(params, bed))
 
@@ -182,7 +184,7 @@ def shared(params: CompareParams, bed: Bed, used: Sequence[str]) -> CompareParam
     alone |= {} if "transform" in used else {"transform": bed.recipe}
     blank = {
         name: CompareParams.model_fields[name].default
-        for name in {*own, "swap_rewind", "long", "swap_masks"} - set(used)
+        for name in {*own, "swap_rewind", "criteria", "long", "swap_masks"} - set(used)
     }
     return params.model_copy(
         update=blank | {"seeds": (0,), "beds": (bed.model_copy(update=alone),)}

@@ -1,17 +1,19 @@
 """The parameters of the Plant 'n' Seek study: grids of cells, how to prune and how to train."""
 
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from ticketlab import plugins
 from ticketlab.data.sets import DataSpec
 from ticketlab.gpu import Runtime
 from ticketlab.many.stacks import Fit, Head
 from ticketlab.models import ModelSpec
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import PopupFit
-from ticketlab.spec import Spec
+from ticketlab.pruning import saliency
+from ticketlab.spec import Registry, Spec
 from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
 
 Density = float | Literal["gt"]
@@ -20,8 +22,40 @@ Positive = Annotated[int, Field(ge=1)]
 Mother = Literal["planted", "unplanted", "unbiased"]
 """`unplanted` hides nothing; `unbiased` hides nothing but has output biases of exactly zero, the
 one trace of planting that edge-popup cannot get rid of where it is missing."""
-Method = Literal["random", "magnitude", "snip", "grasp", "grasp_local", "synflow", "synflow_rounds"]
-"""`synflow_rounds` scores many times; `grasp_local` gives each tensor its own share."""
+
+
+class Way(NamedTuple):
+    """How a method prunes: by which criterion; each tensor to its own share; with many scorings."""
+
+    criterion: str
+    local: bool = False
+    many: bool = False
+
+
+METHODS: Registry[str, Way] = {
+    "random": Way("random"),
+    "magnitude": Way("magnitude"),
+    "snip": Way("snip"),
+    "grasp": Way("grasp"),
+    "grasp_local": Way("grasp", local=True),
+    "synflow": Way("synflow"),
+    "synflow_rounds": Way("synflow", many=True),
+}
+"""The built-in methods."""
+
+
+def way(method: str) -> Way:
+    """How a method prunes; one that is not built in is a criterion of one's own."""
+    return METHODS.get(method, Way(method))
+
+
+def _checked_method(name: str) -> str:
+    plugins.choose(name, METHODS, saliency.TAKES)
+    return name
+
+
+Method = Annotated[str, AfterValidator(_checked_method)]
+"""One of METHODS, or a criterion of one's own as `my_module:function`."""
 Variant = Literal["plain", "annealed", "plain_joint", "annealed_joint"]
 """`joint` ranks weights and biases of a layer together; else each tensor keeps its own share."""
 Gain = Literal["none", "even"]

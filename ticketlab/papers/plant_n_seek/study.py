@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
+from ticketlab import plugins
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.conv import units as conv_units
@@ -205,7 +206,8 @@ def _conv_work(params: PlantParams) -> list[tuple[str, Any, dict[str, Any], floa
                 "method": method,
                 "densities": conv.densities,
             }
-            made.append((f"{regime}/{mother}/{method}", conv_units.seek, more, cost))
+            name = f"{regime}/{mother}/{plugins.slug(method)}"
+            made.append((name, conv_units.seek, more, cost))
     cost = conv_units.passes(setting, "popup", len(conv.popup_densities))
     for mother, gain, variant in product(conv.mothers, conv.gains, conv.popup):
         more = {

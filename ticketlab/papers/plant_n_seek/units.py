@@ -16,10 +16,10 @@ from ticketlab.many.stacks import Fit, Head
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm import gauge
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, edge_popup
-from ticketlab.papers.plant_n_seek.params import Case, Density, Mother, PlantParams, Variant
+from ticketlab.papers.plant_n_seek.params import Case, Density, Mother, PlantParams, Variant, way
 from ticketlab.pruning import saliency
 from ticketlab.pruning.masks import Mask, State, shuffle_layerwise
-from ticketlab.pruning.saliency import CRITERIA, Probe, Rule
+from ticketlab.pruning.saliency import CRITERIA, Probe, Rule, named_criterion
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import Ticket, make_ticket, state_digest
 
@@ -147,7 +147,7 @@ class Arm:
 
 def rounds_of(method: str, params: PlantParams) -> int:
     """Scorings of one pruning."""
-    return params.score_rounds if method == "synflow_rounds" else 1
+    return params.score_rounds if way(method).many else 1
 
 
 def prune(bench: Bench, arm: Arm, weights: State, density: float, turn: int = 1) -> Mask:
@@ -155,12 +155,13 @@ def prune(bench: Bench, arm: Arm, weights: State, density: float, turn: int = 1)
 
     Random scores are drawn anew for each method, final density and round, whatever else is pruned.
     """
-    name = arm.method.removesuffix("_rounds").removesuffix("_local")
-    rule = Rule(layerwise=arm.method.endswith("_local"), as_released=bench.params.as_released)
+    how = way(arm.method)
+    rule = Rule(layerwise=how.local, as_released=bench.params.as_released)
     rounds = rounds_of(arm.method, bench.params)
     random = bench.random("random-scores", arm.method, arm.density, turn)
     probe = replace(bench.probe, random=random)
-    return saliency.prune_to(CRITERIA[name], probe, weights, arm.mask, density, rounds, rule)
+    criterion = named_criterion(how.criterion)
+    return saliency.prune_to(criterion, probe, weights, arm.mask, density, rounds, rule)
 
 
 def singleshot_masks(bench: Bench, arms: Sequence[Arm], start: State) -> list[Arm]:

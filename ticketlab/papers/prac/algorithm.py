@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ticketlab.papers.prac.subsets import NEVER, forgetting_events
-from ticketlab.pruning.criteria import magnitude
+from ticketlab.pruning.criteria import Scores, magnitude
 from ticketlab.pruning.masks import Mask, State, hamming, prune
 from ticketlab.spec import InputError, Spec
 from ticketlab.training.loop import Observer, Recipe, Run, Step, epoch_steps
@@ -123,16 +123,28 @@ def is_settled(distances: Sequence[float], stop: Stop, warmup: int = 0) -> bool:
     return quiet and is_armed(distances, stop)
 
 
+Scoring = Callable[[State, Mask], Scores]
+"""What a round is pruned by: a score for each weight, high means keep."""
+
+
 class MaskWatch(Observer):
     """Prunes on paper after each epoch, records the mask distance, and may end the round.
 
-    `stop` None only records. A round never ends before `earliest` iterations (the rewind point,
-    the least length of a round). Distances of epochs that begin within warm-up, or as it ends, may
-    arm the stop and are not counted as quiet.
+    `stop` None only records; `score` is what the weights are pruned by. A round never ends before
+    `earliest` iterations (the rewind point, the least length of a round). Distances of epochs that
+    begin within warm-up, or as it ends, may arm the stop and are not counted as quiet.
     """
 
-    def __init__(self, mask: Mask, rate: float, stop: Stop | None, earliest: int = 0) -> None:
+    def __init__(
+        self,
+        mask: Mask,
+        rate: float,
+        stop: Stop | None,
+        earliest: int = 0,
+        score: Scoring = magnitude,
+    ) -> None:
         self.mask, self.rate, self.stop, self.earliest = mask, rate, stop, earliest
+        self.score = score
         self.distances: list[float] = []
         self.stopped = False
         self._warmup = 0
@@ -140,9 +152,8 @@ class MaskWatch(Observer):
 
     def after_epoch(self, run: Run) -> bool:
         """Add the distance to the would-be mask of the epoch before; True once settled."""
-        now = prune(
-            magnitude(dict(run.net.model.named_parameters()), self.mask), self.mask, self.rate
-        )
+        weights: State = dict(run.net.model.named_parameters())
+        now = prune(self.score(weights, self.mask), self.mask, self.rate)
         if self._before is not None:
             self.distances.append(mask_distance(self._before, now, self.mask.alive))
             warmup = run.recipe.warmup.iterations(run.per_epoch, run.total)
@@ -218,11 +229,15 @@ def _scaled_iterations(step: Step, ratio: float, per_epoch: int, low: int) -> St
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained round: the `weights` it ended with, the set it `found`, and what it cost."""
+    """A trained round: the `weights` it ended with, the set it `found`, and what it cost.
+
+    `scores` are what its weights are pruned by; None prunes by magnitude, as the paper does.
+    """
 
     weights: State
     found: CriticalSet
     facts: dict[str, Any] = field(default_factory=dict)
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -258,7 +273,7 @@ def find_tickets(
     """
     for index in rounds:
         outcome = train_round(index, mask, images)
-        pruned = prune(magnitude(outcome.weights, mask), mask, rate)
+        pruned = prune(outcome.scores or magnitude(outcome.weights, mask), mask, rate)
         chosen = choose(index, outcome)
         empty = not len(chosen)
         following = images if empty else chosen

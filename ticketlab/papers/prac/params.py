@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from ticketlab import models
+from ticketlab import models, plugins
 from ticketlab.data.sets import DataSpec
 from ticketlab.gpu import Runtime
 from ticketlab.papers.prac.algorithm import Stop
+from ticketlab.pruning.saliency import CriterionName
 from ticketlab.spec import Name, Spec
 from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
 
@@ -54,12 +55,14 @@ class Plan(Spec):
     """How an arm searches: on which samples, how long, and whether a round may end early.
 
     `subset` "given" trains on sets that are handed in. `shorten` "fitted" squeezes the whole
-    schedule into a given number of iterations.
+    schedule into a given number of iterations. `criterion` prunes; it scores on `probe` images.
     """
 
     subset: Literal["critical", "cet", "cep", "all", "given"]
     shorten: Literal["epochs", "iterations", "none", "fitted"]
     stop: bool
+    criterion: CriterionName = "magnitude"
+    probe: int = 0
 
 
 # ---------------------------------------------------------------- parameters of a study
@@ -91,6 +94,10 @@ class PracParams(Setting):
     """Other values of E_F."""
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
     """Other ways to choose sets as large as PrAC's."""
+    criteria: Annotated[tuple[CriterionName, ...], Field(strict=False)] = ()
+    """Criteria that prune PrAC's rounds instead of magnitude: built-in ones, or one's own."""
+    probe: Positive = 100
+    """Training images that these criteria score on."""
     ablation_levels: Rounds
     """Rounds whose tickets are retrained in the ablations: some of `levels`, where IMP and PrAC,
     which they are compared with, have tickets."""
@@ -141,6 +148,12 @@ def plans(setting: Setting) -> dict[str, Plan]:
     }
 
 
+def by(criterion: str) -> str:
+    """The arm whose rounds a criterion prunes."""
+    return f"{BY}{plugins.slug(criterion)}"
+
+
+BY = "prac-by-"
 SHORT_IMP = Plan(subset="all", shorten="fitted", stop=False)
 DECOMPOSITION = ("prac-linear", "prac-quadratic")
 """PrAC without early stopping, schedules shortened by the paper's formula or as the code does."""

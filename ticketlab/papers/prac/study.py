@@ -16,6 +16,7 @@ from ticketlab.papers.prac.params import (
     Plan,
     PracParams,
     Setting,
+    by,
     plans,
 )
 from ticketlab.papers.prac.units import random_ladder, score_tickets, search, search_imp
@@ -38,6 +39,7 @@ def check(params: PracParams) -> PracParams:
         raise InputError("data.validation: 0, allowed is 1 or more (PrAC keeps the best epoch)")
     models.check(params.model, data.shape)
     check_setting(params, "", len(data.train))
+    check_criteria(params, len(data.train))
     names = [other.name for other in params.others]
     for number, other in enumerate(params.others):
         place = f"others.{number}."
@@ -55,6 +57,14 @@ def check(params: PracParams) -> PracParams:
                     f"{place}index_file: {len(carried)} sets, {other.rounds} rounds are asked for"
                 )
     return params
+
+
+def check_criteria(params: PracParams, images: int) -> None:
+    """Each criterion is there once, and scores on no more images than there are."""
+    if twice := sorted({name for name in params.criteria if params.criteria.count(name) > 1}):
+        raise InputError(f"criteria: {twice[0]!r} is there twice, allowed is once")
+    if params.criteria and params.probe > images:
+        raise InputError(f"probe: {params.probe} images, allowed: 1 to {images}")
 
 
 def check_setting(setting: Setting, place: str, images: int) -> None:
@@ -96,6 +106,7 @@ def expected_passes(params: PracParams) -> float:
     one, levels, extra = training_passes(params), len(params.levels), len(params.ablation_levels)
     retrained = (len(LADDERS) + len(FOLLOWERS) + 2) * levels * count
     ablations = len(DECOMPOSITION) + len(params.thresholds) + len(params.scores)
+    ablations += len(params.criteria)
     searched = count * (len(FOLLOWERS) + 1) + few * len(params.scores)
     total = runner.expected_passes(first_searches(params))
     total += one * (retrained + searched + few * ablations * extra)
@@ -146,6 +157,7 @@ def first_searches(params: PracParams) -> list[Unit]:
     for seed in _few(params, params.ablation_seeds):
         units += [_search("main", main, seed, arm) for arm in DECOMPOSITION]
         units += [_threshold(params, seed, value) for value in params.thresholds]
+        units += [_criterion(params, seed, name) for name in params.criteria]
     for other in params.others:
         for seed in _few(params, other.seeds):
             units += _pair(other.name, params.other(other), seed)
@@ -171,6 +183,12 @@ def _threshold(params: PracParams, seed: int, value: int) -> Unit:
     setting = params.setting(threshold=value)
     plan = plans(setting)["prac"]
     return _unit("search/main", f"prac-ef-{value}", seed, search, 1, setting, plan=plan)
+
+
+def _criterion(params: PracParams, seed: int, name: str) -> Unit:
+    setting, changes = params.setting(), {"criterion": name, "probe": params.probe}
+    plan = plans(setting)["prac"].model_copy(update=changes)
+    return _unit("search/main", by(name), seed, search, 1, setting, plan=plan)
 
 
 # ---------------------------------------------------------------- second: searches that follow PrAC
@@ -259,6 +277,7 @@ def scorings(params: PracParams, found: Found) -> list[Unit]:
             units.append(_score("main", main, seed, arm, found, params.levels))
         units += _controls(main, seed, found)
     extra = (*DECOMPOSITION, *(f"prac-ef-{v}" for v in params.thresholds), *params.scores)
+    extra += tuple(by(name) for name in params.criteria)
     for seed in _few(params, params.ablation_seeds):
         units += [_score("main", main, seed, a, found, params.ablation_levels) for a in extra]
     for other in params.others:

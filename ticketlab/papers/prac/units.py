@@ -14,7 +14,8 @@ from ticketlab.papers.prac import algorithm, subsets
 from ticketlab.papers.prac.algorithm import CriticalSet, MaskWatch, Outcome
 from ticketlab.papers.prac.params import Plan, Setting
 from ticketlab.papers.prac.subsets import NEVER, Correctness, Difficulty, forgetting_events
-from ticketlab.pruning.criteria import uniform
+from ticketlab.pruning import saliency
+from ticketlab.pruning.criteria import magnitude, uniform
 from ticketlab.pruning.masks import Mask, State, ones, prune
 from ticketlab.spec import InputError
 from ticketlab.study.results import Result
@@ -164,7 +165,9 @@ class Searcher:
         self.net.rewind(begin, mask)
         recipe, until = self.schedule(index, len(images))
         bits, best = Correctness(images, len(data.train)), KeepBest(data.validation, data)
-        watch = MaskWatch(mask, s.rate, s.stop if self.plan.stop else None, self._earliest(index))
+        stop, seen = s.stop if self.plan.stop else None, list[int]()
+        score = self.scoring(index, seen)
+        watch = MaskWatch(mask, s.rate, stop, self._earliest(index), score)
         hard = [Difficulty(len(data.train), s.el2n_epochs)] if self._scores_wanted(index) else []
         part = data.train.select(images)
         history = train(
@@ -182,10 +185,26 @@ class Searcher:
         if passed:
             self.theta = passed[0].state
         weights, self.record = self.net.state(), bits.record
+        scores = score(dict(self.net.model.named_parameters()), mask)
         self.net.rewind(best.state)
         facts = round_facts(history, recipe, len(images), watch, best, price)
+        facts["forward_images"] += sum(seen)
         found = self.found(index, facts)
-        return Outcome(weights, found, facts)
+        return Outcome(weights, found, facts, scores)
+
+    def scoring(self, index: int, seen: list[int]) -> algorithm.Scoring:
+        """What prunes a round: magnitude, or a criterion on a fixed draw of training images.
+
+        `seen` gets how many images the criterion has looked at.
+        """
+        bench, plan = self.bench, self.plan
+        if plan.criterion == "magnitude":
+            return magnitude
+        draw = subsets.random_draw(len(bench.data.train), plan.probe, ("probe", bench.seed))
+        chosen = draw.to(bench.device)
+        x, y = self.batches(chosen), bench.data.train.y[chosen]
+        random = gpu.generator(bench.device, "prac", "criterion", bench.seed, index)
+        return saliency.scoring(plan.criterion, self.net.model, x, y, random, seen)
 
     def _reach_rewind_point(
         self, index: int, samples: int

@@ -18,10 +18,17 @@ from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal
 from ticketlab.papers.plant_n_seek.conv import planting as conv_planting
 from ticketlab.papers.plant_n_seek.conv.edge_popup import pop
 from ticketlab.papers.plant_n_seek.conv.planting import PlantedChain
-from ticketlab.papers.plant_n_seek.params import ConvParams, ConvSetting, Density, Gain, Method
+from ticketlab.papers.plant_n_seek.params import (
+    ConvParams,
+    ConvSetting,
+    Density,
+    Gain,
+    Method,
+    way,
+)
 from ticketlab.pruning import masks, saliency
 from ticketlab.pruning.masks import Mask, State, shuffle_layerwise
-from ticketlab.pruning.saliency import CRITERIA, Rule
+from ticketlab.pruning.saliency import Rule, named_criterion
 from ticketlab.spec import InputError, Spec
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import Ticket, make_ticket, network, state_digest
@@ -158,12 +165,13 @@ def prune(
     random: torch.Generator,
 ) -> Mask:
     """The mask at `density` by one of the study's methods, scored on `weights`."""
-    name = method.removesuffix("_rounds").removesuffix("_local")
-    rounds = bench.setting.score_rounds if method.endswith("_rounds") else 1
-    rule = Rule(layerwise=method.endswith("_local"), as_released=bench.setting.as_released)
+    how = way(method)
+    rounds = bench.setting.score_rounds if how.many else 1
+    rule = Rule(layerwise=how.local, as_released=bench.setting.as_released)
     probe = saliency.probe_model(net.model, *bench.probe, random)
     on_device = {name: tensor.to(net.device, torch.float32) for name, tensor in weights.items()}
-    return saliency.prune_to(CRITERIA[name], probe, on_device, mask, density, rounds, rule)
+    criterion = named_criterion(how.criterion)
+    return saliency.prune_to(criterion, probe, on_device, mask, density, rounds, rule)
 
 
 def seek_mask(
