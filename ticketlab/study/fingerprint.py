@@ -7,7 +7,7 @@ nothing. Other packages are not followed; units record their versions instead.
 
 A dict annotated `Registry[...]` is looked up by name: only those entries count whose key occurs as
 a string in the arguments or in the code reached. A string "module:function" in the arguments is a
-plug-in and is followed to that function.
+plug-in and is followed to that function; of one in an installed package its version counts.
 """
 
 import ast
@@ -18,12 +18,15 @@ import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ticketlab.plugins import is_plugin, see_project
+from ticketlab.spec import InputError
+
 PACKAGE = Path(__file__).parents[1]
-PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 WITHOUT_EFFECT = frozenset({"ticketlab.progress"})
 """Modules that units call and that decide no result."""
 
@@ -109,7 +112,7 @@ def strings_in(value: Any) -> Iterator[str]:
 
 def _choosing(strings: Iterable[str]) -> frozenset[str]:
     """The strings that can choose code: keys of registries, and plug-ins."""
-    return frozenset(text for text in strings if text in registered() or PLUGIN.fullmatch(text))
+    return frozenset(text for text in strings if text in registered() or is_plugin(text))
 
 
 @cache
@@ -127,7 +130,16 @@ def _fingerprint(start: tuple[Symbol, ...], strings: frozenset[str]) -> str:
         return own.get(found, target.name) if found else target.name
 
     whole = [_hash("\n".join(p.filled(label) for p in pieces)) for pieces in reached.values()]
-    return _hash("\n".join(sorted(whole)))
+    return _hash("\n".join(sorted([*whole, *_versions(strings)])))
+
+
+def _versions(strings: Iterable[str]) -> Iterator[str]:
+    """Name and version of each installed package that has one of the plug-ins."""
+    for text in strings:
+        package = text.partition(":")[0].partition(".")[0]
+        if is_plugin(text) and not is_followed(text.partition(":")[0]):
+            for found in metadata.packages_distributions().get(package, ()):
+                yield f"{found} {metadata.version(found)}"
 
 
 def _hash(text: str) -> str:
@@ -140,7 +152,7 @@ def _hash(text: str) -> str:
 def reach(start: Iterable[Symbol], strings: Iterable[str] = ()) -> dict[Symbol, list[Piece]]:
     """The pieces of code that are reached from `start`, by the symbol they belong to."""
     known = set(strings)
-    plugins = [Symbol(*text.split(":")) for text in known if PLUGIN.fullmatch(text)]
+    plugins = [_plugin(text) for text in known if is_plugin(text)]
     symbols = {found for one in (*start, *plugins) if (found := defined(one))}
     used: set[tuple[Symbol, str | None]] = set()
     while True:
@@ -161,6 +173,15 @@ def reach(start: Iterable[Symbol], strings: Iterable[str] = ()) -> dict[Symbol, 
         symbol: [piece for key, piece in pieces(symbol).items() if (symbol, key) in used]
         for symbol in symbols
     }
+
+
+def _plugin(text: str) -> Symbol:
+    """The function that a plug-in names; InputError if its module is followed and it is not."""
+    symbol = Symbol(*text.split(":"))
+    if is_followed(symbol.module) and defined(symbol) is None:
+        allowed = "allowed is one that its module defines, or imports by name from such a module"
+        raise InputError(f"{text}: its code cannot be followed, so no key covers it; {allowed}")
+    return symbol
 
 
 @cache
@@ -307,20 +328,28 @@ def source_of(module: str) -> Path | None:
         path = PACKAGE.joinpath(*module.split(".")[1:])
         files = [path / "__init__.py", path.with_suffix(".py")]
         return next((file for file in files if file.is_file()), None)
-    package = module.partition(".")[0]
-    if package in sys.builtin_module_names or package == "__main__":
-        return None
-    if package != module and source_of(package) is None:
+    if not _is_own(module.partition(".")[0]):
         return None
     try:
         found = find_spec(module)
     except ModuleNotFoundError:  # a name in a module that is no package
         return None
-    if found is None or not (found.origin or "").endswith(".py"):
-        return None
-    places = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
-    file = Path(found.origin or "")
-    return None if any(file.is_relative_to(place) for place in places) else file
+    origin = "" if found is None else found.origin or ""
+    return Path(origin) if origin.endswith(".py") else None
+
+
+@cache
+def _is_own(package: str) -> bool:
+    """Whether a module or package at the top level is there and not installed."""
+    if package in sys.stdlib_module_names or package == "__main__":
+        return False
+    see_project()  # before anything is looked up, as that is remembered
+    found = find_spec(package)
+    if found is None:
+        return False
+    files = [found.origin] if found.origin else found.submodule_search_locations or []
+    places = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
+    return not any(Path(file).is_relative_to(place) for file in files for place in places)
 
 
 def is_followed(module: str) -> bool:

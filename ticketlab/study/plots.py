@@ -79,10 +79,14 @@ Look = Mapping[str, str]
 
 
 def look(arms: Sequence[str]) -> dict[str, Look]:
-    """A colour and a marker for each arm, the same in every figure of a notebook."""
+    """A colour and a marker for each arm, the same in every figure of a notebook.
+
+    No two of the first hundred share both: each further ten have the markers shifted.
+    """
+    turns = (divmod(i, len(PALETTE)) for i in range(len(arms)))
     return {
-        arm: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, arm in enumerate(arms)
+        arm: {"color": PALETTE[i], "marker": MARKERS[(i + turn) % len(MARKERS)]}
+        for arm, (turn, i) in zip(arms, turns, strict=True)
     }
 
 

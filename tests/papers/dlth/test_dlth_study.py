@@ -171,7 +171,6 @@ def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root
         ({"extra_levels": []}, "extra_levels: empty"),
         ({"others": [tiny.DLTH["others"][0] | {"name": "main"}]}, "main, main are not all"),
         ({"data": tiny.DIGITS.model_dump() | {"validation": 0}}, "data.validation is 0"),
-        ({"prunable": "hidden", "model": {"name": "resnet9"}}, "model.name = 'resnet9'"),
         ({"finetune": {"batch": 50, "length": "0it"}}, "recipe.length: '0it' is 0"),
         ({"finetune": {"batch": 50, "milestones": ["2it"]}}, "milestones: '2it', allowed are"),
     ],

@@ -29,8 +29,13 @@ ORDER = (
     "synflow",
 )
 """Searches first, then masks from the initial net."""
-LOOKS: dict[str, Look] = {"dense": {"color": "#444444", "marker": "s"}, **look(ORDER)}
+DENSE = "#444444"
 CONTROLS = {"random": "#949494", "synflow": PALETTE[ORDER.index("synflow") % len(PALETTE)]}
+
+
+def order(params: CompareParams) -> tuple[str, ...]:
+    """All methods of the study as figures show them: criteria of one's own come last."""
+    return (*ORDER, *params.criteria)
 
 
 def _panels(params: CompareParams, height: float, width: float = 5.2) -> tuple[Figure, list[Axes]]:
@@ -45,17 +50,18 @@ def _panels(params: CompareParams, height: float, width: float = 5.2) -> tuple[F
 def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
     """Test accuracy of every method at every sparsity: mean, 95 % interval, one panel a net."""
     figure, axes = _panels(params, 5)
+    methods, looks = order(params), look(order(params))
     for ax, bed in zip(axes, params.beds, strict=True):
         own = _without_collapsed(ax, rows[rows.net == bed.name])
         _dense_line(ax, own)
-        for i, method in enumerate(ORDER):
+        for i, method in enumerate(methods):
             if method not in set(own.arm):
                 continue
             values = summarise(own[own.arm == method], ["level"], ACCURACY)
             at = np.array([bed.levels.index(level) for level in values.level])
-            places = at + (i - (len(ORDER) - 1) / 2) * 0.075
+            places = at + (i - (len(methods) - 1) / 2) * 0.75 / len(methods)
             style, error = (
-                LOOKS[method],
+                looks[method],
                 [values["mean"] - values.low, values.high - values["mean"]],
             )
             ax.errorbar(
@@ -95,7 +101,7 @@ def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
 
 def _dense_line(ax: Axes, own: pd.DataFrame) -> None:
     dense = own[own.arm == "dense"][ACCURACY].mean()
-    ax.axhline(dense, color=LOOKS["dense"]["color"], lw=1, ls="--", label="dense")
+    ax.axhline(dense, color=DENSE, lw=1, ls="--", label="dense")
 
 
 def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
@@ -112,8 +118,9 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
         top = top[top.level == bed.levels[-1]]
         for mask, color in CONTROLS.items():
             _length_line(ax, top, mask, color)
-        for method in (m for m in ORDER if m in set(top.arm)):
-            _point(ax, top[top.arm == method], method)
+        for method, style in look(order(params)).items():
+            if method in set(top.arm):
+                _point(ax, top[top.arm == method], method, style)
         ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel=LABELS[ACCURACY])
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -125,9 +132,9 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
     return figure
 
 
-def _point(ax: Axes, rows: pd.DataFrame, method: str) -> None:
+def _point(ax: Axes, rows: pd.DataFrame, method: str, style: Look) -> None:
     """The mean with its interval, and every seed as a dot."""
-    found, style = interval(rows[ACCURACY].tolist()), LOOKS[method]
+    found = interval(rows[ACCURACY].tolist())
     error = None if found.high is None else found.high - found.mean
     ax.errorbar(
         rows.images.mean(),
@@ -155,7 +162,7 @@ def _length_line(ax: Axes, top: pd.DataFrame, mask: str, color: str) -> None:
 def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
     """Each method minus the random mask at equal sparsity: paired differences with intervals."""
     figure, axes = _panels(params, 4.6)
-    methods = [method for method in ORDER if method != "random"]
+    methods = [method for method in order(params) if method != "random"]
     shades = sns.color_palette("crest", max(len(bed.levels) for bed in params.beds)).as_hex()
     for ax, bed in zip(axes, params.beds, strict=True):
         whole = rows[rows.net == bed.name]
@@ -214,13 +221,15 @@ def overlap(overlaps: pd.DataFrame, params: CompareParams) -> Figure:
     return figure
 
 
-def layers(table: pd.DataFrame, params: CompareParams, methods: Sequence[str] = ORDER) -> Figure:
+def layers(
+    table: pd.DataFrame, params: CompareParams, methods: Sequence[str] | None = None
+) -> Figure:
     """Density of each layer by method at the highest level, mean over seeds, on a log scale."""
     figure, axes = _panels(params, 4, width=6.2)
     for ax, bed in zip(axes, params.beds, strict=True):
         own = table[(table.net == bed.name) & (table.level == bed.levels[-1])]
         heat = own.groupby(["arm", "layer"], sort=False).density.mean().unstack()
-        heat = heat.reindex([m for m in methods if m != "rst"])
+        heat = heat.reindex([m for m in methods or order(params) if m != "rst"])
         heat.columns = [name.removeprefix("body.").removesuffix(".weight") for name in heat.columns]
         few = heat.shape[1] <= 8
         sns.heatmap(
@@ -242,10 +251,10 @@ def swap(swaps: pd.DataFrame, params: CompareParams) -> Figure:
     figure, axes = _panels(params, 4, width=6.2)
     for ax, bed in zip(axes, params.beds, strict=True):
         mean, text = swap_matrix(swaps, bed.name)
-        order = [method for method in ORDER if method in mean.index]
+        masks = [method for method in order(params) if method in mean.index]
         sns.heatmap(
-            mean.loc[order],
-            annot=text.loc[order],
+            mean.loc[masks],
+            annot=text.loc[masks],
             fmt="",
             cmap="viridis",
             ax=ax,

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from ticketlab import plugins
 from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.compare.params import (
     ITERATIVE,
@@ -102,7 +103,7 @@ def overlap_table(results: Results, params: CompareParams) -> pd.DataFrame:
             (method, seed): results[name_of(bed, method, seed)]
             .tickets[ticket_name(bed.levels[-1])]
             .mask
-            for method in MASKS
+            for method in (*MASKS, *params.criteria)
             for seed in params.seeds
         }
         for one, two in combinations(masks, 2):
@@ -127,8 +128,10 @@ def overlap_table(results: Results, params: CompareParams) -> pd.DataFrame:
 def overlap_matrix(overlaps: pd.DataFrame, net: str, value: str) -> pd.DataFrame:
     """Mean of `value` for each pair of methods; on the diagonal a method's own seeds."""
     means = overlaps[overlaps.net == net].groupby(["arm", "other"])[value].mean()
-    whole = means.unstack().reindex(index=MASKS, columns=MASKS)
-    return whole.combine_first(whole.T).loc[list(MASKS), list(MASKS)]
+    own = [name for name in overlaps.other.unique() if name not in MASKS]
+    names = [*MASKS, *own]
+    whole = means.unstack().reindex(index=names, columns=names)
+    return whole.combine_first(whole.T).loc[names, names]
 
 
 # ---------------------------------------------------------------- paired differences
@@ -318,7 +321,8 @@ PAIRS = (
 def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
     """All numbers of the comparison for metrics.json: intervals over seeds, by net and overall."""
     rows, swaps = board(results), swap_table(results, params)
-    differences = {_name(a, b): difference(rows, params, a, b) for a, b in PAIRS}
+    pairs = (*PAIRS, *((arm, "random") for arm in params.criteria))
+    differences = {_name(a, b): difference(rows, params, a, b) for a, b in pairs}
     for arm in ("imp", "colt", "prac", "magnitude"):
         differences[f"{arm}_minus_best_at_init"] = over_best_at_init(rows, params, arm)
     saved = {
@@ -340,7 +344,7 @@ def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
 
 
 def _name(*arms: str) -> str:
-    return "_minus_".join(arms).replace(",", "").replace("-", "_").replace(" ", "_")
+    return "_minus_".join(arms).translate(str.maketrans("- .:", "____", ","))
 
 
 def references(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
@@ -383,7 +387,8 @@ def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     effects: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
     for mask in params.swap_masks:
         for weights in WEIGHTS:
-            effects[f"{mask}_on_{weights}_minus_init"] = (mask, weights), (mask, "init")
+            name = f"{plugins.slug(mask)}_on_{weights}_minus_init"
+            effects[name] = (mask, weights), (mask, "init")
     effects["imp_on_rst_minus_init"] = ("imp", "rst"), ("imp", "init")
     effects["imp_weights_matter"] = ("imp", "init"), ("imp", "reinit")
     effects["imp_minus_random_on_reinit"] = ("imp", "reinit"), ("random", "reinit")
@@ -399,7 +404,7 @@ def _collapsed(results: Results) -> dict[str, int]:
     """Tickets by arm in which some layer had no weight left."""
     frame = rows_of(results, "rows")
     hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
-    return {str(arm): int(count) for arm, count in hits.items()}
+    return {plugins.slug(str(arm)): int(count) for arm, count in hits.items()}
 
 
 # ---------------------------------------------------------------- the papers' own claims

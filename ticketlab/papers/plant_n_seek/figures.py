@@ -1,6 +1,6 @@
 """The figures of the Plant 'n' Seek notebook: each takes tables or nets and draws one question."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,11 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from ticketlab import plugins
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm.tasks import helix_curve
 from ticketlab.papers.plant_n_seek.params import PlantParams
-from ticketlab.papers.plant_n_seek.report import METHODS, NEAR_POINTS, NEAR_TIMES, of_main
+from ticketlab.papers.plant_n_seek.report import (
+    METHODS,
+    NEAR_POINTS,
+    NEAR_TIMES,
+    of_main,
+    shown_methods,
+)
 from ticketlab.study.plots import PALETTE, Look, curves, look
 
 UNITS = {"circle": "test accuracy (%)", "relu": "log10 test MSE", "helix": "log10 test MSE"}
@@ -24,10 +31,9 @@ SIGNS = np.array([PALETTE[3], PALETTE[0]])
 """Colours of negative and positive weights."""
 
 
-def looks(methods: Sequence[str] = METHODS) -> dict[str, Look]:
+def looks(params: PlantParams) -> dict[str, Look]:
     """Colour and marker of each method, the same in every figure."""
-    every = look(METHODS)
-    return {name: every[name] for name in methods}
+    return look(shown_methods(params))
 
 
 def shown(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -169,7 +175,7 @@ def found(scores: pd.DataFrame, params: PlantParams) -> Figure:
     )
     for line, task in zip(grid, tasks, strict=True):
         for ax, (title, (regime, column)) in zip(line, COLUMNS.items(), strict=True):
-            _panel(ax, rows[rows.task == task], regime, column)
+            _panel(ax, rows[rows.task == task], regime, column, looks(params))
             ax.set(title=f"{task}: {title}", xlabel="density (share kept)")
         line[0].set_ylabel(UNITS[task])
     handles = {text: line for ax in grid.flat for line, text in zip(*_legend(ax), strict=True)}
@@ -182,11 +188,13 @@ def _legend(ax: Axes) -> tuple[list[Any], list[str]]:
     return ax.get_legend_handles_labels()
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, regime: str, column: str) -> None:
+def _panel(
+    ax: Axes, rows: pd.DataFrame, regime: str, column: str, styles: Mapping[str, Look]
+) -> None:
     own = shown(rows[(rows.regime == regime) & (rows.mother == "planted")], column)
-    curves(ax, own, "density", "y", looks(), "density")
+    curves(ax, own, "density", "y", styles, "density")
     bare = shown(rows[(rows.regime == regime) & (rows.mother == "unplanted")], column)
-    for name, style in looks().items():
+    for name, style in styles.items():
         means = bare[bare.arm == name].groupby("density").y.mean()
         if len(means):
             ax.plot(means.index, means, ":", color=style["color"], lw=1.4)
@@ -215,7 +223,7 @@ def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) ->
     regimes = ("singleshot", "multishot")
     figure, axes = plt.subplots(1, 2, figsize=(12, 3.6))
     rows = layers[(layers.task == "circle") & (layers.label == "gt")]
-    rows = rows[(rows.mother == "planted") & rows.method.isin(METHODS)]
+    rows = rows[(rows.mother == "planted") & rows.method.isin(shown_methods(params))]
     alive = of_main(scores, params)
     alive = alive[(alive.task == "circle") & (alive.label == "gt") & (alive.mother == "planted")]
     for ax, regime in zip(axes, regimes, strict=True):
@@ -255,9 +263,9 @@ def overlap(scores: pd.DataFrame, params: PlantParams) -> Figure:
     for ax, task in zip(axes[0], tasks, strict=False):
         part = rows[rows.task == task].assign(recall=lambda f: 100 * f.recall)
         own = part[part.mother == "planted"].assign(arm=lambda f: f.method)
-        curves(ax, own, "density", "recall", looks(), "density")
+        curves(ax, own, "density", "recall", looks(params), "density")
         bare = part[part.mother == "unplanted"]
-        for name, style in looks().items():
+        for name, style in looks(params).items():
             means = bare[bare.method == name].groupby("density").recall.mean()
             ax.plot(means.index, means, ":", color=style["color"])
         density = np.sort(part.density.unique())
@@ -306,13 +314,14 @@ def _learning(ax: Axes, rows: pd.DataFrame, styles: dict[str, Look]) -> None:
 def cost(board: pd.DataFrame) -> Figure:
     """Leaderboard: how many times the ticket's density each method needs, by task and cost."""
     tasks, names = sorted(set(board.task)), [m for m in METHODS if m in set(board.method)]
+    names += sorted(filter(plugins.is_plugin, set(board.method)))
     figure, axes = plt.subplots(
         1, len(tasks), figsize=(4 * len(tasks), 0.4 * len(names) + 1.9), sharey=True, squeeze=False
     )
     for ax, task in zip(axes[0], tasks, strict=True):
         for regime, marker in (("singleshot", "o"), ("multishot", "D")):
             rows = board[(board.task == task) & (board.regime == regime)]
-            near = rows.dropna(subset=["density"])
+            near = rows[rows.method.isin(names)].dropna(subset=["density"])
             places = [names.index(method) for method in near.method]
             label = f"{regime}, {rows.steps.max():,} steps" if len(rows) else None
             ax.plot(near["times the ticket's"], places, marker, ms=8, alpha=0.8, label=label)

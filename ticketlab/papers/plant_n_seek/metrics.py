@@ -11,11 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from ticketlab import plugins
 from ticketlab.papers.plant_n_seek.conv.report import conv_metrics, conv_references
 from ticketlab.papers.plant_n_seek.params import Case, PlantParams
 from ticketlab.papers.plant_n_seek.report import (
     Results,
     audit_table,
+    built_in,
     is_accuracy,
     main_case,
     of_main,
@@ -54,7 +56,8 @@ Found = dict[str, Any] | None
 
 def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
     """All numbers of the study for metrics.json: intervals by arm, and what decides the claims."""
-    every = scores_table(results)
+    tested = scores_table(results)
+    every = built_in(tested)
     main = of_main(every, params)
     audits = audit_table(results)
     return {
@@ -69,7 +72,7 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
         "audit": audit_metrics(audits),
         "visible": visible_metrics(audits),
         "conv": conv_metrics(results),
-        "scores": score_intervals(every),
+        "scores": score_intervals(tested),
     }
 
 
@@ -424,6 +427,6 @@ def score_intervals(every: pd.DataFrame) -> dict[str, Any]:
         column = "weak" if rows.weak.notna().all() else "per_output"
         place, cell = found, f"{task}_d{depth}_n{noise:g}"
         for part in (cell if width == usual else f"{cell}_w{width}", *rest[:-1]):
-            place = place.setdefault(str(part), {})
+            place = place.setdefault(plugins.slug(str(part)), {})
         place[f"at_{rest[-1]}"] = asdict(interval(rows[column].tolist()))
     return found

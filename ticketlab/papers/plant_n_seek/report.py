@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ticketlab import plugins
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm import gauge
@@ -28,11 +29,24 @@ Results = Mapping[str, Result]
 CELL = ["task", "depth", "width", "noise", "mother", "regime", "method", "label"]
 """What names an arm; with a seed it names one net."""
 METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_rounds")
-"""The methods that figures and the leaderboard show."""
+"""The built-in methods that figures and the leaderboard show."""
+CONTROLS = ("dense", "oracle", "oracle_unit", "oracle_shuffled", "oracle_reinit", "narrow_dense")
+"""What stands beside the searches: nothing of it was sought."""
 NEAR_POINTS, NEAR_TIMES = 2.0, 2.0
 """Near the ticket: within so many accuracy points, or up to so many times its error."""
 PRINTED = {"circle": 0.16, "relu": 0.01, "helix": 0.29}
 """Ground-truth densities that the paper prints, for depth 3 (appendix)."""
+
+
+def shown_methods(params: PlantParams) -> tuple[str, ...]:
+    """The methods that figures show: METHODS, and the study's criteria of one's own."""
+    chosen = [name for grid in params.grids for name in (*grid.singleshot, *grid.multishot)]
+    return (*METHODS, *dict.fromkeys(filter(plugins.is_plugin, chosen)))
+
+
+def built_in(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows without criteria of one's own: the paper's claims are about its methods."""
+    return frame[~frame.method.map(plugins.is_plugin).astype(bool)]
 
 
 def main_case(params: PlantParams) -> Case:
@@ -103,7 +117,7 @@ def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
     """Circle's trained nets for `dvc plots show`: arm, seed, density, accuracy."""
     rows = of_main(scores, params)
     rows = rows[(rows.task == "circle") & rows.regime.isin(["singleshot", "multishot"])]
-    rows = rows[rows.method.isin(METHODS) & rows.weak.notna()]
+    rows = rows[rows.method.isin(shown_methods(params)) & rows.weak.notna()]
     arm = rows.regime + " " + rows.method + rows.mother.map({"planted": ""}).fillna(", not planted")
     return rows.assign(arm=arm)[["arm", "seed", "density", "weak"]]
 
@@ -159,7 +173,7 @@ def entries(task: str, depth: int, width: int) -> int:
 
 def kept_as_asked(scores: pd.DataFrame) -> pd.Series:
     """Whether each mask of a search keeps exactly the entries that its density asks for."""
-    rows = scores[scores.regime.isin(SEARCHES) & ~scores.method.str.contains("oracle|dense")]
+    rows = scores[scores.regime.isin(SEARCHES) & ~scores.method.isin(CONTROLS)]
     asked = [
         kept_at(entries(task, depth, width), density)
         for task, depth, width, density in zip(
@@ -208,7 +222,7 @@ def noise_free_score(task: str, depth: int, count: int) -> float:
 def controls_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
     """Trained controls of the main cell, and the ticket as it is: mean and interval over seeds."""
     rows = of_main(scores, params)
-    names = ["dense", "oracle", "oracle_unit", "oracle_shuffled", "oracle_reinit", "narrow_dense"]
+    names = list(CONTROLS)
     known = rows[rows.method.isin(names)]
     found = summarise(known, ["method", "task"], "weak")
     bounds = zip(found["mean"], found.low, found.high, strict=True)
@@ -221,7 +235,7 @@ def controls_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 def overlap_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
     """Share of the planted ticket in the masks (recall, %), and in masks of mothers without it."""
     rows = of_main(scores, params)
-    rows = rows[rows.regime.isin(["singleshot", "multishot"]) & ~rows.method.str.contains("oracle")]
+    rows = rows[rows.regime.isin(["singleshot", "multishot"]) & ~rows.method.isin(CONTROLS)]
     both = set(rows[rows.mother == "unplanted"].method)
     found = rows[rows.method.isin(both)].assign(recall=100 * rows.recall)
     index = ["task", "regime", "method", "label"]
@@ -235,7 +249,7 @@ def leaderboard(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
     """
     rows = of_main(scores, params)
     rows = rows[(rows.mother == "planted") & rows.regime.isin(["singleshot", "multishot"])]
-    rows = rows[~rows.method.str.contains("oracle|dense")]
+    rows = rows[~rows.method.isin(CONTROLS)]
     keys = ["task", "regime", "method", "density"]
     means = rows.groupby(keys)[["weak_margin"]].mean().reset_index()
     allowed = means.task.map(lambda task: -NEAR_POINTS if is_accuracy(task) else -log10(NEAR_TIMES))

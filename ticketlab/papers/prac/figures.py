@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ticketlab.data.sets import Images
-from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams
+from ticketlab.papers.prac.params import BY, FOLLOWERS, LADDERS, PracParams, pruned_by
 from ticketlab.papers.prac.report import ACCURACY, round_said
 from ticketlab.papers.prac.subsets import NEVER
 from ticketlab.study.plots import PALETTE, Look, curves, density_axis, look, summarise
@@ -25,7 +25,7 @@ ARMS = ("imp", *LADDERS, *FOLLOWERS, "random-pruning", "reinit")
 
 def looks(arms: Sequence[str] = ARMS) -> dict[str, Look]:
     """Colour and marker of each arm, the same in every figure."""
-    every = look(ARMS)
+    every = look([*ARMS, *(arm for arm in arms if arm not in ARMS)])
     return {arm: every[arm] for arm in arms}
 
 
@@ -111,7 +111,11 @@ def one_distance(distances: Sequence[float], epsilon: float, drops: Sequence[flo
 
 
 def accuracy(scores: pd.DataFrame) -> Figure:
-    """Test accuracy of the main net's tickets against sparsity: IMP's relatives, and other sets."""
+    """Test accuracy of the main net's tickets against sparsity: IMP's relatives, and other sets.
+
+    Arms that other criteria prune stand in the second panel.
+    """
+    own = sorted(arm for arm in scores.arm.unique() if arm.startswith(BY))
     panels = {
         "All data": ("imp", "prac", "imp-early-stop", "short-imp"),
         "Other samples, masks, weights": (
@@ -122,11 +126,12 @@ def accuracy(scores: pd.DataFrame) -> Figure:
             "random",
             "random-pruning",
             "reinit",
+            *own,
         ),
     }
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     frame = scores[scores.place == "main"].assign(density=1 - scores.sparsity)
-    frame = frame[frame.arm.isin(ARMS)]
+    frame = frame[frame.arm.isin([*ARMS, *own])]
     dense = frame[(frame.arm == "imp") & (frame["round"] == 0)][ACCURACY].mean()
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):
         curves(ax, frame, "density", ACCURACY, looks(arms), "round")
@@ -278,7 +283,8 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     """Test accuracy at the last ablation level by how the set was chosen, a dot a seed."""
     level = max(params.ablation_levels)
     efs = [f"prac-ef-{value}" for value in params.thresholds]
-    arms = ["imp", "prac", *efs, "cet-only", "cep-only", *params.scores, "random", "short-imp"]
+    own = [*efs, *(pruned_by(name) for name in params.criteria)]
+    arms = ["imp", "prac", *own, "cet-only", "cep-only", *params.scores, "random", "short-imp"]
     rows = scores[(scores.place == "main") & (scores["round"] == level) & scores.arm.isin(arms)]
     means = summarise(rows, ["arm"], ACCURACY).set_index("arm").reindex(arms).dropna(subset="mean")
     figure, ax = plt.subplots(figsize=(8, 4))

@@ -148,7 +148,7 @@ def plans(setting: Setting) -> dict[str, Plan]:
     }
 
 
-def by(criterion: str) -> str:
+def pruned_by(criterion: str) -> str:
     """The arm whose rounds a criterion prunes."""
     return f"{BY}{plugins.slug(criterion)}"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ticketlab.data.sets import DataSet, load
-from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams, Score
+from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams, Score, pruned_by
 from ticketlab.papers.prac.subsets import IndexFile, save_index, unpack_index
 from ticketlab.pruning.masks import chance_jaccard, jaccard
 from ticketlab.study import regime
@@ -431,6 +431,7 @@ def ablations(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) ->
     level, main = max(params.ablation_levels), rounds[rounds.place == "main"]
     own = at(scores, "prac", level)
     arms = [*(f"prac-ef-{v}" for v in params.thresholds), *get_args(Score)]
+    arms += [pruned_by(name) for name in params.criteria]
     found: dict[str, Any] = {
         f"prac_minus_{_key(arm)}": as_metric(minus(own, at(scores, arm, level))) for arm in arms
     }

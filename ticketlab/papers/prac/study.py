@@ -16,8 +16,8 @@ from ticketlab.papers.prac.params import (
     Plan,
     PracParams,
     Setting,
-    by,
     plans,
+    pruned_by,
 )
 from ticketlab.papers.prac.units import random_ladder, score_tickets, search, search_imp
 from ticketlab.pruning.masks import Mask
@@ -188,7 +188,7 @@ def _threshold(params: PracParams, seed: int, value: int) -> Unit:
 def _criterion(params: PracParams, seed: int, name: str) -> Unit:
     setting, changes = params.setting(), {"criterion": name, "probe": params.probe}
     plan = plans(setting)["prac"].model_copy(update=changes)
-    return _unit("search/main", by(name), seed, search, 1, setting, plan=plan)
+    return _unit("search/main", pruned_by(name), seed, search, 1, setting, plan=plan)
 
 
 # ---------------------------------------------------------------- second: searches that follow PrAC
@@ -277,7 +277,7 @@ def scorings(params: PracParams, found: Found) -> list[Unit]:
             units.append(_score("main", main, seed, arm, found, params.levels))
         units += _controls(main, seed, found)
     extra = (*DECOMPOSITION, *(f"prac-ef-{v}" for v in params.thresholds), *params.scores)
-    extra += tuple(by(name) for name in params.criteria)
+    extra += tuple(pruned_by(name) for name in params.criteria)
     for seed in _few(params, params.ablation_seeds):
         units += [_score("main", main, seed, a, found, params.ablation_levels) for a in extra]
     for other in params.others:

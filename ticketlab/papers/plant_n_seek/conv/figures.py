@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ticketlab import plugins
 from ticketlab.papers.plant_n_seek.conv.report import MISSING, STRONG
 from ticketlab.study.plots import curves, look
 
@@ -41,7 +42,8 @@ def found(table: pd.DataFrame) -> Figure:
 
 
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
-    styles = look(sorted(set(rows.arm)))
+    arms = sorted(set(rows.arm), key=lambda arm: (plugins.is_plugin(arm.split()[-1]), arm))
+    styles = look(arms)
     rows = rows.assign(step=rows.groupby("label").density.transform("mean"))
     curves(ax, rows[rows.mother == "planted"], "density", "y", styles, "step")
     bare = rows[rows.mother == "unplanted"]

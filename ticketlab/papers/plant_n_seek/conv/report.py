@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ticketlab import plugins
 from ticketlab.data.sets import load
 from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.study.plots import summarise
@@ -143,10 +144,14 @@ NAMES = (
 
 
 def conv_metrics(results: Results) -> Numbers:
-    """What decides C11 and its controls, as intervals over seeds; all None without this part."""
+    """What decides C11 and its controls, as intervals over seeds; all None without this part.
+
+    Criteria of one's own do not count: the claim is about the paper's methods.
+    """
     table = conv_table(results)
     if table.empty:
         return dict.fromkeys(NAMES)
+    table = table[~table.method.map(plugins.is_plugin).astype(bool)]
     planted = table[table.mother == "planted"]
     plantings = planting_table(results).set_index("seed")
     own = {
