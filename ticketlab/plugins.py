@@ -26,8 +26,8 @@ def is_plugin(name: str) -> bool:
 
 
 def slug(name: str) -> str:
-    """A name as a part of file names and metrics' keys: 'my_module:f' is 'my_module_f'."""
-    return re.sub(r"[.:]", "_", name) if is_plugin(name) else name
+    """A name as a part of file names and metrics' keys: 'my_module:f' in it is 'my_module_f'."""
+    return FORM.sub(lambda found: re.sub("[.:]", "_", found[0]), name)
 
 
 def allowed(builtin: Collection[str], takes: Sequence[str]) -> str:

@@ -99,7 +99,8 @@ def architecture(name: str) -> Architecture:
     options = {option: given[option].default for option in OPTIONS if option in given}
     for option, default in options.items():
         if not isinstance(default, int):
-            raise InputError(f"its {option} has no default, allowed is a whole number or a bool")
+            wrong = f"the default of its {option} is {default!r}"
+            raise InputError(f"{wrong}, allowed is a whole number or a bool")
     return Architecture(found, "default", options=options)
 
 
