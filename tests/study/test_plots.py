@@ -91,7 +91,9 @@ def test_arms_look_different_and_the_same_in_every_figure() -> None:
     assert len({style["color"] for style in looks.values()}) == 10
     assert len({style["marker"] for style in looks.values()}) == 10
     assert look(arms[:3]) == {arm: looks[arm] for arm in arms[:3]}
-    assert len(look([*arms, "one more"])) == 11  # starts over rather than fail
+    more = look([*arms, *(f"further {i}" for i in range(90))])  # colours come again, pairs do not
+    assert len({(style["color"], style["marker"]) for style in more.values()}) == 100
+    assert {arm: more[arm] for arm in arms} == looks
 
 
 # --- curves
