@@ -1,5 +1,6 @@
 """params.yaml and studies/: all is valid, and every mistake is one line with what is allowed."""
 
+import ast
 import copy
 import io
 import json
@@ -485,6 +486,17 @@ def test_parameters_survive_the_way_into_a_notebook(study: str) -> None:
         assert json.loads(json.dumps(injected)) == injected  # plain values, no NaN
         namespace = {"__name__": "__main__", "In": [], "np": json, **injected}
         assert collect(type(params), namespace) == params
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_notebooks_parameters_cell_has_every_key(paper: str) -> None:
+    text = (ROOT / "notebooks" / f"{paper}.ipynb").read_text()
+    (cell,) = (
+        c for c in json.loads(text)["cells"] if "parameters" in c["metadata"].get("tags", ())
+    )
+    names = {node.id for node in ast.walk(ast.parse("".join(cell["source"])))
+             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}  # fmt: skip
+    assert names >= {"study", *PAPERS[paper].model_fields}
 
 
 def test_a_mistake_in_the_parameters_cell_is_one_line(one_line: Message) -> None:
