@@ -13,8 +13,10 @@ from conftest import Message
 from safetensors.torch import save_file
 
 from ticketlab.files import (
+    parse_yaml,
     read_json,
     read_safetensors,
+    read_yaml,
     replace_folder,
     write_atomically,
     write_json,
@@ -292,3 +294,27 @@ def test_the_header_is_one_json_text(tmp_path: Path) -> None:
     raw = path.read_bytes()
     size = int.from_bytes(raw[:8], "little")
     assert json.loads(raw[8 : 8 + size])["__metadata__"] == {"ticketlab": '{"a": 2, "b": 1}'}
+
+
+# --- YAML
+
+NO_YAML = {
+    "!!int many": "'many' is no !!int",
+    "a: {b: [1, !!bool many]}": "a.b.1: 'many' is no !!bool",
+    "a: !!float x": "a: 'x' is no !!float",
+    "a: !!timestamp 2001-99-99": "a: '2001-99-99' is no !!timestamp",
+    "!!binary 'é'": "base64",
+    "a: !!python/object x": "tag",
+    "<<: 3": "merging",
+    "{[1, {}]: 2}": "unhashable",
+    "[": "expected",
+}
+
+
+@pytest.mark.parametrize("text", NO_YAML, ids=range(len(NO_YAML)))
+def test_a_text_that_is_no_yaml_is_one_line(text: str, tmp_path: Path, one_line: Message) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(text)
+    for act in (lambda: parse_yaml(text, str(path)), lambda: read_yaml(path)):
+        message = one_line(act)
+        assert message.startswith(f"{path}: not valid YAML (") and NO_YAML[text] in message

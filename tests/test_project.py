@@ -401,6 +401,16 @@ def test_a_library_function_prints_nothing(path: Path) -> None:
     assert place in PRINTING or not names & {"print", "Console"}
 
 
+def test_yaml_is_parsed_in_one_place() -> None:
+    """So what a person writes cannot end in a parser's or constructor's own error."""
+    users = [
+        short(path)
+        for path in MODULES
+        if re.search(r"(?m)^\s*(from|import) (ruamel|yaml)\b", path.read_text())
+    ]
+    assert users == ["ticketlab/files.py"]
+
+
 def test_an_installed_package_finds_its_project_from_the_working_directory(tmp_path: Path) -> None:
     installed, project = tmp_path / "site", tmp_path / "project"
     shutil.copytree(PACKAGE, installed / "ticketlab", ignore=shutil.ignore_patterns("__pycache__"))

@@ -3,18 +3,23 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ticketlab.spec import InputError
+
+LONGEST = 60
+"""Characters of a wrong value that a message shows."""
 
 
 def write_safetensors(
@@ -72,11 +77,70 @@ def read_json(path: Path) -> Any:
 def read_yaml(path: Path) -> Any:
     """Parsed YAML 1.2, as DVC reads it; InputError in one line for a missing or invalid file."""
     try:
-        return YAML(typ="safe").load(path)
+        return parse_yaml(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # the latter: '!!int x', deep nesting
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def parse_yaml(text: str | bytes, place: str) -> Any:
+    """Parsed YAML; InputError in one line that starts with `place` for any text that is none.
+
+    The constructors of tags raise whatever they like ('!!int many' a ValueError, '!!bool many' a
+    KeyError, deep nesting a RecursionError), so every exception counts.
+    """
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
+    except RecursionError as error:
+        reason = f"nested too deep: {error}"
+    except Exception as error:
+        reason = _wrong_scalar(text) or " ".join(f"{type(error).__name__} {error}".split())
+    raise InputError(f"{place}: not valid YAML ({reason})")
+
+
+def compose_yaml(text: str, place: str) -> Node:
+    """The nodes of a YAML text, whose marks say where in the text each stands."""
+    try:
+        node: Node = YAML(typ="safe", pure=True).compose(text)
+    except YAMLError as error:
+        raise InputError(f"{place}: not valid YAML ({' '.join(str(error).split())})") from None
+    return node
+
+
+def yaml_text(content: object) -> str:
+    """Content as DVC writes parameters."""
+    yaml, stream = YAML(), StringIO()
+    yaml.default_flow_style = False
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def _wrong_scalar(text: str | bytes) -> str:
+    """The key, value and tag of the first scalar that is not what its tag says; '' for none."""
+    with suppress(Exception):
+        yaml = YAML(typ="safe", pure=True)
+        for key, node in _scalars(yaml.compose(text)):
+            try:
+                YAML(typ="safe", pure=True).constructor.construct_object(node, deep=True)
+            except Exception as error:
+                tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
+                value = repr(node.value[:LONGEST])
+                return f"{key}: {value} is no {tag}: {error}".removeprefix(": ")
+    return ""
+
+
+def _scalars(node: Node, place: str = "") -> Iterator[tuple[str, Node]]:
+    """Every scalar below a node with its dotted key."""
+    if isinstance(node, ScalarNode):
+        yield place, node
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield from _scalars(key, place)
+            yield from _scalars(value, f"{place}.{key.value}".lstrip("."))
+    else:
+        for number, value in enumerate(node.value):
+            yield from _scalars(value, f"{place}.{number}".lstrip("."))
 
 
 def replace_folder(new: Path, old: Path) -> None:

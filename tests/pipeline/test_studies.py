@@ -10,7 +10,10 @@ import pytest
 import yaml
 from conftest import Message
 from dvc.utils.hydra import apply_overrides
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ticketlab.files import parse_yaml
 from ticketlab.pipeline import params, studies
 from ticketlab.spec import ROOT
 
@@ -76,12 +79,109 @@ def test_a_new_study_is_a_copy_with_changes(file: Path) -> None:
     assert mine == {"prac": source.model_copy(update={"data": data, "seeds": (7, 8)})}
 
 
+RUNS = {
+    "desk-colt": "{study: desk, paper: colt, file: params.yaml, key: desk.colt}",
+    "desk-prac": """  # of prac
+    study: desk  # which
+    # and whose
+    paper: 'prac'
+    file: params.yaml
+    key: >-
+      desk.prac""",
+    "desk-dlth": """
+    paper: dlth
+    study: desk
+
+    file: params.yaml
+    key: desk.dlth  # its parameters""",
+}
+"""Lines of runs as a person may write them."""
+BETWEEN = ["", "\n", "# to the left\n", "  # like runs: {}\n", "\n  # one\n\n# two: '\n"]
+
+
+@given(
+    texts=st.lists(st.sampled_from(BETWEEN), min_size=6, max_size=6),
+    names=st.permutations(sorted(RUNS)),
+    line_break=st.sampled_from(["\n", "\r\n"]),
+    last=st.booleans(),
+    open_end=st.booleans(),
+)
+def test_all_other_text_stays_when_runs_come_and_go(
+    texts: list[str], names: list[str], line_break: str, last: bool, open_end: bool
+) -> None:
+    """Whatever stands before, between and after the runs, and wherever `runs` stands."""
+    added = [params.Run(study="mine", paper="prac", file="studies/mine.yaml", key="prac")]
+    entries = {name: f"  {name}: {RUNS[name]}\n" for name in names}
+
+    def text(kept: list[str]) -> str:
+        colon = "runs:" if kept else "runs: {}"
+        lines = "".join(
+            (entries[name] if name in kept else "") + after
+            for name, after in zip(names, texts[:3], strict=True)
+        )
+        runs = f"{texts[3]}{colon}  # what runs\n{texts[4]}{lines}"
+        whole = f"a: 1\n{runs}" if last else f"{runs}{texts[5]}desk: {{}}  # other: runs\n"
+        return (whole.rstrip() if open_end else whole).replace("\n", line_break)
+
+    for kept in (names, names[:2], names[:1], names[2:], []):
+        before = text(kept)
+        more = studies.with_runs(before, added)
+        assert list(parse_yaml(more, "runs")["runs"]) == [*kept, "mine-prac"]
+        assert studies.without_runs(more, ["mine-prac"]) == before
+        gone = [name for name in names if name not in kept]
+        if not open_end:  # there, the last line that is left ends the text
+            assert studies.without_runs(text(names), gone) == before
+
+
+@pytest.mark.parametrize("comment", ["", "  # mine, on the cluster\n", "\n  # mine\n  # all\n"])
+@pytest.mark.parametrize("after", ["", "\n", "\n# Real images.\n", "# Real: images\n\n"])
+def test_taken_out_and_put_back_leaves_the_same_bytes(file: Path, comment: str, after: str) -> None:
+    head, runs, rest = file.read_text().partition("runs:\n")
+    entries, _, rest = rest.partition("\n\n# Real")
+    text = f"{head}{runs}{comment}{entries}\n{after}desk:{rest.partition(chr(10) + 'desk:')[2]}"
+    file.write_text(text)
+    studies.remove("desk", file)
+    assert params.load_runs(file) == [] and comment in file.read_text()
+    studies.add("desk", file)
+    assert file.read_text() == text
+    studies.add("cifar10", file)
+    several = file.read_text()
+    studies.remove("cifar10", file)
+    assert file.read_text() == text
+    studies.add("cifar10", file)
+    assert file.read_text() == several
+
+
+ODD_RUNS = {
+    "in braces": "runs: {desk-colt: {study: desk, paper: colt, file: params.yaml, key: desk.colt}}",
+    "an anchor that others use": """runs:
+  desk-colt: &run {study: desk, paper: colt, file: params.yaml, key: desk.colt}
+other: *run""",
+}
+
+
+@pytest.mark.parametrize("how", ODD_RUNS)
+def test_runs_that_a_person_has_to_edit_are_one_line(
+    file: Path, how: str, one_line: Message
+) -> None:
+    desk = file.read_text().partition("\ndesk:")[2]
+    file.write_text(f"{ODD_RUNS[how]}\ndesk:{desk}")
+    before = file.read_bytes()
+    assert "params.yaml: runs: " in one_line(lambda: studies.remove("desk", file))
+    assert file.read_bytes() == before
+
+
 BAD = {
     "a name that is taken": (("desk", "desk", []), "'desk'"),
     "a name that cannot be": (("my study", "desk", []), "'my study'"),
     "no such source": (("mine", "dsk", []), "'dsk'"),
     "no such key": (("mine", "desk", ["colt.rte=0.3"]), "'colt.rte=0.3'"),
     "no value": (("mine", "desk", ["colt.rate"]), "'colt.rate'"),
+    "a value that its tag does not allow": (
+        ("mine", "desk", ["colt.max_rounds=!!int many"]),
+        "colt.max_rounds: '!!int many': not valid YAML ('many' is no !!int",
+    ),
+    "a value that is no YAML": (("mine", "desk", ["colt.levels=[1"]), "allowed is a value such as"),
     "a wrong value": (("mine", "desk", ["colt.rate=2"]), "colt.rate: 2 "),
     "no such paper": (("mine", "cifar100", [], ["compare"]), "'compare'"),
 }

@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
+from ticketlab.files import parse_yaml
 from ticketlab.spec import InputError
 
 if TYPE_CHECKING:
@@ -144,7 +143,9 @@ class Committed:
 
 def lock_stages(text: str) -> dict[str, Entry]:
     """The stages of a dvc.lock's text."""
-    return dict((YAML(typ="safe").load(text) or {}).get("stages", {}))
+    content = parse_yaml(text, "dvc.lock") or {}
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return dict(stages) if isinstance(stages, dict) else {}
 
 
 def blob_hash(content: bytes) -> str:

@@ -1,19 +1,17 @@
 """Studies as files: a new one from another, and which ones `dvc repro` runs.
 
 The only code that writes params.yaml: it adds and removes lines of `runs`, in the form that DVC
-itself writes, so that no other line changes.
+itself writes. All other text of the file stays byte for byte.
 """
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
-
-from ticketlab.files import write_atomically
+from ticketlab.files import compose_yaml, parse_yaml, write_atomically, yaml_text
 from ticketlab.pipeline import params
 from ticketlab.pipeline.params import FILE, Run, run_of
 from ticketlab.spec import InputError
@@ -49,7 +47,7 @@ def new(
         _apply(block, change)
     file = path.parent / "studies" / f"{name}.yaml"
     params.validated(block, f"studies/{name}.yaml")
-    write_atomically(file, _text(block))
+    write_atomically(file, yaml_text(block).encode())
     return add(name, path)
 
 
@@ -58,28 +56,23 @@ def add(name: str, path: Path = FILE) -> list[Run]:
     papers = params.load_study(name, path)
     known = {run.name for run in params.load_runs(path)}
     wanted = [run for paper in papers if (run := run_of(name, paper, path)).name not in known]
-
-    def change(runs: CommentedMap) -> None:
-        runs.update({run.name: run.model_dump() for run in wanted})
-
     if wanted:
-        _rewrite(path, change)
+        after = params.read_blocks(path)["runs"] | {run.name: run.model_dump() for run in wanted}
+        _rewrite(path, lambda text: with_runs(text, wanted), after)
     return wanted
 
 
 def remove(name: str, path: Path = FILE) -> list[Run]:
     """Take the runs of a study out of params.yaml; its results and its file stay."""
-    gone = [run for run in params.load_runs(path) if run.study == name]
+    before = params.read_blocks(path).get("runs")
+    runs = dict(zip(before or (), params.load_runs(path), strict=True))
+    gone = {key: run for key, run in runs.items() if run.study == name}
     if not gone:
         chosen = ", ".join(params.chosen_studies(path))
         raise InputError(f"study: {name!r} is not in runs, allowed: {chosen or 'none'}")
-
-    def change(runs: CommentedMap) -> None:
-        for run in gone:
-            del runs[run.name]
-
-    _rewrite(path, change)
-    return gone
+    after = {key: run.model_dump() for key, run in runs.items() if key not in gone}
+    _rewrite(path, lambda text: without_runs(text, gone), after)
+    return list(gone.values())
 
 
 def stages(name: str, path: Path = FILE) -> list[str]:
@@ -89,7 +82,7 @@ def stages(name: str, path: Path = FILE) -> list[str]:
 
 def shown(runs: Sequence[Run]) -> str:
     """The lines of params.yaml that name the runs."""
-    return _text({run.name: run.model_dump() for run in runs}).decode().rstrip("\n")
+    return yaml_text({run.name: run.model_dump() for run in runs}).rstrip("\n")
 
 
 def _apply(block: dict[str, Any], change: str) -> None:
@@ -102,9 +95,9 @@ def _apply(block: dict[str, Any], change: str) -> None:
         allowed = "allowed is a dotted key of the study, '=' and a value"
         raise InputError(f"study new: {change!r} changes nothing, {allowed}")
     try:
-        found[last] = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
-        raise InputError(f"study new: {change!r}: {text!r} is not YAML") from None
+        found[last] = parse_yaml(text, f"study new: {key}: {text!r}")
+    except InputError as error:
+        raise InputError(f"{error}, allowed is a value such as 0.3, [1, 2] or sgd") from None
 
 
 def _plain(tree: Any) -> Any:
@@ -114,39 +107,99 @@ def _plain(tree: Any) -> Any:
     return [_plain(inner) for inner in tree] if isinstance(tree, list) else tree
 
 
-def _rewrite(path: Path, change: Callable[[CommentedMap], None]) -> None:
-    yaml = _yaml()
-    content = yaml.load(path.read_text(encoding="utf-8"))
-    runs = content["runs"]
-    comment = _take_end(runs)
-    change(runs)
-    _put_end(runs, comment)
-    write_atomically(path, _text(content))
+# ---------------------------------------------------------------- the text of `runs`
+
+_COMMENT = re.compile(r"(?:\r?\n[ \t]*)*\r?\n[ \t]+#[^\r\n]*")
+"""Line breaks and an indented comment."""
+_LAST_VALUE = re.compile(r".*^[ \t]*[^\s#][^\r\n]*", re.MULTILINE | re.DOTALL)
+"""All up to the end of the last line that holds more than a comment."""
+_DOCUMENT_END = re.compile(r"^(\.\.\.|---)", re.MULTILINE)
 
 
-def _take_end(runs: CommentedMap) -> Any:
-    """The comment after the last run, which the parser hangs at that run's last key."""
-    last = runs[next(reversed(runs))] if runs else None
-    return None if last is None else last.ca.items.pop(next(reversed(last)), None)
+@dataclass(frozen=True)
+class _Runs:
+    """Where `runs` stands in a text, in characters."""
+
+    colon: int
+    """The end of `runs:`."""
+    end: int
+    """The end of its value, if that is `{}`."""
+    entries: Mapping[str, tuple[int, int]]
+    """The lines of each run, from the line break before its name to its last value."""
+    indent: int
 
 
-def _put_end(runs: CommentedMap, comment: Any) -> None:
-    if not runs or comment is None:
-        return
-    name = next(reversed(runs))
-    if not isinstance(runs[name], CommentedMap):
-        runs[name] = CommentedMap(runs[name])
-    runs[name].ca.items[next(reversed(runs[name]))] = comment
+def _rewrite(path: Path, changed: Callable[[str], str], expected: Mapping[str, Any]) -> None:
+    """Write the changed text if it says what it said but for `runs`; else InputError."""
+    text = path.read_bytes().decode()
+    try:
+        new = changed(text)
+        is_right = parse_yaml(new, path.name) == parse_yaml(text, path.name) | {"runs": expected}
+    except InputError:
+        is_right = False
+    if not is_right:
+        allowed = "allowed are lines for each run, as `ticketlab study add` writes them"
+        raise InputError(f"{path.name}: runs: these lines are for you to edit, {allowed}")
+    write_atomically(path, new.encode())
 
 
-def _text(content: Any) -> bytes:
-    stream = io.StringIO()
-    _yaml().dump(content, stream)
-    return stream.getvalue().encode()
+def with_runs(text: str, runs: Sequence[Run]) -> str:
+    """The text with runs after those that it has, and after comments that are indented like them.
+
+    So runs that are taken out and put back stand below their comment again.
+    """
+    found = _places(text)
+    if found.entries:
+        place = max(end for _, end in found.entries.values())
+    else:
+        text = text[: found.colon] + text[found.end :]
+        place = _line_end(text, found.colon)
+    while comment := _COMMENT.match(text, place):
+        place = comment.end()
+    line_break = "\r\n" if "\r\n" in text else "\n"
+    lines = (f"{line_break}{' ' * found.indent}{line}" for line in shown(runs).splitlines())
+    return text[:place] + "".join(lines) + text[place:]
 
 
-def _yaml() -> YAML:
-    """As DVC writes parameters."""
-    yaml = YAML()
-    yaml.default_flow_style = False
-    return yaml
+def without_runs(text: str, runs: Collection[str]) -> str:
+    """The text without the lines of runs; `{}` stands for none."""
+    found = _places(text)
+    for start, end in sorted((found.entries[name] for name in runs), reverse=True):
+        text = text[:start] + text[end:]
+    if len(runs) < len(found.entries):
+        return text
+    return f"{text[: found.colon]} {{}}{text[found.colon :]}"
+
+
+def _places(text: str) -> _Runs:
+    """Where the lines of `runs` are; InputError if its runs stand in braces."""
+    keys = compose_yaml(text, "runs").value
+    number = next(number for number, (key, _) in enumerate(keys) if key.value == "runs")
+    key, value = keys[number]
+    if value.value and value.flow_style:
+        raise InputError("runs: in braces")
+    end = keys[number + 1][0].start_mark.index if number + 1 < len(keys) else len(text)
+    if last := _DOCUMENT_END.search(text, key.end_mark.index, end):
+        end = last.start()
+    marks = {name.value: name.start_mark for name, _ in value.value}
+    starts = [len(text[: mark.index - mark.column].removesuffix("\n").removesuffix("\r"))
+              for mark in marks.values()]  # fmt: skip
+    ends = [_content_end(text, start, stop) for start, stop in pairwise([*starts, end])]
+    return _Runs(
+        colon=text.index(":", key.end_mark.index) + 1,
+        end=value.end_mark.index,
+        entries=dict(zip(marks, zip(starts, ends, strict=True), strict=True)),
+        indent=next((mark.column for mark in marks.values()), 2),
+    )
+
+
+def _content_end(text: str, start: int, stop: int) -> int:
+    """The end of the last line between two places that holds more than a comment."""
+    found = _LAST_VALUE.match(text, start, stop)
+    return found.end() if found else stop
+
+
+def _line_end(text: str, place: int) -> int:
+    """The end of the line that holds a place, before its line break."""
+    found = re.compile(r"[^\r\n]*").match(text, place)
+    return found.end() if found else place

@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from ticketlab.files import read_json, read_yaml
+from ticketlab.files import parse_yaml, read_json, read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.study.stats import (
     MISSING,
@@ -132,10 +130,7 @@ def entries_in(content: object, name: str, kind: type[EntryT]) -> list[EntryT]:
 
 def claims_in(text: str | bytes, paper: str, name: str) -> list[Claim]:
     """The claims in the text of a PAPER.yaml called `name`; InputError names it and a bad entry."""
-    try:
-        return _of_paper(YAML(typ="safe").load(text), paper, name)
-    except YAMLError as error:
-        raise InputError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from None
+    return _of_paper(parse_yaml(text, name), paper, name)
 
 
 def _of_paper(content: object, paper: str, name: str) -> list[Claim]:
