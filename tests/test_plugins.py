@@ -167,12 +167,13 @@ def test_pracs_rounds_are_pruned_by_a_criterion(by_criteria: Any, run: Run) -> N
         one, other = (mask(f"prac-by-{name}", turn) for name in ("snip", "own_plugins_slopes"))
         assert one == other and one != mask("prac", turn)
         assert one.alive == mask("prac", turn).alive
-    looked = {}
+    scored = {}
     for name in ("prac", "prac-by-own_plugins_size", "prac-by-snip", "prac-by-own_plugins_slopes"):
         rounds = found[f"search/main/{name}/seed-0"].record["rounds"]
-        looked[name] = sum(row["forward_images"] for row in rounds)
-    assert looked["prac"] == looked["prac-by-own_plugins_size"] < looked["prac-by-snip"]
-    assert looked["prac-by-snip"] == looked["prac-by-own_plugins_slopes"]
+        scored[name] = [row.get("scored_images", 0) for row in rounds]
+    assert scored["prac"] == scored["prac-by-own_plugins_size"] == [0, 0]  # never asked the net
+    assert scored["prac-by-snip"] == scored["prac-by-own_plugins_slopes"]
+    assert all(images >= 2 * 20 for images in scored["prac-by-snip"])
 
 
 def test_pracs_tables_and_figures_show_it(by_criteria: Any, run: Run) -> None:
@@ -181,6 +182,9 @@ def test_pracs_tables_and_figures_show_it(by_criteria: Any, run: Run) -> None:
     assert arm in set(scores.arm) and arm in set(rounds.arm)
     assert arm in set(prac_report.overlaps_table(found, 2).arm)
     numbers = prac_report.metrics(found, by_criteria)
+    cost = numbers["cost"]
+    assert cost["prac_by_snip"] == cost["prac_by_own_plugins_slopes"]
+    assert cost["prac_by_magnitude"] == cost["prac"] == cost["prac_by_own_plugins_size"]
     assert numbers["ablations"]["prac_minus_prac_by_own_plugins_slopes"]["n"] == 1
     assert {arm, "prac-by-snip"} <= labels(prac_figures.accuracy(scores))
     assert {arm, "prac-by-snip"} <= labels(prac_figures.ablations(scores, by_criteria))

@@ -92,6 +92,8 @@ PRAC: dict[str, Any] = {
     "least_iterations": 6,
     "thresholds": [1],
     "scores": ["el2n", "margin", "ccs", "fixed"],
+    "criteria": ["snip"],
+    "probe": 20,
     "ablation_levels": [3],
     "label_noise": 0.1,
     "noise_rounds": 2,

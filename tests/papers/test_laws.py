@@ -677,6 +677,11 @@ def looks_after(tape: Tape, training: Training) -> list[Look]:
     return found
 
 
+def predicted_after(tape: Tape, training: Training) -> list[Look]:
+    """Of that, what went through `predict` or `evaluate`: a criterion scores on a bare batch."""
+    return [look for look in looks_after(tape, training) if look.kind != "batch"]
+
+
 def forgotten(training: Training) -> dict[Place, float]:
     """How often each image of a training went from right to wrong; infinitely if never right."""
     return {
@@ -685,7 +690,9 @@ def forgotten(training: Training) -> dict[Place, float]:
     }
 
 
-CRITICAL = ("prac", "cet-only", "cep-only", "prac-linear", "prac-quadratic", "prac-ef-1")
+BY_CRITERIA = ("prac-by-snip",)
+CRITICAL = ("prac", "cet-only", "cep-only", "prac-linear", "prac-quadratic", "prac-ef-1",
+            *BY_CRITERIA)  # fmt: skip
 FOLLOWERS = ("random", "el2n", "margin", "ccs", "fixed")
 
 
@@ -698,7 +705,7 @@ def test_prac_trains_on_what_it_forgot_and_on_what_pruning_changed(tape: Tape) -
         expected, dense = set(everything(tape)), ()
         for index, (training, row) in enumerate(zip(rounds, rows, strict=True)):
             assert set(training.places) == expected, (place, arm, index)
-            (look,) = looks_after(tape, training)
+            (look,) = predicted_after(tape, training)
             assert same(look.state, training.best) and look.places == everything(tape)
             dense = dense or look.classes
             threshold = 1 if arm == "prac-ef-1" else tape.params.threshold
@@ -726,8 +733,12 @@ def test_prac_masks_are_pruned_from_the_last_weights_and_rewound_to_theta(tape: 
             if f"round-{index:02d}" in tickets:
                 assert tickets[f"round-{index:02d}"].mask == mask, (name, index)
             after = largest(training.end, mask, left(mask.alive, rate))
-            if f"round-{index + 1:02d}" in tickets:
-                assert tickets[f"round-{index + 1:02d}"].mask == after, (name, index)
+            following = tickets.get(f"round-{index + 1:02d}")
+            if following and arm in BY_CRITERIA:
+                assert mask.contains(following.mask) and following.mask.alive == after.alive
+                assert following.mask != after, (name, index)
+            elif following:
+                assert following.mask == after, (name, index)
         if follows:
             leader = tape.results[f"search/{place}/prac/seed-{seed}"]
             assert rounds[0].mask == leader.tickets["round-01"].mask
@@ -816,7 +827,8 @@ def test_prac_schedules_are_as_long_as_their_rules_say(tape: Tape) -> None:
             limit = planned(arm, setting, len(training.places), training.steps)
             assert total(training) == limit, (place, arm, seed)
             ends_early = arm in (*FOLLOWERS, "prac", "cet-only", "cep-only", "imp-early-stop",
-                                 "prac-ef-1", "transfer-sequence", "transfer-final")  # fmt: skip
+                                 "prac-ef-1", "transfer-sequence", "transfer-final",
+                                 *BY_CRITERIA)  # fmt: skip
             assert training.steps <= limit if ends_early else training.steps == limit
     for _, _, _, rounds in prac_units(tape, "score/"):
         assert all(t.steps == total(t) for t in rounds)
@@ -834,6 +846,7 @@ def test_prac_stops_when_its_mask_has_settled(tape: Tape) -> None:
             scored = [look for look in training.looks if look.by == "KeepBest"]
             masks = [largest(x.state, mask, left(mask.alive, tape.params.rate)) for x in scored]
             moved = [int((a.flat() ^ b.flat()).sum()) / mask.alive for a, b in pairwise(masks)]
+            moved = watch.distances if arm in BY_CRITERIA else moved
             assert watch.distances == moved, (place, arm, seed)
             if watch.stop is None:
                 continue
@@ -878,11 +891,13 @@ def test_prac_ledger_has_the_steps_and_images_of_each_round(tape: Tape) -> None:
     for place, arm, seed, rounds in prac_units(tape, "search/"):
         name = f"search/{place}/{arm}/seed-{seed}"
         for training, row in zip(rounds, tape.results[name].record["rounds"], strict=True):
-            after = [x for x in looks_after(tape, training) if x.splits == {"train"}]
+            after = [x for x in predicted_after(tape, training) if x.splits == {"train"}]
             looked = sum(len(x.places) for x in [*training.looks, *after])
             assert row["iterations"] == training.steps + row["rewind_iterations"], name
             assert row["forward_images"] == looked, name
             assert row["samples"] == len(training.places)
+            scorings = len(training.ends) + 1 if arm in BY_CRITERIA else 0
+            assert row.get("scored_images", 0) == scorings * tape.params.probe
             assert (row["limit"], row["epochs"]) == (total(training), len(training.ends))
 
 
@@ -890,7 +905,11 @@ def test_prac_ledger_has_the_steps_and_images_of_each_round(tape: Tape) -> None:
 def test_prac_ledger_leaves_nothing_out(tape: Tape) -> None:
     for name, result in tape.results.items():
         rows, trainings = result.record["rounds"], tape.trainings(name)
+        bare = [x for x in tape.of(Look, name) if x.kind == "batch"]  # what a criterion scores on
+        probes = [tape.params.probe] * len(rows) if name.split("/")[2] in BY_CRITERIA else []
+        assert name.startswith("score/") or [len(x.places) for x in bare] == probes
         looks = [*(x for t in trainings for x in t.looks), *tape.of(Look, name)]
+        looks = [x for x in looks if x not in bare]
         of_test = sum(len(x.places) for x in looks if x.splits == {"test"})
         looked = sum(len(x.places) for x in looks) - of_test
         before = result.record.get("rewind_iterations", 0), result.record.get("rewind_images", 0)

@@ -55,10 +55,15 @@ INITS: Registry[str, Callable[[Layer], None]] = {
 }
 
 
-def draw(module: nn.Module, init: str, seed: int, part: str) -> None:
-    """Draw all of a CPU module's weights anew, the same for the same seed and part."""
+def begin(seed: int, part: str) -> None:
+    """What torch draws on the CPU from here on is the same for the same seed and part."""
     # Only the CPU generator: torch.manual_seed would also touch the accelerator's.
     torch.default_generator.manual_seed(derive_seed("model", part, seed))
+
+
+def draw(module: nn.Module, init: str, seed: int, part: str) -> None:
+    """Draw all of a CPU module's weights anew, the same for the same seed and part."""
+    begin(seed, part)
     for layer in module.modules():
         if callable(reset := getattr(layer, "reset_parameters", None)):
             reset()

@@ -17,8 +17,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from ticketlab import plugins
-from ticketlab.gpu import derive_seed
-from ticketlab.models.inits import draw
+from ticketlab.models.inits import begin, draw
 from ticketlab.models.layers import head
 from ticketlab.models.plain import Body, Shape, conv3, conv3_strided, conv_fc, lenet, mlp, vgg16
 from ticketlab.models.residual import mobilenet_v2, resnet, resnet18
@@ -173,8 +172,7 @@ def build(spec: ModelSpec, shape: Shape, classes: int, seed: int) -> Net:
     chosen = architecture(spec.name)
     init = spec.init or chosen.init
     with torch.random.fork_rng(devices=[]):
-        # For what a plug-in draws itself; `draw` seeds anew.
-        torch.default_generator.manual_seed(derive_seed("model", "parts", seed))
+        begin(seed, "parts")  # for what a plug-in draws itself
         body, features = chosen.body(shape, **_options(spec, chosen))
         net = Net(body, nn.Linear(features, classes), init)
         draw(net.body, init, seed, "body")

@@ -339,19 +339,23 @@ def decomposition(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams
 def costs(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     """All that a search costs, in trainings of IMP: training passes, and forward passes at a third.
 
+    A forward pass of a criterion that prunes counts as one of training: it may take gradients.
+
     With the one training that the ticket needs afterwards, `saving_in_all` is what is left of the
     saving against IMP; random subsets and short IMP also need PrAC's search to know their sizes.
     """
     one = rounds[(rounds.place == "main") & (rounds.arm == "imp") & (rounds["round"] == 1)]
     training = float(one.train_images.iloc[0])
-    main = rounds[rounds.place == "main"].groupby(["arm", "seed"])
-    total = main[["train_images", "forward_images"]].sum() / training
-    total["all"] = total.train_images + FORWARD * total.forward_images + 1
+    columns = ["arm", "seed", "train_images", "forward_images", "scored_images"]
+    main = rounds[rounds.place == "main"].reindex(columns=columns).fillna(0)
+    total = main.groupby(columns[:2]).sum() / training
+    total["training"] = total.train_images + total.scored_images
+    total["all"] = total.training + FORWARD * total.forward_images + 1
     arms = {str(arm): rows for arm, rows in total.reset_index().groupby("arm")}
     imp = by_seed(arms["imp"], "all")
     return {
         _key(arm): {
-            "training": as_metric(by_seed(own, "train_images")),
+            "training": as_metric(by_seed(own, "training")),
             "forward": as_metric(by_seed(own, "forward_images")),
             "saving_in_all": as_metric(percent_saved(by_seed(own, "all"), imp)),
         }

@@ -188,7 +188,7 @@ class Searcher:
         scores = score(dict(self.net.model.named_parameters()), mask)
         self.net.rewind(best.state)
         facts = round_facts(history, recipe, len(images), watch, best, price)
-        facts["forward_images"] += sum(seen)
+        facts |= {"scored_images": sum(seen)} if seen else {}
         found = self.found(index, facts)
         return Outcome(weights, found, facts, scores)
 
