@@ -313,6 +313,8 @@ def test_the_comparisons_tables_and_figures_show_it(compare: Any, run: Run) -> N
         compare_figures.layers(layers, compare), compare_figures.swap(swaps, compare),
     ):  # fmt: skip
         assert SLOPES in labels(figure)
+    cost = labels(compare_figures.cost(rows, compare))
+    assert f"{SLOPES} mask, trained longer" in cost and "snip mask, trained longer" not in cost
 
 
 # --- models

@@ -116,9 +116,11 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
         _dense_line(ax, whole)
         top = _without_collapsed(ax, whole[whole.level.isin([0, bed.levels[-1]])])
         top = top[top.level == bed.levels[-1]]
-        for mask, color in CONTROLS.items():
+        looks = look(order(params))
+        controls = CONTROLS | {mask: looks[mask]["color"] for mask in params.criteria}
+        for mask, color in controls.items():
             _length_line(ax, top, mask, color)
-        for method, style in look(order(params)).items():
+        for method, style in looks.items():
             if method in set(top.arm):
                 _point(ax, top[top.arm == method], method, style)
         ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel=LABELS[ACCURACY])
