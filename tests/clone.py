@@ -194,13 +194,15 @@ def finished(factory: pytest.TempPathFactory) -> Clone:
         clone, made = Clone(shared / "clone"), shared / "made"
         if not made.exists():
             shutil.rmtree(clone.root, ignore_errors=True)
-            _make(clone)
+            _make(clone.root)
             made.touch()
     return clone
 
 
-def _make(clone: Clone) -> None:
-    clone.root.mkdir()
+def checked_out(root: Path) -> Clone:
+    """The working tree as git has or would take it, without results; with an environment."""
+    clone = Clone(root)
+    root.mkdir()
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -210,6 +212,11 @@ def _make(clone: Clone) -> None:
             clone.path(name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone.path(name))
     clone._activate()
+    return clone
+
+
+def _make(root: Path) -> None:
+    clone = checked_out(root)
     for name in ("fashion_mnist_22k", "mnist_5k"):
         clone.path(f"data/{name}.npz").write_bytes(fewer(ROOT / "data" / f"{name}.npz"))
     clone.set(desk=DESK, workers=1)
