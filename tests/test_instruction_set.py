@@ -108,3 +108,21 @@ def test_workers_of_another_instruction_set_are_refused(one_line: Message) -> No
         lambda: runner.check_instruction_sets("dask:x", {"tcp://1": here, "tcp://2": there})  # type: ignore[dict-item]
     )
     assert f"workers that are {there}" in message and "(tcp://2)" in message
+
+
+@pytest.mark.parametrize(
+    ("native", "advice"), [("0", "ticketlab pinned COMMAND"), ("1", "TICKETLAB_NATIVE asks for")]
+)
+def test_the_warning_of_a_native_process_says_what_would_pin_it(
+    native: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ticketlab pinned` pins nothing where TICKETLAB_NATIVE says so."""
+    for name in (instruction_set.PINNED, *instruction_set.EVERYWHERE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(instruction_set.NATIVE, native)
+    if instruction_set.current(instruction_set.pinned()) == "native":
+        pytest.skip("nothing can be pinned here")
+    with pytest.warns(UserWarning, match="not pinned") as caught:
+        instruction_set.warn_if_native()
+    said = str(caught[0].message)
+    assert advice in said and ("ticketlab pinned" in said) == (native == "0")

@@ -97,9 +97,14 @@ def _of_numpy() -> tuple[list[str], list[str]]:
 def warn_if_native() -> None:
     """Warn, where results are made, that this process could be pinned and is not."""
     if current() == "native" and current(pinned()) != "native":
+        advice = (
+            "start this process with `ticketlab pinned COMMAND ...`"
+            if is_wanted()
+            else f"{NATIVE} asks for that: unset it for the pinned one"
+        )
         warnings.warn(
-            "instruction set: not pinned, so results may differ in their last digits from those of "
-            "`ticketlab` commands; start this process with `ticketlab pinned COMMAND ...`",
+            "instruction set: not pinned, so results may differ in their last digits from pinned "
+            f"ones; {advice}",
             stacklevel=2,
         )
 
