@@ -401,6 +401,12 @@ def test_a_library_function_prints_nothing(path: Path) -> None:
     assert place in PRINTING or not names & {"print", "Console"}
 
 
+def test_the_study_of_a_notebook_run_by_itself_is_named_once() -> None:
+    definition = re.compile(r"(?m)^SMOKE\b.*=")
+    found = [short(path) for path in MODULES if definition.search(path.read_text())]
+    assert found == ["ticketlab/study/verdicts.py"]
+
+
 def test_yaml_is_parsed_in_one_place() -> None:
     """So what a person writes cannot end in a parser's or constructor's own error."""
     users = [

@@ -18,6 +18,7 @@ from ticketlab.files import read_yaml
 from ticketlab.gpu import Workers
 from ticketlab.pipeline import registry
 from ticketlab.spec import NAME, NAME_RULE, ROOT, InputError, Spec
+from ticketlab.study.verdicts import SMOKE
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
@@ -30,9 +31,6 @@ SETTINGS = ("workers", "runs")
 
 LONGEST = 200
 """Characters of a wrong value that a message shows."""
-
-SMOKE = "smoke"
-"""The study of a notebook that is run by itself; git and `make clean` drop its results."""
 
 
 class Run(Spec):

@@ -21,7 +21,7 @@ from ticketlab.study.claims import (
 
 RESULTS = ROOT / "results"
 SMOKE = "smoke"
-"""The study that a notebook belongs to which is run by hand; nobody's results."""
+"""The study of a notebook that is run by itself; git and `make clean` drop its results."""
 
 # ---------------------------------------------------------------- the verdicts of a study
 
