@@ -103,6 +103,28 @@ def test_numbers_that_are_apart_are_named_and_end_with_1(restored: tuple[Clone, 
     assert "not reproduced: 1 different, 2 identical" in done.out
 
 
+@pytest.mark.parametrize("folder", ["tables", "figures", "curves"])
+def test_a_file_that_one_side_lacks_is_a_difference(
+    restored: tuple[Clone, Terminal], folder: str
+) -> None:
+    """Though all metrics are equal, and whatever machine made them."""
+    clone, ticketlab = restored
+    elsewhere(clone)
+    gone = min(clone.path(f"{PAGES}/{folder}").iterdir())
+    gone.unlink()
+    done = ticketlab("verify")
+    assert done.code == 1 and words(done.out)["read@desk-colt"] == "different"
+    assert f"not here: {PAGES}/{folder}/{gone.name}\n" in done.out
+    clone.run("git checkout -q .")
+    elsewhere(clone)
+    more = clone.path(f"{PAGES}/{folder}/more.csv")
+    more.write_text("a\n1\n")
+    done = ticketlab("verify")
+    more.unlink()
+    assert done.code == 1 and words(done.out)["read@desk-colt"] == "different"
+    assert f"not committed: {PAGES}/{folder}/more.csv\n" in done.out
+
+
 def test_a_verdict_that_turns_into_its_opposite_is_a_difference(
     restored: tuple[Clone, Terminal],
 ) -> None:

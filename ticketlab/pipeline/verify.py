@@ -5,8 +5,9 @@ Whether the same bytes are to be expected depends on the two machines (`machine.
 A stage is `identical` if all its outputs are, byte for byte. It is `within` if its bytes differ and
 its numbers agree: every interval overlaps the committed one, every plain number is equal, and no
 verdict, judged from both sides' metrics, changed but from or to inconclusive. Else it is
-`different`. Words such as versions decide nothing. Records and tickets have no intervals of
-their own: where their bytes differ, the stages that read them decide.
+`different`, and so is one with a table, figure or curve that only one side has. Words such as
+versions decide nothing. Records and tickets have no intervals of their own: where their bytes
+differ, the stages that read them decide.
 """
 
 import json
@@ -157,15 +158,17 @@ def _text(path: Path) -> str:
 
 
 def _outputs(repo: "Repo", root: Path, then: Committed, entry: Entry) -> tuple[Word, list[str]]:
-    """The word on one stage from its outputs alone, and what differs."""
-    changed = []
+    """What becomes of one stage from its outputs alone, and what differs."""
+    changed, lone = [], []
     for out in entry.get("outs", ()):
         path = root / out["path"]
         if not path.exists():
             raise InputError(f"{out['path']}: not here, run `dvc repro` (or `dvc pull`) first")
         committed = then.blobs_in(out["path"])
-        if committed:
-            changed += _other_files(root, out["path"], committed)
+        if committed:  # in git
+            files = _other_files(root, out["path"], committed)
+            changed += files
+            lone += [p for p in files if p not in committed or not (root / p).exists()]
         elif tree_hash(repo, path) != out["md5"]:
             changed.append(out["path"])
     metrics = [path for path in changed if Path(path).name == METRICS]
@@ -173,7 +176,17 @@ def _outputs(repo: "Repo", root: Path, then: Committed, entry: Entry) -> tuple[W
         return "identical", []
     if not any(Path(out["path"]).name == METRICS for out in entry["outs"]):
         return "different", [f"other bytes: {_few(changed)}"]
-    return _numbers(root, then, metrics, changed)
+    word, notes = _numbers(root, then, metrics, changed)
+    return ("different" if lone else word), [*_one_sided(root, lone), *notes]
+
+
+def _one_sided(root: Path, files: Sequence[str]) -> list[str]:
+    """Notes on files that only one side has."""
+    here, gone = (
+        [path for path in files if (root / path).exists() is there] for there in (True, False)
+    )
+    sides = {"not here": gone, "not committed": here}
+    return [f"{side}: {_few(some)}" for side, some in sides.items() if some]
 
 
 def _other_files(root: Path, path: str, committed: Mapping[str, str]) -> list[str]:
@@ -187,7 +200,7 @@ def _other_files(root: Path, path: str, committed: Mapping[str, str]) -> list[st
 def _numbers(
     root: Path, then: Committed, metrics: list[str], changed: list[str]
 ) -> tuple[Word, list[str]]:
-    """The word on a stage with metrics, the worst of them first."""
+    """What becomes of a stage with metrics, the worst of them first."""
     shifts: list[Shift] = []
     for path in metrics:
         old, new = json.loads(then.read(path) or b"{}"), read_json(root / path)
