@@ -293,6 +293,9 @@ class Run:
 class Observer:
     """Looks into a run, and may edit gradients before a step or weights after it."""
 
+    looked_at: int = 0
+    """Images of the forward passes by which the observer chooses something, so far."""
+
     def before_step(self, run: Run) -> None:
         """After the backward pass: `run.logits` and gradients of the current batch are there."""
 
@@ -329,6 +332,7 @@ class KeepBest(Observer):
     def after_epoch(self, run: Run) -> bool:
         """Score the net; the first of several equally good epochs is kept."""
         score = evaluate(run.net, self.images, self.batches)
+        self.looked_at += len(self.images)
         if score.accuracy > self.accuracy:
             self.state, self.accuracy = run.net.state(), score.accuracy
             self.epoch = run.history[-1].epoch

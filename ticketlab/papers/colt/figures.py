@@ -81,7 +81,7 @@ def pace(rounds: pd.DataFrame, params: ColtParams) -> Figure:
 def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
     """Test accuracy against the images seen by the search (in thousands)."""
     figure, ax = plt.subplots()
-    frame = scores[scores["round"] > 0].assign(thousands=scores.passes / 1e3)
+    frame = scores[scores["round"] > 0].assign(thousands=scores.search_images / 1e3)
     arms = looks(params, ("imp", "imp-matched", "main", "random"))
     curves(ax, frame, "thousands", ACCURACY, arms, "round")
     ax.set(xlabel="images seen by the search (thousands)", ylabel=LABELS[ACCURACY])

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ticketlab import models
-from ticketlab.data.sets import DataSpec, load
-from ticketlab.gpu import Runtime
+from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.papers.colt import algorithm
 from ticketlab.spec import InputError, Spec
-from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+from ticketlab.study.bench import Setting
+from ticketlab.training.loop import Fraction, Seeds
 
 
 class Variant(Spec):
@@ -42,14 +42,9 @@ class Transfer(Spec):
     """How many of the study's seeds transfer (the first ones); 0 means no transfer."""
 
 
-class ColtParams(Spec):
-    """All parameters of the COLT study."""
+class ColtSetting(Setting):
+    """What decides a unit of the study: a net on a data set, and how its tickets are searched."""
 
-    seeds: Seeds
-    data: DataSpec
-    model: models.ModelSpec
-    recipe: Recipe
-    partitions: int = Field(default=2, ge=1)
     rate: Fraction = 0.2
     """Fraction of the remaining weights that each copy prunes a round."""
     imp_rate: Fraction = 0.2
@@ -63,14 +58,19 @@ class ColtParams(Spec):
         0.95,
     )
     """Sparsities at which tickets are retrained and compared (the nearest round of each arm)."""
-    rewind: StepField = Step(0, "it")
     prune_from: Literal["last", "validation"] = "last"
     """Which weights are pruned: of the last epoch, or of the best on validation."""
     authors_metric: bool = False
     """Also record the best test accuracy over epochs, as the authors report (selects on test)."""
+
+
+class ColtParams(ColtSetting):
+    """All parameters of the COLT study."""
+
+    seeds: Seeds
+    partitions: int = Field(default=2, ge=1)
     ablations: Annotated[tuple[Variant, ...], Field(strict=False)] = ()
     transfer: Transfer
-    runtime: Runtime = Runtime()
 
     @property
     def main(self) -> tuple[Variant, Variant]:
@@ -95,6 +95,7 @@ def check(params: ColtParams) -> None:
     models.check(params.model)
     data, target = load(params.data), load(params.transfer.data)
     models.check(params.model, data.shape)
+    check_head(params, data)
     if target.shape != data.shape:
         allowed = f"allowed is {data.shape}, as in data"
         raise InputError(f"transfer.data: images of shape {target.shape}, {allowed}")
@@ -104,6 +105,17 @@ def check(params: ColtParams) -> None:
     names = [check_variant(variant, data.classes).name for variant in params.variants]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"ablations: {twice[0]} is there twice, allowed is once")
+
+
+def check_head(params: ColtParams, data: DataSet) -> None:
+    """The output layer is never pruned: copies that see some of the classes have one of their own.
+
+    Linear layers, batch-norm and biases are never pruned in the paper (2.2): `prunable: conv`.
+    """
+    model = models.build(params.model, data.shape, data.classes, 0)
+    if f"{models.head(model)}.weight" in models.prunable(model, params.prunable):
+        where = f"prunable: {params.prunable!r} prunes the output layer, which is each copy's own"
+        raise InputError(f"{where}; allowed: conv, hidden, inner")
 
 
 def check_variant(variant: Variant, classes: int) -> Variant:

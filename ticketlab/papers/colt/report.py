@@ -37,24 +37,25 @@ EXTREME = 0.99
 
 
 def rounds_table(results: Results) -> pd.DataFrame:
-    """One row a search round: arm, seed, round, sparsity, rate, agreement, passes, and more."""
+    """One row a search round: arm, seed, round, sparsity, rate, agreement, costs, and more."""
     return _rounds(results, "search/").drop(columns=["layers", "collapsed"])
 
 
 def scores_table(results: Results, params: ColtParams) -> pd.DataFrame:
-    """One row a retrained ticket: arm, seed, round, sparsity, accuracies in percent, passes.
+    """One row a retrained ticket: arm, seed, round, sparsity, accuracies in percent, cost.
 
-    `passes` counts the images seen to find the ticket, and those to the rewinding point of
+    `search_images` are the images seen to find the ticket, and those to the rewinding point of
     re-drawn weights; training the ticket takes one training more.
     """
     frame = _rounds(results, "search/imp", "score/")
     frame = frame.drop(columns=["layers", "collapsed"])
-    cost = rounds_table(results).set_index(["arm", "seed", "round"]).passes
+    cost = rounds_table(results).set_index(["arm", "seed", "round"]).search_images
     source = frame.arm.replace(dict.fromkeys(("shuffled", "reinit"), params.main[0].name))
-    frame["passes"] = [cost[key] for key in zip(source, frame.seed, frame["round"], strict=True)]
-    own = frame.pop("rewind_passes").fillna(0).astype(int)  # IMP's rounds have theirs in `passes`
-    frame["passes"] += own.where(frame.arm == "reinit", 0)
-    return frame[[c for c in frame if c not in ("rate", "agreement")]]
+    found = [cost[key] for key in zip(source, frame.seed, frame["round"], strict=True)]
+    own = frame.pop("rewind_images").fillna(0).astype(int)  # IMP's rounds have theirs in the search
+    frame["search_images"] = found + own.where(frame.arm == "reinit", 0)
+    other = [c for c in map(str, frame) if c.startswith("search_") and c != "search_images"]
+    return frame.drop(columns=[*other, "rate", "agreement"], errors="ignore")
 
 
 def transfer_table(results: Results) -> pd.DataFrame:
@@ -71,7 +72,7 @@ def layers_table(results: Results) -> pd.DataFrame:
 
 def _rounds(results: Results, *prefixes: str) -> pd.DataFrame:
     """One row a round of the units whose name starts with one of the prefixes."""
-    head = ("arm", "carried", "rewind_passes", "seed")
+    head = ("arm", "carried", "rewind_images", "seed")
     return tables.rows_of(results, "rounds", *prefixes, head=head)
 
 

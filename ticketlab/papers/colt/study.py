@@ -6,7 +6,7 @@ from typing import Any
 from ticketlab import gpu
 from ticketlab.data.sets import load
 from ticketlab.papers.colt import algorithm
-from ticketlab.papers.colt.params import ColtParams, Transfer, Variant, check
+from ticketlab.papers.colt.params import ColtParams, ColtSetting, Variant, check
 from ticketlab.papers.colt.units import (
     chosen_tickets,
     score_tickets,
@@ -53,8 +53,8 @@ def search_units(params: ColtParams) -> list[Unit]:
     one, units = one_training(params), []
     for seed in params.seeds:
         rounds = algorithm.rounds_to(params.target, params.imp_rate)
-        own = shared(params, "imp_rate", "target", "max_rounds", "levels")
-        arguments: dict[str, Any] = {"params": own, "seed": seed, "arm": "imp"}
+        own = setting_of(params, "imp_rate", "target", "max_rounds", "levels")
+        arguments: dict[str, Any] = {"setting": own, "seed": seed, "arm": "imp"}
         units.append(Unit(f"search/imp/seed-{seed}", search_imp, arguments, one * (rounds + 1)))
     for variant, seeds in _by_seed(params):
         rate = (
@@ -63,7 +63,7 @@ def search_units(params: ColtParams) -> list[Unit]:
         cost = one * min(params.max_rounds, algorithm.rounds_to(params.target, rate))
         for seed in seeds:
             arguments = {
-                "params": shared(params, "rate", "target", "max_rounds"),
+                "setting": setting_of(params, "rate", "target", "max_rounds"),
                 "seed": seed,
                 "variant": variant.model_copy(update={"seeds": 0}),
             }
@@ -122,6 +122,7 @@ def transfer_units(params: ColtParams, searches: Mapping[str, Result]) -> list[U
                         seed,
                         len(chosen),
                         arm=arm,
+                        target=params.transfer.data,
                         with_weights=carried,
                         chosen=chosen,
                     )
@@ -134,6 +135,7 @@ def transfer_units(params: ColtParams, searches: Mapping[str, Result]) -> list[U
                 seed,
                 1,
                 arm="dense",
+                target=params.transfer.data,
                 with_weights=True,
                 chosen=dense,
             )
@@ -149,23 +151,14 @@ def _unit(
     trainings: int,
     **more: Any,
 ) -> Unit:
-    used = {search_imp: ("levels",), transfer_tickets: ("transfer",)}.get(work, ())
-    arguments = {"params": shared(params, *used), "seed": seed, **more}
+    used = ("levels",) if work is search_imp else ()
+    arguments = {"setting": setting_of(params, *used), "seed": seed, **more}
     return Unit(f"{name}/seed-{seed}", work, arguments, one_training(params) * trainings)
 
 
-def shared(params: ColtParams, *used: str) -> ColtParams:
-    """What every unit takes of the parameters, and of what only some units take, what is `used`.
-
-    A unit must not be trained again for another's sake: seeds, arms and levels are not its concern.
-    """
-    fields = ColtParams.model_fields
-    names = ("partitions", "rate", "imp_rate", "target", "max_rounds", "levels", "ablations")
-    blank: dict[str, Any] = {name: fields[name].default for name in names if name not in used}
-    moved = params.transfer.data if "transfer" in used else params.data
-    return params.model_copy(
-        update=blank | {"seeds": (0,), "transfer": Transfer(data=moved, seeds=0)}
-    )
+def setting_of(params: ColtParams, *used: str) -> ColtSetting:
+    """What every unit takes of the parameters, and of what only some units take, what is `used`."""
+    return ColtSetting.of(params, "prune_from", "authors_metric", *used)
 
 
 def _scoring(params: ColtParams, arm: str, seed: int, found: Result) -> Unit:

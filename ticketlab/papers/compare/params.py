@@ -13,6 +13,7 @@ from ticketlab.papers.dlth.algorithm import Penalty
 from ticketlab.papers.prac.algorithm import Shorten, Stop
 from ticketlab.pruning import saliency
 from ticketlab.spec import InputError, Name, Spec
+from ticketlab.study.bench import Prunable, Setting
 from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
 
 Iterative = Literal["imp", "colt", "prac"]
@@ -56,12 +57,39 @@ class Long(Spec):
         return f"{self.mask}, long as {self.budget}"
 
 
+class BedSetting(Setting):
+    """What decides a unit: a net on a data set, and how its tickets are found."""
+
+    name: Name
+    levels: tuple[Fraction, ...]
+    prunable: Prunable = "hidden"
+    rate: Fraction = 0.2
+    partitions: int = 2
+    max_rounds: int = 40
+    shorten: Shorten = "iterations"
+    threshold: int = 0
+    probe: int = 100
+    synflow_rounds: int = 100
+    swap_rewind: StepField = Step(1, "ep")
+    transform: Recipe | None = None
+    penalty: Penalty = Penalty()
+    stop: Stop = Stop()
+    least_iterations: int = 0
+
+    @property
+    def pressed(self) -> Recipe:
+        """RST's recipe; InputError for a unit that has been given none."""
+        if self.transform is None:
+            raise InputError("transform: none given, this unit needs one")
+        return self.transform
+
+
 class Bed(Spec):
     """One net and how it is trained: the same for every method, arm and seed."""
 
     name: Name
     model: models.ModelSpec
-    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "hidden"
+    prunable: Prunable = "hidden"
     """Weights that every method prunes; COLT needs a rule that leaves the output layer alone."""
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
     """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
@@ -106,6 +134,13 @@ class CompareParams(Spec):
     beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
     runtime: Runtime = Runtime()
 
+    def setting(self, bed: Bed, *used: str) -> BedSetting:
+        """A bed as a unit's argument: of what only some units need, it has what is `used`."""
+        own = {name: getattr(bed, name) for name in ("name", "model", "prunable", "recipe")}
+        own |= {name: getattr(bed, name) for name in used if name in Bed.model_fields}
+        study = {name for name in used if name in CompareParams.model_fields}
+        return BedSetting.of(self, *study, levels=bed.levels, **own)
+
 
 def one_shot_of(params: CompareParams) -> tuple[str, ...]:
     """The study's methods that look once: the built-in ones, and criteria of one's own."""
@@ -128,6 +163,12 @@ def name_of(bed: Bed, what: str, seed: int) -> str:
 def ticket_name(level: float) -> str:
     """The name of a level's ticket, e.g. 'level-95' or 'level-97.5'."""
     return f"level-{100 * level:g}"
+
+
+def own_weights(method: str, rewind: Step) -> str:
+    """The weights that a method's tickets start from, where searches rewind to a point."""
+    searched_from_later = method in (*ITERATIVE, "imp-matched") and rewind.value
+    return "rst" if method == "rst" else "searched" if searched_from_later else "init"
 
 
 # ---------------------------------------------------------------- what is refused

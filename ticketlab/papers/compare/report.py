@@ -23,6 +23,7 @@ from ticketlab.papers.compare.params import (
 from ticketlab.pruning.masks import Mask, jaccard
 from ticketlab.study import claims, regime, tables, verdicts
 from ticketlab.study.claims import verdict_table
+from ticketlab.study.cost import Cost
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
@@ -55,7 +56,25 @@ def board(results: Results) -> pd.DataFrame:
 
     Columns `search_...` are what finding it took; those without the prefix add its final training.
     """
-    return rows_of(results, "rows").drop(columns=["layers", "collapsed", "weights"])
+    return _rows(results).drop(columns=["layers", "collapsed", "weights"])
+
+
+def _rows(results: Results) -> pd.DataFrame:
+    """One row per trained ticket, the dense nets first."""
+    dense = [
+        _dense_row(name.partition("/")[0], result.record)
+        for name, result in results.items()
+        if "/dense/" in name
+    ]
+    return pd.concat([pd.DataFrame(dense), rows_of(results, "rows")], ignore_index=True)
+
+
+def _dense_row(net: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A dense net's record as the row of a ticket: nothing had to be found."""
+    facts = {"arm": "dense", "level": 0.0, "weights": "init", "rounds": 0, "collapsed": []}
+    row = {"net": net, "seed": record["seed"], "sparsity": 0.0, "alive": record["alive"]} | facts
+    row |= {"layers": record["layers"]} | record["scores"]
+    return row | Cost().row("search_") | record["cost"]
 
 
 def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
@@ -68,7 +87,7 @@ def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     swapped = rows_of(results, "swapped").rename(columns={"arm": "mask"})
     top = {bed.name: bed.levels[-1] for bed in params.beds}
-    own = rows_of(results, "rows").rename(columns={"arm": "mask"})
+    own = _rows(results).rename(columns={"arm": "mask"})
     own = own[(own.level == own.net.map(top)) & own["mask"].isin([*params.swap_masks, "rst"])]
     rst = own[own["mask"] == "rst"].assign(mask="random")
     parts = [swapped, own[own["mask"] != "rst"]]
@@ -79,7 +98,7 @@ def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
 
 def layers_table(results: Results) -> pd.DataFrame:
     """One row a layer of a ticket: net, arm, seed, level, layer, density."""
-    return tables.layers_table(rows_of(results, "rows"), ["net", "arm", "seed", "level"])
+    return tables.layers_table(_rows(results), ["net", "arm", "seed", "level"])
 
 
 # ---------------------------------------------------------------- how much masks agree
@@ -402,7 +421,7 @@ def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
 
 def _collapsed(results: Results) -> dict[str, int]:
     """Tickets by arm in which some layer had no weight left."""
-    frame = rows_of(results, "rows")
+    frame = _rows(results)
     hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
     return {plugins.slug(str(arm)): int(count) for arm, count in hits.items()}
 

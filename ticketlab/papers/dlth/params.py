@@ -8,7 +8,8 @@ from ticketlab import models
 from ticketlab.data.sets import DataSpec
 from ticketlab.gpu import Runtime
 from ticketlab.papers.dlth.algorithm import Penalty
-from ticketlab.spec import Name, Spec
+from ticketlab.spec import InputError, Name, Spec
+from ticketlab.study.bench import Prunable, Setting
 from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
 
 Pretrained = Literal["lth", "lth-iter", "l1", "early-bird"]
@@ -73,6 +74,26 @@ class Early(Spec):
     queue: int = Field(default=5, ge=2)
 
 
+class Cell(Setting):
+    """What decides a unit: a net on a data set, how it is finetuned (`recipe`) and transformed."""
+
+    name: Name = "main"
+    prunable: Prunable = "inner"
+    transform: Recipe | None = None
+    penalty: Penalty = Penalty()
+    iterative: Iteration = Iteration()
+    lth_iter: LthIter = LthIter()
+    early_bird: Early = Early()
+    looks: int = 8
+
+    @property
+    def pressed(self) -> Recipe:
+        """The recipe of the transformation; InputError for a unit that has been given none."""
+        if self.transform is None:
+            raise InputError("transform: none given, this unit needs one")
+        return self.transform
+
+
 class Case(Spec):
     """One net on one data set at some sparsities."""
 
@@ -100,6 +121,10 @@ class Case(Spec):
     looks: int = Field(default=8, ge=1)
     """Looks into each transformation."""
 
+    def cell(self, runtime: Runtime, *used: str) -> Cell:
+        """The case as a unit's argument: of what only some units need, it has what is `used`."""
+        return Cell.of(self, "name", *used, recipe=self.finetune, runtime=runtime)
+
     def arms_at(self, level: float) -> tuple[str, ...]:
         """The arms of one level."""
         more = self.extra_arms if level in self.extra_levels else ()
@@ -121,6 +146,11 @@ class RstParams(Case):
     def cases(self) -> tuple[Case, ...]:
         """The main case first."""
         return (self, *self.others)
+
+
+def penalty_of(case: Case | Cell, arm: str) -> Penalty:
+    """The case's penalty, under the arm's own schedule where it has one."""
+    return case.penalty.model_copy(update={"power": POWERS.get(arm, case.penalty.power)})
 
 
 FURTHER = 1_000_000

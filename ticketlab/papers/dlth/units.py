@@ -1,110 +1,75 @@
-"""What the arms of the DLTH study share: the start of a seed, a net and its account."""
+"""What one unit of the DLTH study does: one net on its way through an arm, or through several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from ticketlab import gpu, models, progress
-from ticketlab.data.sets import Batches, DataSet, load
-from ticketlab.papers.dlth import algorithm
+from ticketlab import gpu
+from ticketlab.data.sets import Batches
+from ticketlab.papers.dlth import algorithm, controls
 from ticketlab.papers.dlth.algorithm import Penalty
-from ticketlab.papers.dlth.params import Case, RstParams
-from ticketlab.pruning.masks import Mask, State, ones
-from ticketlab.tickets.ticket import Ticket, make_ticket, network, state_digest
-from ticketlab.training.loop import (
-    Net,
-    Observer,
-    Recipe,
-    Step,
-    evaluate,
-    train,
-)
+from ticketlab.papers.dlth.controls import EarlyBird
+from ticketlab.papers.dlth.params import PRETRAINED, WATCHED, Cell, penalty_of
+from ticketlab.pruning.masks import Mask, State
+from ticketlab.pruning.patterns import DENSE
+from ticketlab.study.bench import Bench
+from ticketlab.study.cost import Account, Cost
+from ticketlab.study.results import Result
+from ticketlab.study.retrain import Retrained, retrain
+from ticketlab.tickets.ticket import Ticket, state_digest
+from ticketlab.training.loop import Net, Observer, Recipe, Step, evaluate
 
-# ---------------------------------------------------------------- what one seed starts from
+# ---------------------------------------------------------------- masks, tickets, lengths
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Data, initial weights and random masks of one seed in one case."""
+def draw_mask(
+    bench: Bench, net: Net, level: float, arm: str = "rst", mask_seed: int | None = None
+) -> Mask:
+    """The mask of an arm, fixed before any training; random ones depend on `mask_seed` only.
 
-    params: RstParams
-    place: int
-    seed: int
+    It lies on the CPU, where the random ones are drawn.
+    """
+    dense, state = bench.dense.to("cpu"), net.state()
+    seed = bench.seed if mask_seed is None else mask_seed
+    random = gpu.generator("cpu", "mask", level, seed)
+    if arm == "rst-magnitude":
+        return algorithm.magnitude_mask(state, dense, level)
+    if arm == "rst-antimagnitude":
+        return algorithm.magnitude_mask(state, dense, level, largest=False)
+    if arm.endswith("erk"):
+        return algorithm.random_mask(dense, algorithm.erk_counts(dense, level), random)
+    return algorithm.random_mask(dense, algorithm.kept_counts(dense, level), random)
 
-    @cached_property
-    def case(self) -> Case:
-        """The case at `place`."""
-        return self.params.cases[self.place]
 
-    @cached_property
-    def data(self) -> DataSet:
-        """The case's data set, resident on the device."""
-        return load(self.case.data, gpu.start(self.params.runtime))
+def ticket(
+    bench: Bench,
+    cell: Cell,
+    arm: str,
+    level: float,
+    mask: Mask,
+    weights: State,
+    start: State,
+    pruned_from: Mask | None = None,
+) -> Ticket:
+    """A ticket at the weights that are finetuned; `start` are the seed's initial ones.
 
-    def net(self, stream: str = "init") -> Net:
-        """The net at its initial weights; another stream is another draw of them."""
-        seed = gpu.derive_seed(self.seed, stream)
-        model = models.build(self.case.model, self.data.shape, self.data.classes, seed)
-        return Net(model, self.params.runtime)
-
-    def dense_mask(self, net: Net) -> Mask:
-        """Every maskable weight kept, on the CPU, where all masks live."""
-        return ones(net.model, models.prunable(net.model, self.case.prunable)).to("cpu")
-
-    def mask(self, net: Net, level: float, arm: str = "rst", mask_seed: int | None = None) -> Mask:
-        """The mask of an arm, fixed before any training; random ones depend on `mask_seed` only."""
-        dense, state = self.dense_mask(net), net.state()
-        seed = self.seed if mask_seed is None else mask_seed
-        random = gpu.generator("cpu", "mask", level, seed)
-        if arm == "rst-magnitude":
-            return algorithm.magnitude_mask(state, dense, level)
-        if arm == "rst-antimagnitude":
-            return algorithm.magnitude_mask(state, dense, level, largest=False)
-        if arm.endswith("erk"):
-            return algorithm.random_mask(dense, algorithm.erk_counts(dense, level), random)
-        return algorithm.random_mask(dense, algorithm.kept_counts(dense, level), random)
-
-    def ticket(
-        self,
-        arm: str,
-        level: float,
-        mask: Mask,
-        weights: State,
-        start: State,
-        pruned_from: Mask | None = None,
-    ) -> Ticket:
-        """A ticket at the weights that are finetuned; `start` are the seed's initial ones.
-
-        It was finetuned under its own mask, or else `pruned_from` the one of the training before.
-        """
-        facts = network(self.case.model, self.data) | {"init_sha256": state_digest(start)}
-        return make_ticket(
-            mask,
-            weights,
-            pruned_from,
-            paper="dlth",
-            arm=arm,
-            seed=self.seed,
-            case=self.case.name,
-            level=level,
-            **facts,
-        )
-
-    def iterations(self, recipe: Recipe) -> int:
-        """Optimiser steps of a recipe on the training images."""
-        return recipe.iterations(len(self.data.train))[1]
-
-    def longer(self) -> Recipe:
-        """The finetuning recipe, stretched by the images that the transformation sees."""
-        fine, press = self.case.finetune, self.case.transform
-        more = round(self.iterations(press) * press.batch / fine.batch)
-        return with_length(fine, Step(self.iterations(fine) + more, "it"))
+    It was finetuned under its own mask, or else `pruned_from` the one of the training before.
+    """
+    origin: dict[str, Any] = {"arm": arm, "case": cell.name, "level": level}
+    origin["init_sha256"] = state_digest(start)
+    return bench.ticket(mask, weights, pruned_from, paper="dlth", **origin)
 
 
 def with_length(recipe: Recipe, length: Step) -> Recipe:
     """The same recipe over another length."""
     return recipe.model_copy(update={"length": length})
+
+
+def longer(bench: Bench, transform: Recipe) -> Recipe:
+    """The finetuning recipe, stretched by the images that the transformation sees."""
+    fine = bench.setting.recipe
+    more = round(bench.iterations(transform) * transform.batch / fine.batch)
+    return with_length(fine, Step(bench.iterations(fine) + more, "it"))
 
 
 # ---------------------------------------------------------------- one net of one arm
@@ -114,65 +79,49 @@ def with_length(recipe: Recipe, length: Step) -> Recipe:
 class Work:
     """A net on its way through an arm, with the account of what it has cost so far."""
 
-    bench: Bench
+    cell: Cell
     arm: str
     level: float
     net: Net
-    images: int = 0
-    dense_flops: float = 0.0
-    sparse_flops: float = 0.0
+    account: Account
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, bench: Bench, arm: str, level: float, stream: str = "init") -> "Work":
+    def begin(cls, cell: Cell, seed: int, arm: str, level: float) -> "Work":
         """At the seed's initial weights."""
-        return cls(bench, arm, level, bench.net(stream))
+        bench = Bench(cell, seed)
+        return cls(cell, arm, level, bench.net(), Account(bench))
+
+    @property
+    def bench(self) -> Bench:
+        """What all arms of the seed start from."""
+        return self.account.bench
 
     def at(self, arm: str, level: float) -> "Work":
         """Another arm or level that goes on from here, on the same net."""
-        return Work(
-            self.bench,
-            arm,
-            level,
-            self.net,
-            self.images,
-            self.dense_flops,
-            self.sparse_flops,
-            dict(self.facts),
-        )
+        account = Account(self.bench, self.account.trained, self.account.looked)
+        return Work(self.cell, arm, level, self.net, account, dict(self.facts))
 
     def train(
         self,
         recipe: Recipe,
-        stage: str,
+        stage: str = "train",
         mask: Mask | None = None,
         penalty: tuple[Mask, Penalty] | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         """Train in place; the data order depends on the seed and the stage, not on the arm."""
-        b, where = self.bench, f"{self.level:.0%}"
-        progress.label(arm=f"{self.arm} {stage}", seed=b.seed, sparsity=where)
+        self.label(stage)
         growing = [algorithm.GrowingPenalty(*penalty)] if penalty else []
-        train(
-            self.net,
-            b.data.train,
-            b.data,
-            recipe,
-            seed=(b.seed, stage),
-            mask=mask,
-            observers=[*growing, *observers],
-        )
+        watching = [*growing, *observers]
+        images = self.bench.data.train
+        self.account.train(self.net, images, recipe, stage=stage, mask=mask, observers=watching)
         for each in growing:
             self.facts["lambda_error"] = algorithm.trace_error(each.trace, each.penalty)
-        self.charge(recipe.passes(len(b.data.train)), mask)
 
-    def charge(self, images: int, mask: Mask | None) -> None:
-        """Add passes to the account; a training step counts as three forward passes."""
-        model, shape = self.net.model, self.bench.data.shape
-        self.images += images
-        self.dense_flops += 3.0 * images * models.flops(model, shape)
-        sparse = models.flops(model, shape, mask.densities() if mask else None)
-        self.sparse_flops += 3.0 * images * sparse
+    def label(self, stage: str) -> None:
+        """Name what is being trained, for the person who waits."""
+        self.bench.label_at(f"{self.arm} {stage}", self.level)
 
     def accuracy(self) -> float:
         """Validation accuracy in percent."""
@@ -187,31 +136,21 @@ class Work:
         self.facts["after_removal"] = self.accuracy()
 
     def finish(self, mask: Mask, recipe: Recipe | None = None) -> dict[str, Any]:
-        """Finetune under the mask and return the arm's row; accuracies in percent, last step."""
+        """Finetune under the mask and return the arm's row."""
         algorithm.remove(self.net, mask)
         digest, before = mask.digest(), self.accuracy()
-        self.train(recipe or self.bench.case.finetune, "finetune", mask)
-        data, state = self.bench.data, self.net.state()
-        test = evaluate(self.net, data.test, Batches(data.test, data))
-        gone = all(not state[n].cpu()[~keep].any() for n, keep in mask.items())
-        account = {
-            "images": self.images,
-            "dense_flops": self.dense_flops,
-            "sparse_flops": self.sparse_flops,
+        self.label("finetune")
+        done = retrain(self.account, self.net, self.net.state(), mask, recipe=recipe)
+        gone = all(not done.last[n].cpu()[~keep].any() for n, keep in mask.items())
+        return self.row(mask, done) | {
+            "before_finetune": before,
+            "intact": gone and mask.digest() == digest,
         }
-        return (
-            self.head(mask)
-            | account
-            | self.facts
-            | {
-                "before_finetune": before,
-                "last_accuracy": 100 * test.accuracy,
-                "last_loss": test.loss,
-                "validation_accuracy": self.accuracy(),
-                "mask_sha256": digest,
-                "intact": gone and mask.digest() == digest,
-            }
-        )
+
+    def row(self, mask: Mask, done: Retrained) -> dict[str, Any]:
+        """What tells the row apart, its cost, what was noted on the way, and its scores."""
+        facts = self.account.spent.row() | self.facts | done.scores
+        return self.head(mask) | facts | {"mask_sha256": mask.digest()}
 
     def head(self, mask: Mask) -> dict[str, Any]:
         """What tells the row apart: arm, seed, level, and the sparsities really reached.
@@ -222,7 +161,7 @@ class Work:
         every = sum(p.numel() for n, p in named if n.endswith("weight") and p.dim() > 1)
         kept = {name: int(keep.sum()) for name, keep in mask.items()}
         return {
-            "case": self.bench.case.name,
+            "case": self.cell.name,
             "arm": self.arm,
             "seed": self.bench.seed,
             "mask_seed": self.facts.get("mask_seed", self.bench.seed),
@@ -232,3 +171,189 @@ class Work:
             "exact": kept == algorithm.kept_counts(mask, self.level),
             "layers": mask.densities(),
         }
+
+
+# ---------------------------------------------------------------- units
+
+
+def train_plain(cell: Cell, seed: int, arm: str, level: float) -> Result:
+    """A random mask on the initial weights: Scratch, its equal-budget form, masked warm-up."""
+    work = Work.begin(cell, seed, arm, level)
+    mask = draw_mask(work.bench, work.net, level, arm)
+    if arm == "warm-up":
+        work.train(cell.pressed, "transform", mask)
+    recipe = longer(work.bench, cell.pressed) if arm == "scratch-long" else None
+    return Result({"rows": [work.finish(mask, recipe)]})
+
+
+def train_abruptly(cell: Cell, seed: int, levels: Sequence[float]) -> Result:
+    """The transformation without a penalty, then removal: once for all levels of the arm."""
+    first = Work.begin(cell, seed, "abrupt", levels[0])
+    masks = {level: draw_mask(first.bench, first.net, level) for level in levels}
+    first.train(cell.pressed, "transform")
+    state, rows = first.net.state(), []
+    for level, mask in masks.items():
+        work = first.at("abrupt", level)
+        work.net.rewind(state)
+        work.remove(mask)
+        rows.append(work.finish(mask))
+    return Result({"rows": rows})
+
+
+def train_pressed(
+    cell: Cell,
+    seed: int,
+    arm: str,
+    level: float,
+    mask_seed: int,
+    mask: Mask | None = None,
+    damaged: Sequence[str] = (),
+) -> Result:
+    """RST under the arm's mask, and the damaged forms of its ticket.
+
+    A given `mask` is that of the trained dense net, which the arm pays for.
+    """
+    work = Work.begin(cell, seed, arm, level)
+    bench, start = work.bench, work.net.state()
+    if mask is not None:
+        images = len(bench.data.train)
+        work.account.charge(work.net, bench.iterations(), cell.recipe.passes(images))
+    mask = mask or draw_mask(bench, work.net, level, arm, mask_seed)
+    work.facts = {"mask_seed": mask_seed, "init_ratio": algorithm.weight_ratio(start, mask)}
+    looks = press(work, mask)
+    work.remove(mask)
+    weights = work.net.state()
+    rows = [work.at(arm, level).finish(mask)]
+    for damage in damaged:
+        state, places = damage_ticket(bench, damage, weights, mask)
+        work.net.rewind(state)
+        hurt = work.at(damage, level)
+        hurt.facts = {}
+        rows.append(hurt.finish(places))
+    here = {"case": cell.name, "arm": arm, "seed": seed, "mask_seed": mask_seed, "level": level}
+    record = {"rows": rows, "looks": [here | look for look in looks]}
+    return Result(record, {"ticket": ticket(bench, cell, arm, level, mask, weights, start)})
+
+
+def press(work: Work, mask: Mask) -> list[dict[str, float]]:
+    """The transformation of an RST arm; its looks (if watched), with lambda of the step before."""
+    cell, data, penalty = work.cell, work.bench.data, penalty_of(work.cell, work.arm)
+    every = max(1, work.bench.iterations(cell.pressed) // cell.looks)
+    watch = algorithm.Watch(mask, data.validation, data, every)
+    further = work.facts.get("mask_seed", work.bench.seed) != work.bench.seed  # a draw for C11
+    watched = [watch] if work.arm in WATCHED and not further else []
+    work.train(cell.pressed, "transform", penalty=(mask, penalty), observers=watched)
+    trace = [0.0, *algorithm.strengths(penalty).tolist()]
+    return [
+        look | {"lambda": trace[min(int(look["iteration"]), len(trace) - 1)]}
+        for look in watch.looks
+    ]
+
+
+def damage_ticket(bench: Bench, damage: str, weights: State, mask: Mask) -> tuple[State, Mask]:
+    """A transformed ticket shuffled within layers, drawn anew, or reduced to signs.
+
+    A seed has one permutation of each layer, for all levels, as it has one initialisation.
+    """
+    if damage == "shuffled":
+        return controls.shuffled(weights, mask, gpu.generator("cpu", bench.seed, "shuffle"))
+    if damage == "reinit":
+        return controls.reinitialised(weights, bench.net("reinit").state(), mask), mask
+    return controls.only_signs(weights, mask), mask
+
+
+def train_iteratively(cell: Cell, seed: int, level: float) -> Result:
+    """RST-Iter: the mask grows over cycles, the penalty restarts in each, then finetuning."""
+    work, how = Work.begin(cell, seed, "rst-iter", level), cell.iterative
+    recipe = with_length(cell.pressed, how.length)
+    penalty = cell.penalty.model_copy(update={"ramp": how.ramp, "every": how.every})
+
+    def press_cycle(cycle: int, mask: Mask) -> State:
+        work.train(recipe, f"cycle-{cycle}", penalty=(mask, penalty))
+        return work.net.state()
+
+    dense, random = work.bench.dense, gpu.generator("cpu", "grow", level, seed)
+    masks = list(
+        algorithm.transform_iteratively(press_cycle, dense, level, how.cycles, random, how.leak)
+    )
+    work.remove(masks[-1])
+    return Result({"rows": [work.finish(masks[-1])]})
+
+
+def train_pretrained(cell: Cell, seed: int, arms: Sequence[tuple[float, Sequence[str]]]) -> Result:
+    """The dense net, and at all levels the arms that start from training it."""
+    work = Work.begin(cell, seed, "dense", 0.0)
+    bench, start, dense = work.bench, work.net.state(), work.bench.dense.to("cpu")
+    birds = early_birds(work, [level for level, each in arms if "early-bird" in each])
+    work.label("finetune")
+    done = retrain(work.account, work.net, start, None, observers=list(birds.values()))
+    rows, tickets = [work.row(dense, done) | {"intact": True}], {}
+    for level, each in arms:
+        mask = algorithm.magnitude_mask(done.last, dense, level)
+        made = ticket(bench, cell, "lth", level, mask, start, start, DENSE)
+        tickets[f"lth-{100 * level:g}"] = made
+        rows += [
+            _pretrained_row(work.at(arm, level), mask, start, done.last, birds.get(level))
+            for arm in each
+            if arm in PRETRAINED
+        ]
+    return Result({"rows": rows}, tickets)
+
+
+def early_birds(work: Work, levels: Sequence[float]) -> dict[float, EarlyBird]:
+    """An observer for each level of the arm."""
+    how, dense = work.cell.early_bird, work.bench.dense.to("cpu")
+    every = how.every.iterations(*work.cell.recipe.iterations(len(work.bench.data.train)))
+    return {level: EarlyBird(dense, level, every, how.threshold, how.queue) for level in levels}
+
+
+def _pretrained_row(
+    work: Work, mask: Mask, start: State, trained: State, bird: EarlyBird | None
+) -> dict[str, Any]:
+    """One arm after dense training: `mask` is the layer-wise magnitude mask of `trained`."""
+    work.account.looked = Cost()  # no arm needs an epoch of the dense training to be selected
+    if work.arm == "l1":
+        work.net.rewind(trained)
+        work.remove(mask)
+        return work.finish(mask)
+    if work.arm == "early-bird" and bird is not None:
+        return _early_bird_row(work, bird)
+    if work.arm == "lth-iter":
+        mask = _iterated(work, start)
+    work.net.rewind(start)
+    return work.finish(mask)
+
+
+def _early_bird_row(work: Work, bird: EarlyBird) -> dict[str, Any]:
+    """The mask of an early epoch on the weights of that epoch, charged up to there."""
+    work.account = Account(work.bench)
+    drawn = with_length(work.cell.recipe, Step(bird.iteration, "it"))
+    work.account.charge(work.net, bird.iteration, drawn.passes(len(work.bench.data.train)))
+    work.facts = {"settled": bird.settled, "drawn_at": bird.iteration}
+    work.net.rewind(bird.state)
+    return work.finish(bird.ticket)
+
+
+def _iterated(work: Work, start: State) -> Mask:
+    """The mask of LTH-Iter, its cost charged from zero: it does not use the dense run."""
+    how, work.account = work.cell.lth_iter, Account(work.bench)
+    recipe = with_length(work.cell.recipe, how.length)
+
+    def train_masked(mask: Mask) -> State:
+        work.net.rewind(start)
+        work.train(recipe, mask=mask)
+        return work.net.state()
+
+    dense = work.bench.dense.to("cpu")
+    return controls.iterative_magnitude(train_masked, dense, work.level, how.cycles)
+
+
+def watch_finetuning(
+    bench: Bench, net: Net, mask: Mask, recipe: Recipe, looks: int
+) -> list[dict[str, float]]:
+    """Finetune the net in place from its present weights, with about `looks` looks on the way."""
+    data, every = bench.data, max(1, bench.iterations(recipe) // looks)
+    algorithm.remove(net, mask)
+    watch = algorithm.Watch(mask, data.validation, data, every)
+    Account(bench).train(net, data.train, recipe, mask=mask, observers=[watch])
+    return watch.looks

@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from ticketlab import models, plugins
-from ticketlab.data.sets import DataSpec
-from ticketlab.gpu import Runtime
 from ticketlab.papers.prac.algorithm import Stop
 from ticketlab.pruning.saliency import CriterionName
 from ticketlab.spec import Name, Spec
+from ticketlab.study.bench import Prunable, Setting
 from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
 
 SELECTIONS = ("el2n", "margin", "ccs", "random", "fixed")
@@ -22,19 +21,13 @@ Score = Literal["el2n", "margin", "ccs", "fixed"]
 # ---------------------------------------------------------------- parameters of a unit
 
 
-class Setting(Spec):
-    """One net on one data set, and how its tickets are searched."""
+class PracSetting(Setting):
+    """What decides a unit of the study: a net on a data set, and how its tickets are searched."""
 
-    data: DataSpec
-    model: models.ModelSpec
-    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
-    recipe: Recipe
     rewind: StepField = Step(3, "ep")
     rate: Fraction = 0.2
     """Fraction of the remaining weights that each round prunes."""
     rounds: int = Field(default=16, ge=1)
-    levels: Rounds
-    """Rounds whose tickets are retrained and compared; all arms have equal sparsity there."""
     threshold: int = Field(default=0, ge=0)
     """E_F: CET has the samples with more forgetting events than this."""
     stop: Stop = Stop()
@@ -48,7 +41,6 @@ class Setting(Spec):
     """Fraction of hardest samples that coverage-centric selection leaves out."""
     noise: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of the training labels that are flipped; validation and test stay clean."""
-    runtime: Runtime = Runtime()
 
 
 class Plan(Spec):
@@ -73,7 +65,7 @@ class Other(Spec):
 
     name: Name
     model: models.ModelSpec
-    prunable: Literal["conv", "conv_linear", "hidden", "inner"] = "conv"
+    prunable: Prunable = "conv"
     recipe: Recipe
     rewind: StepField
     rounds: Positive
@@ -86,10 +78,12 @@ class Other(Spec):
     """Sets to carry over, instead of those that this study finds with its main net."""
 
 
-class PracParams(Setting):
+class PracParams(PracSetting):
     """All parameters of the PrAC study."""
 
     seeds: Seeds
+    levels: Rounds
+    """Rounds whose tickets are retrained and compared; all arms have equal sparsity there."""
     thresholds: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
     """Other values of E_F."""
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
@@ -116,26 +110,24 @@ class PracParams(Setting):
             raise ValueError(f"allowed are some of levels: {', '.join(map(str, levels))}")
         return chosen
 
-    def setting(self, **changes: Any) -> Setting:
+    def setting(self, **changes: Any) -> PracSetting:
         """The main net's setting, with changes."""
-        return Setting(**{name: getattr(self, name) for name in Setting.model_fields} | changes)
+        return PracSetting.of(self, *PracSetting.model_fields).model_copy(update=changes)
 
-    def noisy(self) -> Setting:
+    def noisy(self) -> PracSetting:
         """The main net on flipped labels, up to `noise_rounds`."""
-        return self.setting(
-            noise=self.label_noise, rounds=self.noise_rounds, levels=(self.noise_rounds,)
-        )
+        return self.setting(noise=self.label_noise, rounds=self.noise_rounds)
 
-    def other(self, other: Other) -> Setting:
+    def other(self, other: Other) -> PracSetting:
         """The setting of another net."""
-        same = ("name", "seeds", "index_file")
-        return self.setting(**{n: getattr(other, n) for n in Other.model_fields if n not in same})
+        own = set(Other.model_fields) & set(PracSetting.model_fields)
+        return self.setting(**{name: getattr(other, name) for name in own})
 
 
 # ---------------------------------------------------------------- arms
 
 
-def plans(setting: Setting) -> dict[str, Plan]:
+def plans(setting: PracSetting) -> dict[str, Plan]:
     """The searches that stand on their own, by arm."""
     rule = setting.shorten
     return {

@@ -13,6 +13,7 @@ from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams, Score, 
 from ticketlab.papers.prac.subsets import IndexFile, save_index, unpack_index
 from ticketlab.pruning.masks import chance_jaccard, jaccard
 from ticketlab.study import regime
+from ticketlab.study.cost import in_steps
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
@@ -42,8 +43,6 @@ ABOVE_RANDOM = ("imp", "prac", "cet-only", "random")
 """The arms whose masks the paper ranks above random pruning."""
 EASY_SAVING = 80.0
 """Percent of IMP's iterations that PrAC saves at least on CIFAR-10 (prac-S1)."""
-FORWARD = 1 / 3
-"""Cost of a forward pass alone, as a share of a training pass (a backward pass costs two)."""
 
 
 # ---------------------------------------------------------------- rounds of searches
@@ -80,21 +79,9 @@ def searches(results: Results) -> Iterator[tuple[tuple[str, str, int], Result]]:
 def search_rounds(results: Results, place: str, arm: str, seed: int, result: Result) -> list[Row]:
     """The records of a search's rounds, counted alike for all arms.
 
-    IMP's record k is the training of its ticket k, so it becomes round k + 1, and the last one (no
-    pruning follows it) is left out. Arms that share PrAC's dense round get its record.
+    Arms that share PrAC's dense round get its record.
     """
     rounds = result.record["rounds"]
-    if arm == "imp":
-        pairs = pairwise(rounds)
-        return [
-            {
-                **now,
-                "round": now["round"] + 1,
-                "trained_sparsity": now["sparsity"],
-                "sparsity": after["sparsity"],
-            }
-            for now, after in pairs
-        ]
     if rounds[0]["round"] == 1:
         return list(rounds)
     first = results[f"search/{place}/prac/seed-{seed}"].record["rounds"][0]
@@ -188,10 +175,10 @@ def scores_table(results: Results) -> pd.DataFrame:
     kept = ("round", "sparsity", "selected_accuracy", "last_accuracy", "validation_accuracy")
     rows = []
     for name, result in results.items():
-        kind, place, arm, _ = name.split("/")
-        if kind == "score" or arm == "imp":
-            head = {"place": place, "arm": arm, "seed": result.record["seed"]}
-            rows += [head | {key: turn[key] for key in kept} for turn in result.record["rounds"]]
+        _, place, arm, _ = name.split("/")
+        head = {"place": place, "arm": arm, "seed": result.record["seed"]}
+        scores = result.record.get("scores", ())
+        rows += [head | {key: one[key] for key in kept} for one in scores]
     return pd.DataFrame(rows)
 
 
@@ -345,17 +332,15 @@ def costs(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     saving against IMP; random subsets and short IMP also need PrAC's search to know their sizes.
     """
     one = rounds[(rounds.place == "main") & (rounds.arm == "imp") & (rounds["round"] == 1)]
-    training = float(one.train_images.iloc[0])
-    columns = ["arm", "seed", "train_images", "forward_images", "scored_images"]
-    main = rounds[rounds.place == "main"].reindex(columns=columns).fillna(0)
-    total = main.groupby(columns[:2]).sum() / training
-    total["training"] = total.train_images + total.scored_images
-    total["all"] = total.training + FORWARD * total.forward_images + 1
+    training = float(one.images.iloc[0])
+    main = rounds[rounds.place == "main"].groupby(["arm", "seed"])
+    total = main[["images", "forward_images"]].sum() / training
+    total["all"] = in_steps(total["images"], total["forward_images"]) + 1
     arms = {str(arm): rows for arm, rows in total.reset_index().groupby("arm")}
     imp = by_seed(arms["imp"], "all")
     return {
         _key(arm): {
-            "training": as_metric(by_seed(own, "training")),
+            "training": as_metric(by_seed(own, "images")),
             "forward": as_metric(by_seed(own, "forward_images")),
             "saving_in_all": as_metric(percent_saved(by_seed(own, "all"), imp)),
         }

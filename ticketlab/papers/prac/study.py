@@ -15,7 +15,7 @@ from ticketlab.papers.prac.params import (
     Other,
     Plan,
     PracParams,
-    Setting,
+    PracSetting,
     plans,
     pruned_by,
 )
@@ -38,7 +38,7 @@ def check(params: PracParams) -> PracParams:
     if not len(data.validation):
         raise InputError("data.validation: 0, allowed is 1 or more (PrAC keeps the best epoch)")
     models.check(params.model, data.shape)
-    check_setting(params, "", len(data.train))
+    check_setting(params, "", len(data.train), params.levels)
     check_criteria(params, len(data.train))
     names = [other.name for other in params.others]
     for number, other in enumerate(params.others):
@@ -49,7 +49,7 @@ def check(params: PracParams) -> PracParams:
             allowed = f"1 to {params.rounds} (sets that the main net finds)"
             raise InputError(f"{place}rounds: {other.rounds}, allowed: {allowed}")
         models.check(other.model, data.shape)
-        check_setting(params.other(other), place, len(data.train))
+        check_setting(params.other(other), place, len(data.train), other.levels)
         if other.index_file is not None:
             carried = subsets.load_index(ROOT / other.index_file, data).sets
             if len(carried) < other.rounds:
@@ -67,9 +67,9 @@ def check_criteria(params: PracParams, images: int) -> None:
         raise InputError(f"probe: {params.probe} images, allowed: 1 to {images}")
 
 
-def check_setting(setting: Setting, place: str, images: int) -> None:
+def check_setting(setting: PracSetting, place: str, images: int, levels: tuple[int, ...]) -> None:
     """The levels are rounds, the rewind point is in the run, and the schedule can be shortened."""
-    check_levels(f"{place}levels", setting.levels, setting.rounds)
+    check_levels(f"{place}levels", levels, setting.rounds)
     try:
         setting.recipe.check(images, setting.rewind)
     except InputError as error:
@@ -116,7 +116,7 @@ def expected_passes(params: PracParams) -> float:
     return total + one * bool(params.label_noise) * min(params.noise_seeds, count) * 3
 
 
-def training_passes(setting: Setting) -> float:
+def training_passes(setting: PracSetting) -> float:
     """Image passes of one training on all data."""
     return float(setting.recipe.passes(_images(setting.data)))
 
@@ -132,12 +132,25 @@ def _unit(
     seed: int,
     work: Callable[..., Result],
     trainings: float,
-    setting: Setting,
+    setting: PracSetting,
     **more: Any,
 ) -> Unit:
-    arguments = {"setting": setting, "seed": seed, "arm": arm, **more}
+    own = PracSetting.of(setting, "noise", *used_by(work, more.get("plan")))
+    arguments = {"setting": own, "seed": seed, "arm": arm, **more}
     name = f"{place}/{arm}/seed-{seed}"
     return Unit(name, work, arguments, training_passes(setting) * trainings)
+
+
+def used_by(work: Callable[..., Result], plan: Plan | None) -> tuple[str, ...]:
+    """The parameters that decide a unit, besides those that decide every one."""
+    if work is score_tickets:
+        return ()
+    if plan is None:
+        return "rate", "rounds"
+    stop = ("stop",) if plan.stop else ()
+    chosen = ("threshold", "el2n_epochs", "ccs_cut") if plan.subset == "critical" else ()
+    critical = ("threshold",) if plan.subset in ("cet", "cep") else chosen
+    return "rate", "rounds", "least_iterations", *stop, *critical
 
 
 def _few(params: PracParams, count: int) -> tuple[int, ...]:
@@ -167,13 +180,13 @@ def first_searches(params: PracParams) -> list[Unit]:
     return units
 
 
-def _pair(place: str, setting: Setting, seed: int) -> list[Unit]:
+def _pair(place: str, setting: PracSetting, seed: int) -> list[Unit]:
     """IMP and PrAC."""
     ladder = _unit(f"search/{place}", "imp", seed, search_imp, setting.rounds + 1, setting)
     return [ladder, _search(place, setting, seed, "prac")]
 
 
-def _search(place: str, setting: Setting, seed: int, arm: str) -> Unit:
+def _search(place: str, setting: PracSetting, seed: int, arm: str) -> Unit:
     share = {"imp-early-stop": 0.6, "prac-linear": 0.4, "prac-quadratic": 0.25}.get(arm, 0.15)
     plan = plans(setting)[arm]
     return _unit(f"search/{place}", arm, seed, search, share * setting.rounds, setting, plan=plan)
@@ -212,7 +225,7 @@ def second_searches(params: PracParams, found: Found) -> list[Unit]:
     return units
 
 
-def _like_prac(place: str, setting: Setting, seed: int, arm: str, found: Found) -> Unit:
+def _like_prac(place: str, setting: PracSetting, seed: int, arm: str, found: Found) -> Unit:
     """PrAC's sizes, schedules and ends of rounds, other samples; the dense round is PrAC's own."""
     leader = found[f"search/{place}/prac/seed-{seed}"]
     more: dict[str, Any] = {
@@ -226,7 +239,7 @@ def _like_prac(place: str, setting: Setting, seed: int, arm: str, found: Found) 
     return _unit(f"search/{place}", arm, seed, search, 1, setting, **more)
 
 
-def _short_imp(place: str, setting: Setting, seed: int, found: Found) -> Unit:
+def _short_imp(place: str, setting: PracSetting, seed: int, found: Found) -> Unit:
     leader = found[f"search/{place}/prac/seed-{seed}"]
     more = {"plan": SHORT_IMP, "spent": spent(leader)}
     return _unit(f"search/{place}", "short-imp", seed, search, 1, setting, **more)
@@ -275,7 +288,7 @@ def scorings(params: PracParams, found: Found) -> list[Unit]:
     for seed in params.seeds:
         for arm in (*LADDERS, *FOLLOWERS):
             units.append(_score("main", main, seed, arm, found, params.levels))
-        units += _controls(main, seed, found)
+        units += _controls(main, params.levels, seed, found)
     extra = (*DECOMPOSITION, *(f"prac-ef-{v}" for v in params.thresholds), *params.scores)
     extra += tuple(pruned_by(name) for name in params.criteria)
     for seed in _few(params, params.ablation_seeds):
@@ -289,7 +302,7 @@ def scorings(params: PracParams, found: Found) -> list[Unit]:
         for seed in _few(params, params.noise_seeds):
             for arm in ("prac", "random"):
                 setting = params.noisy()
-                units.append(_score("noise", setting, seed, arm, found, setting.levels))
+                units.append(_score("noise", setting, seed, arm, found, (params.noise_rounds,)))
     return units
 
 
@@ -299,7 +312,7 @@ def _dense(place: str, seed: int, found: Found) -> Ticket:
 
 
 def _score(
-    place: str, setting: Setting, seed: int, arm: str, found: Found, levels: tuple[int, ...]
+    place: str, setting: PracSetting, seed: int, arm: str, found: Found, levels: tuple[int, ...]
 ) -> Unit:
     chosen = _at(found[f"search/{place}/{arm}/seed-{seed}"], levels)
     return _unit(
@@ -314,13 +327,13 @@ def _score(
     )
 
 
-def _controls(setting: Setting, seed: int, found: Found) -> list[Unit]:
+def _controls(setting: PracSetting, levels: tuple[int, ...], seed: int, found: Found) -> list[Unit]:
     """Random pruning at the same sparsities, and PrAC's masks on new initial weights."""
     dense = _dense("main", seed, found)
     ladder = random_ladder(dense.mask, setting.rate, setting.rounds, seed)
-    random = {name: ladder[name] for name in _names(setting.levels)}
-    masks = _at(found[f"search/main/prac/seed-{seed}"], setting.levels)
-    cost = len(setting.levels)
+    random = {name: ladder[name] for name in _names(levels)}
+    masks = _at(found[f"search/main/prac/seed-{seed}"], levels)
+    cost = len(levels)
     return [
         _unit(
             "score/main",

@@ -1,6 +1,6 @@
 """The units of the PrAC study: one search or one retraining of one arm and seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -8,45 +8,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ticketlab import gpu, models, progress
+from ticketlab import gpu
 from ticketlab.data.sets import Batches, DataSet, Images, load
 from ticketlab.papers.prac import algorithm, subsets
 from ticketlab.papers.prac.algorithm import CriticalSet, MaskWatch, Outcome
-from ticketlab.papers.prac.params import Plan, Setting
+from ticketlab.papers.prac.params import Plan, PracSetting
 from ticketlab.papers.prac.subsets import NEVER, Correctness, Difficulty, forgetting_events
 from ticketlab.pruning import saliency
 from ticketlab.pruning.criteria import magnitude, uniform
-from ticketlab.pruning.masks import Mask, State, ones, prune
+from ticketlab.pruning.masks import Mask, State, prune
 from ticketlab.spec import InputError
+from ticketlab.study.bench import Bench
+from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
+from ticketlab.study.retrain import Scores, retrain
 from ticketlab.tickets import imp
-from ticketlab.tickets.ticket import Ticket, make_ticket, network
-from ticketlab.training.loop import (
-    Epoch,
-    KeepBest,
-    Net,
-    Recipe,
-    Snapshot,
-    Step,
-    evaluate,
-    predict,
-    train,
-)
+from ticketlab.tickets.ticket import Ticket
+from ticketlab.training.loop import Epoch, KeepBest, Observer, Recipe, Snapshot, Step
 
 # ---------------------------------------------------------------- what one seed starts from
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Data, initial weights and data order of one seed; every arm of the seed starts from it."""
+class PracBench(Bench):
+    """The bench of a seed whose training labels may be flipped."""
 
-    setting: Setting
-    seed: int
-
-    @cached_property
-    def device(self) -> torch.device:
-        """The device everything of this seed lives on."""
-        return gpu.start(self.setting.runtime)
+    setting: PracSetting
 
     @cached_property
     def clean(self) -> DataSet:
@@ -68,54 +55,20 @@ class Bench:
         """Indices of the training samples with a flipped label."""
         return self._flipped[1]
 
-    def net(self, stream: str = "init") -> Net:
-        """The net at initialisation; `stream` names the draw."""
-        seed = gpu.derive_seed(self.seed, stream)
-        spec = self.setting.model
-        model = models.build(spec, self.clean.shape, self.clean.classes, seed)
-        return Net(model, self.setting.runtime)
-
-    def dense_mask(self, net: Net) -> Mask:
-        """All prunable weights."""
-        mask = ones(net.model, models.prunable(net.model, self.setting.prunable))
-        if not len(mask):
-            raise InputError(f"prunable: {self.setting.prunable!r} names no weight of this model")
-        return mask
-
-    def theta(self, net: Net) -> State:
-        """The rewind point: after `rewind` of the dense round, batch-norm state included (2.0)."""
-        s = self.setting
-        return imp.rewind_state(net, self.data.train, self.data, s.recipe, s.rewind, self.order())
-
     @property
-    def rewind_cost(self) -> tuple[int, int]:
-        """Iterations of training to the rewind point, and the images in them."""
-        return imp.rewind_cost(self.setting.recipe, len(self.data.train), self.setting.rewind)
-
-    def order(self) -> tuple[object, ...]:
-        """What fixes the data order and the augmentation: equal for all arms of a seed."""
-        return ("prac", self.seed)
-
-    def ticket(
-        self,
-        arm: str,
-        index: int,
-        mask: Mask,
-        weights: State | None = None,
-        pruned_from: Mask | None = None,
-    ) -> Ticket:
-        """A round's ticket; `weights` are those it is rewound to.
-
-        It was trained under its own mask, or else `pruned_from` the one of the training before.
-        """
-        facts = network(self.setting.model, self.clean)
-        origin: dict[str, Any] = {"paper": "prac", "arm": arm, "seed": self.seed, "round": index}
-        return make_ticket(mask, weights, pruned_from, **origin, **facts)
+    def rewind_steps(self) -> int:
+        """Optimiser steps to the rewind point."""
+        recipe, rewind = self.setting.recipe, self.setting.rewind
+        return imp.rewind_cost(recipe, len(self.data.train), rewind)[0]
 
     @property
     def per_epoch(self) -> int:
         """Iterations of an epoch on all training samples."""
         return self.setting.recipe.iterations(len(self.data.train))[0]
+
+    def everything(self) -> Tensor:
+        """Indices of all training samples."""
+        return torch.arange(len(self.data.train), device=self.device)
 
 
 # ---------------------------------------------------------------- one round
@@ -130,24 +83,30 @@ class Searcher:
 
     def __init__(
         self,
-        bench: Bench,
+        setting: PracSetting,
+        seed: int,
         arm: str,
         plan: Plan,
         spent: list[int] | None = None,
         theta: State | None = None,
     ) -> None:
-        self.bench, self.arm, self.plan, self.spent = bench, arm, plan, spent
-        self.net = bench.net()
+        self.setting, self.arm, self.plan, self.spent = setting, arm, plan, spent
+        self.bench = PracBench(setting, seed)
+        self.net = self.bench.net()
         self.start = self.net.state()
-        self.theta = theta if bench.setting.rewind.value else self.start
-        self.batches = Batches(bench.data.train, bench.data)
+        self.theta = theta if setting.rewind.value else self.start
         self.dense: Tensor | None = None
         self.scores: dict[str, Tensor] = {}
         self.record = torch.empty(0)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether the arm finds its sets by itself, from the best epoch on validation images."""
+        return self.plan.subset not in ("all", "given")
+
     def schedule(self, index: int, samples: int) -> tuple[Recipe, Step | None]:
         """The recipe of a round on so many samples, and where another arm's round had ended."""
-        s, budget = self.bench.setting, self.spent[index] if self.spent else None
+        s, budget = self.setting, self.spent[index] if self.spent else None
         until = None if budget is None else Step(budget, "it")
         if self.plan.shorten == "fitted":
             assert budget is not None
@@ -156,41 +115,36 @@ class Searcher:
         return algorithm.shortened(s.recipe, images, samples, rule, s.least_iterations), until
 
     def train_round(self, index: int, mask: Mask, images: Tensor) -> Outcome:
-        """Rewind, train on the set, and find the next critical set (section 2.1 of the dossier)."""
-        s, data = self.bench.setting, self.bench.data
-        progress.label(arm=self.arm, seed=self.bench.seed, sparsity=f"{mask.sparsity:.0%}")
-        passed, price = self._reach_rewind_point(index, len(images))
-        begin = self.theta if index else self.start
-        assert begin is not None  # reached above, or in round 0
-        self.net.rewind(begin, mask)
+        """Rewind, train on the set, and find the next critical set (section 2.1 of the dossier).
+
+        The net is left at the epoch from which that set was found, else at the last.
+        """
+        s, data, account = self.setting, self.bench.data, Account(self.bench)
+        self.bench.label(self.arm, mask)
+        passed = self.reach_rewind_point(index, len(images), account)
+        rewinding = account.spent.iterations
+        self.net.rewind(self.begin(index), mask)
         recipe, until = self.schedule(index, len(images))
-        bits, best = Correctness(images, len(data.train)), KeepBest(data.validation, data)
+        bits = Correctness(images, len(data.train))
+        best = [KeepBest(data.validation, data)] if self.chooses else []
         stop, seen = s.stop if self.plan.stop else None, list[int]()
         score = self.scoring(index, seen)
         watch = MaskWatch(mask, s.rate, stop, self._earliest(index), score)
         hard = [Difficulty(len(data.train), s.el2n_epochs)] if self._scores_wanted(index) else []
+        observers: list[Observer] = [bits, *best, watch, *hard, *passed]
         part = data.train.select(images)
-        history = train(
-            self.net,
-            part,
-            data,
-            recipe,
-            seed=self.bench.order(),
-            mask=mask,
-            observers=[bits, best, watch, *hard, *passed],
-            until=until,
-        )
+        history = account.train(self.net, part, recipe, mask=mask, observers=observers, until=until)
         if hard:
             self.scores = hard[0].scores()
-        if passed:
-            self.theta = passed[0].state
+        self.note_rewind_point(passed)
         weights, self.record = self.net.state(), bits.record
         scores = score(dict(self.net.model.named_parameters()), mask)
-        self.net.rewind(best.state)
-        facts = round_facts(history, recipe, len(images), watch, best, price)
-        facts |= {"scored_images": sum(seen)} if seen else {}
-        found = self.found(index, facts)
-        return Outcome(weights, found, facts, scores)
+        account.charge(self.net, 0, sum(seen), mask)  # a criterion takes gradients
+        for kept in best:
+            self.net.rewind(kept.state)
+        found = self.found(index, mask, account)
+        facts = round_facts(history, recipe, len(images), watch, rewinding)
+        return Outcome(weights, found, facts | account.spent.row(), scores)
 
     def scoring(self, index: int, seen: list[int]) -> algorithm.Scoring:
         """What prunes a round: magnitude, or a criterion on a fixed draw of training images.
@@ -202,31 +156,38 @@ class Searcher:
             return magnitude
         draw = subsets.random_draw(len(bench.data.train), plan.probe, ("probe", bench.seed))
         chosen = draw.to(bench.device)
-        x, y = self.batches(chosen), bench.data.train.y[chosen]
+        x, y = Batches(bench.data.train, bench.data)(chosen), bench.data.train.y[chosen]
         random = gpu.generator(bench.device, "prac", "criterion", bench.seed, index)
         return saliency.scoring(plan.criterion, self.net.model, x, y, random, seen)
 
-    def _reach_rewind_point(
-        self, index: int, samples: int
-    ) -> tuple[list[Snapshot], tuple[int, int]]:
-        """What takes the rewind point on the way, or the iterations and images it takes before."""
-        if self.theta is not None:
-            return [], (0, 0)
-        if index == 0 and samples == len(self.bench.data.train):
-            return [Snapshot(Step(self.bench.rewind_cost[0], "it"))], (0, 0)
-        self.theta = self.bench.theta(self.net)
-        return [], self.bench.rewind_cost
+    def begin(self, index: int) -> State:
+        """The weights that a round starts from: round 0 from the initial ones."""
+        begin = self.theta if index else self.start
+        assert begin is not None  # reached in round 0, or before
+        return begin
 
-    def found(self, index: int, facts: dict[str, Any]) -> CriticalSet:
+    def reach_rewind_point(self, index: int, samples: int, account: Account) -> list[Snapshot]:
+        """What takes the rewind point on the way; else it is trained to first, and charged."""
+        if self.theta is not None:
+            return []
+        if index == 0 and samples == len(self.bench.data.train):
+            return [Snapshot(Step(self.bench.rewind_steps, "it"))]
+        self.theta = self.bench.theta(self.net)
+        account.reach_rewind_point(self.net)
+        return []
+
+    def note_rewind_point(self, passed: Sequence[Snapshot]) -> None:
+        """Keep the rewind point that a round has passed through."""
+        for snapshot in passed:
+            self.theta = snapshot.state
+
+    def found(self, index: int, mask: Mask, account: Account) -> CriticalSet:
         """The round's critical set, from its best-on-validation net; none where sets are given."""
-        if self.plan.subset in ("all", "given"):
+        if not self.chooses:
             none = torch.empty(0, dtype=torch.int64, device=self.bench.device)
             return CriticalSet(none, none, none)
-        predicted = predict(self.net, self.bench.data.train, self.batches).argmax(1)
-        facts["forward_images"] += len(predicted)
-        found = algorithm.critical_set(
-            self.record, self.bench.setting.threshold, self.dense, predicted
-        )
+        predicted = account.predict(self.net, self.bench.data.train, mask).argmax(1)
+        found = algorithm.critical_set(self.record, self.setting.threshold, self.dense, predicted)
         if index == 0:
             self.dense = predicted
         return found
@@ -242,43 +203,32 @@ class Searcher:
 
     def _earliest(self, index: int) -> int:
         """A dense round must reach the rewind point, and every round its least length."""
-        s = self.bench.setting
+        s = self.setting
         rewind = s.rewind.iterations(self.bench.per_epoch) if index == 0 else 0
         return max(rewind, s.least_iterations)
 
 
 def round_facts(
-    history: list[Epoch],
-    recipe: Recipe,
-    samples: int,
-    watch: MaskWatch,
-    best: KeepBest,
-    price: tuple[int, int],
+    history: list[Epoch], recipe: Recipe, samples: int, watch: MaskWatch, rewinding: int
 ) -> dict[str, Any]:
-    """The ledger of a round: planned and spent iterations, why it ended, images seen.
+    """A round beside its cost: its planned length, why it ended, its mask distances.
 
-    `price` is what the rewind point cost before the round (iterations, images); `iterations` and
-    `train_images` include it, `epochs` and `limit` do not.
+    `rewinding` are the iterations to the rewind point before the round; the cost includes them,
+    `epochs` and `limit` do not.
     """
     (per_epoch, limit), spent = recipe.iterations(samples), history[-1].iteration
     first_drop = min((m.iterations(per_epoch, limit) for m in recipe.milestones), default=limit)
-    whole, rest = divmod(spent, per_epoch)
     return {
         "samples": samples,
         "limit": limit,
         "epochs": len(history),
-        "iterations": spent + price[0],
-        "rewind_iterations": price[0],
+        "rewind_iterations": rewinding,
         "stopped": watch.stopped,
         "armed": watch.stop is not None and algorithm.is_armed(watch.distances, watch.stop),
         "before_decay": spent <= first_drop,
         "first_drop": first_drop / per_epoch,
         "distances": watch.distances,
         "train_accuracy": [100 * epoch.accuracy for epoch in history],
-        "validation_accuracy": 100 * best.accuracy,
-        "train_images": whole * samples + min(samples, rest * recipe.batch) + price[1],
-        "forward_images": len(history) * len(best.images),
-        "test_images": 0,
     }
 
 
@@ -286,7 +236,7 @@ def round_facts(
 
 
 def search(
-    setting: Setting,
+    setting: PracSetting,
     seed: int,
     arm: str,
     plan: Plan,
@@ -295,35 +245,35 @@ def search(
     start: Mask | None = None,
     dense: Ticket | None = None,
 ) -> Result:
-    """One arm's rounds: masks as tickets, and a ledger, a set and its composition for each.
+    """One arm's rounds: masks as tickets, and a cost, a set and its composition for each.
 
     `given` are the packed sets to train on, a round each; `spent` the iterations after which rounds
     end; `start` a mask after a round 0 that was the same in another arm and is not trained again,
     and `dense` the unpruned ticket of the seed, at the rewind point that this round passed.
     """
-    bench = Bench(setting, seed)
-    searcher = Searcher(bench, arm, plan, spent, rewound(dense))
+    searcher = Searcher(setting, seed, arm, plan, spent, rewound(dense))
+    bench = searcher.bench
     images = len(bench.data.train)
     sets = [subsets.unpack_index(text, images).to(bench.device) for text in given or ()]
     first = 0 if start is None else 1
-    mask = bench.dense_mask(searcher.net) if start is None else start.to(bench.device)
+    mask = bench.dense if start is None else start.to(bench.device)
 
     def choose(index: int, outcome: Outcome) -> Tensor:
         return sets[min(index + 1, len(sets) - 1)] if sets else searcher.choose(index, outcome)
 
-    everything = torch.arange(images, device=bench.device)
     rounds, tickets = [], {}
     for turn in algorithm.find_tickets(
         searcher.train_round,
         choose,
         mask,
-        sets[first] if sets else everything,
+        sets[first] if sets else bench.everything(),
         rate=setting.rate,
         rounds=range(first, setting.rounds),
     ):
-        rounds.append(describe_round(turn, bench, searcher))
-        tickets[f"round-{turn.index + 1:02d}"] = bench.ticket(
-            arm, turn.index + 1, turn.mask, pruned_from=turn.before
+        rounds.append(describe_round(turn, searcher))
+        found = turn.index + 1
+        tickets[f"round-{found:02d}"] = bench.ticket(
+            turn.mask, pruned_from=turn.before, paper="prac", arm=arm, round=found
         )
     record = {"arm": arm, "seed": seed, "data_sha256": bench.data.sha256, "rounds": rounds}
     if searcher.scores:
@@ -336,9 +286,10 @@ def rewound(dense: Ticket | None) -> State | None:
     return None if dense is None else dense.weights
 
 
-def describe_round(turn: algorithm.Round, bench: Bench, searcher: Searcher) -> dict[str, Any]:
-    """One row: sparsity, ledger, the set that follows with its composition, as packed bits."""
-    images, found = len(bench.data.train), turn.outcome.found
+def describe_round(turn: algorithm.Round, searcher: Searcher) -> dict[str, Any]:
+    """One row: sparsity, cost, the set that follows with its composition, as packed bits."""
+    bench, found = searcher.bench, turn.outcome.found
+    images = len(bench.data.train)
     chosen, labels = turn.chosen, bench.clean.train.y
     row = {
         "round": turn.index + 1,
@@ -349,13 +300,13 @@ def describe_round(turn: algorithm.Round, bench: Bench, searcher: Searcher) -> d
         "kept_set": turn.kept_set,
         "classes": torch.bincount(labels[chosen], minlength=bench.clean.classes).tolist(),
     }
-    if searcher.plan.subset not in ("all", "given"):
+    if searcher.chooses:
         row |= composition(turn, found, bench)
         row["forgetting"] = forgetting_histogram(searcher.record)
     return row | turn.outcome.facts
 
 
-def composition(turn: algorithm.Round, found: CriticalSet, bench: Bench) -> dict[str, Any]:
+def composition(turn: algorithm.Round, found: CriticalSet, bench: PracBench) -> dict[str, Any]:
     """How many samples of each kind, how many came back, how many have a flipped label."""
     flipped = torch.isin(bench.flipped, found.union)
     return {
@@ -380,7 +331,7 @@ def forgetting_histogram(record: Tensor, highest: int = 8) -> list[int]:
 
 
 def selections(
-    scores: Mapping[str, Tensor], rounds: list[dict[str, Any]], setting: Setting, seed: int
+    scores: Mapping[str, Tensor], rounds: list[dict[str, Any]], setting: PracSetting, seed: int
 ) -> dict[str, list[str]]:
     """Packed sets as large as this search's own, chosen otherwise; entry k is for round k.
 
@@ -406,39 +357,63 @@ def selections(
     return found
 
 
-def search_imp(setting: Setting, seed: int, arm: str = "imp") -> Result:
-    """IMP on all data with the full schedule; its trainings are those of its own tickets."""
-    bench = Bench(setting, seed)
-    searcher = Searcher(bench, arm, Plan(subset="all", shorten="none", stop=False))
-    everything = torch.arange(len(bench.data.train), device=bench.device)
-    rounds: list[dict[str, Any]] = []
+def search_imp(setting: PracSetting, seed: int, arm: str = "imp") -> Result:
+    """IMP on all data with the full schedule; its trainings are those of its own tickets.
+
+    Round k is the training that made ticket k, as in any search; `scores` has each ticket's own
+    training. The looks that select an epoch serve the scores alone and are no cost of a round.
+    """
+    plan = Plan(subset="all", shorten="none", stop=False)
+    searcher = Searcher(setting, seed, arm, plan)
+    bench, images = searcher.bench, len(searcher.bench.data.train)
+    trainings: list[dict[str, Any]] = []
+    scores: list[Scores] = []
 
     def train_masked(mask: Mask) -> State:
-        outcome = searcher.train_round(len(rounds), mask, everything)
-        # `train_round` leaves the net at its best epoch on validation.
-        scores = test_scores(searcher.net, bench, outcome.weights, outcome.facts)
-        rounds.append(outcome.facts | scores | {"test_images": 2 * len(bench.data.test)})
-        return outcome.weights
+        index, account = len(trainings), Account(bench)
+        bench.label(arm, mask)
+        passed = searcher.reach_rewind_point(index, images, account)
+        watch, begin = MaskWatch(mask, setting.rate, None), searcher.begin(index)
+        done = retrain(account, searcher.net, begin, mask, observers=[watch, *passed])
+        searcher.note_rewind_point(passed)
+        facts = round_facts(done.history, setting.recipe, images, watch, 0)
+        trainings.append(facts | account.trained.row())
+        scores.append(done.scores)
+        return done.last
 
-    tickets = {}
+    before, rounds, tickets = 0.0, [], {}
     for level in imp.find_tickets(
         train_masked,
-        bench.dense_mask(searcher.net),
+        bench.dense,
         keep=imp.constant_rate(setting.rate),
         target=1.0,
         max_rounds=setting.rounds,
     ):
-        rounds[level.index] |= {"round": level.index, "sparsity": level.mask.sparsity}
-        found = bench.ticket(arm, level.index, level.mask, searcher.theta)
-        tickets[f"round-{level.index:02d}"] = found
-    return Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
+        scores[level.index] |= {"round": level.index, "sparsity": level.mask.sparsity}
+        if level.index:
+            sparsity = {"sparsity": level.mask.sparsity, "trained_sparsity": before}
+            rounds.append({"round": level.index} | sparsity | trainings[level.index - 1])
+        before = level.mask.sparsity
+        name = f"round-{level.index:02d}"
+        tickets[name] = rewound_ticket(bench, arm, name, level.mask, searcher.theta)
+    return Result({"arm": arm, "seed": seed, "rounds": rounds, "scores": scores}, tickets)
+
+
+def rewound_ticket(bench: Bench, arm: str, name: str, mask: Mask, weights: State | None) -> Ticket:
+    """The ticket of a round called round-NN that was trained under its mask."""
+    return bench.ticket(mask, weights, paper="prac", arm=arm, round=round_of(name))
+
+
+def round_of(name: str) -> int:
+    """The round of a ticket called round-NN."""
+    return int(name.removeprefix("round-"))
 
 
 # ---------------------------------------------------------------- retraining tickets (units)
 
 
 def score_tickets(
-    setting: Setting,
+    setting: PracSetting,
     seed: int,
     arm: str,
     chosen: dict[str, Mask],
@@ -448,55 +423,25 @@ def score_tickets(
     """Retrain tickets from the rewind point on all data with the full schedule (2.2).
 
     `chosen` maps rounds to masks. `dense` is the unpruned ticket of the seed, at the rewind point;
-    without it, the point is trained to again, and counted. `reinit` keeps the masks and draws new
-    initial weights, which then have a rewind point of their own.
+    without it, the point is trained to again, and counted (`rewinding`). `reinit` keeps the masks
+    and draws new initial weights, which then have a rewind point of their own.
     """
-    bench = Bench(setting, seed)
-    net = bench.net("reinit" if reinit else "init")
-    theta, price = None if reinit else rewound(dense), (0, 0)
+    bench = PracBench(setting, seed)
+    net, rewinding = bench.net("reinit" if reinit else "init"), Account(bench)
+    theta = None if reinit else rewound(dense)
     if theta is None:
-        theta, price = bench.theta(net), bench.rewind_cost
-    rounds, tickets = [], {}
+        theta = bench.theta(net)
+        rewinding.reach_rewind_point(net)
+    scores, tickets = [], {}
     for name, stored in chosen.items():
-        mask = stored.to(bench.device)
-        progress.label(arm=arm, seed=seed, sparsity=f"{mask.sparsity:.0%}")
-        net.rewind(theta, mask)
-        best = KeepBest(bench.data.validation, bench.data)
-        history = train(
-            net,
-            bench.data.train,
-            bench.data,
-            setting.recipe,
-            seed=bench.order(),
-            mask=mask,
-            observers=[best],
-        )
-        last, index = net.state(), int(name.removeprefix("round-"))
-        net.rewind(best.state)
-        scores = test_scores(net, bench, last, {"validation_accuracy": 100 * best.accuracy})
-        ledger = {
-            "iterations": history[-1].iteration,
-            "train_images": setting.recipe.passes(len(bench.data.train)),
-            "forward_images": len(history) * len(bench.data.validation),
-            "test_images": 2 * len(bench.data.test),
-        }
-        rounds.append({"round": index, "sparsity": mask.sparsity} | scores | ledger)
-        tickets[name] = bench.ticket(arm, index, mask, theta)
-    record = {"arm": arm, "seed": seed, "rewind_iterations": price[0], "rewind_images": price[1]}
-    return Result(record | {"rounds": rounds}, tickets)
-
-
-def test_scores(net: Net, bench: Bench, last: State, facts: Mapping[str, Any]) -> dict[str, float]:
-    """Test accuracy in percent at the best epoch on validation (the net now) and at the last."""
-    batches = Batches(bench.data.test, bench.data)
-    selected = evaluate(net, bench.data.test, batches).accuracy
-    net.rewind(last)
-    final = evaluate(net, bench.data.test, batches).accuracy
-    return {
-        "selected_accuracy": 100 * selected,
-        "last_accuracy": 100 * final,
-        "validation_accuracy": facts["validation_accuracy"],
-    }
+        mask, account = stored.to(bench.device), Account(bench)
+        bench.label(arm, mask)
+        done = retrain(account, net, theta, mask)
+        row = {"round": round_of(name), "sparsity": mask.sparsity}
+        scores.append(row | done.scores | account.spent.row())
+        tickets[name] = rewound_ticket(bench, arm, name, mask, theta)
+    record = {"arm": arm, "seed": seed, "rewinding": rewinding.spent.row(), "scores": scores}
+    return Result(record, tickets)
 
 
 def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, Mask]:

@@ -1,0 +1,121 @@
+"""What one unit of the comparison does: a method's tickets, found and trained on one bench."""
+
+from typing import Any
+
+from ticketlab.papers.compare.algorithm import BedBench, Found, one_shot, press, search
+from ticketlab.papers.compare.params import BedSetting, Weights, own_weights, ticket_name
+from ticketlab.pruning.masks import Mask, State
+from ticketlab.study.cost import Account, Cost
+from ticketlab.study.results import Result
+from ticketlab.study.retrain import Scores, Start, retrain_many
+from ticketlab.tickets.ticket import Ticket
+from ticketlab.training.loop import Step
+
+# ---------------------------------------------------------------- rows and tickets
+
+
+def describe(
+    bench: BedBench, arm: str, level: float, weights: str, mask: Mask, rounds: int = 0
+) -> dict[str, Any]:
+    """What tells a row apart, and what its mask is like."""
+    return {
+        "net": bench.setting.name,
+        "arm": arm,
+        "seed": bench.seed,
+        "level": level,
+        "weights": weights,
+        "rounds": rounds,
+        "alive": mask.alive,
+        "sparsity": mask.sparsity,
+        "collapsed": mask.collapsed(),
+        "layers": mask.densities(),
+    }
+
+
+def priced(row: dict[str, Any], scores: Scores, spent: Cost, last: Cost) -> dict[str, Any]:
+    """The row with its scores, what its search cost, and what search and final training cost."""
+    return row | scores | spent.row("search_") | (spent + last).row()
+
+
+def ticket(
+    bench: BedBench, arm: str, level: float, mask: Mask, weights: State, rounds: int
+) -> Ticket:
+    """A level's ticket with the weights it starts from."""
+    origin: dict[str, Any] = {"net": bench.setting.name, "arm": arm}
+    return bench.ticket(mask, weights, paper="compare", level=level, round=rounds, **origin)
+
+
+# ---------------------------------------------------------------- units
+
+
+def train_method(
+    setting: BedSetting, seed: int, method: str, schedule: tuple[int, ...] = ()
+) -> Result:
+    """A method's tickets at all levels, each trained as every ticket is."""
+    bench, rows, tickets = BedBench(setting, seed), [], {}
+    found, left = search(bench, method, schedule)
+    weights = own_weights(method, setting.rewind)
+    net = bench.net()
+    theta = bench.theta(net) if weights == "searched" else net.state()
+    begun = [start_of(bench, method, find, theta) for find in found]
+    bench.label(method, found[-1].mask)
+    starts = [Start(state, find.mask) for find, (state, _) in zip(found, begun, strict=True)]
+    for find, (state, spent), (scores, last) in zip(
+        found, begun, retrain_many(bench, starts), strict=True
+    ):
+        row = describe(bench, method, find.level, weights, find.mask, find.rounds)
+        rows.append(priced(row, scores, spent, last))
+        made = ticket(bench, method, find.level, find.mask, state, find.rounds)
+        tickets[ticket_name(find.level)] = made
+    return Result({"rows": rows, "left": left, "data_sha256": bench.data.sha256}, tickets)
+
+
+def start_of(bench: BedBench, method: str, found: Found, theta: State) -> tuple[State, Cost]:
+    """The weights of a ticket and what it has cost to get them with the mask."""
+    if method != "rst":
+        return theta, found.cost
+    account = Account(bench, found.cost)
+    return press(bench, found.mask, account), account.spent
+
+
+def train_long(setting: BedSetting, seed: int, arm: str, mask: Mask, images: int) -> Result:
+    """A mask on the initial weights, in one training of the same shape on so many images."""
+    bench = BedBench(setting, seed)
+    recipe, total = setting.recipe, len(bench.data.train)
+    per_epoch = recipe.iterations(total)[0]
+    longer = recipe.model_copy(update={"length": Step(round(images / total * per_epoch), "it")})
+    mask = mask.to(bench.device)
+    bench.label(arm, mask)
+    ((scores, last),) = retrain_many(bench, [Start(bench.net().state(), mask, longer)])
+    row = describe(bench, arm, setting.levels[-1], "init", mask)
+    return Result({"rows": [priced(row, scores, Cost(), last)]})
+
+
+def train_swapped(
+    setting: BedSetting, seed: int, weights: Weights, chosen: dict[str, Mask]
+) -> Result:
+    """Masks of several methods on weights that are not their own, trained as every ticket is."""
+    bench, level = BedBench(setting, seed), setting.levels[-1]
+    shared = None if weights == "rst" else swapped_in(bench, weights)
+    starts = {}
+    for method, mask in chosen.items():
+        mask = mask.to(bench.device)
+        state = press(bench, mask, Account(bench)) if shared is None else shared
+        starts[method] = Start(state, mask)
+    bench.label(f"masks on {weights}", starts[next(iter(starts))].mask)
+    rows = [
+        describe(bench, method, level, weights, start.mask) | scores
+        for (method, start), (scores, _) in zip(
+            starts.items(), retrain_many(bench, list(starts.values())), strict=True
+        )
+    ]
+    return Result({"swapped": rows})
+
+
+def swapped_in(bench: BedBench, weights: Weights) -> State:
+    """The weights of a column of the swap."""
+    if weights == "rst-other":
+        return press(bench, one_shot(bench, "random")[-1].mask, Account(bench))
+    if weights == "rewound":
+        return bench.later(bench.setting.swap_rewind)
+    return bench.net("reinit" if weights == "reinit" else "init").state()
