@@ -115,6 +115,8 @@ class Training(Event):
     steps: int = 0
     ends: list[int] = field(default_factory=list)
     """Steps made at the end of each epoch."""
+    states: list[State] = field(default_factory=list)
+    """The state at the end of each epoch."""
     looks: list[Look] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
@@ -231,8 +233,9 @@ class Witness(Observer):
                 training.strange.append(f"step {run.iteration}: {wrong}")
 
     def after_epoch(self, run: Run) -> bool:
-        """Note how many steps there were; never ends anything."""
+        """Note how many steps there were, and the state; never ends anything."""
         self.training.ends.append(self.training.steps)
+        self.training.states.append(run.net.state())
         return False
 
 

@@ -251,6 +251,53 @@ def replays(one: Training, prefix: Training) -> bool:
     return long_enough and same(one.start, prefix.start) and begins_with(one, prefix)
 
 
+# ---------------------------------------------------------------- the price list of law 3
+
+STEP = 3
+"""Forward passes that a training step costs: the one price list of all papers."""
+COST = ("iterations", "images", "forward_images", "dense_flops", "sparse_flops")
+"""What every record of a cost has, here as an array in this order."""
+
+
+def priced(trainings: Iterable[Training], steps: int | None = None) -> np.ndarray:
+    """The cost of trainings, of at most their first `steps` steps."""
+    cost = np.zeros(5)
+    for training in trainings:
+        batches = training.batches[:steps]
+        count = sum(len(batch.places) for batch in batches)
+        cost += np.array([len(batches), count, 0, *(STEP * count * flops_of(training))])
+    return cost
+
+
+def looked(training: Training, looks: Iterable[Look]) -> np.ndarray:
+    """The cost of looks at the net of a training."""
+    count = sum(len(look.places) for look in looks)
+    return np.array([0, 0, count, *(count * flops_of(training))])
+
+
+def chosen_by(training: Training) -> np.ndarray:
+    """The cost of the looks by which the best epoch of a training was chosen."""
+    return looked(training, [look for look in training.looks if look.by in ("KeepBest", "")])
+
+
+def flops_of(training: Training) -> np.ndarray:
+    """FLOPs of an image's forward pass: dense, and of the weights that are there."""
+    densities = training.mask.densities() if training.mask else None
+    return np.array(
+        [models.flops(training.model, SHAPE), models.flops(training.model, SHAPE, densities)]
+    )
+
+
+def paid(row: Mapping[str, Any], prefix: str = "") -> list[float]:
+    """A cost as a record has it."""
+    return [row[prefix + name] for name in COST]
+
+
+def expensive(cost: np.ndarray) -> Any:
+    """A cost to compare with, up to the rounding of FLOPs."""
+    return pytest.approx(cost.tolist(), rel=1e-9)
+
+
 # ---------------------------------------------------------------- law 1: batches
 
 
@@ -273,9 +320,9 @@ def stage_of_planting(training: Training) -> object:
 
 ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
     # Copies on equal images differ by their order alone.
-    "colt": lambda t: t.order[-1] if "search/colt-same" in t.unit else None,
-    # The stages of an arm follow each other: each is a pass of its own over the images.
-    "dlth": lambda t: str(t.label["arm"]).partition(" ")[2],
+    "colt": lambda t: t.label.get("copy"),
+    # A transformation is a pass of its own over the images, and so is each of its cycles.
+    "dlth": lambda t: stage if (stage := role(t)[1]) not in ("finetune", "train") else None,
     # Rounds of pruning, and levels of edge-popup.
     "plant": stage_of_planting,
     "conv": stage_of_planting,
@@ -595,7 +642,7 @@ def test_transfer_carries_the_mask_and_its_weights_or_the_mask_alone(tape: Tape)
 
 
 @of("colt", "colt-late")
-def test_colt_records_the_images_that_its_searches_trained(tape: Tape) -> None:
+def test_colt_records_what_its_searches_cost(tape: Tape) -> None:
     for name in tape.results:
         if not name.startswith("search/"):
             continue
@@ -604,7 +651,10 @@ def test_colt_records_the_images_that_its_searches_trained(tape: Tape) -> None:
         per_round = variants(tape)[arm].partitions if arm in variants(tape) else 1
         for row in tape.results[name].record["rounds"]:
             spent = trainings[: first + row["round"] * per_round]
-            assert row["passes"] == sum(t.images for t in spent), (name, row["round"])
+            cost = priced(spent)
+            if tape.params.prune_from == "validation":
+                cost += sum((chosen_by(t) for t in spent), np.zeros(5))
+            assert paid(row, "search_") == expensive(cost), (name, row["round"])
 
 
 @of("colt", "colt-late")
@@ -843,8 +893,8 @@ def test_prac_stops_when_its_mask_has_settled(tape: Tape) -> None:
         for index, training in enumerate(rounds):
             watch, mask, moved = training.observer("MaskWatch"), training.mask, []
             assert mask is not None
-            scored = [look for look in training.looks if look.by == "KeepBest"]
-            masks = [largest(x.state, mask, left(mask.alive, tape.params.rate)) for x in scored]
+            keep = left(mask.alive, tape.params.rate)
+            masks = [largest(state, mask, keep) for state in training.states]
             moved = [int((a.flat() ^ b.flat()).sum()) / mask.alive for a, b in pairwise(masks)]
             moved = watch.distances if arm in BY_CRITERIA else moved
             assert watch.distances == moved, (place, arm, seed)
@@ -866,7 +916,7 @@ def test_prac_stops_when_its_mask_has_settled(tape: Tape) -> None:
 def test_prac_tickets_are_retrained_from_theta_and_controls_are_what_they_say(tape: Tape) -> None:
     for place, arm, seed, rounds in prac_units(tape, "score/"):
         theta, name = prac_theta(tape, place, seed), f"score/{place}/{arm}/seed-{seed}"
-        rows = tape.results[name].record["rounds"]
+        rows = tape.results[name].record["scores"]
         ladder = tape.results[f"search/{place}/imp/seed-{seed}"].tickets
         before: Mask | None = None
         for training, row in zip(rounds, rows, strict=True):
@@ -887,49 +937,62 @@ def test_prac_tickets_are_retrained_from_theta_and_controls_are_what_they_say(ta
 
 
 @of("prac")
-def test_prac_ledger_has_the_steps_and_images_of_each_round(tape: Tape) -> None:
+def test_prac_rounds_cost_what_was_trained_and_looked_at(tape: Tape) -> None:
     for place, arm, seed, rounds in prac_units(tape, "search/"):
         name = f"search/{place}/{arm}/seed-{seed}"
-        for training, row in zip(rounds, tape.results[name].record["rounds"], strict=True):
-            after = [x for x in predicted_after(tape, training) if x.splits == {"train"}]
-            looked = sum(len(x.places) for x in [*training.looks, *after])
-            assert row["iterations"] == training.steps + row["rewind_iterations"], name
-            assert row["forward_images"] == looked, name
+        rows = tape.results[name].record["rounds"]
+        early = [t for t in tape.trainings(name) if t.mask is None]  # up to the rewind point
+        assert len(rounds) == len(rows) + (arm == "imp")
+        for index, (training, row) in enumerate(zip(rounds, rows, strict=False)):
+            cost = priced([*(early if index == 0 else []), training])
+            if arm in CRITICAL:
+                after = [x for x in predicted_after(tape, training) if x.splits == {"train"}]
+                cost += looked(training, [*training.looks, *after])
+            if arm in BY_CRITERIA:  # a gradient on the probe after each epoch, and to prune
+                count = (len(training.ends) + 1) * tape.params.probe
+                cost += np.array([0, count, 0, *(STEP * count * flops_of(training))])
+            if arm not in CRITICAL:  # chooses nothing, or only the epoch that IMP's ticket is scored at
+                assert arm == "imp" or not training.looks, name
+            assert paid(row) == expensive(cost), (name, index)
+            assert row["rewind_iterations"] == (sum(t.steps for t in early) if index == 0 else 0)
             assert row["samples"] == len(training.places)
-            scorings = len(training.ends) + 1 if arm in BY_CRITERIA else 0
-            assert row.get("scored_images", 0) == scorings * tape.params.probe
             assert (row["limit"], row["epochs"]) == (total(training), len(training.ends))
 
 
 @of("prac")
-def test_prac_ledger_leaves_nothing_out(tape: Tape) -> None:
-    for name, result in tape.results.items():
-        rows, trainings = result.record["rounds"], tape.trainings(name)
-        bare = [x for x in tape.of(Look, name) if x.kind == "batch"]  # what a criterion scores on
-        probes = [tape.params.probe] * len(rows) if name.split("/")[2] in BY_CRITERIA else []
-        assert name.startswith("score/") or [len(x.places) for x in bare] == probes
-        looks = [*(x for t in trainings for x in t.looks), *tape.of(Look, name)]
-        looks = [x for x in looks if x not in bare]
-        of_test = sum(len(x.places) for x in looks if x.splits == {"test"})
-        looked = sum(len(x.places) for x in looks) - of_test
-        before = result.record.get("rewind_iterations", 0), result.record.get("rewind_images", 0)
-        assert before[0] + sum(r["iterations"] for r in rows) == sum(t.steps for t in trainings)
-        assert before[1] + sum(r["train_images"] for r in rows) == sum(t.images for t in trainings)
-        assert sum(row["forward_images"] for row in rows) == looked, name
-        assert sum(row["test_images"] for row in rows) == of_test, name
+def test_prac_tickets_cost_what_was_trained_and_looked_at(tape: Tape) -> None:
+    for place, arm, seed, tickets in prac_units(tape, "score/"):
+        name = f"score/{place}/{arm}/seed-{seed}"
+        early = [t for t in tape.trainings(name) if t.mask is None]
+        record = tape.results[name].record
+        assert paid(record["rewinding"]) == expensive(priced(early)), name
+        for training, row in zip(tickets, record["scores"], strict=True):
+            assert paid(row) == expensive(priced([training]) + chosen_by(training)), name
 
 
 @of("prac")
 def test_prac_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
-    for place, arm, seed, rounds in prac_units(tape, "score/", "search/main/imp/"):
+    for place, arm, seed, tickets in prac_units(tape, "score/", "search/main/imp/"):
         kind = "search" if arm == "imp" else "score"
-        rows = tape.results[f"{kind}/{place}/{arm}/seed-{seed}"].record["rounds"]
-        for training, row in zip(rounds, rows, strict=True):
-            selected, last = (x for x in looks_after(tape, training) if x.splits == {"test"})
-            assert same(selected.state, training.best) and same(last.state, training.end)
-            assert selected.score is not None and last.score is not None
-            assert row["selected_accuracy"] == 100 * selected.score.accuracy
-            assert row["last_accuracy"] == 100 * last.score.accuracy
+        rows = tape.results[f"{kind}/{place}/{arm}/seed-{seed}"].record["scores"]
+        for training, row in zip(tickets, rows, strict=True):
+            scored_as_recorded(tape, training, row)
+
+
+def scored_as_recorded(tape: Tape, training: Training, row: Mapping[str, Any]) -> None:
+    """The last and the selected epoch of a training were looked at, and are what a row says.
+
+    The selected epoch is looked at a second time only if it is not the last one.
+    """
+    last, *more = (x for x in looks_after(tape, training) if x.splits == {"test"})
+    selected = last if same(training.best, training.end) else more.pop(0)
+    assert not more and last.score is not None and selected.score is not None
+    assert same(selected.state, training.best) and same(last.state, training.end)
+    assert row["selected_accuracy"] == 100 * selected.score.accuracy
+    assert row["last_accuracy"] == 100 * last.score.accuracy
+    at_best = [x for x in training.looks if x.by == "KeepBest" and same(x.state, training.best)]
+    assert at_best[0].score is not None and at_best[0].splits == {"validation"}
+    assert row["validation_accuracy"] == 100 * at_best[0].score.accuracy
 
 
 # ---------------------------------------------------------------- DLTH: laws 3 and 4
@@ -1166,26 +1229,10 @@ def test_dlth_trainings_are_as_long_as_they_should_be(tape: Tape) -> None:
             expected = {
                 "finetune": longer if arm == "scratch-long" else fine,
                 "transform": press,
-                "lth-iter": int(case.lth_iter.length.value),
+                "train": int(case.lth_iter.length.value),
             }
             cycle = int(case.iterative.length.value)
             assert training.steps == expected.get(stage, cycle), (training.unit, arm, stage)
-
-
-STEP = 3
-"""Forward passes that a training step costs: the one price list of all papers."""
-
-
-def priced(trainings: Iterable[Training], steps: int | None = None) -> tuple[int, float, float]:
-    """Images, dense and sparse FLOPs of trainings, of at most their first `steps` steps."""
-    images_seen, dense, sparse = 0, 0.0, 0.0
-    for training in trainings:
-        count = sum(len(batch.places) for batch in training.batches[:steps])
-        model, mask = training.model, training.mask
-        images_seen += count
-        dense += STEP * count * models.flops(model, SHAPE)
-        sparse += STEP * count * models.flops(model, SHAPE, mask.densities() if mask else None)
-    return images_seen, dense, sparse
 
 
 @of("dlth")
@@ -1206,11 +1253,10 @@ def test_dlth_rows_cost_what_their_arms_trained(tape: Tape) -> None:
                     own = [stages(tape, case, number, "rst", level)[0], *own]
                 if arm == "abrupt" and len(own) == 1:
                     own = [stages(tape, case, number, arm, tape.params.levels[0])[0], *own]
-            cost = np.array(priced(own))
+            cost = priced(own) + chosen_by(own[-1])
             if arm == "early-bird":
                 cost += priced([first], row["drawn_at"])
-            paid = [row["images"], row["dense_flops"], row["sparse_flops"]]
-            assert paid == pytest.approx(cost.tolist(), rel=1e-9), (name, arm, level)
+            assert paid(row) == expensive(cost), (name, arm, level)
             seen.add(arm)
     assert len(seen) == 22
 
@@ -1218,14 +1264,9 @@ def test_dlth_rows_cost_what_their_arms_trained(tape: Tape) -> None:
 @of("dlth")
 def test_dlth_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
     for name, result in tape.results.items():
-        tested = [x for x in tape.of(Look, name) if x.splits == {"test"}]
         ends = [t for t in tape.trainings(name) if role(t)[1] == "finetune"]
-        for look, row, training in zip(tested, result.record["rows"], ends, strict=True):
-            assert look.score is not None and same(look.state, training.end), name
-            assert row["last_accuracy"] == 100 * look.score.accuracy
-            held_out = next(x for x in looks_after(tape, training) if x.splits == {"validation"})
-            assert held_out.score is not None and same(held_out.state, training.end), name
-            assert row["validation_accuracy"] == 100 * held_out.score.accuracy
+        for training, row in zip(ends, result.record["rows"], strict=True):
+            scored_as_recorded(tape, training, row)
 
 
 # ---------------------------------------------------------------- the comparison: laws 3 and 4
@@ -1240,8 +1281,17 @@ def beds(tape: Tape) -> Iterator[tuple[Any, int, State]]:
 
 def finals(tape: Tape, unit: str) -> list[Training]:
     """The trainings of a unit's tickets: the last ones, one for each row."""
+    return tape.trainings(unit)[-len(ticket_rows(tape, unit)) :]
+
+
+def ticket_rows(tape: Tape, unit: str) -> list[dict[str, Any]]:
+    """The rows of a unit's tickets; a dense net has found nothing."""
     record = tape.results[unit].record
-    return tape.trainings(unit)[-len(record["rows" if "rows" in record else "swapped"]) :]
+    if "scores" in record:
+        nothing = {f"search_{name}": 0 for name in COST}
+        return [{"arm": "dense", **record["scores"], **record["cost"], **nothing}]
+    rows: list[dict[str, Any]] = record["rows" if "rows" in record else "swapped"]
+    return rows
 
 
 def before_finals(tape: Tape, unit: str) -> list[Training]:
@@ -1447,7 +1497,9 @@ def test_rows_of_the_comparison_cost_what_was_trained_and_looked_at(tape: Tape) 
         for unit in tape.results:
             if not (unit.startswith(f"{bed.name}/") and unit.endswith(f"/seed-{seed}")):
                 continue
-            for number, row in enumerate(tape.results[unit].record.get("rows", [])):
+            for number, row in enumerate(ticket_rows(tape, unit)):
+                if "/swap-" in unit:
+                    continue
                 last = finals(tape, unit)[number]
                 search = before_finals(tape, unit)
                 if row["arm"] == "rst":
@@ -1460,40 +1512,36 @@ def test_rows_of_the_comparison_cost_what_was_trained_and_looked_at(tape: Tape) 
                         early = []
                     rounds = [t for t in search if t.mask is not None]
                     search = [*early, *rounds[: copies * row["rounds"]]]
-                steps = sum(t.steps for t in search)
-                cost = np.array(priced(search))
-                looked = 0
+                cost = priced(search)
                 if row["arm"] == "prac":
                     for t in search:
                         after = [x for x in looks_after(tape, t)[:1] if x.splits == {"train"}]
-                        count = sum(len(x.places) for x in [*t.looks, *after])
-                        looked += count
-                        mask = t.mask.densities() if t.mask else None
-                        cost += [
-                            0,
-                            count * models.flops(t.model, SHAPE),
-                            count * models.flops(t.model, SHAPE, mask),
-                        ]
+                        cost += looked(t, [*t.looks, *after])
                 if row["arm"] in GRADIENTS:
                     count = GRADIENTS[row["arm"]]
                     each = STEP * count * models.flops(last.model, SHAPE)
-                    cost += [count, each, each]
-                    steps += {"snip": 1, "grasp": 2, "synflow": 3}[row["arm"]]
-                paid = [row[f"search_{k}"] for k in ("images", "dense_flops", "sparse_flops")]
-                assert paid == pytest.approx(cost.tolist(), rel=1e-9), (unit, number)
-                assert (row["search_iterations"], row["search_looked_at"]) == (steps, looked), unit
-                whole = (cost + priced([last])).tolist()
-                paid = [row[k] for k in ("images", "dense_flops", "sparse_flops")]
-                assert paid == pytest.approx(whole, rel=1e-9), (unit, number)
-                assert (row["iterations"], row["looked_at"]) == (steps + last.steps, looked)
+                    steps = {"snip": 1, "grasp": 2, "synflow": 3}[row["arm"]]
+                    cost += [steps, count, 0, each, each]
+                assert paid(row, "search_") == expensive(cost), (unit, number)
+                whole = cost + priced([last]) + looked(last, validated(tape, unit, number))
+                assert paid(row) == expensive(whole), (unit, number)
+
+
+def validated(tape: Tape, unit: str, number: int) -> list[Look]:
+    """Looks at all validation images, one after each epoch of a ticket's training.
+
+    Nets that are trained together are looked at together, which no tape shows one by one.
+    """
+    last = finals(tape, unit)[number]
+    images_of = tape.params.data.validation
+    return [Look(unit, {}, places=(Place("laws", "validation", 0),) * images_of)] * len(last.ends)
 
 
 @of("compare")
 def test_the_comparison_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
-    for unit, result in tape.results.items():
-        rows = result.record.get("rows", result.record.get("swapped"))
+    for unit in tape.results:
         tested = iter([x for x in tape.of(Look, unit) if x.splits == {"test"}])
-        for training, row in zip(finals(tape, unit), rows, strict=True):
+        for training, row in zip(finals(tape, unit), ticket_rows(tape, unit), strict=True):
             selected, last = next(tested), next(tested)
             assert same(selected.state, training.best) and same(last.state, training.end), unit
             assert selected.score is not None and last.score is not None

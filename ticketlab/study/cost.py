@@ -99,10 +99,12 @@ class Account:
         self.look(net, len(images), mask)
         return predict(net, images, Batches(images, self.bench.data))
 
-    def reach_rewind_point(self, net: Net) -> None:
+    def reach_rewind_point(self) -> None:
         """The steps of dense training up to the rewinding point, where no round passes it."""
         setting, count = self.bench.setting, len(self.bench.data.train)
-        self.charge(net, *imp.rewind_cost(setting.recipe, count, setting.rewind))
+        steps, images = imp.rewind_cost(setting.recipe, count, setting.rewind)
+        if steps:
+            self.charge(self.bench.net(), steps, images)
 
     def charge(self, net: Net, iterations: int, images: int, mask: Mask | None = None) -> None:
         """So many optimiser steps on so many images, under a mask."""

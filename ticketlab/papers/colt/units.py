@@ -113,7 +113,7 @@ def copies(
         held_out = [algorithm.relabel(data.validation.select(i), block) for i, block in pairs]
     net = bench.net(classes=data.classes // variant.partitions if by_class else None)
     start = bench.theta(net)
-    account.reach_rewind_point(net)
+    account.reach_rewind_point()
 
     def train_copy(copy: int, mask: Mask) -> State:
         bench.label(variant.name, mask, copy=copy)
@@ -148,7 +148,7 @@ def search_imp(
     bench = Bench(setting, seed)
     account, net = Account(bench), bench.net()
     theta = bench.theta(net)
-    account.reach_rewind_point(net)
+    account.reach_rewind_point()
     rounds: list[dict[str, Any]] = []
 
     def train_masked(mask: Mask) -> State:
@@ -194,7 +194,7 @@ def score_tickets(setting: ColtSetting, seed: int, arm: str, chosen: dict[str, M
     bench = Bench(setting, seed)
     net = bench.net("reinit" if arm == "reinit" else "init")
     theta, rewinding = bench.theta(net), Account(bench)
-    rewinding.reach_rewind_point(net)
+    rewinding.reach_rewind_point()
     rounds, tickets = [], {}
     for name, mask in chosen.items():
         index = round_of(name)

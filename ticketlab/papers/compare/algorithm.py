@@ -93,7 +93,7 @@ def imp_turns(bench: BedBench, account: Account, schedule: Sequence[int] = ()) -
     """Iterative magnitude pruning, at its own rate or with a given number of weights a round."""
     p, net = bench.setting, bench.net()
     theta = bench.theta(net)
-    account.reach_rewind_point(net)
+    account.reach_rewind_point()
     keep, limit = imp.constant_rate(p.rate), p.max_rounds
     if schedule:
         keep, limit, _ = imp.same_schedule(list(schedule))
@@ -148,7 +148,7 @@ def colt_copies(bench: BedBench, account: Account) -> Callable[[int, Mask], Stat
     ]
     net = bench.net(classes=data.classes // parts)
     theta = bench.theta(net)
-    account.reach_rewind_point(net)
+    account.reach_rewind_point()
 
     def train_copy(copy: int, mask: Mask) -> State:
         bench.label(f"colt copy {copy}", mask)

@@ -72,9 +72,9 @@ def _rows(results: Results) -> pd.DataFrame:
 def _dense_row(net: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """A dense net's record as the row of a ticket: nothing had to be found."""
     facts = {"arm": "dense", "level": 0.0, "weights": "init", "rounds": 0, "collapsed": []}
-    row = {"net": net, "seed": record["seed"], "sparsity": 0.0, "alive": record["alive"]} | facts
-    row |= {"layers": record["layers"]} | record["scores"]
-    return row | Cost().row("search_") | record["cost"]
+    mask = {"sparsity": 0.0, "alive": record["alive"], "layers": record["layers"]}
+    paid = Cost().row("search_") | dict(record["cost"])
+    return {"net": net, "seed": record["seed"], **facts, **mask, **record["scores"], **paid}
 
 
 def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:

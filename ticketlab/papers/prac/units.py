@@ -173,7 +173,7 @@ class Searcher:
         if index == 0 and samples == len(self.bench.data.train):
             return [Snapshot(Step(self.bench.rewind_steps, "it"))]
         self.theta = self.bench.theta(self.net)
-        account.reach_rewind_point(self.net)
+        account.reach_rewind_point()
         return []
 
     def note_rewind_point(self, passed: Sequence[Snapshot]) -> None:
@@ -431,7 +431,7 @@ def score_tickets(
     theta = None if reinit else rewound(dense)
     if theta is None:
         theta = bench.theta(net)
-        rewinding.reach_rewind_point(net)
+        rewinding.reach_rewind_point()
     scores, tickets = [], {}
     for name, stored in chosen.items():
         mask, account = stored.to(bench.device), Account(bench)
