@@ -10,8 +10,8 @@ import numpy as np
 
 from ticketlab.data.sets import DataSpec
 from ticketlab.papers.colt.params import ColtParams
-from ticketlab.papers.compare.params import CompareParams
-from ticketlab.papers.dlth.params import RstParams
+from ticketlab.papers.compare.params import BedSetting, CompareParams
+from ticketlab.papers.dlth.params import Cell, RstParams
 from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.pipeline.params import validate
@@ -153,6 +153,12 @@ def dlth(**changes: object) -> RstParams:
     return RstParams.model_validate(deepcopy(DLTH) | changes)
 
 
+def dlth_cell(**changes: object) -> Cell:
+    """The main case of DLTH as the argument of its units."""
+    params = dlth(**changes)
+    return params.cell(params.runtime, *Cell.model_fields)
+
+
 # --- Plant 'n' Seek
 
 PLANT_N_SEEK: dict[str, Any] = {
@@ -272,3 +278,9 @@ def compare(**changes: object) -> CompareParams:
 def compare_bed(**changes: object) -> CompareParams:
     """As `compare`, with changes of the bed."""
     return compare(beds=[deepcopy(COMPARE["beds"][0]) | changes])
+
+
+def compare_setting(**changes: object) -> BedSetting:
+    """A bed of the comparison as the argument of its units."""
+    params = compare_bed(**changes)
+    return params.setting(params.beds[0], *BedSetting.model_fields)

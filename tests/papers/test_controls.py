@@ -13,7 +13,6 @@ import torch
 from conftest import equal, use_data
 
 from ticketlab.many import stacks
-from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.dlth import units as dlth_units
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.papers.plant_n_seek import study as plant_study
@@ -22,6 +21,7 @@ from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.params import cases
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask, State
+from ticketlab.study.bench import Bench
 from ticketlab.training import loop
 from ticketlab.training.loop import Net
 
@@ -71,8 +71,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
 
 
 def test_damaged_tickets_of_dlth(tiny_root: Path, trained: list[Seen]) -> None:
-    params = tiny.dlth(extra_arms=["shuffled", "reinit", "signs"], draws=0)
-    found = dlth_study.train_pressed(params, 0, 0, "rst", 0.8, 0)
+    cell, damages = tiny.dlth_cell(), ("shuffled", "reinit", "signs")
+    found = dlth_units.train_pressed(cell, 0, "rst", 0.8, 0, damaged=damages)
     _, ticket, *damaged = trained
     names = [row["arm"] for row in found.record["rows"]]
     assert names == ["rst", "shuffled", "reinit", "signs"] and len(damaged) == 3
@@ -84,7 +84,7 @@ def test_damaged_tickets_of_dlth(tiny_root: Path, trained: list[Seen]) -> None:
         assert equal(others(each["start"], mask), others(start, mask))
     shuffled, redrawn, signs = damaged
     assert counts(shuffled["mask"]) == counts(mask) and redrawn["mask"] == signs["mask"] == mask
-    fresh = dlth_units.Bench(params, 0, 0).net("reinit").state()
+    fresh = Bench(cell, 0).net("reinit").state()
     for name, keep in mask.items():
         assert not torch.equal(shuffled["mask"][name], keep)
         kept, moved = start[name][keep], shuffled["start"][name][shuffled["mask"][name]]
@@ -114,7 +114,7 @@ def test_controls_of_planting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names[-1] == "narrow_dense" and order == narrow_order
     arms = dict(zip(names, zip(starts, chosen, strict=True), strict=False))
     start, mask = arms["oracle"]
-    bench = plant_units.Bench(plant_study.shared(params), case, 0)
+    bench = plant_units.PlantBench(plant_study.shared(params), case, 0)
     planted, host = bench.planted, planting.mother(bench.shape, bench.random("mother"))
     assert mask == planted.mask and equal(start, stacks.cast(planted.weights, torch.float32))
     dense = arms["dense"]

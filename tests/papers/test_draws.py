@@ -21,7 +21,7 @@ from ticketlab.data.sets import DataSet
 from ticketlab.many.lanes import Feeds, Job
 from ticketlab.papers.colt import units as colt_units
 from ticketlab.papers.colt.study import transfer_units
-from ticketlab.papers.compare import study as compare_study
+from ticketlab.papers.compare import units as compare_units
 from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.dlth import units as dlth_units
 from ticketlab.papers.plant_n_seek import study as plant_study
@@ -32,6 +32,7 @@ from ticketlab.papers.prac import units as prac_units
 from ticketlab.pruning.criteria import uniform
 from ticketlab.pruning.masks import Mask, ones, prune
 from ticketlab.spec import ROOT
+from ticketlab.study.bench import Bench
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import make_ticket
 from ticketlab.training.loop import Recipe, Step
@@ -177,27 +178,29 @@ def prac_scored(items: Sequence[Any]) -> Made:
 
 def rst_masks(items: Sequence[Any]) -> Made:
     """Masks by arm and level."""
-    bench = dlth_units.Bench(tiny.dlth(), 0, 0)
+    bench = Bench(tiny.dlth_cell(), 0)
     net = bench.net()
-    return {(arm, level): bench.mask(net, level, arm).digest() for arm, level in items}
+    return {
+        (arm, level): dlth_units.draw_mask(bench, net, level, arm).digest() for arm, level in items
+    }
 
 
 def rst_pretrained(items: Sequence[Any]) -> Made:
     """What starts from training the dense net, by arm and level, all on one net."""
-    params = tiny.dlth(arms=["scratch", "rst", *items], extra_arms=[])
-    return rows_by(dlth_study.train_pretrained(params, 0, 0), "arm", "level")
+    arms = [(level, list(items)) for level in tiny.dlth().levels]
+    return rows_by(dlth_units.train_pretrained(tiny.dlth_cell(), 0, arms), "arm", "level")
 
 
 def rst_abrupt(items: Sequence[Any]) -> Made:
     """Transformation without a penalty, by level."""
-    params = tiny.dlth(levels=list(items), extra_levels=[], extra_arms=[], draws=0)
-    return rows_by(dlth_study.train_abruptly(params, 0, 0), "arm", "level")
+    return rows_by(dlth_units.train_abruptly(tiny.dlth_cell(), 0, list(items)), "arm", "level")
 
 
 def rst_damaged(items: Sequence[Any]) -> Made:
     """RST's ticket and its damaged forms, trained one after another on one net."""
-    params = tiny.dlth(extra_arms=list(items))
-    return rows_by(dlth_study.train_pressed(params, 0, 0, "rst", 0.8, 0), "arm", "level")
+    cell = tiny.dlth_cell()
+    done = dlth_units.train_pressed(cell, 0, "rst", 0.8, 0, damaged=list(items))
+    return rows_by(done, "arm", "level")
 
 
 def rst_further(items: Sequence[Any]) -> Made:
@@ -217,8 +220,8 @@ def compare_by_level(method: str) -> Maker:
     """A method's tickets at the levels, with what they cost, and trained together."""
 
     def make(items: Sequence[Any]) -> Made:
-        params = tiny.compare_bed(levels=sorted(items))
-        return rows_by(compare_study.train_method(params, 0, 0, method), "level")
+        setting = tiny.compare_setting(levels=sorted(items))
+        return rows_by(compare_units.train_method(setting, 0, method), "level")
 
     return make
 
@@ -232,8 +235,8 @@ def compare_by_net(items: Sequence[Any]) -> Made:
     ]
     params = tiny.compare(beds=beds)
     return {
-        width: rows_by(compare_study.train_method(params, place, 0, "random"), "level")
-        for place, width in enumerate(items)
+        width: rows_by(compare_units.train_method(params.setting(bed), 0, "random"), "level")
+        for width, bed in zip(items, params.beds, strict=True)
     }
 
 
@@ -317,7 +320,7 @@ def inside(few: Mask, many: Mask) -> float:
 
 def test_random_masks_of_two_densities_and_rounds_are_independent_draws(tiny_root: Path) -> None:
     """At 0.1 and 0.5 they share half; were the scores the same, all. Rounds draw anew."""
-    bench = plant_units.Bench(tiny.plant_n_seek(), CIRCLE, 0)
+    bench = plant_units.PlantBench(tiny.plant_n_seek(), CIRCLE, 0)
     arms = plant_units.arms_of(bench, ["random"], [0.1, 0.5])
     start = bench.start("planted")
     once = [arm.mask for arm in plant_units.singleshot_masks(bench, arms, start)]

@@ -119,7 +119,7 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("rates", 0.2, "rates: unknown key, allowed: seeds, data, model, recipe, partitions, "),
+        ("rates", 0.2, "rates: unknown key, allowed: data, model, prunable, recipe, rewind, "),
         ("recipe.momentm", 0.9, "recipe.momentm: unknown key, allowed: optimizer, lr, momentum, "),
         ("transfer.data.augment.blur", 1,
          "transfer.data.augment.blur: unknown key, allowed: crop, flip, rotate"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ticketlab import progress
 from ticketlab.data.sets import DataSet, Images
-from ticketlab.papers.colt import algorithm, units
+from ticketlab.papers.colt import algorithm
 from ticketlab.papers.colt.algorithm import (
     Round,
     chance_rate,
@@ -31,7 +31,6 @@ from ticketlab.papers.colt.algorithm import (
 )
 from ticketlab.papers.colt.params import Variant
 from ticketlab.papers.colt.units import (
-    Bench,
     chosen_tickets,
     copies,
     score_tickets,
@@ -40,6 +39,9 @@ from ticketlab.papers.colt.units import (
 )
 from ticketlab.pruning import criteria, masks
 from ticketlab.pruning.masks import Mask, State, at_least, prune
+from ticketlab.study import cost
+from ticketlab.study.bench import Bench
+from ticketlab.study.cost import Account
 from ticketlab.tickets import imp
 from ticketlab.training.loop import Epoch, Net, Observer, Recipe, Run, train
 
@@ -379,7 +381,7 @@ def test_every_copy_starts_every_round_from_theta_0_and_sees_its_segment(
         seen.append((net.state(), mask, images))  # type: ignore[attr-defined]
         return train(net, images, *rest, mask=mask, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(units, "train", watched)
+    monkeypatch.setattr(cost, "train", watched)
     params = tiny.colt(max_rounds=2)
     result = search_colt(params, 0, variant)
     theta, copies = seen[0][0], variant.partitions
@@ -390,7 +392,7 @@ def test_every_copy_starts_every_round_from_theta_0_and_sees_its_segment(
             kept = mask.get(name, torch.ones_like(tensor, dtype=torch.bool))
             assert torch.equal(tensor[kept], theta[name][kept]) and not tensor[~kept].any()
     assert len({mask.digest() for _, mask, _ in seen}) == 2  # one mask a round, on all copies
-    assert [t["passes"] for t in result.record["rounds"]] == [
+    assert [t["search_images"] for t in result.record["rounds"]] == [
         sum(len(images) for _, _, images in seen[: copies * n]) for n in (1, 2)
     ]
     by_class = variant.split in ("class", "interleaved")
@@ -411,8 +413,8 @@ def test_copies_share_the_body_of_imps_net_and_differ_by_data_order(
     progress.listen_to(events)
     learned = {}
     for variant in (params.main[0], Variant(split="same")):
-        net, train_copy = copies(bench, variant)
-        start, dense = net.state(), bench.dense_mask(net)
+        net, train_copy = copies(Account(bench), params, variant)
+        start, dense = net.state(), bench.dense
         for name, tensor in start.items():
             assert name.startswith("head") or torch.equal(tensor, full[name])
         learned[variant.name] = [train_copy(copy, dense) for copy in (0, 1)]
@@ -425,7 +427,7 @@ def test_copies_share_the_body_of_imps_net_and_differ_by_data_order(
 
 def test_a_head_is_shared_between_copies_and_new_for_every_seed(tiny_root: Path) -> None:
     params = tiny.colt()
-    heads = [Bench(params, s).net(5).state()["head.weight"] for s in (0, 0, 1)]
+    heads = [Bench(params, s).net(classes=5).state()["head.weight"] for s in (0, 0, 1)]
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
     full = Bench(params, 0).net().state()["head.weight"]
     assert full.shape[0] == 10 and not torch.equal(full[:5], heads[0])
@@ -434,8 +436,8 @@ def test_a_head_is_shared_between_copies_and_new_for_every_seed(tiny_root: Path)
 def test_the_family_is_nested_on_real_copies(digits: DataSet) -> None:
     params = tiny.colt(max_rounds=1)
     bench = Bench(params, 0)
-    net, train_copy = copies(bench, Variant(partitions=5))
-    dense = bench.dense_mask(net)
+    _, train_copy = copies(Account(bench), params, Variant(partitions=5))
+    dense = bench.dense
     rounds = find_tickets(train_copy, dense, copies=5, rate=0.4, votes=5, target=0.99, max_rounds=1)
     own = next(rounds).own
     family = [at_least(own, votes) for votes in range(1, 6)]
@@ -449,7 +451,7 @@ def test_copies_may_rewind_to_a_later_step(tiny_root: Path) -> None:
     bench = Bench(params, 0)
     later = bench.theta(bench.net())
     assert later["body.bn1.num_batches_tracked"] == 2
-    net = bench.net(5)
+    net = bench.net(classes=5)
     head = net.state()["head.weight"]
     start = bench.theta(net)
     assert torch.equal(start["head.weight"], head)
@@ -475,7 +477,7 @@ def test_the_reinitialised_control_differs_from_the_ticket_by_its_draw_alone(
         starts[arm].append((net.state(), more["mask"], more["seed"], recipe))
         return train(net, images, data, recipe, **more)
 
-    monkeypatch.setattr(units, "train", spy)
+    monkeypatch.setattr(cost, "train", spy)
     for arm in starts:
         found[arm] = score_tickets(params, 0, arm, masks)
     for own, other in zip(*starts.values(), strict=True):
@@ -488,8 +490,8 @@ def test_the_reinitialised_control_differs_from_the_ticket_by_its_draw_alone(
         assert steps == {int(params.rewind.value)}
     message = [[turn["last_accuracy"] for turn in each.record["rounds"]] for each in found.values()]
     assert message[0] != message[1]
-    cost = 40 * int(params.rewind.value)
-    assert [each.record["rewind_passes"] for each in found.values()] == [cost] * 2
+    paid = 40 * int(params.rewind.value)
+    assert [each.record["rewind_images"] for each in found.values()] == [paid] * 2
 
 
 @pytest.mark.parametrize(
@@ -510,11 +512,11 @@ def test_passes_are_counted_where_the_length_is_in_iterations(
     def counted(*arguments: Any, observers: Any = (), **more: Any) -> Any:
         return train(*arguments, observers=[*observers, Count()], **more)
 
-    for module in (units, imp):
+    for module in (cost, imp):
         monkeypatch.setattr(module, "train", counted)
     rounds = search_colt(params, 0, variant).record["rounds"]
-    assert rounds[-1]["passes"] == sum(seen)
+    assert rounds[-1]["search_images"] == sum(seen)
     seen.clear()
     ladder = search_imp(params, 0, "imp").record["rounds"]
     scored = params.recipe.passes(200)  # the last ticket's own training
-    assert ladder[-1]["passes"] + scored == sum(seen)
+    assert ladder[-1]["search_images"] + scored == sum(seen)

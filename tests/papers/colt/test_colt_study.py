@@ -37,11 +37,12 @@ from ticketlab.papers.colt.report import (
     transfer_table,
 )
 from ticketlab.papers.colt.study import expected_passes, follow_up_units, phases, search_units
-from ticketlab.papers.colt.units import Bench, chosen_tickets
+from ticketlab.papers.colt.units import chosen_tickets
 from ticketlab.pipeline.params import load_paper, read_studies
 from ticketlab.pruning.criteria import magnitude
 from ticketlab.pruning.masks import Mask, ones, prune
-from ticketlab.study import runner
+from ticketlab.study import cost, runner
+from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
@@ -88,7 +89,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(colt_units, "train", refuse)
+    monkeypatch.setattr(cost, "train", refuse)
 
 
 def alive(result: Result) -> list[int]:
@@ -340,7 +341,7 @@ def test_rounds_are_one_row_each(done: Done) -> None:
     row = table[(table.arm == MAIN) & (table.seed == 1) & (table["round"] == 2)].iloc[0]
     turn = done.results[f"search/{MAIN}/seed-1"].record["rounds"][1]
     assert all(
-        row[key] == turn[key] for key in ("sparsity", "alive", "rate", "agreement", "passes")
+        row[key] == turn[key] for key in ("sparsity", "alive", "rate", "agreement", "search_images")
     )
     assert {"layers", "collapsed"}.isdisjoint(table.columns)
 
@@ -352,7 +353,7 @@ def test_rounds_tell_what_a_search_did(done: Done) -> None:
             t.mask for _, t in sorted(done.results[f"search/{arm}/seed-{seed}"].tickets.items())
         ]
         assert rows.alive.tolist() == [mask.alive for mask in masks]
-        assert rows.passes.tolist() == (200 * rows["round"]).tolist()
+        assert rows.search_images.tolist() == (200 * rows["round"]).tolist()
         if arm.startswith("colt"):
             before = [masks[0].total, *(mask.alive for mask in masks)]
             removed = [1 - after / old for old, after in pairwise(before)]
@@ -363,10 +364,10 @@ def test_rounds_tell_what_a_search_did(done: Done) -> None:
 
 def test_scores_are_charged_with_the_search_that_found_them(done: Done) -> None:
     scores, rounds = scores_table(done.results, PARAMS), rounds_table(done.results)
-    cost = rounds.set_index(["arm", "seed", "round"]).passes
+    cost = rounds.set_index(["arm", "seed", "round"]).search_images
     for row in scores.itertuples():
         source = MAIN if row.arm in ("shuffled", "reinit") else row.arm
-        assert row.passes == cost[source, row.seed, row.round]
+        assert row.search_images == cost[source, row.seed, row.round]
     assert set(scores.arm) == {"imp", "imp-matched", MAIN, RANDOM, FIVE, "shuffled", "reinit"}
     assert scores.last_accuracy.between(0, 100).all()
     assert scores[scores.sparsity == 0].arm.isin(["imp", "imp-matched"]).all()

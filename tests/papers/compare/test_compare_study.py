@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from ticketlab import models
 from ticketlab.data.sets import load
 from ticketlab.files import write_json
-from ticketlab.papers.compare import figures, methods, report, study
-from ticketlab.papers.compare.methods import Bench, Cost, Found, Ledger, Turn, agreed, at_levels
+from ticketlab.papers.compare import algorithm, figures, report, study
+from ticketlab.papers.compare.algorithm import BedBench, Found, Turn, agreed, at_levels
 from ticketlab.papers.compare.params import METHODS, WEIGHTS, CompareParams, check
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
 from ticketlab.study import tables
 from ticketlab.study.claims import judge, load_claims
+from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric, as_reference
@@ -46,8 +47,8 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture
-def bench(tiny_root: Path) -> Bench:
-    return Bench(tiny.compare(), 0, 0)
+def bench(tiny_root: Path) -> BedBench:
+    return BedBench(tiny.compare_setting(), 0)
 
 
 # --- from rounds to exact levels
@@ -72,7 +73,7 @@ def test_a_threshold_on_the_worst_rank_is_the_overlap_of_the_copies(
         assert masks.keep_top(worst, keep, within=within).contains(common)
 
 
-def turns(bench: Bench, *left: int) -> list[Turn]:
+def turns(bench: BedBench, *left: int) -> list[Turn]:
     """Rounds that leave so many weights, all scored by position."""
     scores = {n: torch.arange(k.numel()).view(k.shape).float() for n, k in bench.dense.items()}
     found, before = [], bench.dense
@@ -82,16 +83,17 @@ def turns(bench: Bench, *left: int) -> list[Turn]:
     return found
 
 
-def test_every_level_is_reached_exactly_by_the_round_that_passes_it(bench: Bench) -> None:
-    ledger, spent = Ledger(bench), []
+def test_every_level_is_reached_exactly_by_the_round_that_passes_it(bench: BedBench) -> None:
+    account, spent = Account(bench), []
+    net = bench.net()
 
     def rounds() -> Any:
         for turn in turns(bench, 900, 300, 100, 10):
-            ledger.train(1, 50)
+            account.charge(net, 1, 50)
             spent.append(turn.index)
             yield turn
 
-    found = at_levels(rounds(), bench, ledger, "imp")
+    found = at_levels(rounds(), bench, account, "imp")
     assert [find.mask.alive for find in found] == [bench.kept(level) for level in (0.7, 0.85)]
     assert [find.rounds for find in found] == [2, 3]  # 443 lies in 300..899, 221 in 100..299
     assert [find.cost.images for find in found] == [100, 150]
@@ -99,26 +101,27 @@ def test_every_level_is_reached_exactly_by_the_round_that_passes_it(bench: Bench
     assert found[0].mask.contains(found[1].mask)
 
 
-def test_a_round_that_passes_several_levels_gives_them_all(bench: Bench) -> None:
-    found = at_levels(iter(turns(bench, 50)), bench, Ledger(bench), "imp")
+def test_a_round_that_passes_several_levels_gives_them_all(bench: BedBench) -> None:
+    found = at_levels(iter(turns(bench, 50)), bench, Account(bench), "imp")
     assert [find.rounds for find in found] == [1, 1]
 
 
-def test_a_search_that_ends_too_early_is_one_line(bench: Bench, one_line: Message) -> None:
-    message = one_line(lambda: at_levels(iter(turns(bench, 900)), bench, Ledger(bench), "colt"))
+def test_a_search_that_ends_too_early_is_one_line(bench: BedBench, one_line: Message) -> None:
+    message = one_line(lambda: at_levels(iter(turns(bench, 900)), bench, Account(bench), "colt"))
     assert "colt" in message and "max_rounds" in message and "convnet" in message
 
 
 # --- costs
 
 
-def test_flops_of_a_mask_are_those_of_the_model(bench: Bench) -> None:
-    mask = methods.one_shot(bench, "snip")[-1].mask
-    model, shape = bench.net().model, bench.data.shape
-    dense, sparse = bench.flops(mask)
+def test_flops_of_a_mask_are_those_of_the_model(bench: BedBench) -> None:
+    mask = algorithm.one_shot(bench, "snip")[-1].mask
+    net, shape, account = bench.net(), bench.data.shape, Account(bench)
+    model = net.model
+    dense, sparse = account.flops(net, mask)
     assert dense == models.flops(model, shape)
     assert sparse == pytest.approx(models.flops(model, shape, mask.densities()), abs=1)
-    assert bench.flops(bench.dense) == (dense, dense)
+    assert account.flops(net, bench.dense) == account.flops(net) == (dense, dense)
 
 
 def test_costs_add_up() -> None:
@@ -127,10 +130,10 @@ def test_costs_add_up() -> None:
 
 
 def test_criteria_charge_their_gradients() -> None:
-    assert methods.charged("random", 20, 1) == (0, 0)
-    assert methods.charged("snip", 20, 1) == (1, 20)
-    assert methods.charged("grasp", 20, 1) == (2, 40)
-    assert methods.charged("synflow", 20, 100) == (100, 100)
+    assert algorithm.charged("random", 20, 1) == (0, 0)
+    assert algorithm.charged("snip", 20, 1) == (1, 20)
+    assert algorithm.charged("grasp", 20, 1) == (2, 40)
+    assert algorithm.charged("synflow", 20, 100) == (100, 100)
 
 
 # --- the study
@@ -183,7 +186,7 @@ def test_costs_count_search_and_final_training(done: Study) -> None:
     assert rows.loc[("rst", 0, 0.85), "search_images"] == 150
     assert rows.loc[("snip", 0, 0.85), "search_images"] == 20
     prac = rows.loc[("prac", 0, 0.85)]
-    assert prac.search_images <= imp.search_images and prac.search_looked_at > 0
+    assert prac.search_images <= imp.search_images and prac.search_forward_images > 0
     long = rows.loc[("random, long as imp", 0, 0.85)]
     assert abs(long.images - imp.images) < 50
 

@@ -18,10 +18,11 @@ from ticketlab.data.sets import load
 from ticketlab.papers.dlth import algorithm, report, units
 from ticketlab.papers.dlth import figures as dlth_figures
 from ticketlab.papers.dlth import study as dlth_study
-from ticketlab.papers.dlth.params import RstParams
-from ticketlab.papers.dlth.units import Bench
+from ticketlab.papers.dlth.params import Case, Cell, RstParams
 from ticketlab.pipeline import params as files
 from ticketlab.pruning.masks import jaccard
+from ticketlab.study import cost
+from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
@@ -122,7 +123,7 @@ def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
     params, results, folder = done
     unit = next(u for u in dlth_study.first_units(params) if u.name == "main/rst-80/seed-1")
     assert unit.work(**unit.arguments).record == results[unit.name].record
-    monkeypatch.setattr(units, "train", None)  # whoever trains now fails
+    monkeypatch.setattr(cost, "train", None)  # whoever trains now fails
     again = run_study(dlth_study.phases(params), folder)
     assert {name: r.record for name, r in again.items()} == {
         name: r.record for name, r in results.items()
@@ -150,9 +151,9 @@ def test_looks_follow_lambda_and_start_with_all_signs(done: Study) -> None:
 
 @pytest.mark.parametrize("damage", ["shuffled", "reinit", "signs"])
 def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root: Path) -> None:
-    bench, ticket = Bench(done[0], 0, 0), done[1]["main/rst-80/seed-0"].tickets["ticket"]
+    bench, ticket = Bench(tiny.dlth_cell(), 0), done[1]["main/rst-80/seed-0"].tickets["ticket"]
     assert ticket.weights is not None
-    state, places = dlth_study.damage_ticket(bench, damage, ticket.weights, ticket.mask)
+    state, places = units.damage_ticket(bench, damage, ticket.weights, ticket.mask)
     for name, tensor in ticket.weights.items():
         assert torch.equal(state[name], tensor) == (name not in ticket.mask), name
     assert (places == ticket.mask) == (damage != "shuffled")
@@ -224,13 +225,14 @@ def test_every_block_starts(study: str, tiny_root: Path, one_line: Message) -> N
         cut = cut_down(params, place)
         if cut.model.name.endswith("imagenet"):  # too large for the tiny images
             continue
-        found = dlth_study.train_pressed(cut, 0, 0, "rst", max(cut.levels), mask_seed=0)
+        cell = cut.cell(cut.runtime, *Cell.model_fields)
+        found = units.train_pressed(cell, 0, "rst", max(cut.levels), mask_seed=0)
         assert found.record["rows"][0]["exact"] and found.record["rows"][0]["intact"]
 
 
 def cut_down(params: RstParams, place: int) -> RstParams:
     case = params.cases[place]
-    values = {name: getattr(case, name) for name in units.Case.model_fields}
+    values = {name: getattr(case, name) for name in Case.model_fields}
     for stage in ("finetune", "transform"):
         values[stage] = values[stage].model_copy(update={"length": Step(2, "it"), "batch": 20})
     values["penalty"] = case.penalty.model_copy(update={"ramp": 2, "every": 1})
@@ -353,14 +355,14 @@ def test_the_closed_gap_is_the_widest_lead_less_the_last() -> None:
 
 
 def test_the_hand_made_part_of_the_notebook_draws(done: Study, tiny_root: Path) -> None:
-    bench = Bench(done[0], 0, 0)
-    net, case = bench.net(), bench.case
-    start, mask = net.state(), bench.mask(net, 0.8)
+    bench, case = Bench(tiny.dlth_cell(), 0), done[0].cases[0]
+    net = bench.net()
+    start, mask = net.state(), units.draw_mask(bench, net, 0.8)
     snapshot = Snapshot(Step(100, "%"))
     watch = algorithm.Watch(mask, bench.data.validation, bench.data, 2)
     observers = [watch, snapshot]
     algorithm.transform(net, bench.data, mask, case.transform, case.penalty, (0,), observers)
-    early = dlth_study.watch_finetuning(bench, net, mask, case.finetune, looks=2)
+    early = units.watch_finetuning(bench, net, mask, case.finetune, looks=2)
     assert [look["iteration"] for look in early] == [0, 2, 4]
     assert all(look["dense_mode"] == look["masked_mode"] for look in early)
     assert snapshot.state is not None

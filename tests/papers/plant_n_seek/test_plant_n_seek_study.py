@@ -16,7 +16,7 @@ from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import units as plant_units
 from ticketlab.papers.plant_n_seek.metrics import metrics
 from ticketlab.papers.plant_n_seek.params import PlantParams, cases
-from ticketlab.papers.plant_n_seek.units import Bench, multishot_masks, singleshot_masks
+from ticketlab.papers.plant_n_seek.units import PlantBench, multishot_masks, singleshot_masks
 from ticketlab.pipeline import params
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.plots import use_style
@@ -35,8 +35,8 @@ def results(folder: Path) -> dict[str, Result]:
     return dict(run_study(study.phases(tiny.plant_n_seek()), folder))
 
 
-def bench(seed: int = 0, **changes: object) -> Bench:
-    return Bench(tiny.plant_n_seek(**changes), cases(tiny.plant_n_seek().grids[0])[0], seed)
+def bench(seed: int = 0, **changes: object) -> PlantBench:
+    return PlantBench(tiny.plant_n_seek(**changes), cases(tiny.plant_n_seek().grids[0])[0], seed)
 
 
 def test_every_unit_is_run_once_and_kept(results: dict[str, Result], folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_multishot_resets_prunes_in_rounds_and_never_revives() -> None:
         shorter = bench(rounds=3)
         part = [plant_units.Arm(a.method, a.label, 0.2 ** (rounds / 3), a.mask) for a in arms]
         p = shorter.params.model_copy(update={"rounds": rounds})
-        found = multishot_masks(Bench(p, one.case, 0), part, one.start("planted"))
+        found = multishot_masks(PlantBench(p, one.case, 0), part, one.start("planted"))
         seen.append([arm.mask for arm in found])
     for place in range(2):
         first, second, third = (masks[place] for masks in seen)
@@ -162,9 +162,9 @@ def test_references_are_trained_dense_nets_beside_a_constant_prediction(
     assert found["helix"] == {"the dense net on helix": None}
 
 
-def bench_of(task: str, seed: int) -> Bench:
+def bench_of(task: str, seed: int) -> PlantBench:
     """The bench of the main cell for a task."""
-    return Bench(
+    return PlantBench(
         tiny.plant_n_seek(),
         report.main_case(tiny.plant_n_seek()).model_copy(update={"task": task}),
         seed,
@@ -303,6 +303,6 @@ def test_a_cut_of_every_block_of_the_study_starts(block: str) -> None:
         cut = p.model_copy(update=small | {"fit": fit, "popup": popup})
         record = unit.work(**dict(unit.arguments) | {"params": cut}).record
         assert record["rows"] and stacks.layers(
-            Bench(cut, unit.arguments["case"], 0).start("planted")
+            PlantBench(cut, unit.arguments["case"], 0).start("planted")
         )
     assert all(kinds.values())

@@ -20,7 +20,7 @@ from ticketlab.papers.prac import units as prac_units
 from ticketlab.papers.prac.params import LADDERS, PracParams, plans
 from ticketlab.pipeline.params import load_study, read_studies, validate
 from ticketlab.pruning.masks import after_pruning, jaccard
-from ticketlab.study import runner
+from ticketlab.study import cost, runner
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result, write_table
 from ticketlab.study.runner import run_study
@@ -165,7 +165,7 @@ def test_imps_last_ticket_scores_as_a_retraining_of_its_mask(done: Any) -> None:
     imp = results["search/main/imp/seed-0"]
     chosen = {"round-03": imp.tickets["round-03"].mask}
     again = prac_units.score_tickets(p.setting(), 0, "imp", chosen)
-    one, other = again.record["rounds"][0], imp.record["rounds"][3]
+    one, other = again.record["scores"][0], imp.record["scores"][3]
     assert one["selected_accuracy"] == other["selected_accuracy"]
     assert one["last_accuracy"] == other["last_accuracy"]
 
@@ -231,7 +231,7 @@ def test_exported_sets_come_back_and_name_their_source(
 
 def test_a_round_that_finds_nothing_trains_on_its_own_set_again(tiny_root: Path) -> None:
     """The authors' code would take every image here, validation included."""
-    setting = tiny.prac(threshold=subsets.NEVER).setting(rounds=2, levels=(2,))
+    setting = tiny.prac(threshold=subsets.NEVER).setting(rounds=2)
     found = prac_units.search(setting, 0, "cet-only", plans(setting)["cet-only"])
     assert [row["kept_set"] for row in found.record["rounds"]] == [True, True]
     assert [row["samples"] for row in found.record["rounds"]] == [IMAGES, IMAGES]
@@ -239,10 +239,10 @@ def test_a_round_that_finds_nothing_trains_on_its_own_set_again(tiny_root: Path)
 
 def test_a_stop_comes_neither_before_the_rewind_point_nor_below_the_floor(tiny_root: Path) -> None:
     eager = {"epsilon": 1.0, "window": 1, "arm_after": 0}
-    late = tiny.prac(stop=eager, rewind="3ep", least_iterations=0).setting(rounds=1, levels=(1,))
+    late = tiny.prac(stop=eager, rewind="3ep", least_iterations=0).setting(rounds=1)
     first = prac_units.search(late, 0, "prac", plans(late)["prac"]).record["rounds"][0]
     assert first["stopped"] and first["epochs"] == 3
-    least = tiny.prac(stop=eager, least_iterations=25).setting(rounds=2, levels=(2,))
+    least = tiny.prac(stop=eager, least_iterations=25).setting(rounds=2)
     turns = prac_units.search(least, 0, "prac", plans(least)["prac"]).record["rounds"]
     assert all(turn["iterations"] >= 25 for turn in turns)
 
@@ -251,7 +251,7 @@ def test_a_mask_that_never_moves_by_epsilon_arms_only_if_told(tiny_root: Path) -
     ends = {}
     for arm_after in (None, 1):
         stop = {"epsilon": 1.0, "window": 1, "arm_after": arm_after}
-        setting = tiny.prac(stop=stop).setting(rounds=1, levels=(1,))
+        setting = tiny.prac(stop=stop).setting(rounds=1)
         turn = prac_units.search(setting, 0, "prac", plans(setting)["prac"]).record["rounds"][0]
         ends[arm_after] = (turn["armed"], turn["stopped"], turn["epochs"])
     assert ends == {None: (False, False, 4), 1: (True, True, 3)}
@@ -259,7 +259,7 @@ def test_a_mask_that_never_moves_by_epsilon_arms_only_if_told(tiny_root: Path) -
 
 def test_flipped_labels_are_only_those_of_training(tiny_root: Path, done: Any) -> None:
     p, results, _ = done
-    bench = prac_units.Bench(p.noisy(), 0)
+    bench = prac_units.PracBench(p.noisy(), 0)
     changed = (bench.data.train.y != bench.clean.train.y).nonzero().flatten()
     assert torch.equal(changed.sort().values, bench.flipped.sort().values) and len(changed) == 20
     assert torch.equal(bench.data.test.y, bench.clean.test.y)
@@ -282,7 +282,7 @@ def test_the_same_search_twice_is_the_same(tiny_root: Path, done: Any) -> None:
 
 def test_the_rewind_point_is_the_dense_run_after_an_epoch(tiny_root: Path, done: Any) -> None:
     p, results, _ = done
-    bench = prac_units.Bench(p.other(p.others[0]), 0)
+    bench = prac_units.PracBench(p.other(p.others[0]), 0)
     net = bench.net()
     theta = bench.theta(net)
     assert theta["body.bn1.num_batches_tracked"] == 10
@@ -298,21 +298,15 @@ def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A study of one seed: what the loop did in each unit, and what the units' records say."""
     one = tiny.prac(seeds=[0], thresholds=[], noise_rounds=1)
     done: dict[str, dict[str, int]] = {}
-    now = dict.fromkeys(("iterations", "train_images", "looked_at"), 0)
+    now = dict.fromkeys(("iterations", "images"), 0)
 
     class Count(Observer):
         def before_step(self, run: Run) -> None:
             now["iterations"] += 1
-            now["train_images"] += len(run.index)
+            now["images"] += len(run.index)
 
     def train(*arguments: Any, observers: Any = (), **more: Any) -> Any:
         return loop.train(*arguments, observers=[*observers, Count()], **more)
-
-    look = loop.predict
-
-    def predict(net: Any, images: Any, batches: Any) -> Any:
-        now["looked_at"] += len(images)
-        return look(net, images, batches)
 
     perform = runner._perform
 
@@ -323,27 +317,32 @@ def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     with pytest.MonkeyPatch.context() as patch:
         use_data(patch, tiny_folder)
-        for module in (prac_units, imp):
+        for module in (cost, imp):
             patch.setattr(module, "train", train)
-        for module in (prac_units, loop):
-            patch.setattr(module, "predict", predict)
         patch.setattr(runner, "_perform", counted)
         results = run_study(prac_study.phases(one), tmp_path_factory.mktemp("counted"))
         yield one, done, results
 
 
 def test_the_ledger_is_what_was_trained_and_looked_at(counted: Any) -> None:
-    """Steps, images in them, and images only looked at, for every unit of the study."""
-    _, done, results = counted
+    """Steps and images in them, for every unit; IMP's last training is its last ticket's own."""
+    one, done, results = counted
     assert done.keys() == results.keys() and len(done) > 30
     for name, result in results.items():
-        record, rounds = result.record, result.record["rounds"]
-        message = {
-            "iterations": sum(r["iterations"] for r in rounds) + record.get("rewind_iterations", 0),
-            "train_images": sum(r["train_images"] for r in rounds) + record.get("rewind_images", 0),
-            "looked_at": sum(r["forward_images"] + r["test_images"] for r in rounds),
-        }
-        assert message == done[name], name
+        kind, place, arm, _seed = name.split("/")
+        paid = paying_rows(result)
+        if (kind, arm) == ("search", "imp"):
+            paid.append(result.record["rounds"][0])
+        message = {key: sum(row[key] for row in paid) for key in ("iterations", "images")}
+        assert message == done[name], (name, place, one.rounds)
+
+
+def paying_rows(result: Result) -> list[dict[str, Any]]:
+    """The rows of a unit that have a cost of their own: rounds, or the rewind point and tickets."""
+    record = result.record
+    if "rounds" in record:
+        return list(record["rounds"])
+    return [record["rewinding"], *record["scores"]]
 
 
 def test_only_arms_that_do_not_pass_the_rewind_point_pay_for_it(counted: Any) -> None:
@@ -351,12 +350,11 @@ def test_only_arms_that_do_not_pass_the_rewind_point_pay_for_it(counted: Any) ->
     _, _, results = counted
     for name, result in results.items():
         kind, _place, arm, _seed = name.split("/")
-        rounds = result.record["rounds"]
-        paid = [row.get("rewind_iterations", 0) for row in rounds]
-        own = result.record.get("rewind_iterations", 0)
-        pays = arm == "transfer-final" and kind == "search"
-        assert paid == [10 * pays] + [0] * (len(rounds) - 1), name
-        assert own == 10 * (arm == "reinit"), name
+        if kind == "search":
+            paid = [row["rewind_iterations"] for row in result.record["rounds"]]
+            assert paid == [10 * (arm == "transfer-final")] + [0] * (len(paid) - 1), name
+        else:
+            assert result.record["rewinding"]["iterations"] == 10 * (arm == "reinit"), name
     table = report.rounds_table(results)
     final = table[(table.place == "convnet") & (table.arm == "transfer-final")]
     trained = [r["iterations"] for r in rows(results, "transfer-final", place="convnet")]
@@ -516,9 +514,7 @@ def test_every_figure_draws(done: Any) -> None:
 
 def test_the_expected_passes_are_of_the_right_size(done: Any) -> None:
     p, results, _ = done
-    seen = sum(
-        row.get("train_images", 800) for _, r in results.items() for row in r.record["rounds"]
-    )
+    seen = sum(row["images"] for result in results.values() for row in paying_rows(result))
     assert 0.5 < prac_study.expected_passes(p) / seen < 2
 
 

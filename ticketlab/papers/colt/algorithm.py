@@ -34,6 +34,11 @@ class Round:
     mask: Mask
 
 
+def stage_of(copy: int) -> str:
+    """Which data order a copy sees: the first one IMP's, so that COLT with one copy is IMP."""
+    return f"copy-{copy}" if copy else "train"
+
+
 def find_tickets(
     train_copy: Callable[[int, Mask], State],
     mask: Mask,

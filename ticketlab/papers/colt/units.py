@@ -119,8 +119,14 @@ def copies(
         bench.label(variant.name, mask, copy=copy)
         net.rewind(start, mask)
         best = [KeepBest(held_out[copy], data)] if setting.prune_from == "validation" else []
-        stage = f"copy-{copy}"
-        account.train(net, parts[copy], setting.recipe, stage=stage, mask=mask, observers=best)
+        account.train(
+            net,
+            parts[copy],
+            setting.recipe,
+            stage=algorithm.stage_of(copy),
+            mask=mask,
+            observers=best,
+        )
         return best[0].state if best else net.state()
 
     return net, train_copy

@@ -153,7 +153,7 @@ def colt_copies(bench: BedBench, account: Account) -> Callable[[int, Mask], Stat
     def train_copy(copy: int, mask: Mask) -> State:
         bench.label(f"colt copy {copy}", mask)
         net.rewind(theta, mask)
-        recipe, stage = bench.setting.recipe, f"copy-{copy}"
+        recipe, stage = bench.setting.recipe, colt.stage_of(copy)
         account.train(net, segments[copy], recipe, stage=stage, mask=mask)
         return net.state()
 

@@ -125,7 +125,7 @@ def _units_of(params: RstParams, case: Case, seed: int) -> list[Unit]:
 
 ITERATING = ("transform", "penalty", "iterative")
 PRESSING = ("transform", "penalty", "looks")
-"""Parameters of a case that decide the units of RST's arms (and of RST-Iter, above), besides those of all units."""
+"""Parameters of a case that decide the units of RST's arms, besides those of all units."""
 
 
 def _pretrained_unit(params: RstParams, case: Case, seed: int) -> Unit:

@@ -10,7 +10,7 @@ from ticketlab.papers.plant_n_seek.conv import edge_popup
 from ticketlab.papers.plant_n_seek.conv.units import all_of
 from ticketlab.papers.plant_n_seek.params import Case, Grid, PlantParams, cases
 from ticketlab.papers.plant_n_seek.study import conv_passes, units
-from ticketlab.papers.plant_n_seek.units import Bench
+from ticketlab.papers.plant_n_seek.units import PlantBench
 from ticketlab.study.forecast import CHUNK, Job, image_job, measured_speed
 from ticketlab.training.loop import Net, Recipe, Step
 
@@ -61,7 +61,7 @@ def stack_jobs(params: PlantParams) -> list[Job]:
 
 def stack_job(params: PlantParams, grid: Grid, case: Case, passes: float) -> Job:
     """A stack of nets as large as one cell of a grid trains at once."""
-    bench = Bench(params, case, params.seeds[0])
+    bench = PlantBench(params, case, params.seeds[0])
     nets = max(1, len(grid.singleshot)) * len(grid.densities)
     start, mask = bench.start("planted"), bench.dense()
     (x, y), fit = bench.train, params.fit.model_copy(update={"epochs": 1})

@@ -23,7 +23,7 @@ from ticketlab.papers.plant_n_seek.report import (
     of_main,
     scores_table,
 )
-from ticketlab.papers.plant_n_seek.units import Bench
+from ticketlab.papers.plant_n_seek.units import PlantBench
 from ticketlab.study.stats import (
     as_metric,
     as_percent,
@@ -117,7 +117,7 @@ def over_constant(rows: pd.DataFrame, task: str, column: str, params: PlantParam
 
 def constant_score(params: PlantParams, case: Case, seed: int) -> float:
     """What the best constant prediction scores on a seed's test set: accuracy (%) or error."""
-    outputs = Bench(params, case, seed).test[1]
+    outputs = PlantBench(params, case, seed).test[1]
     if is_accuracy(case.task):
         return chance_accuracy(outputs)
     return float(outputs.var(dim=0, correction=0).mean())

@@ -9,7 +9,7 @@ from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.params import Case, ConvSetting, Grid, PlantParams, cases
-from ticketlab.papers.plant_n_seek.units import Bench, audit_planting, pop, prune_and_train
+from ticketlab.papers.plant_n_seek.units import PlantBench, audit_planting, pop, prune_and_train
 from ticketlab.pruning import saliency
 from ticketlab.spec import InputError
 from ticketlab.study import runner
@@ -21,7 +21,7 @@ def check(params: PlantParams) -> PlantParams:
     """Refuse what can only be seen by building the targets, before anything runs."""
     for grid in params.grids:
         for case in cases(grid):
-            bench = Bench(params, case, params.seeds[0])
+            bench = PlantBench(params, case, params.seeds[0])
             need = max(stacks.widths(algorithm.target(case.task, case.depth))[1:-1])
             if need > case.width:
                 raise InputError(f"widths: {case.width}, the {case.task} ticket needs {need}")

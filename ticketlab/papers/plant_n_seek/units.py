@@ -20,6 +20,7 @@ from ticketlab.papers.plant_n_seek.params import Case, Density, Mother, PlantPar
 from ticketlab.pruning import saliency
 from ticketlab.pruning.masks import Mask, State, shuffle_layerwise
 from ticketlab.pruning.saliency import CRITERIA, Probe, Rule, named_criterion
+from ticketlab.study.bench import order
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import Ticket, make_ticket, state_digest
 
@@ -29,7 +30,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Bench:
+class PlantBench:
     """Data, mother and planted ticket of one seed; every arm of the seed shares them."""
 
     params: PlantParams
@@ -119,7 +120,7 @@ class Bench:
         return Mask({n: torch.ones_like(k) for n, k in self.planted.mask.items()})
 
 
-def arms_of(bench: Bench, methods: Sequence[str], densities: Sequence[Density]) -> list["Arm"]:
+def arms_of(bench: PlantBench, methods: Sequence[str], densities: Sequence[Density]) -> list["Arm"]:
     """Every method at every density, on the dense mask."""
     dense = bench.dense()
     return [
@@ -150,7 +151,7 @@ def rounds_of(method: str, params: PlantParams) -> int:
     return params.score_rounds if way(method).many else 1
 
 
-def prune(bench: Bench, arm: Arm, weights: State, density: float, turn: int = 1) -> Mask:
+def prune(bench: PlantBench, arm: Arm, weights: State, density: float, turn: int = 1) -> Mask:
     """The arm's mask at `density`, scored on `weights` in round `turn`.
 
     Random scores are drawn anew for each method, final density and round, whatever else is pruned.
@@ -164,19 +165,19 @@ def prune(bench: Bench, arm: Arm, weights: State, density: float, turn: int = 1)
     return saliency.prune_to(criterion, probe, weights, arm.mask, density, rounds, rule)
 
 
-def singleshot_masks(bench: Bench, arms: Sequence[Arm], start: State) -> list[Arm]:
+def singleshot_masks(bench: PlantBench, arms: Sequence[Arm], start: State) -> list[Arm]:
     """Score once at initialisation and prune."""
     return [replaced(arm, prune(bench, arm, start, arm.density)) for arm in arms]
 
 
-def multishot_masks(bench: Bench, arms: Sequence[Arm], start: State) -> list[Arm]:
+def multishot_masks(bench: PlantBench, arms: Sequence[Arm], start: State) -> list[Arm]:
     """Train, score, prune to density^(r/rounds), reset to the initial weights; `rounds` times."""
     p, arms = bench.params, list(arms)
     fit = p.fit.model_copy(update={"epochs": p.round_epochs})
     for turn in range(1, p.rounds + 1):
         progress.label(task=bench.case.name, seed=bench.seed, round=turn)
         trained = train(
-            bench, [start] * len(arms), [arm.mask for arm in arms], fit, ("round", turn)
+            bench, [start] * len(arms), [arm.mask for arm in arms], fit, f"round-{turn}"
         )
         for place, (arm, weights) in enumerate(zip(arms, trained, strict=True)):
             density = arm.density ** (turn / p.rounds)
@@ -197,21 +198,25 @@ def replaced(arm: Arm, mask: Mask, turn: int = 1) -> Arm:
 
 
 def train(
-    bench: Bench, starts: Sequence[State], masks: Sequence[Mask], fit: Fit, order: tuple[Any, ...]
+    bench: PlantBench,
+    starts: Sequence[State],
+    masks: Sequence[Mask],
+    fit: Fit,
+    stage: str = "train",
 ) -> list[State]:
     """Train nets under their masks on the seed's data; the trained weights on the CPU."""
     device = bench.device
     nets = [stacks.cast(net, torch.float32, device) for net in starts]
     kept = [mask.to(device) for mask in masks]
     x, y = bench.train
-    done = stacks.train(nets, kept, x, y, bench.task.kind, fit, (bench.seed, *order))
+    done = stacks.train(nets, kept, x, y, bench.task.kind, fit, order(bench.seed, stage))
     return [stacks.cast(net, torch.float32) for net in done]
 
 
 # ---------------------------------------------------------------- controls
 
 
-def control_arms(bench: Bench) -> list[Arm]:
+def control_arms(bench: PlantBench) -> list[Arm]:
     """The dense net, the planted ticket as planted and with its factor divided out, the ticket's
     mask shuffled within layers, and its mask on a freshly drawn mother."""
     ticket, density = bench.planted, bench.density("gt")
@@ -226,12 +231,12 @@ def control_arms(bench: Bench) -> list[Arm]:
     ]
 
 
-def narrow_row(bench: Bench) -> dict[str, Any]:
+def narrow_row(bench: PlantBench) -> dict[str, Any]:
     """The dense net of the target's own widths, trained from a He initialisation."""
     target = bench.planted.target
     net = algorithm.mother(stacks.widths(target), bench.random("narrow"))
     mask = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in net.items()})
-    weights = train(bench, [net], [mask], bench.params.fit, ("final",))[0]
+    weights = train(bench, [net], [mask], bench.params.fit)[0]
     density = mask.total / bench.dense().total
     row = {"method": "narrow_dense", "label": "gt", "density": density, "kept": mask.alive}
     return row | {"weak": _test_score(bench, weights)}
@@ -251,14 +256,14 @@ def prune_and_train(
     controls: bool = False,
 ) -> Result:
     """All methods and densities of one regime for one seed: strong score, training, weak score."""
-    bench = Bench(params, case, seed)
+    bench = PlantBench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=regime)
     start = bench.start(mother)
     find = singleshot_masks if regime == "singleshot" else multishot_masks
     arms = find(bench, arms_of(bench, methods, densities), start) if methods else []
     arms += control_arms(bench) if controls else []
     starts = [start if arm.start is None else arm.start for arm in arms]
-    trained = train(bench, starts, [arm.mask for arm in arms], params.fit, ("final",))
+    trained = train(bench, starts, [arm.mask for arm in arms], params.fit)
     rows = [
         describe(bench, arm, stacks.cast(at, torch.float32)) | {"weak": _test_score(bench, weights)}
         for arm, at, weights in zip(arms, starts, trained, strict=True)
@@ -280,7 +285,7 @@ def _tickets(arms: Sequence[Arm], head: dict[str, Any]) -> dict[str, Ticket]:
     }
 
 
-def describe(bench: Bench, arm: Arm, start: State) -> dict[str, Any]:
+def describe(bench: PlantBench, arm: Arm, start: State) -> dict[str, Any]:
     """The arm's mask in numbers, and its strong scores: no training at all."""
     weights = stacks.apply(arm.mask, start)
     return (
@@ -290,7 +295,7 @@ def describe(bench: Bench, arm: Arm, start: State) -> dict[str, Any]:
     )
 
 
-def describe_mask(bench: Bench, mask: Mask) -> dict[str, Any]:
+def describe_mask(bench: PlantBench, mask: Mask) -> dict[str, Any]:
     """Entries kept, those on some path, density by tensor, and the share that is planted."""
     live = algorithm.connected(mask)
     return {
@@ -302,12 +307,12 @@ def describe_mask(bench: Bench, mask: Mask) -> dict[str, Any]:
     }
 
 
-def _test_score(bench: Bench, weights: State) -> float:
+def _test_score(bench: PlantBench, weights: State) -> float:
     x, y = bench.test
     return gauge.score(stacks.forward(weights, x), y, bench.task.kind)
 
 
-def _strong(bench: Bench, weights: State, head: Head = "linear") -> dict[str, float]:
+def _strong(bench: PlantBench, weights: State, head: Head = "linear") -> dict[str, float]:
     pairs = []
     for part in ("train", "test"):
         x, y = bench.train if part == "train" else bench.test
@@ -318,7 +323,7 @@ def _strong(bench: Bench, weights: State, head: Head = "linear") -> dict[str, fl
     return gauge.strong_scores(pairs[0], pairs[1], bench.task.kind)
 
 
-def ticket_line(bench: Bench) -> dict[str, float]:
+def ticket_line(bench: PlantBench) -> dict[str, float]:
     """The planted ticket's own scores: with known factors divided out, raw, and fitted."""
     x, y = bench.test
     ideal = gauge.score(bench.planted.outputs(x.double()), y, bench.task.kind)
@@ -339,14 +344,14 @@ def pop(
 
     All edge-popups of a seed start from one draw of scores and see one data order: they are paired.
     """
-    bench = Bench(params, case, seed)
+    bench = PlantBench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=f"edge-popup {head}")
     start, kind = bench.start(mother), bench.task.kind
     annealed, joint = variant.startswith("annealed"), variant.endswith("joint")
     goals = [Goal(bench.density(wanted), annealed) for wanted in densities]
     nets = [stacks.cast(start, torch.float32, bench.device)] * len(goals)
     x, y = bench.train
-    found = edge_popup(nets, goals, x, y, kind, params.popup, (seed,), head, joint)
+    found = edge_popup(nets, goals, x, y, kind, params.popup, order(seed, "popup"), head, joint)
     rows = []
     for place, (wanted, goal) in enumerate(zip(densities, goals, strict=True)):
         masks = [turn[place].to("cpu") for turn in found.epochs]
@@ -371,7 +376,7 @@ def audit_planting(params: PlantParams, case: Case, audits: int) -> Result:
     rows, ranks = [], []
     for mode in get_args(algorithm.Mode):
         chosen = params.model_copy(update={"mode": mode})
-        benches = [Bench(chosen, case, seed) for seed in range(audits)]
+        benches = [PlantBench(chosen, case, seed) for seed in range(audits)]
         areas = algorithm.detectability([bench.planted for bench in benches])
         for seed, (bench, area) in enumerate(zip(benches, areas, strict=True)):
             rows.append({"mode": mode, "seed": seed} | audit_row(bench) | {"auroc": area})
@@ -380,7 +385,7 @@ def audit_planting(params: PlantParams, case: Case, audits: int) -> Result:
     return Result({"head": case.model_dump(), "rows": rows, "ranks": ranks})
 
 
-def audit_row(bench: Bench) -> dict[str, Any]:
+def audit_row(bench: PlantBench) -> dict[str, Any]:
     """One planted mother: the ticket's visibility and its strong scores."""
     table = algorithm.audit(bench.planted)
     factors = bench.planted.factors
@@ -397,7 +402,7 @@ def audit_row(bench: Bench) -> dict[str, Any]:
     } | ticket_line(bench)
 
 
-def rank_rows(bench: Bench) -> list[dict[str, Any]]:
+def rank_rows(bench: PlantBench) -> list[dict[str, Any]]:
     """Chance that a planted entry outranks another of its tensor, by criterion, at the start."""
     rows = []
     mothers: tuple[Mother, ...] = ("planted", "unplanted")

@@ -137,7 +137,7 @@ def pop(
         gain = gains[level - 1] if gains else {}
         frozen = {name: w * gain.get(name, 1.0) for name, w in start.items()}
         popup = Popup(net, frozen, scores, goal.at(level, levels), recipe, joint)
-        order = (*seed, "popup", level)
+        order = (*seed, level)
         train(net, images, data, recipe, seed=order, observers=[popup, *observers])
     mask = popup.mask()
     patterns.confirm(dict(net.model.named_parameters()), mask, popup.frozen)

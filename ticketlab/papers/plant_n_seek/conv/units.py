@@ -30,6 +30,7 @@ from ticketlab.pruning import masks, saliency
 from ticketlab.pruning.masks import Mask, State, shuffle_layerwise
 from ticketlab.pruning.saliency import Rule, named_criterion
 from ticketlab.spec import InputError, Spec
+from ticketlab.study.bench import order
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import Ticket, make_ticket, network, state_digest
 from ticketlab.training.loop import Net, Recipe, Step, Track, evaluate, predict, train
@@ -147,11 +148,16 @@ def all_of(net: Net) -> Mask:
 
 
 def fit(
-    bench: ConvBench, net: Net, start: State, mask: Mask | None, recipe: Recipe, *order: object
+    bench: ConvBench,
+    net: Net,
+    start: State,
+    mask: Mask | None,
+    recipe: Recipe,
+    stage: str = "train",
 ) -> State:
     """Train the net from `start` under a mask on the seed's data; the trained weights."""
     net.rewind(start, mask)
-    train(net, bench.data.train, bench.data, recipe, seed=(bench.seed, *order), mask=mask)
+    train(net, bench.data.train, bench.data, recipe, seed=order(bench.seed, stage), mask=mask)
     return net.state()
 
 
@@ -193,7 +199,7 @@ def seek_mask(
     recipe = conv.recipe.model_copy(update={"length": conv.round_length})
     for turn in range(1, conv.rounds + 1):
         progress.label(task="conv", seed=bench.seed, method=method, round=turn)
-        trained = fit(bench, net, start, mask, recipe, "round", turn)
+        trained = fit(bench, net, start, mask, recipe, f"round-{turn}")
         if bench.setting.as_released:  # removed weights are ranked again, by their first values
             trained = {
                 n: torch.where(mask[n], w, start[n].to(w)) if n in mask else w
@@ -255,7 +261,7 @@ def train_ticket(setting: ConvSetting, seed: int) -> Result:
     mask, collapsed = seek_mask(
         bench, net, start, conv.ticket_method, conv.ticket_density, "multishot"
     )
-    trained = fit(bench, net, start, mask, conv.recipe, "final")
+    trained = fit(bench, net, start, mask, conv.recipe)
     record = {
         "seed": seed,
         "score": accuracy(bench, net),
@@ -345,7 +351,7 @@ def train_and_score(
     """One row: the masked net as it starts, and after training."""
     net.rewind(start, mask)
     row = {"method": method, "strong": strong(bench, net)} | describe(bench, mask, label)
-    fit(bench, net, start, mask, bench.conv.recipe, "final")
+    fit(bench, net, start, mask, bench.conv.recipe)
     return row | {"weak": accuracy(bench, net)}
 
 
@@ -374,7 +380,7 @@ def pop_all(
             bench.data.train,
             bench.data,
             conv.popup_recipe,
-            (seed,),
+            order(seed, "popup"),
             levels=conv.levels,
             joint=conv.joint,
             observers=[watch],
@@ -413,7 +419,7 @@ def own_net_row(bench: ConvBench, arm: str) -> dict[str, Any]:
     net = bench.net(spec, start)
     kept = {name: (w != 0).to(net.device) for name, w in ticket.items()}
     mask = all_of(net) if arm == "narrow_dense" else Mask({n: kept[n] for n in net.names})
-    fit(bench, net, start, mask, bench.conv.recipe, "final")
+    fit(bench, net, start, mask, bench.conv.recipe)
     total = bench.planted.mask.total
     row = {"method": arm, "label": "gt", "density": mask.alive / total, "kept": mask.alive}
     return row | {"weak": accuracy(bench, net)}
