@@ -21,6 +21,7 @@ from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.params import cases
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask, State
+from ticketlab.study import cost
 from ticketlab.study.bench import Bench
 from ticketlab.training import loop
 from ticketlab.training.loop import Net
@@ -65,7 +66,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
                      "recipe": recipe, "images": images})  # fmt: skip
         return loop.train(net, images, data, recipe, **more)
 
-    for module in (dlth_units, conv_units):
+    for module in (cost, conv_units):
         monkeypatch.setattr(module, "train", spy)
     return seen
 
@@ -97,12 +98,12 @@ def test_damaged_tickets_of_dlth(tiny_root: Path, trained: list[Seen]) -> None:
 
 def test_controls_of_planting(monkeypatch: pytest.MonkeyPatch) -> None:
     params = tiny.plant_n_seek(seeds=[0])
-    seen: list[tuple[list[State], list[Mask], tuple[object, ...]]] = []
+    seen: list[tuple[list[State], list[Mask], str]] = []
     final = plant_units.train
 
-    def spy(bench: Any, starts: Any, each: Any, fit: Any, order: Any) -> Any:
-        seen.append((list(starts), list(each), order))
-        return final(bench, starts, each, fit, order)
+    def spy(bench: Any, starts: Any, each: Any, fit: Any, stage: str = "train") -> Any:
+        seen.append((list(starts), list(each), stage))
+        return final(bench, starts, each, fit, stage)
 
     monkeypatch.setattr(plant_units, "train", spy)
     case = cases(params.grids[0])[0]

@@ -50,7 +50,9 @@ def rows_by(result: Result, *columns: str) -> Made:
     """A unit's rows by what tells them apart, with the digests of its masks."""
     rows = {
         tuple(row[c] for c in columns): row
-        for row in result.record.get("rows") or result.record["rounds"]
+        for row in next(
+            result.record[k] for k in ("rows", "scores", "rounds") if k in result.record
+        )
     }
     tickets = {name: ticket.mask.digest() for name, ticket in result.tickets.items()}
     return rows | tickets

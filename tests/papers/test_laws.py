@@ -951,7 +951,9 @@ def test_prac_rounds_cost_what_was_trained_and_looked_at(tape: Tape) -> None:
             if arm in BY_CRITERIA:  # a gradient on the probe after each epoch, and to prune
                 count = (len(training.ends) + 1) * tape.params.probe
                 cost += np.array([0, count, 0, *(STEP * count * flops_of(training))])
-            if arm not in CRITICAL:  # chooses nothing, or only the epoch that IMP's ticket is scored at
+            if (
+                arm not in CRITICAL
+            ):  # chooses nothing, or only the epoch that IMP's ticket is scored at
                 assert arm == "imp" or not training.looks, name
             assert paid(row) == expensive(cost), (name, index)
             assert row["rewind_iterations"] == (sum(t.steps for t in early) if index == 0 else 0)
@@ -1532,9 +1534,9 @@ def validated(tape: Tape, unit: str, number: int) -> list[Look]:
 
     Nets that are trained together are looked at together, which no tape shows one by one.
     """
-    last = finals(tape, unit)[number]
-    images_of = tape.params.data.validation
-    return [Look(unit, {}, places=(Place("laws", "validation", 0),) * images_of)] * len(last.ends)
+    last, count = finals(tape, unit)[number], tape.params.data.validation
+    epochs = -(-last.steps // epoch_of(len(last.places), last.recipe.batch))
+    return [Look(unit, {}, places=(Place("laws", "validation", 0),) * count)] * epochs
 
 
 @of("compare")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ticketlab import models
 from ticketlab.data.sets import load
 from ticketlab.files import write_json
-from ticketlab.papers.compare import algorithm, figures, report, study
+from ticketlab.papers.compare import algorithm, figures, report, study, units
 from ticketlab.papers.compare.algorithm import BedBench, Found, Turn, agreed, at_levels
 from ticketlab.papers.compare.params import METHODS, WEIGHTS, CompareParams, check
 from ticketlab.pruning import masks
@@ -28,6 +28,7 @@ from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric, as_reference
 from ticketlab.study.verdicts import counts
+from ticketlab.training.loop import Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
@@ -213,15 +214,16 @@ def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
     again = run_study(study.phases(params), folder)
     assert list(again) == list(results)
     assert stamps == {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
-    repeated = study.train_method(params, 0, 1, "prac")
+    unit = next(u for u in study.method_units(params) if u.name == "convnet/prac/seed-1")
+    repeated = unit.work(**unit.arguments)
     stored = results["convnet/prac/seed-1"]
     assert repeated.record == stored.record
     assert all(repeated.tickets[n].mask == stored.tickets[n].mask for n in stored.tickets)
 
 
 def test_a_later_rewind_point_moves_the_searches_and_is_charged(tiny_root: Path) -> None:
-    params = tiny.compare(rewind="2it")
-    found = study.train_method(params, 0, 0, "colt")
+    setting = tiny.compare_setting().model_copy(update={"rewind": Step(2, "it")})
+    found = units.train_method(setting, 0, "colt")
     assert {row["weights"] for row in found.record["rows"]} == {"searched"}
     per_round = 200
     assert {row["search_images"] % per_round for row in found.record["rows"]} == {100}

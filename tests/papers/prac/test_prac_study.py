@@ -296,7 +296,7 @@ def test_the_rewind_point_is_the_dense_run_after_an_epoch(tiny_root: Path, done:
 @pytest.fixture(scope="module")
 def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A study of one seed: what the loop did in each unit, and what the units' records say."""
-    one = tiny.prac(seeds=[0], thresholds=[], noise_rounds=1)
+    one = tiny.prac(seeds=[0], thresholds=[], criteria=[], noise_rounds=1)
     done: dict[str, dict[str, int]] = {}
     now = dict.fromkeys(("iterations", "images"), 0)
 

@@ -136,10 +136,9 @@ class CompareParams(Spec):
 
     def setting(self, bed: Bed, *used: str) -> BedSetting:
         """A bed as a unit's argument: of what only some units need, it has what is `used`."""
-        own = {name: getattr(bed, name) for name in ("name", "model", "prunable", "recipe")}
-        own |= {name: getattr(bed, name) for name in used if name in Bed.model_fields}
-        study = {name for name in used if name in CompareParams.model_fields}
-        return BedSetting.of(self, *study, levels=bed.levels, **own)
+        names = {"name", "model", "prunable", "levels", "recipe", *used} & set(Bed.model_fields)
+        own = {name: getattr(bed, name) for name in names}
+        return BedSetting.of(self, *(set(used) - names), **own)
 
 
 def one_shot_of(params: CompareParams) -> tuple[str, ...]:
