@@ -48,12 +48,9 @@ CHOSEN = ("random", "magnitude", "snip", "synflow_rounds")
 
 def rows_by(result: Result, *columns: str) -> Made:
     """A unit's rows by what tells them apart, with the digests of its masks."""
-    rows = {
-        tuple(row[c] for c in columns): row
-        for row in next(
-            result.record[k] for k in ("rows", "scores", "rounds") if k in result.record
-        )
-    }
+    record = result.record
+    found = next(record[key] for key in ("rows", "scores", "rounds") if key in record)
+    rows = {tuple(row[column] for column in columns): row for row in found}
     tickets = {name: ticket.mask.digest() for name, ticket in result.tickets.items()}
     return rows | tickets
 

@@ -951,9 +951,7 @@ def test_prac_rounds_cost_what_was_trained_and_looked_at(tape: Tape) -> None:
             if arm in BY_CRITERIA:  # a gradient on the probe after each epoch, and to prune
                 count = (len(training.ends) + 1) * tape.params.probe
                 cost += np.array([0, count, 0, *(STEP * count * flops_of(training))])
-            if (
-                arm not in CRITICAL
-            ):  # chooses nothing, or only the epoch that IMP's ticket is scored at
+            if arm not in CRITICAL:  # chooses nothing but the epoch at which IMP's ticket is scored
                 assert arm == "imp" or not training.looks, name
             assert paid(row) == expensive(cost), (name, index)
             assert row["rewind_iterations"] == (sum(t.steps for t in early) if index == 0 else 0)
