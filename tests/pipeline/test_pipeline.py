@@ -94,9 +94,9 @@ CHANGES = {
     "a docstring of the loop": ("ticketlab/training/loop.py", *DOCSTRING, set()),
     "a docstring of a figure": ("ticketlab/papers/colt/figures.py", *DOCSTRING, set()),
     "what a round costs": (
-        "ticketlab/papers/colt/units.py",
-        "passes * turn.index",
-        "passes * (turn.index - 1)",
+        "ticketlab/study/cost.py",
+        "STEP * images * dense, STEP",
+        "images * dense, STEP",
         {TRAIN, READ},
     ),
     "a figure": ("ticketlab/papers/colt/figures.py", "of the retrained", "of retrained", {READ}),
