@@ -215,7 +215,8 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "rounds", "exchange(rounds, 'alive', rounds.arm == 'imp-matched')"
         ),
         "a round of COLT sees as many images as a round of IMP": Fault(
-            "rounds", "exchange(rounds, 'search_images', (rounds.arm == 'imp') & (rounds['round'] > 0))"
+            "rounds",
+            "exchange(rounds, 'search_images', (rounds.arm == 'imp') & (rounds['round'] > 0))",
         ),
         "re-initialised tickets have COLT's masks": Fault(
             "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/reinit'))"
