@@ -22,7 +22,7 @@ from ticketlab import gpu, instruction_set, progress
 from ticketlab.data import sets
 from ticketlab.data.prepared import read_prepared
 from ticketlab.files import replace_folder, write_atomically, write_json
-from ticketlab.pipeline import code, params, planning, repository, studies
+from ticketlab.pipeline import code, new_paper, params, planning, repository, studies
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.pipeline.registry import PAPERS
@@ -243,6 +243,20 @@ def study_stages(study: KnownStudy) -> None:
     with one_line_errors():
         params.load_study(study)
         print(*studies.stages(study))
+
+
+@app.command("new-paper")
+def lay_out_paper(
+    name: Annotated[str, typer.Argument(help="a lower-case Python name, e.g. early_bird")],
+) -> None:
+    """Lay out a further paper: its folder, notebook, claims, parameters and test, ready to run.
+
+    It is one-shot magnitude pruning against a random mask until you make it the paper's method.
+    """
+    with one_line_errors():
+        written = new_paper.new_paper(name)
+        print("written:", *written, sep="\n  ")
+        print(new_paper.next_steps(name))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Studies as files: a new one from another, and which ones `dvc repro` runs.
 
-The only code that writes params.yaml: it adds and removes lines of `runs`, in the form that DVC
-itself writes. All other text of the file stays byte for byte.
+The only code that writes params.yaml: it adds and removes lines of `runs`, and adds the block of a
+new paper, in the form that DVC itself writes. All other text of the file stays byte for byte.
 """
 
 import re
@@ -75,6 +75,18 @@ def remove(name: str, path: Path = FILE) -> list[Run]:
     return list(gone.values())
 
 
+def with_paper(run: Run, block: Mapping[str, Any], path: Path = FILE) -> bytes:
+    """params.yaml with the run of a new paper, and with its parameters at the end of the study."""
+    before, entry = params.read_blocks(path), {run.paper: block}
+    after = {"runs": before["runs"] | {run.name: run.model_dump()}}
+    after |= {run.study: before[run.study] | entry}
+
+    def changed(text: str) -> str:
+        return _with_entries(with_runs(text, [run]), run.study, yaml_text(entry))
+
+    return _checked(path, changed, after).encode()
+
+
 def stages(name: str, path: Path = FILE) -> list[str]:
     """What `dvc repro` is to be asked for: the last stage of each run of a study."""
     return [f"{STAGE}@{run.name}" for run in params.load_runs(path) if run.study == name]
@@ -107,7 +119,7 @@ def _plain(tree: Any) -> Any:
     return [_plain(inner) for inner in tree] if isinstance(tree, list) else tree
 
 
-# ---------------------------------------------------------------- the text of `runs`
+# ---------------------------------------------------------------- the text of params.yaml
 
 _COMMENT = re.compile(r"(?:\r?\n[ \t]*)*\r?\n[ \t]+#[^\r\n]*")
 """Line breaks and an indented comment."""
@@ -117,30 +129,36 @@ _DOCUMENT_END = re.compile(r"^(\.\.\.|---)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class _Runs:
-    """Where `runs` stands in a text, in characters."""
+class _Entries:
+    """Where a key such as `runs` and its entries stand in a text, in characters."""
 
     colon: int
     """The end of `runs:`."""
     end: int
     """The end of its value, if that is `{}`."""
     entries: Mapping[str, tuple[int, int]]
-    """The lines of each run, from the line break before its name to its last value."""
+    """The lines of each entry, from the line break before its name to its last value."""
     indent: int
 
 
 def _rewrite(path: Path, changed: Callable[[str], str], expected: Mapping[str, Any]) -> None:
     """Write the changed text if it says what it said but for `runs`; else InputError."""
+    write_atomically(path, _checked(path, changed, {"runs": expected}).encode())
+
+
+def _checked(path: Path, changed: Callable[[str], str], expected: Mapping[str, Any]) -> str:
+    """The changed text if it says what it said but for what is `expected`; else InputError."""
     text = path.read_bytes().decode()
     try:
         new = changed(text)
-        is_right = parse_yaml(new, path.name) == parse_yaml(text, path.name) | {"runs": expected}
+        is_right = parse_yaml(new, path.name) == parse_yaml(text, path.name) | expected
     except InputError:
         is_right = False
     if not is_right:
-        allowed = "allowed are lines for each run, as `ticketlab study add` writes them"
-        raise InputError(f"{path.name}: runs: these lines are for you to edit, {allowed}")
-    write_atomically(path, new.encode())
+        keys = " and ".join(expected)
+        allowed = "allowed are lines for each entry, as `ticketlab study add` writes them"
+        raise InputError(f"{path.name}: {keys}: these lines are for you to edit, {allowed}")
+    return new
 
 
 def with_runs(text: str, runs: Sequence[Run]) -> str:
@@ -148,7 +166,12 @@ def with_runs(text: str, runs: Sequence[Run]) -> str:
 
     So runs that are taken out and put back stand below their comment again.
     """
-    found = _places(text)
+    return _with_entries(text, "runs", shown(runs))
+
+
+def _with_entries(text: str, key: str, entries: str) -> str:
+    """The text with the lines of further entries of a key, as `with_runs` puts them."""
+    found = _places(text, key)
     if found.entries:
         place = max(end for _, end in found.entries.values())
     else:
@@ -157,7 +180,7 @@ def with_runs(text: str, runs: Sequence[Run]) -> str:
     while comment := _COMMENT.match(text, place):
         place = comment.end()
     line_break = "\r\n" if "\r\n" in text else "\n"
-    lines = (f"{line_break}{' ' * found.indent}{line}" for line in shown(runs).splitlines())
+    lines = (f"{line_break}{' ' * found.indent}{line}" for line in entries.splitlines())
     return text[:place] + "".join(lines) + text[place:]
 
 
@@ -171,21 +194,21 @@ def without_runs(text: str, runs: Collection[str]) -> str:
     return f"{text[: found.colon]} {{}}{text[found.colon :]}"
 
 
-def _places(text: str) -> _Runs:
-    """Where the lines of `runs` are; InputError if its runs stand in braces."""
-    keys = compose_yaml(text, "runs").value
-    number = next(number for number, (key, _) in enumerate(keys) if key.value == "runs")
+def _places(text: str, name: str = "runs") -> _Entries:
+    """Where the lines of `runs`, or of a study, are; InputError if its entries stand in braces."""
+    keys = compose_yaml(text, name).value
+    number = next(number for number, (key, _) in enumerate(keys) if key.value == name)
     key, value = keys[number]
     if value.value and value.flow_style:
-        raise InputError("runs: in braces")
+        raise InputError(f"{name}: in braces")
     end = keys[number + 1][0].start_mark.index if number + 1 < len(keys) else len(text)
     if last := _DOCUMENT_END.search(text, key.end_mark.index, end):
         end = last.start()
-    marks = {name.value: name.start_mark for name, _ in value.value}
+    marks = {entry.value: entry.start_mark for entry, _ in value.value}
     starts = [len(text[: mark.index - mark.column].removesuffix("\n").removesuffix("\r"))
               for mark in marks.values()]  # fmt: skip
     ends = [_content_end(text, start, stop) for start, stop in pairwise([*starts, end])]
-    return _Runs(
+    return _Entries(
         colon=text.index(":", key.end_mark.index) + 1,
         end=value.end_mark.index,
         entries=dict(zip(marks, zip(starts, ends, strict=True), strict=True)),
