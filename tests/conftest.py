@@ -69,12 +69,23 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results and pages as git has them: a run on another machine may end in other digits."""
     root = tmp_path_factory.mktemp("committed")
-    names = "git ls-files -z results README.md PUBLISHED.md"
+    names = "git ls-files -z results README.md PUBLISHED.md dvc.lock"
     command = f"{names} | git checkout-index -z --stdin --force --prefix={root}/"
     done = subprocess.run(command, shell=True, cwd=ROOT, check=False)
     if done.returncode != 0 or not (root / "README.md").exists():
         pytest.skip("not a git checkout")
     return root
+
+
+def has_run(paper: str, root: Path = ROOT) -> bool:
+    """Whether the results of a paper have been made: a new one has none before `dvc repro`."""
+    return f"\n  read@desk-{paper}:\n" in (root / "dvc.lock").read_text()
+
+
+def skip_unless_run(paper: str, root: Path = ROOT) -> None:
+    """Leave a test of a paper's results out as long as it has none."""
+    if not has_run(paper, root):
+        pytest.skip(f"no results yet, run: dvc repro read@desk-{paper}")
 
 
 @contextmanager

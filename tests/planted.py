@@ -8,11 +8,14 @@ checking cell runs once under each of its faults, and then as it is.
 import ast
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat.v4 import new_code_cell
 
+from ticketlab.files import read_yaml
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT
 
 CHECK = "exactly("
@@ -452,6 +455,12 @@ EARLY = {
     "plant_n_seek": "the package plants the same entries",
 }
 """A statement of each notebook that is made before its study is trained."""
+
+for path in sorted(Path(__file__).parent.glob("papers/*/statements.yaml")):
+    STATEMENTS[path.parent.name] = {said: Fault(*how) for said, how in read_yaml(path).items()}
+    EARLY[path.parent.name] = next(iter(STATEMENTS[path.parent.name]))
+for paper in PAPERS:  # a further notebook may state nothing
+    STATEMENTS.setdefault(paper, {})
 
 
 def read(paper: str) -> Any:

@@ -10,7 +10,7 @@ Each paper runs once, tiny, with all its arms; `recording` says what is written 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from recording import Look, Place, Popping, Pruning, Tape, Training, record, zer
 from torch import Tensor
 
 from ticketlab import models
+from ticketlab.files import read_yaml
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.papers.compare import study as compare_study
@@ -36,6 +37,7 @@ from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.papers.prac.subsets import unpack_index
+from ticketlab.pipeline import registry
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.training.loop import learning_rate
 
@@ -125,6 +127,10 @@ STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     "plant": (plant_study.phases, lambda: PlantParams.model_validate(PLANT)),
     "conv": (plant_study.phases, lambda: PlantParams.model_validate(PLANT | CONV)),
 }
+for path in sorted(Path(__file__).parent.glob("*/tiny.yaml")):  # further papers lay out their own
+    further = registry.PAPERS[path.parent.name]
+    values = read_yaml(path) | {"data": images("laws"), "runtime": RUNTIME}
+    STUDIES[path.parent.name] = (further.phases, partial(further.params.model_validate, values))
 PAPERS = tuple(STUDIES)
 
 

@@ -51,7 +51,8 @@ def test_the_jobs_of_a_paper_are_all_its_passes(embedded: None, paper: str) -> N
     found = PAPERS[paper].jobs(values)
     assert sum(job.passes for job in found) == pytest.approx(expected)
     assert all(job.ticket > 1000 and job.training > 0 for job in found)
-    assert len(runner.survey(PAPERS[paper].phases(values), EMPTY).missing) > 5
+    units = runner.survey(PAPERS[paper].phases(values), EMPTY).missing
+    assert len(units) >= len(values.seeds)  # type: ignore[attr-defined]
 
 
 def test_a_probe_trains_the_studys_own_net(digits: object) -> None:
