@@ -4,6 +4,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from ticketlab.files import write_atomically
-from ticketlab.study.stats import interval
+from ticketlab.study.stats import Interval, interval
 
 PALETTE = sns.color_palette("colorblind", 10).as_hex()
 MARKERS = "osDv^<>PX*"
@@ -98,6 +99,39 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFram
         low, high = (np.nan if b is None else b for b in (found.low, found.high))
         rows.append((*key, found.mean, low, high, found.n))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
+
+
+def error_bars(
+    ax: Axes,
+    places: Any,
+    found: pd.DataFrame | Interval,
+    style: Look,
+    *,
+    label: str | None = None,
+    upright: bool = True,
+    size: float = 5,
+) -> None:
+    """Means with their 95 % intervals, upright or lying; a mean without an interval stands alone.
+
+    `found` has the columns mean, low and high (see `summarise`), a row for each of `places`, or is
+    one interval at one place.
+    """
+    if isinstance(found, Interval):
+        row = {"mean": found.mean, "low": found.low, "high": found.high}
+        places, found = [places], pd.DataFrame([row], dtype=float)
+    reach = [found["mean"] - found.low, found.high - found["mean"]]
+    ax.errorbar(
+        places if upright else found["mean"],
+        found["mean"] if upright else places,
+        xerr=None if upright else reach,
+        yerr=reach if upright else None,
+        fmt=style["marker"],
+        color=style["color"],
+        capsize=2,
+        markersize=size,
+        elinewidth=1,
+        label=label,
+    )
 
 
 def curves(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ticketlab.study.results import Result
-from ticketlab.study.stats import Evidence, as_evidence, is_interval, is_share
+from ticketlab.study.stats import Evidence, Interval, as_evidence, is_interval, is_share
 
 Accuracy = Literal["last_accuracy", "selected_accuracy"]
 """Test accuracy in percent after the last epoch, or at the epoch that is best on validation."""
@@ -58,6 +58,12 @@ def text(found: Evidence | Mapping[str, Any] | float | None) -> str:
     if isinstance(found, Mapping):
         return str(as_evidence(found))
     return f"{found:g}" if isinstance(found, int | float) else str(found)
+
+
+def summary_text(row: "pd.Series[Any]") -> str:
+    """A row of `plots.summarise`: 'mean [low, high] (n = 3)'."""
+    low, high = (None if row.n < 2 else float(row[side]) for side in ("low", "high"))
+    return str(Interval(float(row["mean"]), low, high, int(row.n)))
 
 
 def intervals_column(numbers: Mapping[Any, Any], title: str) -> pd.DataFrame:

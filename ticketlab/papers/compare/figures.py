@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ticketlab.papers.compare.params import CompareParams
 from ticketlab.papers.compare.report import ACCURACY, overlap_matrix, swap_matrix
-from ticketlab.study.plots import PALETTE, Look, look, summarise
+from ticketlab.study.plots import PALETTE, Look, error_bars, look, summarise
 from ticketlab.study.stats import by_seed, interval, minus
 from ticketlab.study.tables import LABELS
 
@@ -60,21 +60,8 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
             values = summarise(own[own.arm == method], ["level"], ACCURACY)
             at = np.array([bed.levels.index(level) for level in values.level])
             places = at + (i - (len(methods) - 1) / 2) * 0.75 / len(methods)
-            style, error = (
-                looks[method],
-                [values["mean"] - values.low, values.high - values["mean"]],
-            )
-            ax.errorbar(
-                places,
-                values["mean"],
-                yerr=None if values.low.isna().any() else error,
-                fmt=style["marker"],
-                color=style["color"],
-                capsize=2,
-                markersize=5,
-                elinewidth=1,
-                label=f"{method} (n = {int(values.n.max())})",
-            )
+            label = f"{method} (n = {int(values.n.max())})"
+            error_bars(ax, places, values, looks[method], label=label)
         ax.set_xticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
         ax.set(xlabel="sparsity", ylabel=LABELS[ACCURACY])
     handles, labels = axes[0].get_legend_handles_labels()
@@ -137,18 +124,8 @@ def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
 def _point(ax: Axes, rows: pd.DataFrame, method: str, style: Look) -> None:
     """The mean with its interval, and every seed as a dot."""
     found = interval(rows[ACCURACY].tolist())
-    error = None if found.high is None else found.high - found.mean
-    ax.errorbar(
-        rows.images.mean(),
-        found.mean,
-        yerr=error,
-        fmt=style["marker"],
-        color=style["color"],
-        capsize=2,
-        markersize=6,
-        elinewidth=1,
-        label=f"{method} (n = {found.n})",
-    )
+    label = f"{method} (n = {found.n})"
+    error_bars(ax, rows.images.mean(), found, style, label=label, size=6)
     ax.plot(rows.images, rows[ACCURACY], ".", color=style["color"], alpha=0.5, markersize=3)
 
 
@@ -178,18 +155,10 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
                     continue
                 own_by = by_seed(own[own.arm == method], ACCURACY)
                 found = interval(list(minus(own_by, base).values()))
-                error = None if found.high is None else found.high - found.mean
-                ax.errorbar(
-                    found.mean,
-                    i + 0.2 * (place - 1),
-                    xerr=error,
-                    fmt="o",
-                    color=shades[place],
-                    capsize=2,
-                    markersize=4,
-                    elinewidth=1,
-                    label=f"{100 * level:g} %" if i == 0 else None,
-                )
+                style = {"color": shades[place], "marker": "o"}
+                label = f"{100 * level:g} %" if i == 0 else None
+                at = i + 0.2 * (place - 1)
+                error_bars(ax, at, found, style, label=label, upright=False, size=4)
         ax.axvline(0, color="0.4", lw=1)
         ax.set_yticks(range(len(methods)), methods)
         ax.invert_yaxis()

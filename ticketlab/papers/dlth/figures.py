@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.params import Case, RstParams
 from ticketlab.papers.dlth.report import ACCURACY, difference
 from ticketlab.pruning.masks import Mask, State
-from ticketlab.study.plots import PALETTE, density_axis, look, summarise
-from ticketlab.study.stats import Interval, interval
+from ticketlab.study.plots import PALETTE, density_axis, error_bars, look, summarise
+from ticketlab.study.stats import interval
 from ticketlab.study.tables import LABELS
 
 ARMS = (
@@ -100,24 +99,6 @@ def jump(runs: Mapping[str, Looks], milestones: Sequence[int] = ()) -> Figure:
 # ---------------------------------------------------------------- the arms
 
 
-def _bar(ax: Axes, x: float, found: Interval, color: str, marker: str, upright: bool) -> None:
-    """A mean with its interval, upright or lying."""
-    known = found.low is not None and found.high is not None
-    low, high = (found.low, found.high) if known else (found.mean, found.mean)
-    error = [[found.mean - low], [high - found.mean]]  # type: ignore[operator]
-    where, sides = ((x, found.mean), (None, error)) if upright else ((found.mean, x), (error, None))
-    ax.errorbar(
-        *where,
-        xerr=sides[0],
-        yerr=sides[1],
-        fmt=marker,
-        color=color,
-        capsize=2,
-        markersize=5,
-        elinewidth=1.2,
-    )
-
-
 def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
     """Test accuracy against sparsity: mean over seeds, 95 % interval, all main arms."""
     figure, ax = plt.subplots(figsize=(9, 5))
@@ -127,18 +108,7 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
         aside = 1.035 ** ((len(shown) - 1) / 2 - i)  # side by side, on the log axis
         places, style = (1 - values.level) * aside, LOOKS[arm]
         ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
-        error = [values["mean"] - values.low, values.high - values["mean"]]
-        ax.errorbar(
-            places,
-            values["mean"],
-            yerr=error,
-            fmt=style["marker"],
-            color=style["color"],
-            capsize=2,
-            markersize=5,
-            elinewidth=1,
-            label=f"{arm} (n = {int(values.n.max())})",
-        )
+        error_bars(ax, places, values, style, label=f"{arm} (n = {int(values.n.max())})")
     dense = rows[rows.arm == "dense"][ACCURACY].mean()
     ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
     density_axis(ax, 1 - max(case.levels))
@@ -166,7 +136,7 @@ def fairness(rows: pd.DataFrame, case: Case) -> Figure:
         for arm in [arm for arm in LOOKS if arm in means.index]:
             found = interval(own[own.arm == arm][ACCURACY].tolist())
             style = LOOKS[arm]
-            _bar(ax, places[arm], found, style["color"], style["marker"], upright=True)
+            error_bars(ax, places[arm], found, style)
             ax.plot([], [], style["marker"], color=style["color"], label=f"{arm} (n = {found.n})")
         ax.set(xlabel="images seen in all (thousands)", title=f"{100 * level:g} % sparse")
     axes[0][0].set(ylabel=LABELS[ACCURACY])
@@ -202,7 +172,8 @@ def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
                 continue
             color = KEPT if arm.startswith("rst") else "0.35"
             ax.plot(list(by.values()), [place] * len(by), ".", color=color, alpha=0.4, ms=4)
-            _bar(ax, place, interval(list(by.values())), color, "o", upright=False)
+            style = {"color": color, "marker": "o"}
+            error_bars(ax, place, interval(list(by.values())), style, upright=False)
         ax.axvline(0, color="0.4", lw=1)
         ax.set(title=f"{case.name}, {100 * level:g} %", xlabel="points over Scratch (last step)")
     axes[0][0].set_yticks(range(len(names)), names)
@@ -250,7 +221,7 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
         axes[1].semilogy(ratio.index, ratio.tolist(), "-o", ms=3, color=color, label=name)
         found = rows[(rows.arm == arm) & (rows.level == level)][ACCURACY].tolist()
         if found:
-            _bar(axes[2], window, interval(found), color, "o", upright=True)
+            error_bars(axes[2], window, interval(found), {"color": color, "marker": "o"})
     for arm, style in (("warm-up", ":"), ("abrupt", "--")):
         values = rows[(rows.arm == arm) & (rows.level == level)][ACCURACY]
         if len(values):

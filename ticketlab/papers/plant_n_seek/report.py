@@ -18,10 +18,10 @@ from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm import gauge
 from ticketlab.papers.plant_n_seek.params import Case, PlantParams, cases
 from ticketlab.pruning.saliency import kept_at
-from ticketlab.study import regime
+from ticketlab.study import regime, tables
 from ticketlab.study.plots import summarise
 from ticketlab.study.results import Result
-from ticketlab.study.stats import as_evidence, share
+from ticketlab.study.stats import share
 from ticketlab.training.loop import epoch_steps
 
 Results = Mapping[str, Result]
@@ -296,11 +296,11 @@ def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
 def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
     """Groups of metrics.json as text: what is measured, and its mean (or share of seeds), 95 %."""
     rows = {
-        (group, name.replace("_", " ")): str(as_evidence(found) or "-")
+        (group, name.replace("_", " ")): found
         for group in groups
         for name, found in numbers[group].items()
     }
-    return pd.Series(rows).to_frame("mean [95 % interval]")
+    return tables.intervals_column(rows, "mean [95 % interval]")
 
 
 def this_study(params: PlantParams) -> dict[str, str]:

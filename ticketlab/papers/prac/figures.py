@@ -17,7 +17,7 @@ from ticketlab.data.sets import Images
 from ticketlab.papers.prac.params import BY, FOLLOWERS, LADDERS, PracParams, pruned_by
 from ticketlab.papers.prac.report import ACCURACY, round_said
 from ticketlab.papers.prac.subsets import NEVER
-from ticketlab.study.plots import PALETTE, Look, curves, density_axis, look, summarise
+from ticketlab.study.plots import PALETTE, Look, curves, density_axis, error_bars, look, summarise
 from ticketlab.study.tables import LABELS
 
 ARMS = ("imp", *LADDERS, *FOLLOWERS, "random-pruning", "reinit")
@@ -170,8 +170,8 @@ def composition(sets: pd.DataFrame) -> Figure:
     bars = own.groupby("round")[list(kinds)].mean().rename(columns=kinds)
     bars.plot.bar(stacked=True, ax=axes[0], width=0.8, color=[PALETTE[0], "0.55", PALETTE[1]])
     points = own.groupby("round").share.agg(["mean", "min", "max"])
-    spread = (points["mean"] - points["min"], points["max"] - points["mean"])
-    axes[0].errorbar(range(len(points)), points["mean"], spread, fmt="none", ecolor="0.2", lw=1)
+    reach = points.rename(columns={"min": "low", "max": "high"})
+    error_bars(axes[0], range(len(points)), reach, {"color": "0.2", "marker": " "})
     axes[0].set(title="The set after each round (lines: range of seeds)", xlabel="round")
     axes[0].set_ylabel("% of the training split")
     axes[0].tick_params(axis="x", rotation=0)
@@ -290,8 +290,7 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     figure, ax = plt.subplots(figsize=(8, 4))
     places = {arm: place for place, arm in enumerate(means.index)}
     ax.plot(rows.arm.map(places), rows[ACCURACY], "o", color=PALETTE[0], alpha=0.6, ms=5)
-    reach = (means["high"] - means["mean"]).fillna(0)
-    ax.errorbar(range(len(means)), means["mean"], reach, fmt="_", color="0.2", ms=14, capsize=3)
+    error_bars(ax, range(len(means)), means, {"color": "0.2", "marker": "_"}, size=14)
     ax.set_xticks(range(len(means)), list(means.index), rotation=30, ha="right")
     ax.set(ylabel=LABELS[ACCURACY], title=f"Which samples? Tickets of {round_said(scores, level)}")
     return figure

@@ -9,11 +9,11 @@ import pandas as pd
 from ticketlab import plugins
 from ticketlab.data.sets import load
 from ticketlab.papers.plant_n_seek.params import PlantParams
+from ticketlab.study import tables
 from ticketlab.study.plots import summarise
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
-    Interval,
     as_metric,
     as_percent,
     as_reference,
@@ -266,12 +266,7 @@ def seekers(table: pd.DataFrame) -> pd.DataFrame:
     strong = table.regime.isin(STRONG)
     rows = table.assign(score=table.weak.where(~strong, table.per_output))
     found = summarise(rows, ["regime", "method", "mother", "label"], "score")
-    found["text"] = [_text(*row) for row in found[["mean", "low", "high", "n"]].to_numpy()]
+    found["text"] = found.apply(tables.summary_text, axis=1)
     return found.pivot(index=["regime", "method", "mother"], columns="label", values="text").fillna(
         ""
     )
-
-
-def _text(mean: float, low: float, high: float, n: float) -> str:
-    one = n < 2
-    return str(Interval(mean, None if one else low, None if one else high, int(n)))
