@@ -21,12 +21,15 @@ from ticketlab.papers.compare.algorithm import BedBench, Found, Turn, agreed, at
 from ticketlab.papers.compare.params import METHODS, WEIGHTS, CompareParams, check
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
-from ticketlab.study import tables
+from ticketlab.study import retrain, tables
+from ticketlab.study.bench import Setting
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
-from ticketlab.study.runner import run_study
+from ticketlab.study.retrain import train_dense
+from ticketlab.study.runner import Unit, run, run_study
 from ticketlab.study.stats import as_metric, as_reference
+from ticketlab.study.store import Store
 from ticketlab.study.verdicts import counts
 from ticketlab.training.loop import Step
 
@@ -233,6 +236,21 @@ def test_planned_work_is_about_what_is_done(done: Study, tiny_root: Path) -> Non
     rows = report.board(done[1])
     planned = study.expected_passes(done[0])
     assert 0.5 < planned / (rows.images.sum() + 2 * 10 * 200) < 2
+
+
+def test_the_dense_net_of_another_paper_is_not_trained_again(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any paper may train `train_dense` units; equal ones have equal keys, whatever their names."""
+    params = tiny.compare()
+    bed = params.beds[0]
+    setting = Setting.of(params, model=bed.model, prunable=bed.prunable, recipe=bed.recipe)
+    elsewhere = Unit("dense/seed-1", train_dense, {"setting": setting, "seed": 1}, 1.0)
+    (trained,) = run([elsewhere], tmp_path / "other").values()
+    units = [u for u in study.method_units(params) if u.name == "convnet/dense/seed-1"]
+    monkeypatch.setattr(retrain, "train_many", None)  # whoever trains now fails
+    (taken,) = run(units, tmp_path / "compare", store=Store((tmp_path / "other",))).values()
+    assert taken.record == trained.record
 
 
 # --- the report
