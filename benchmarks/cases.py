@@ -24,7 +24,7 @@ from ticketlab.papers.plant_n_seek.algorithm.edge_popup import PopupFit, edge_po
 from ticketlab.pruning import masks, saliency
 from ticketlab.pruning.masks import Mask, keep_top, ones
 from ticketlab.tickets.compaction import compact
-from ticketlab.training.loop import Recipe, Step
+from ticketlab.training.recipe import Recipe, Step
 
 CPU = Runtime(device="cpu")
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)

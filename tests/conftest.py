@@ -27,7 +27,7 @@ from ticketlab.pipeline import params
 from ticketlab.pruning.masks import State
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study import claims
-from ticketlab.training.loop import Net
+from ticketlab.training.net import Net
 
 settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
 settings.load_profile("tests")

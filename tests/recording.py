@@ -29,8 +29,10 @@ from ticketlab.pruning import saliency
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study import results
 from ticketlab.study.runner import run_study
-from ticketlab.training import loop
-from ticketlab.training.loop import Net, Observer, Run, Score
+from ticketlab.training import evaluation, loop, observers
+from ticketlab.training.evaluation import Score
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer, Run
 
 
 class Place(NamedTuple):
@@ -391,7 +393,7 @@ def _train(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
         history = call()
     found.end = net.state()
     for observer in found.observers:
-        if isinstance(observer, loop.KeepBest):
+        if isinstance(observer, observers.KeepBest):
             found.best = copied(observer.state)
     if mask is not None and (wrong := zeros_differ(found.end, mask)):
         found.strange.append(f"at the end: {wrong}")
@@ -549,8 +551,8 @@ def _save(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
 
 
 WRAPPED: tuple[tuple[Any, Callable[..., Any]], ...] = (
-    (loop.train, _train), (loop.evaluate, functools.partial(_look, "evaluate")),
-    (loop.predict, functools.partial(_look, "predict")), (lanes.train, _lanes),
+    (loop.train, _train), (evaluation.evaluate, functools.partial(_look, "evaluate")),
+    (evaluation.predict, functools.partial(_look, "predict")), (lanes.train, _lanes),
     (stacks.train, _stack), (stacks.batches, _stack_batches), (stacks.forward, _forward),
     (saliency.prune_to, _prune), (saliency.prune_model, _prune_model),
     (popup.edge_popup, _edge_popup), (conv_popup.pop, _pop), (sets.load, _load),

@@ -13,7 +13,8 @@ from torch import Tensor
 from ticketlab import gpu
 from ticketlab.data.sets import DataSet
 from ticketlab.gpu import Runtime
-from ticketlab.training.loop import Recipe, train
+from ticketlab.training.loop import train
+from ticketlab.training.recipe import Recipe
 
 HERE = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.pipeline import params
 from ticketlab.pipeline.params import collect, load_study, notebook_parameters
 from ticketlab.spec import ROOT, Spec
-from ticketlab.training.loop import Step
+from ticketlab.training.recipe import Step
 
 for module in pkgutil.walk_packages(ticketlab.__path__, "ticketlab."):
     importlib.import_module(module.name)

@@ -14,7 +14,9 @@ from ticketlab.many import lanes
 from ticketlab.many import train_many as engine
 from ticketlab.many.train_many import Job, Path, Trained, train_many
 from ticketlab.pruning.masks import Mask, keep_top, ones
-from ticketlab.training.loop import Recipe, Step, evaluate, train
+from ticketlab.training.evaluation import evaluate
+from ticketlab.training.loop import train
+from ticketlab.training.recipe import Recipe, Step
 
 SGD = Recipe(
     lr=0.05, momentum=0.9, weight_decay=1e-3, batch=30, length=Step(4, "ep"),
@@ -101,7 +103,8 @@ def test_augmented_batches_are_the_same_too(job: MakeJob, digits: DataSet, path:
 
 
 def test_the_plain_path_is_the_loop_bit_for_bit(job: MakeJob, digits: DataSet) -> None:
-    from ticketlab.training.loop import KeepBest, Net
+    from ticketlab.training.net import Net
+    from ticketlab.training.observers import KeepBest
 
     one = job(3)
     net = Net(models.build(models.ModelSpec(name="lenet_300_100"), digits.shape, 10, 3), CPU)
@@ -138,7 +141,7 @@ def test_a_collapsed_layer_and_a_dense_head_train_as_in_the_plain_loop(job: Make
 
 def test_the_best_state_scores_what_it_says(job: MakeJob, digits: DataSet) -> None:
     from ticketlab.data.sets import Batches
-    from ticketlab.training.loop import Net
+    from ticketlab.training.net import Net
 
     one = job(1)
     (ours,) = many([one], "sparse")

@@ -24,7 +24,7 @@ from ticketlab.pruning.masks import Mask, State
 from ticketlab.study import cost
 from ticketlab.study.bench import Bench
 from ticketlab.training import loop
-from ticketlab.training.loop import Net
+from ticketlab.training.net import Net
 
 Seen = dict[str, Any]
 """What reached a training: its start, mask, order and recipe."""

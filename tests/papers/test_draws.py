@@ -35,7 +35,7 @@ from ticketlab.spec import ROOT
 from ticketlab.study.bench import Bench
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import make_ticket
-from ticketlab.training.loop import Recipe, Step
+from ticketlab.training.recipe import Recipe, Step
 
 Made = Mapping[Any, object]
 Maker = Callable[[Sequence[Any]], Made]

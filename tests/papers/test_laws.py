@@ -39,7 +39,7 @@ from ticketlab.papers.prac.params import PracParams
 from ticketlab.papers.prac.subsets import unpack_index
 from ticketlab.pipeline import registry
 from ticketlab.pruning.masks import Mask, State
-from ticketlab.training.loop import learning_rate
+from ticketlab.training.recipe import learning_rate
 
 # ---------------------------------------------------------------- tiny data, tiny studies
 

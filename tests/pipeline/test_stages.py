@@ -91,8 +91,8 @@ def test_an_experiment_changes_one_line_of_the_parameters(project: Project) -> N
 
 
 EDITS = {
-    "the training loop": ("ticketlab/training/loop.py", "max(1, whole", "max(2, whole"),
-    "a docstring of the loop": ("ticketlab/training/loop.py", '"""Batches', '"""The batches'),
+    "the training loop": ("ticketlab/training/loop.py", "loss.backward()", "(2 * loss).backward()"),
+    "a docstring of the loop": ("ticketlab/training/recipe.py", '"""Batches', '"""The batches'),
     "a new criterion": (
         "ticketlab/pruning/saliency.py",
         "CRITERIA: Registry[str, Criterion] = {",

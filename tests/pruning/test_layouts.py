@@ -19,17 +19,11 @@ from ticketlab.many.train_many import Job, train_many
 from ticketlab.papers.dlth.algorithm import GrowingPenalty, Penalty, remove
 from ticketlab.pruning.masks import Mask
 from ticketlab.tickets.ticket import load_ticket, make_ticket, network, save_ticket
-from ticketlab.training.loop import (
-    KeepBest,
-    Net,
-    Observer,
-    Recipe,
-    Run,
-    Snapshot,
-    Step,
-    predict,
-    train,
-)
+from ticketlab.training.evaluation import predict
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import KeepBest, Observer, Run, Snapshot
+from ticketlab.training.recipe import Recipe, Step
 
 RECIPE = Recipe(lr=0.05, weight_decay=1e-3, batch=64, length=Step(4, "it"))
 

@@ -27,7 +27,9 @@ from ticketlab.study import runner
 from ticketlab.study.results import load_result
 from ticketlab.study.runner import UnitFailed
 from ticketlab.tickets import compaction
-from ticketlab.training.loop import Net, Recipe, train
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.recipe import Recipe
 
 RECIPE = Recipe(lr=0.05, batch=40, length="1ep")
 

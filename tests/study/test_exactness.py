@@ -28,7 +28,7 @@ from ticketlab.study.claims import load_claims
 from ticketlab.study.exactness import NotExact, exactly
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import make_ticket
-from ticketlab.training.loop import Recipe, Step
+from ticketlab.training.recipe import Recipe, Step
 
 # --- in the notebooks
 

@@ -12,7 +12,9 @@ from ticketlab.data.sets import Batches, DataSet
 from ticketlab.many.train_many import Job, train_many
 from ticketlab.pruning.masks import Mask, keep_top, ones
 from ticketlab.tickets.compaction import Compacted, compact
-from ticketlab.training.loop import Net, Recipe, Step, predict
+from ticketlab.training.evaluation import predict
+from ticketlab.training.net import Net
+from ticketlab.training.recipe import Recipe, Step
 
 NETS = {"lenet_300_100": {}, "conv2": {"width": 8}, "conv3": {"width": 8}, "conv3_strided": {},
         "resnet8": {"width": 8}}  # fmt: skip

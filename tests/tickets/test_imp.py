@@ -15,7 +15,9 @@ from ticketlab.papers.colt.units import Bench, search_imp
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.tickets import imp
 from ticketlab.tickets.imp import Level, constant_rate, find_tickets, rewind_state, same_schedule
-from ticketlab.training.loop import Recipe, Snapshot, Step, train
+from ticketlab.training.loop import train
+from ticketlab.training.observers import Snapshot
+from ticketlab.training.recipe import Recipe, Step
 
 DENSE = Mask({"a": torch.ones(10, 10, dtype=torch.bool), "b": torch.ones(50, dtype=torch.bool)})
 

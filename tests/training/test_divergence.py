@@ -20,7 +20,10 @@ from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, PopupFit, e
 from ticketlab.papers.plant_n_seek.conv import edge_popup as conv_popup
 from ticketlab.pruning.masks import Mask, State, keep_top, ones
 from ticketlab.study import runner
-from ticketlab.training.loop import Diverged, KeepBest, Net, Observer, Recipe, Run, Step, train
+from ticketlab.training.loop import Diverged, train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import KeepBest, Observer, Run
+from ticketlab.training.recipe import Recipe, Step
 
 WILD = Recipe(lr=1e30, momentum=0.0, batch=40, length="9ep", schedule="constant")
 

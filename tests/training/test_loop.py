@@ -16,26 +16,12 @@ from ticketlab.gpu import Runtime
 from ticketlab.pruning.criteria import uniform
 from ticketlab.pruning.masks import Mask, State, ones, prune
 from ticketlab.spec import InputError
-from ticketlab.training import loop
-from ticketlab.training.loop import (
-    Epoch,
-    KeepBest,
-    Meter,
-    Net,
-    Observer,
-    Recipe,
-    Run,
-    Score,
-    Snapshot,
-    Step,
-    Track,
-    batch_slice,
-    epoch_steps,
-    evaluate,
-    learning_rate,
-    predict,
-    train,
-)
+from ticketlab.training import observers
+from ticketlab.training.evaluation import Score, evaluate, predict
+from ticketlab.training.loop import Meter, train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Epoch, KeepBest, Observer, Run, Snapshot, Track
+from ticketlab.training.recipe import Recipe, Step, batch_slice, epoch_steps, learning_rate
 
 NHWC = Runtime(device="cpu", channels_last=True)
 SGD = Recipe(optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=5e-3, batch=40, length="2ep")
@@ -582,7 +568,7 @@ def test_keep_best_keeps_the_first_of_equally_good_epochs(
     digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([0.5, 0.7, 0.7, 0.6])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: Score(0.0, next(accuracies), 1))
+    monkeypatch.setattr(observers, "evaluate", lambda *_: Score(0.0, next(accuracies), 1))
     best, snapshot = KeepBest(digits.validation, digits), Snapshot(Step(2, "ep"))
     recipe = SGD.model_copy(update={"length": Step(4, "ep")})
     after(small_net(), digits, recipe, observers=[best, snapshot])

@@ -16,16 +16,10 @@ from ticketlab.data.sets import Batches, DataSet, Images, epoch_order
 from ticketlab.many.stacks import no_denormals
 from ticketlab.pruning.masks import Mask, State, check_fits
 from ticketlab.spec import InputError
-from ticketlab.training.loop import (
-    Epoch,
-    Recipe,
-    Step,
-    batch_slice,
-    check_finite,
-    check_state,
-    learning_rate,
-    make_optimizer,
-)
+from ticketlab.training.loop import check_finite
+from ticketlab.training.net import check_state
+from ticketlab.training.observers import Epoch
+from ticketlab.training.recipe import Recipe, Step, batch_slice, learning_rate, make_optimizer
 
 # ---------------------------------------------------------------- what is trained
 

@@ -18,8 +18,9 @@ from ticketlab import gpu, progress
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State, check_same_layers
 from ticketlab.spec import Spec
-from ticketlab.training.loop import batch_slice, check_finite, epoch_steps
+from ticketlab.training.loop import check_finite
 from ticketlab.training.optimizers import Adam
+from ticketlab.training.recipe import batch_slice, epoch_steps
 
 Kind = Literal["regression", "classification"]
 Head = Literal["linear", "softmax"]

@@ -23,7 +23,8 @@ from ticketlab.pruning import patterns
 from ticketlab.spec import InputError
 from ticketlab.tickets.compaction import compact
 from ticketlab.training import loop
-from ticketlab.training.loop import KeepBest, Net
+from ticketlab.training.net import Net
+from ticketlab.training.observers import KeepBest
 
 __all__ = ["PATHS", "Job", "Path", "Trained", "choose", "train_many"]
 

@@ -18,7 +18,8 @@ from ticketlab.pruning.masks import Mask, State, ones
 from ticketlab.spec import InputError, Spec
 from ticketlab.tickets import imp
 from ticketlab.tickets.ticket import Ticket, make_ticket, network
-from ticketlab.training.loop import Net, Recipe, Step, StepField
+from ticketlab.training.net import Net
+from ticketlab.training.recipe import Recipe, Step, StepField
 
 Prunable = Literal["conv", "conv_linear", "hidden", "inner"]
 

@@ -16,7 +16,11 @@ from ticketlab.data.sets import Batches, Images
 from ticketlab.pruning.masks import Mask
 from ticketlab.study.bench import Bench
 from ticketlab.tickets import imp
-from ticketlab.training.loop import Epoch, Net, Observer, Recipe, Step, predict, train
+from ticketlab.training.evaluation import predict
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Epoch, Observer
+from ticketlab.training.recipe import Recipe, Step
 
 STEP = 3.0
 """Forward passes that a training step on an image costs."""

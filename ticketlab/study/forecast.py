@@ -9,7 +9,9 @@ from ticketlab import gpu, models
 from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.models import ModelSpec
-from ticketlab.training.loop import Net, Recipe, Step, train
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.recipe import Recipe, Step
 
 CHUNK = 20
 """Optimiser steps between two looks at the clock."""

@@ -6,7 +6,7 @@ from IPython.display import Markdown
 
 from ticketlab import models, plugins
 from ticketlab.data.sets import DataSet, DataSpec
-from ticketlab.training.loop import Recipe, Step
+from ticketlab.training.recipe import Recipe, Step
 
 
 def card(study: str, facts: Mapping[str, str]) -> Markdown:

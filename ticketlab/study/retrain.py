@@ -15,7 +15,10 @@ from ticketlab.pruning.masks import Mask, State
 from ticketlab.study.bench import Bench, Setting
 from ticketlab.study.cost import Account, Cost, images_in
 from ticketlab.study.results import Result
-from ticketlab.training.loop import Epoch, KeepBest, Net, Observer, Recipe, evaluate
+from ticketlab.training.evaluation import evaluate
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Epoch, KeepBest, Observer
+from ticketlab.training.recipe import Recipe
 
 Scores = dict[str, Any]
 

@@ -16,7 +16,7 @@ from ticketlab import models
 from ticketlab.models import Shape
 from ticketlab.pruning.masks import Mask, State, check_fits
 from ticketlab.spec import InputError
-from ticketlab.training.loop import Recipe, learning_rate, make_optimizer
+from ticketlab.training.recipe import Recipe, learning_rate, make_optimizer
 
 Rows = Mapping[str, Tensor]
 """Which of a layer's outputs stay, by its name: indices in order."""

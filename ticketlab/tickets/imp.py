@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from ticketlab.data.sets import DataSet, Images
 from ticketlab.pruning.criteria import magnitude
 from ticketlab.pruning.masks import Mask, State, after_pruning, keep_top
-from ticketlab.training.loop import Net, Recipe, Step, train
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.recipe import Recipe, Step
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,10 @@ from ticketlab.study import cost
 from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account
 from ticketlab.tickets import imp
-from ticketlab.training.loop import Epoch, Net, Observer, Recipe, Run, train
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Epoch, Observer, Run
+from ticketlab.training.recipe import Recipe
 
 DENSE = Mask({"a": torch.ones(20, 10, dtype=torch.bool), "b": torch.ones(300, dtype=torch.bool)})
 LABELS = torch.arange(60) % 12

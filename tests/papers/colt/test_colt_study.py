@@ -48,7 +48,7 @@ from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric, interval, percent_saved
 from ticketlab.tickets.ticket import Ticket, make_ticket
-from ticketlab.training.loop import Step
+from ticketlab.training.recipe import Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 

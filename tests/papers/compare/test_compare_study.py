@@ -31,7 +31,7 @@ from ticketlab.study.runner import Unit, run, run_study
 from ticketlab.study.stats import as_metric, as_reference
 from ticketlab.study.store import Store
 from ticketlab.study.verdicts import counts
-from ticketlab.training.loop import Step
+from ticketlab.training.recipe import Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 

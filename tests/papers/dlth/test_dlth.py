@@ -19,7 +19,10 @@ from ticketlab.papers.dlth import algorithm, controls
 from ticketlab.papers.dlth.algorithm import Penalty
 from ticketlab.pruning.masks import Mask, State, ones
 from ticketlab.spec import InputError
-from ticketlab.training.loop import Net, Recipe, Run, train
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Run
+from ticketlab.training.recipe import Recipe
 
 CPU = Runtime(device="cpu")
 LAYERS = ["0.weight", "2.weight"]

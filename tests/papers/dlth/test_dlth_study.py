@@ -27,7 +27,8 @@ from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric, as_share
-from ticketlab.training.loop import Snapshot, Step
+from ticketlab.training.observers import Snapshot
+from ticketlab.training.recipe import Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 

@@ -18,7 +18,10 @@ from ticketlab.papers.prac import algorithm
 from ticketlab.papers.prac.subsets import NEVER, OUTSIDE, Correctness, forgetting_events
 from ticketlab.pruning.masks import Mask, after_pruning, ones
 from ticketlab.spec import InputError
-from ticketlab.training.loop import Net, Observer, Recipe, Run, Step, train
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer, Run
+from ticketlab.training.recipe import Recipe, Step
 
 PAPER = Recipe(length="182ep", milestones=("91ep", "136ep"))
 SETS = [45_000, 29_703, 24_667, 21_959, 19_816, 18_112, 16_751]  # a run of the authors' code

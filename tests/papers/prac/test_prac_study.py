@@ -27,7 +27,7 @@ from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric
 from ticketlab.tickets import imp
 from ticketlab.training import loop
-from ticketlab.training.loop import Observer, Run
+from ticketlab.training.observers import Observer, Run
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 

@@ -14,7 +14,10 @@ from ticketlab.gpu import Runtime
 from ticketlab.models import ModelSpec, build
 from ticketlab.papers.prac import subsets as sets
 from ticketlab.spec import InputError
-from ticketlab.training.loop import Net, Observer, Recipe, Run, train
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer, Run
+from ticketlab.training.recipe import Recipe
 
 
 def tiny(samples: int = 30, **changes: Any) -> DataSet:

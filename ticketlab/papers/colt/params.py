@@ -9,7 +9,7 @@ from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.papers.colt import algorithm
 from ticketlab.spec import InputError, Spec
 from ticketlab.study.bench import Setting
-from ticketlab.training.loop import Fraction, Seeds
+from ticketlab.training.recipe import Fraction, Seeds
 
 
 class Variant(Spec):

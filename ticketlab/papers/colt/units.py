@@ -19,7 +19,8 @@ from ticketlab.study.results import Result
 from ticketlab.study.retrain import Scores, retrain
 from ticketlab.tickets import imp
 from ticketlab.tickets.ticket import Ticket
-from ticketlab.training.loop import KeepBest, Net, Track
+from ticketlab.training.net import Net
+from ticketlab.training.observers import KeepBest, Track
 
 # ---------------------------------------------------------------- one training
 

@@ -22,7 +22,7 @@ from ticketlab.spec import InputError, Registry
 from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account, Cost
 from ticketlab.tickets import imp
-from ticketlab.training.loop import KeepBest
+from ticketlab.training.observers import KeepBest
 
 # ---------------------------------------------------------------- what one seed starts from
 

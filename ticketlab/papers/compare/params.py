@@ -14,7 +14,7 @@ from ticketlab.papers.prac.algorithm import Shorten, Stop
 from ticketlab.pruning import saliency
 from ticketlab.spec import InputError, Name, Spec
 from ticketlab.study.bench import Prunable, Setting
-from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 Iterative = Literal["imp", "colt", "prac"]
 Weights = Literal["init", "rewound", "reinit", "rst", "rst-other"]

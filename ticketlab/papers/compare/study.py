@@ -24,7 +24,7 @@ from ticketlab.study.bench import Setting
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
 from ticketlab.study.runner import Phases, Unit
-from ticketlab.training.loop import Recipe, Step
+from ticketlab.training.recipe import Recipe, Step
 
 
 def phases(params: CompareParams) -> Phases:

@@ -9,7 +9,7 @@ from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Scores, Start, retrain_many
 from ticketlab.tickets.ticket import Ticket
-from ticketlab.training.loop import Step
+from ticketlab.training.recipe import Step
 
 # ---------------------------------------------------------------- rows and tickets
 

@@ -18,7 +18,11 @@ from ticketlab.data.sets import Batches, DataSet, Images
 from ticketlab.pruning.criteria import Scores, magnitude, uniform
 from ticketlab.pruning.masks import Mask, State, keep_top_layerwise
 from ticketlab.spec import InputError, Spec
-from ticketlab.training.loop import Net, Observer, Recipe, Run, evaluate, train
+from ticketlab.training.evaluation import evaluate
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer, Run
+from ticketlab.training.recipe import Recipe
 
 Densities = Mapping[str, float]
 Seed = tuple[object, ...]

@@ -10,7 +10,7 @@ from ticketlab.papers.dlth.algorithm import cycle_sparsities, kept_counts, magni
 from ticketlab.pruning.criteria import magnitude
 from ticketlab.pruning.masks import Mask, State, hamming, keep_top_layerwise
 from ticketlab.spec import InputError
-from ticketlab.training.loop import Observer, Run
+from ticketlab.training.observers import Observer, Run
 
 # ---------------------------------------------------------------- other tickets
 

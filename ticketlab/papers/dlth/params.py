@@ -10,7 +10,7 @@ from ticketlab.gpu import Runtime
 from ticketlab.papers.dlth.algorithm import Penalty
 from ticketlab.spec import InputError, Name, Spec
 from ticketlab.study.bench import Prunable, Setting
-from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 Pretrained = Literal["lth", "lth-iter", "l1", "early-bird"]
 Plain = Literal["scratch", "scratch-long", "warm-up", "scratch-erk"]

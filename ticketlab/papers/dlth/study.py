@@ -30,7 +30,7 @@ from ticketlab.study import runner
 from ticketlab.study.bench import Bench
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
-from ticketlab.training.loop import Step
+from ticketlab.training.recipe import Step
 
 # ---------------------------------------------------------------- the whole study
 

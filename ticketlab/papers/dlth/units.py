@@ -17,7 +17,10 @@ from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Retrained, retrain
 from ticketlab.tickets.ticket import Ticket, state_digest
-from ticketlab.training.loop import Net, Observer, Recipe, Step, evaluate
+from ticketlab.training.evaluation import evaluate
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer
+from ticketlab.training.recipe import Recipe, Step
 
 # ---------------------------------------------------------------- masks, tickets, lengths
 

@@ -12,7 +12,8 @@ from ticketlab.papers.plant_n_seek.params import Case, Grid, PlantParams, cases
 from ticketlab.papers.plant_n_seek.study import conv_passes, units
 from ticketlab.papers.plant_n_seek.units import PlantBench
 from ticketlab.study.forecast import CHUNK, Job, image_job, measured_speed
-from ticketlab.training.loop import Net, Recipe, Step
+from ticketlab.training.net import Net
+from ticketlab.training.recipe import Recipe, Step
 
 
 def jobs(params: PlantParams) -> list[Job]:

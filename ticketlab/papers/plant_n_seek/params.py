@@ -14,7 +14,7 @@ from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import PopupFit
 from ticketlab.pruning import saliency
 from ticketlab.spec import Registry, Spec
-from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 Density = float | Literal["gt"]
 Noise = Annotated[float, Field(ge=0)]

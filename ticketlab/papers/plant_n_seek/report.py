@@ -22,7 +22,7 @@ from ticketlab.study import regime, tables
 from ticketlab.study.plots import summarise
 from ticketlab.study.results import Result
 from ticketlab.study.stats import share
-from ticketlab.training.loop import epoch_steps
+from ticketlab.training.recipe import epoch_steps
 
 Results = Mapping[str, Result]
 

@@ -18,7 +18,8 @@ from ticketlab.papers.prac.subsets import NEVER, forgetting_events
 from ticketlab.pruning.criteria import Scores, magnitude
 from ticketlab.pruning.masks import Mask, State, hamming, prune
 from ticketlab.spec import InputError, Spec
-from ticketlab.training.loop import Observer, Recipe, Run, Step, epoch_steps
+from ticketlab.training.observers import Observer, Run
+from ticketlab.training.recipe import Recipe, Step, epoch_steps
 
 Subset = Literal["critical", "cet", "cep", "all"]
 Shorten = Literal["epochs", "iterations", "none"]

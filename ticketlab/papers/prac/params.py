@@ -9,7 +9,7 @@ from ticketlab.papers.prac.algorithm import Stop
 from ticketlab.pruning.saliency import CriterionName
 from ticketlab.spec import Name, Spec
 from ticketlab.study.bench import Prunable, Setting
-from ticketlab.training.loop import Fraction, Recipe, Seeds, Step, StepField
+from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 SELECTIONS = ("el2n", "margin", "ccs", "random", "fixed")
 """Ways to choose as many samples as PrAC did, other than PrAC's."""

@@ -27,7 +27,7 @@ from ticketlab.study.stats import (
     percent_saved,
 )
 from ticketlab.study.tables import Accuracy
-from ticketlab.training.loop import epoch_steps
+from ticketlab.training.recipe import epoch_steps
 
 Results = Mapping[str, Result]
 

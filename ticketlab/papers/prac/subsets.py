@@ -21,7 +21,7 @@ from ticketlab import gpu
 from ticketlab.data.sets import DataSet
 from ticketlab.files import read_safetensors, write_safetensors
 from ticketlab.spec import InputError
-from ticketlab.training.loop import Observer, Run
+from ticketlab.training.observers import Observer, Run
 
 FORMAT = 1
 """Version of the index files."""

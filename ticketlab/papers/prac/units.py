@@ -24,7 +24,8 @@ from ticketlab.study.results import Result
 from ticketlab.study.retrain import Scores, retrain
 from ticketlab.tickets import imp
 from ticketlab.tickets.ticket import Ticket
-from ticketlab.training.loop import Epoch, KeepBest, Observer, Recipe, Snapshot, Step
+from ticketlab.training.observers import Epoch, KeepBest, Observer, Snapshot
+from ticketlab.training.recipe import Recipe, Step
 
 # ---------------------------------------------------------------- what one seed starts from
 

@@ -13,7 +13,10 @@ from ticketlab.papers.plant_n_seek.conv import edge_popup
 from ticketlab.papers.plant_n_seek.conv.edge_popup import Popup, choose, layers, net_scores, pop
 from ticketlab.pruning import masks, saliency
 from ticketlab.pruning.masks import State
-from ticketlab.training.loop import Net, Observer, Recipe, Run, Track, evaluate
+from ticketlab.training.evaluation import evaluate
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer, Run, Track
+from ticketlab.training.recipe import Recipe
 
 SGD = Recipe.model_validate(
     {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch": 50, "length": "2ep",

@@ -17,8 +17,11 @@ from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State, check_fits
 from ticketlab.pruning.saliency import popup_gradient
 from ticketlab.spec import InputError
-from ticketlab.training.loop import Net, Observer, Recipe, Run, check_finite, learning_rate, train
+from ticketlab.training.loop import check_finite, train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer, Run
 from ticketlab.training.optimizers import Sgd
+from ticketlab.training.recipe import Recipe, learning_rate
 
 
 def layers(names: Sequence[str], joint: bool) -> list[list[str]]:

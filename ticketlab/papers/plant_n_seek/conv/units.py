@@ -33,7 +33,11 @@ from ticketlab.spec import InputError, Spec
 from ticketlab.study.bench import order
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import Ticket, make_ticket, network, state_digest
-from ticketlab.training.loop import Net, Recipe, Step, Track, evaluate, predict, train
+from ticketlab.training.evaluation import evaluate, predict
+from ticketlab.training.loop import train
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Track
+from ticketlab.training.recipe import Recipe, Step
 
 SMALLEST = torch.finfo(torch.float64).tiny
 

@@ -3,7 +3,7 @@
 from ticketlab import models
 from ticketlab.data.sets import load
 from ticketlab.study.bench import Setting
-from ticketlab.training.loop import Fraction, Seeds
+from ticketlab.training.recipe import Fraction, Seeds
 
 
 class Params(Setting):

@@ -1,0 +1,41 @@
+"""Looks at a net that do not train it: logits, loss and accuracy."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ticketlab import gpu
+from ticketlab.data.sets import Batches, Images
+from ticketlab.training.net import Net
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss and accuracy on `n` images, without augmentation, in eval mode."""
+
+    loss: float
+    accuracy: float
+    n: int
+
+
+def predict(net: Net, images: Images, batches: Batches, batch: int = 500) -> Tensor:
+    """Logits (N, C), float32, in eval mode and without augmentation."""
+    training = net.model.training
+    net.model.eval()
+    logits = []
+    with torch.no_grad(), gpu.autocast(net.device, net.runtime):
+        for index in torch.arange(len(images), device=net.device).split(batch):
+            logits.append(net.forward(gpu.layout(batches(index), net.runtime)).float())
+    net.model.train(training)
+    return torch.cat(logits)
+
+
+def evaluate(net: Net, images: Images, batches: Batches) -> Score:
+    """Loss and accuracy on `images`."""
+    logits = predict(net, images, batches)
+    loss = functional.cross_entropy(logits, images.y)
+    hits = (logits.argmax(1) == images.y).float().mean()
+    mean_loss, accuracy = torch.stack([loss, hits]).tolist()
+    return Score(mean_loss, accuracy, len(images))

@@ -1,0 +1,96 @@
+"""A model on its device, with its weights and gradients in flat buffers."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ticketlab import gpu
+from ticketlab.gpu import Runtime
+from ticketlab.pruning.masks import Mask, State, check_fits
+from ticketlab.spec import InputError
+
+
+class Net:
+    """A model on its device whose parameters and gradients are each one flat buffer.
+
+    Parameters become views into `weights` (n,) and their gradients views into `grads` (n,), so the
+    optimiser, the mask and rewinding are single operations. With channels_last the convolution
+    weights are stored OHWI and viewed OIHW.
+    """
+
+    def __init__(self, model: nn.Module, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.device = gpu.start(runtime)
+        self.model = model.to(self.device)
+        named = dict(model.named_parameters())
+        self.names = tuple(named)
+        self._shapes = tuple(p.shape for p in named.values())
+        count = sum(shape.numel() for shape in self._shapes)
+        self.weights = next(iter(named.values())).detach().new_empty(count)
+        self.grads = torch.zeros_like(self.weights)
+        for parameter, weight, grad in zip(
+            named.values(), self._views(self.weights), self._views(self.grads), strict=True
+        ):
+            weight.copy_(parameter.detach())
+            parameter.data, parameter.grad = weight, grad
+        self.forward = gpu.compiled(self.model, runtime)
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        """A flat buffer (n,) as the parameters lie in it, each in its own shape.
+
+        The only place that knows the storage order: weights, gradients and masks are written and
+        read through these views alone.
+        """
+        views = []
+        parts = flat.split([shape.numel() for shape in self._shapes])
+        for part, shape in zip(parts, self._shapes, strict=True):
+            if self.runtime.channels_last and len(shape) == 4:
+                outputs, inputs, height, width = shape
+                views.append(part.view(outputs, height, width, inputs).permute(0, 3, 1, 2))
+            else:
+                views.append(part.view(shape))
+        return views
+
+    def state(self) -> State:
+        """A copy of all weights, biases and batch-norm state, in the models' own layout."""
+        return {
+            n: t.detach().clone(memory_format=torch.contiguous_format)
+            for n, t in self.model.state_dict().items()
+        }
+
+    def rewind(self, state: State, mask: Mask | None = None) -> None:
+        """Restore `state` bitwise, batch-norm state included; then remove what `mask` removes.
+
+        InputError for the state of another net.
+        """
+        mine = self.model.state_dict()
+        check_state("state", state, mine)
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                tensor.copy_(state[name])
+        if mask is not None:
+            self.weights.mul_(self.flatten(mask))
+
+    def flatten(self, mask: Mask) -> Tensor:
+        """The mask over `weights` as float32 (n,): 0 for removed weights, 1 for all others."""
+        check_fits(mask, self.model)
+        keep = torch.ones_like(self.weights, dtype=torch.float32)
+        for name, view in zip(self.names, self._views(keep), strict=True):
+            if name in mask:
+                view.copy_(mask[name])
+        return keep
+
+
+def check_state(key: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """InputError unless a state has the names and shapes of a net's own."""
+    if differing := sorted(state.keys() ^ own.keys()):
+        name, whose = differing[0], "only the state" if differing[0] in state else "only the net"
+        raise InputError(
+            f"{key}: {name!r} is in {whose}; allowed are the {len(own)} names of the net, "
+            f"the state has {len(state)}"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            have, want = tuple(tensor.shape), tuple(own[name].shape)
+            raise InputError(f"{key}: {name!r} has shape {have}, the net has {want}")
