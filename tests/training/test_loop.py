@@ -16,7 +16,6 @@ from ticketlab.gpu import Runtime
 from ticketlab.pruning.criteria import uniform
 from ticketlab.pruning.masks import Mask, State, ones, prune
 from ticketlab.spec import InputError
-from ticketlab.training import observers
 from ticketlab.training.evaluation import Score, evaluate, predict
 from ticketlab.training.loop import Meter, train
 from ticketlab.training.net import Net
@@ -568,7 +567,7 @@ def test_keep_best_keeps_the_first_of_equally_good_epochs(
     digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([0.5, 0.7, 0.7, 0.6])
-    monkeypatch.setattr(observers, "evaluate", lambda *_: Score(0.0, next(accuracies), 1))
+    monkeypatch.setattr(training_observers, "evaluate", lambda *_: Score(0.0, next(accuracies), 1))
     best, snapshot = KeepBest(digits.validation, digits), Snapshot(Step(2, "ep"))
     recipe = SGD.model_copy(update={"length": Step(4, "ep")})
     after(small_net(), digits, recipe, observers=[best, snapshot])
