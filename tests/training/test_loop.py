@@ -16,6 +16,7 @@ from ticketlab.gpu import Runtime
 from ticketlab.pruning.criteria import uniform
 from ticketlab.pruning.masks import Mask, State, ones, prune
 from ticketlab.spec import InputError
+from ticketlab.training import observers as training_observers
 from ticketlab.training.evaluation import Score, evaluate, predict
 from ticketlab.training.loop import Meter, train
 from ticketlab.training.net import Net
