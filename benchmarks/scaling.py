@@ -118,8 +118,8 @@ def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
 
 def _at_once(processes: Any, count: int, tickets: list[Job]) -> tuple[float, list[int | None]]:
     """Wall seconds of so many processes, and the peak bytes of each."""
-    told = processes.SimpleQueue()
-    workers = [processes.Process(target=_work, args=(tickets, told)) for _ in range(count)]
+    peaks = processes.SimpleQueue()
+    workers = [processes.Process(target=_work, args=(tickets, peaks)) for _ in range(count)]
     started = time.perf_counter()
     for worker in workers:
         worker.start()
@@ -128,10 +128,10 @@ def _at_once(processes: Any, count: int, tickets: list[Job]) -> tuple[float, lis
     took = time.perf_counter() - started
     if failed := [worker.exitcode for worker in workers if worker.exitcode]:
         raise RuntimeError(f"workers ended with {failed}")
-    return took, [told.get() for _ in workers]
+    return took, [peaks.get() for _ in workers]
 
 
-def _work(tickets: list[Job], told: Any) -> None:
+def _work(tickets: list[Job], peaks: Any) -> None:
     torch.set_num_threads(1)
     _, _, peak = peak_memory(lambda: trained(tickets, "sparse") + trained(tickets, "sparse"))
-    told.put(peak)
+    peaks.put(peak)

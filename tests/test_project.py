@@ -401,6 +401,20 @@ def test_a_library_function_prints_nothing(path: Path) -> None:
     assert place in PRINTING or not names & {"print", "Console"}
 
 
+METAPHORS = re.compile(
+    r"\b(?:told|foretold|rooms?|houses?|doors?|the floor|stands? still|is owed|the word on)\b", re.I
+)
+"""Private images for what has a word of its own: message, buffer, function, limit, result."""
+
+
+def test_texts_and_code_use_plain_words() -> None:
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "params.yaml", "dvc.yaml")]
+    files = [*MODULES, *NOTEBOOKS, *pages, *(ROOT / "benchmarks").glob("*.py")]
+    files += [*(ROOT / "claims").glob("*.*"), *(ROOT / "studies").glob("*.yaml")]
+    found = {short(path): METAPHORS.findall(path.read_text()) for path in files}
+    assert {path: words for path, words in found.items() if words} == {}
+
+
 def test_the_study_of_a_notebook_run_by_itself_is_named_once() -> None:
     definition = re.compile(r"(?m)^SMOKE\b.*=")
     found = [short(path) for path in MODULES if definition.search(path.read_text())]

@@ -294,8 +294,8 @@ def compare(
     from ticketlab.reader import diff_page  # draws and renders: no other command waits for it
 
     with one_line_errors():
-        told = diff_page.write(a, b, out)
-        print(f"{a} and {b}: {told}; read {out}")
+        summary = diff_page.write(a, b, out)
+        print(f"{a} and {b}: {summary}; read {out}")
 
 
 @app.command()
@@ -325,8 +325,8 @@ def show_claims(study: str, found: pd.DataFrame) -> None:
         table.add_column(column)
     for _, rows in with_reasons(found).groupby(level="paper"):
         table.add_section()
-        for *row, told in rows[list(COLUMNS)].itertuples(index=False):
-            table.add_row(*map(escape, row), Text(told, style=colour(told)))
+        for *row, verdict in rows[list(COLUMNS)].itertuples(index=False):
+            table.add_row(*map(escape, row), Text(verdict, style=colour(verdict)))
     console = Console()
     console.print(table)
     for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):

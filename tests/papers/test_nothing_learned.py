@@ -129,7 +129,7 @@ def test_a_run_that_learned_nothing_decides_nothing(
 ) -> None:
     found = highest_finite(paper, lr, tmp_path)
     assert [v.claim.id for v in found] == [claim.id for claim in load_claims(paper)]
-    assert {v.claim.id: v.told for v in found if v.word in DECIDED} == {}
+    assert {v.claim.id: v.message for v in found if v.word in DECIDED} == {}
     untestable = [v for v in found if v.word == "not testable here"]
     assert len(untestable) >= 10
     assert all("is not above chance" in (v.reason or "") for v in untestable)

@@ -74,14 +74,14 @@ def test_the_first_run_made_pages_tickets_and_a_lock_file(reference: Clone) -> N
 
 def test_a_second_run_changes_nothing(reference: Clone) -> None:
     before = reference.tree()
-    told = reference.run("dvc repro").stdout
-    assert ran(told) == ["code"] and told.count("didn't change, skipping") == 3
+    printed = reference.run("dvc repro").stdout
+    assert ran(printed) == ["code"] and printed.count("didn't change, skipping") == 3
     assert reference.tree() == before and reference.changes() == ""
 
 
-def ran(told: str) -> list[str]:
+def ran(printed: str) -> list[str]:
     """The stages that `dvc repro` says it ran."""
-    return re.findall(r"Running stage '([\w@-]+)'", told)
+    return re.findall(r"Running stage '([\w@-]+)'", printed)
 
 
 DOCSTRING = ('"""', '"""Changed. ')
@@ -146,7 +146,7 @@ def misspell(clone: Clone) -> None:
 
 
 def test_a_misspelt_key_anywhere_ends_every_run_in_one_line(clone: Clone) -> None:
-    before, told = clone.tree("results"), "error: studies/paper.yaml: colt.recipe.wieght_decay: "
+    before, printed = clone.tree("results"), "error: studies/paper.yaml: colt.recipe.wieght_decay: "
     misspell(clone)
     commands = ("dvc repro", "dvc repro read@desk-colt",
                 "ticketlab plan", "ticketlab train desk colt",
@@ -155,7 +155,7 @@ def test_a_misspelt_key_anywhere_ends_every_run_in_one_line(clone: Clone) -> Non
         done = clone.run(command, check=False)
         ours = [line for line in done.stderr.splitlines() if not line.startswith("ERROR: ")]
         assert done.returncode != 0 and len(ours) == 1, (command, done.stderr)
-        assert ours[0].startswith(f"{told}unknown key, allowed: optimizer, lr, "), ours
+        assert ours[0].startswith(f"{printed}unknown key, allowed: optimizer, lr, "), ours
         assert set(ran(done.stdout)) <= {"code"}
     assert clone.tree("results") == before and clone.changes().split() == [
         "M",
@@ -189,8 +189,8 @@ def test_a_download_without_git_runs_and_says_what_it_cannot(clone: Clone) -> No
     assert clone.run("dvc repro", check=False).returncode != 0  # DVC refuses
     first, second = (clone.run("make repro IN_VENV=").stdout for _ in range(2))
     assert first.startswith("note: no git here (a zip?)") and "no git" not in second
-    for told in (first, second):
-        assert ran(told) == ["code"] and "COLT" in told
+    for printed in (first, second):
+        assert ran(printed) == ["code"] and "COLT" in printed
     assert "nothing to train" in clone.run("ticketlab plan").stdout
     for command in ("ticketlab verify", "ticketlab compare HEAD workspace"):
         done = clone.run(command, check=False)
@@ -217,8 +217,8 @@ def test_after_a_bad_notebook_and_a_kill_a_forced_run_writes_the_same_bytes(clon
     first = kill_in_training(clone, partial)
     made = first.stat().st_mtime_ns
     assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
-    told = clone.run("dvc repro --force").stdout
-    assert ran(told) == ["code", "data@desk-colt", "train@desk-colt", "read@desk-colt"]
+    printed = clone.run("dvc repro --force").stdout
+    assert ran(printed) == ["code", "data@desk-colt", "train@desk-colt", "read@desk-colt"]
     assert clone.changes() == ""
     assert {folder: clone.tree(folder) for folder in (PAGES, RUNS)} == before
     kept = clone.path(RUNS) / first.relative_to(partial)
@@ -284,18 +284,18 @@ def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     )  # fmt: skip
     try:
         wait_for(lambda: events.exists() and "epoch" in events.read_text())
-        told = interrupted(process)
+        printed = interrupted(process)
     finally:
         process.kill()
-    assert process.returncode not in (0, None), told
-    assert "stopped after" in told and "Traceback" not in told
+    assert process.returncode not in (0, None), printed
+    assert "stopped after" in printed and "Traceback" not in printed
     wait_for(lambda: not running_in(clone), seconds=30)
     after = clone.tree("results", hidden=False)
     assert after == before
 
 
 def test_only_one_process_trains_a_paper_of_a_study(clone: Clone) -> None:
-    """Others are told which; another paper is free, and so is this one after a kill."""
+    """Others learn which; another paper is free, and so is this one after a kill."""
     clone.set(desk={"recipe": {"length": "300ep"}}, workers=2)  # long enough
     take = 'python -c \'from ticketlab.cli import alone\nwith alone("desk", "{}"): print(1)\''
     events = clone.path("results/desk/runs/.colt.events")
@@ -393,11 +393,11 @@ def test_a_training_that_diverges_is_one_line_with_unit_seed_and_rate(broken: An
     try:
         done = ticketlab("train", "desk", "colt")
         lines = done.err.splitlines()  # progress first, which is not an error
-        told = [line for line in lines if line.startswith("error: ")]
-        assert done.code == 2 and lines[-1:] == told, done.err
+        printed = [line for line in lines if line.startswith("error: ")]
+        assert done.code == 2 and lines[-1:] == printed, done.err
         assert "Traceback" not in done.err
         for word in ("unit search/imp/seed-4", "seed 4", "lr: 1e+38", "diverge"):
-            assert word in told[0], done.err
+            assert word in printed[0], done.err
         assert clone.tree("results", hidden=False) == before
     finally:
         clone.run("git checkout -q params.yaml && rm -rf results/desk/runs/.colt.*")
@@ -426,7 +426,7 @@ ODD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 @pytest.mark.parametrize("case", ODD)
 def test_an_odd_file_of_parameters_is_one_line(broken: Any, case: str) -> None:
     clone, ticketlab = broken
-    path, (change, told) = clone.path("params.yaml"), ODD[case]
+    path, (change, printed) = clone.path("params.yaml"), ODD[case]
     good = path.read_bytes()
     path.write_bytes(change(good))
     try:
@@ -435,7 +435,7 @@ def test_an_odd_file_of_parameters_is_one_line(broken: Any, case: str) -> None:
             done = ticketlab(*command.split())
             assert (done.code, done.out) == (2, ""), done
             assert done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
-            assert command == "plan" or told in done.err  # DVC has read it first
+            assert command == "plan" or printed in done.err  # DVC has read it first
     finally:
         path.write_bytes(good)
 
@@ -542,8 +542,8 @@ def test_a_notebook_runs_from_its_folder_with_its_defaults(
     clone = reference.copy(tmp_path / "clone")
     nbformat.write(planted.planted(paper), clone.path(f"notebooks/{paper}.ipynb"))
     clone.commit()
-    told = f"{paper}.ipynb --output={tmp_path / paper}.ipynb"
-    clone.run(f"jupyter-execute {told}", cwd="notebooks", JUPYTER_PATH=str(quick.folder()))
+    printed = f"{paper}.ipynb --output={tmp_path / paper}.ipynb"
+    clone.run(f"jupyter-execute {printed}", cwd="notebooks", JUPYTER_PATH=str(quick.folder()))
     done = nbformat.read(tmp_path / f"{paper}.ipynb", as_version=4)
     cells = [cell for cell in done.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)

@@ -251,7 +251,7 @@ def test_the_reason_has_the_arm_its_interval_and_chance() -> None:
     found = judge(claim(), bed(10.0, 10.0, 10.0))
     interval_shown = "10.00 [10.00, 10.00] (n = 3)"
     assert found.reason == f"the dense net is not above chance, {interval_shown}, chance is 10"
-    assert found.told == f"not testable here: {found.reason}"
+    assert found.message == f"not testable here: {found.reason}"
     close = judge(claim(), bed(9.999, 10.001, 10.003)).reason or ""
     assert "10.001 [9.996, 10.006]" in close  # 10.00 would hide that it is not at chance
     assert judge(claim(), bed(80.0)).reason == "a single seed of the dense net"

@@ -63,10 +63,13 @@ class DenseLanes(Stack):
 
     def _pass(self, x: Tensor) -> list[Tensor]:
         """Inputs, hidden activations and logits (K, B, neurons) for x (B, F) or (K, B, F)."""
-        values, room = [x.expand(self.count, *x.shape[-2:])], self._room(x.shape[-2])
-        for (weight, bias), value in zip(self._weight_views, room, strict=True):
+        values, buffers = (
+            [x.expand(self.count, *x.shape[-2:])],
+            self._activation_buffers(x.shape[-2]),
+        )
+        for (weight, bias), value in zip(self._weight_views, buffers, strict=True):
             torch.baddbmm(bias, values[-1], weight, out=value)
-            values.append(value if value is room[-1] else value.relu_())
+            values.append(value if value is buffers[-1] else value.relu_())
         return values
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +81,7 @@ class DenseLanes(Stack):
             torch.bmm(values[number].transpose(1, 2), delta, out=weight_grad)
             torch.sum(delta, 1, keepdim=True, out=bias_grad)
             if number:
-                back = self._room(-x.shape[-2])[number - 1]
+                back = self._activation_buffers(-x.shape[-2])[number - 1]
                 torch.bmm(delta, self._weight_views[number][0].transpose(1, 2), out=back)
                 delta = _relu_backward(back, values[number], 0, grad_input=back)
         return losses, values[-1]

@@ -116,7 +116,7 @@ class SparseLanes:
         self.weights = torch.cat([part.float() for part in parts])
         self.grads = torch.zeros_like(self.weights)
         self.layers = self._layers()
-        self._rooms: dict[int, list[Tensor]] = {}
+        self._by_batch: dict[int, list[Tensor]] = {}
 
     def _layers(self) -> list[_Layer]:
         lengths = [len(pattern.places) + pattern.shape[0] for pattern in self.patterns]
@@ -125,19 +125,19 @@ class SparseLanes:
         )
         return [_Layer(p, w, g, number == 0) for number, (p, w, g) in enumerate(views)]
 
-    def _room(self, batch: int) -> list[Tensor]:
+    def _activation_buffers(self, batch: int) -> list[Tensor]:
         """Buffers (K neurons, |batch|), inputs first; a negative batch is the backward pass's.
 
         They are used again and again: fresh memory at each step would cost page faults.
         """
-        if batch not in self._rooms:
+        if batch not in self._by_batch:
             neurons = [self.patterns[0].shape[1], *[p.shape[0] for p in self.patterns]]
-            self._rooms[batch] = [self.weights.new_zeros(n, abs(batch)) for n in neurons]
-        return self._rooms[batch]
+            self._by_batch[batch] = [self.weights.new_zeros(n, abs(batch)) for n in neurons]
+        return self._by_batch[batch]
 
     def _pass(self, x: Tensor) -> list[Tensor]:
         """Inputs, hidden activations and logits, each (K neurons, B)."""
-        values = self._room(x.shape[-2])
+        values = self._activation_buffers(x.shape[-2])
         if self.shared:
             values[0].copy_(x.T)
         else:
@@ -160,9 +160,9 @@ class SparseLanes:
         values = self._pass(x)
         logits = self._by_net(values[-1])
         losses, slope = loss_and_slope(logits, y, 1)
-        delta, room = slope.flatten(0, 1), self._room(-x.shape[-2])
+        delta, buffers = slope.flatten(0, 1), self._activation_buffers(-x.shape[-2])
         for number, layer in reversed(list(enumerate(self.layers))):
-            delta = layer.backward(values[number], delta, room[number])
+            delta = layer.backward(values[number], delta, buffers[number])
         return losses, logits.transpose(1, 2)
 
     def state(self, lane: int) -> State:

@@ -93,7 +93,7 @@ class Stack:
         self.shapes = [nets[0][name].shape for name in self.names]
         self._weight_views = self.views(self.weights)
         self._grad_views = self.views(self.grads)
-        self._rooms: dict[int, list[Tensor]] = {}
+        self._by_batch: dict[int, list[Tensor]] = {}
 
     def _joined(self, nets: Sequence[State] | Sequence[Mask]) -> Tensor:
         blocks = [torch.stack([net[name] for net in nets]).flatten() for name in self.names]
@@ -127,21 +127,21 @@ class Stack:
 
     def _pass(self, x: Tensor) -> list[Tensor]:
         """Inputs, hidden activations and outputs, each (K, B, neurons)."""
-        values, room = [x.expand(self.count, *x.shape)], self._room(len(x))
-        for (weight, bias), value in zip(self._weight_views, room, strict=True):
+        values, buffers = [x.expand(self.count, *x.shape)], self._activation_buffers(len(x))
+        for (weight, bias), value in zip(self._weight_views, buffers, strict=True):
             torch.baddbmm(bias, values[-1], weight, out=value)
-            values.append(value if value is room[-1] else value.relu_())
+            values.append(value if value is buffers[-1] else value.relu_())
         return values
 
-    def _room(self, batch: int) -> list[Tensor]:
+    def _activation_buffers(self, batch: int) -> list[Tensor]:
         """Buffers (K, |batch|, neurons), one a layer; a negative batch is the backward pass's.
 
         They are used again and again: fresh memory at each step would cost page faults.
         """
-        if batch not in self._rooms:
+        if batch not in self._by_batch:
             shapes = [(self.count, abs(batch), bias.shape[-1]) for _, bias in self._weight_views]
-            self._rooms[batch] = [self.weights.new_empty(shape) for shape in shapes]
-        return self._rooms[batch]
+            self._by_batch[batch] = [self.weights.new_empty(shape) for shape in shapes]
+        return self._by_batch[batch]
 
     def backward(self, x: Tensor, y: Tensor, kind: Kind, head: Head = "linear") -> None:
         """Fill `grads` with the gradient of each net's own mean loss on one batch."""
@@ -152,7 +152,7 @@ class Stack:
             torch.bmm(values[number].transpose(1, 2), delta, out=weight_grad)
             torch.sum(delta, 1, keepdim=True, out=bias_grad)
             if number:
-                back = self._room(-len(x))[number - 1]
+                back = self._activation_buffers(-len(x))[number - 1]
                 torch.bmm(delta, self._weight_views[number][0].transpose(1, 2), out=back)
                 delta = _relu_backward(back, values[number], 0, grad_input=back)
 

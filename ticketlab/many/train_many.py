@@ -1,4 +1,4 @@
-"""`train_many`: the one door to training several independent tickets, each by the fastest path.
+"""`train_many`: the one function that trains several independent tickets, each by the fastest path.
 
 A path changes the arithmetic's order, never the batches, steps or masks; which one ran is part of
 the result. Convnets go one after another: several at once gain nothing on a CPU core (vmap and

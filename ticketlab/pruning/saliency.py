@@ -369,6 +369,6 @@ def popup_mask(scores: Tensor, keep: int) -> Tensor:
     chosen = size >= threshold
     if int(chosen.sum()) > keep:
         ties = size == threshold
-        room = keep - int((size > threshold).sum())
-        chosen &= ~ties | (ties.cumsum(0) <= room)
+        missing = keep - int((size > threshold).sum())
+        chosen &= ~ties | (ties.cumsum(0) <= missing)
     return chosen

@@ -99,7 +99,7 @@ class Verdict:
         return "-" if self.evidence is None else beside(self.evidence, self.claim.bound)
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """The word, and the reason if there is one."""
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
@@ -139,8 +139,8 @@ def _of_paper(content: object, paper: str, name: str) -> list[Claim]:
         content = [{"paper": paper} | e if isinstance(e, dict) else e for e in content]
     found = entries_in(content, name, Claim)
     if others := [claim for claim in found if claim.paper != paper]:
-        told = f"{name}: {others[0].id}: paper {others[0].paper!r}"
-        raise InputError(f"{told} given, allowed is {paper!r}, the name of the file")
+        wrong = f"{name}: {others[0].id}: paper {others[0].paper!r}"
+        raise InputError(f"{wrong} given, allowed is {paper!r}, the name of the file")
     return found
 
 
@@ -242,8 +242,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 def with_reasons(table: pd.DataFrame) -> pd.DataFrame:
     """The table with each reason behind its verdict, in one column."""
-    told = table.verdict.where(table.reason == "", table.verdict + ": " + table.reason)
-    return table.assign(verdict=told).drop(columns="reason")
+    messages = table.verdict.where(table.reason == "", table.verdict + ": " + table.reason)
+    return table.assign(verdict=messages).drop(columns="reason")
 
 
 def styled(verdicts: Sequence[Verdict]) -> Styler:
@@ -255,9 +255,9 @@ def coloured(table: pd.DataFrame, name: str) -> Styler:
     """A table with verdicts and their reasons for a page, verdicts in colour."""
     shown = Styler(with_reasons(table), uuid=name).hide(axis="index")
     shown = shown.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
-    return shown.map(lambda told: f"font-weight: bold; color: {colour(told)}", subset=["verdict"])
+    return shown.map(lambda text: f"font-weight: bold; color: {colour(text)}", subset=["verdict"])
 
 
-def colour(told: str) -> str:
+def colour(message: str) -> str:
     """The colour of a verdict, whether its reason follows it or not."""
-    return COLOURS[told.partition(":")[0]]
+    return COLOURS[message.partition(":")[0]]

@@ -71,9 +71,9 @@ def _panel_in_words(ax: Axes) -> str:
     """'Title: y against x, with this and that' of what the panel has."""
     sides = filter(None, (ax.get_ylabel(), ax.get_xlabel()))
     named = [name for name in ax.get_legend_handles_labels()[1] if not name.startswith("_")]
-    told = " against ".join(" ".join(side.split()) for side in sides)
-    told += f", with {', '.join(dict.fromkeys(named))}" if named else ""
-    return ": ".join(filter(None, (" ".join(ax.get_title().split()), told)))
+    text = " against ".join(" ".join(side.split()) for side in sides)
+    text += f", with {', '.join(dict.fromkeys(named))}" if named else ""
+    return ": ".join(filter(None, (" ".join(ax.get_title().split()), text)))
 
 
 Look = Mapping[str, str]

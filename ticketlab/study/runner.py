@@ -276,8 +276,8 @@ def _check(task: Any, name: str) -> None:
     except (InputError, UnitFailed):
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UnitFailed(f"unit {name} failed: {told}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UnitFailed(f"unit {name} failed: {reason}") from error
 
 
 @contextmanager

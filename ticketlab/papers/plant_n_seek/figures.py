@@ -359,6 +359,10 @@ def visible(audits: pd.DataFrame) -> Figure:
         )
     ax.axhline(0.5, color="0.4", ls="--", lw=1, label="blind")
     ax.set_xticks(range(len(tasks)), tasks)
-    ax.set(ylabel="AUROC", ylim=(0.3, 1.05), title="Can planted entries be told from the others?")
+    ax.set(
+        ylabel="AUROC",
+        ylim=(0.3, 1.05),
+        title="Can planted entries be distinguished from the others?",
+    )
     ax.legend(fontsize=8, ncols=2)
     return figure

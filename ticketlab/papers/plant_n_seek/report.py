@@ -271,7 +271,7 @@ def steps(params: PlantParams, regime: str) -> int:
 
 
 def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
-    """By task and planting mode: how the ticket can be told from its surroundings, over seeds."""
+    """By task and planting mode: what distinguishes the ticket from its surroundings."""
     columns = {
         "largest": "largest |w| / sigma",
         "zeros": "exact zeros",

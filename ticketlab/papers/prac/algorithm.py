@@ -282,7 +282,7 @@ def find_tickets(
         mask, images = pruned, following
 
 
-# ---------------------------------------------------------------- the ledger (section 4.1)
+# ---------------------------------------------------------------- costs (section 4.1)
 
 
 def round_iterations(images: int, epochs: int, batch: int) -> int:

@@ -101,7 +101,7 @@ def one_distance(distances: Sequence[float], epsilon: float, drops: Sequence[flo
         ax.axvline(
             drop + 0.5, color="0.6", ls=":", label="learning rate falls" * (drop == drops[0])
         )
-    ax.set(xlabel="epoch", ylabel="mask distance", title="When does the mask stand still?")
+    ax.set(xlabel="epoch", ylabel="mask distance", title="When does the mask settle?")
     ax.set_ylim(0, None)
     ax.legend(fontsize=8)
     return figure

@@ -1,4 +1,4 @@
-"""What the PrAC study says: tables, the ledger, differences paired by seed, metrics."""
+"""What the PrAC study says: tables, costs, differences paired by seed, metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -400,7 +400,7 @@ def distance_metrics(results: Results, params: PracParams) -> dict[str, Any]:
 def stops_off(results: Results, params: PracParams) -> BySeed:
     """Minus the epochs by which PrAC's dense round misses its expected stop, by seed (section 3.3).
 
-    Expected is the first fall of the learning rate plus the epochs that the mask must stand still:
+    Expected is the first fall of the learning rate plus the epochs for which the mask must not move:
     91 + 5 in the paper. Empty where a recipe cannot show it: no fall, one within an epoch, or a
     stop there that the least length of a round forbids or the end of the schedule hides.
     """
