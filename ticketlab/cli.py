@@ -101,12 +101,17 @@ def train(
 
 @app.command()
 def run(study: StudyName, paper: PaperName) -> None:
-    """Execute a paper's notebook with a study's parameters; trains only what is not stored yet."""
+    """Execute a paper's notebook with a study's parameters; trains only what is not stored yet.
+
+    Units that were trained with other code or parameters are left alone: `ticketlab train` renews
+    them, and so does `dvc repro`.
+    """
     with one_line_errors():
         values = params.load_paper(study, paper)
         pages = results.pages_folder(study, paper)
         with alone(study, paper):
             folder = results.runs_folder(study, paper)
+            refuse_stale(study, paper, values, folder)
             watched_study(study, paper, values, folder, stored_units())
             with staged_pages(pages) as staging:
                 target = staging / f"{paper}.ipynb"
@@ -337,6 +342,16 @@ def stored_units() -> Store:
     """What runs here have stored, in results and in DVC's cache."""
     folders = (ROOT / "results").glob("*/runs/*/")
     return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
+
+
+def refuse_stale(study: str, paper: str, values: Spec, folder: Path) -> None:
+    """InputError if a folder has units that now have another key."""
+    missing = runner.survey(PAPERS[paper].phases(values), Store((folder,))).missing
+    if stale := [unit.name for unit in missing if (folder / f"{unit.name}.json").exists()]:
+        raise InputError(
+            f"{folder.relative_to(ROOT)}: {len(stale)} units ({stale[0]!r}, ...) were trained with "
+            f"other code or parameters than now; `ticketlab train {study} {paper}` renews them"
+        )
 
 
 def watched_study(study: str, paper: str, values: Spec, folder: Path, store: Store) -> None:

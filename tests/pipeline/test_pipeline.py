@@ -137,6 +137,26 @@ def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None
 # --- all of params.yaml is checked by every run
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("params.yaml", "rate: 0.4", "rate: 0.35"),
+        ("ticketlab/training/loop.py", "loss.backward()", "(2 * loss).backward()"),
+    ],
+)
+def test_run_leaves_units_of_other_code_or_parameters_alone(
+    clone: Clone, name: str, old: str, new: str
+) -> None:
+    """Trained into the folder, they would be taken for what `dvc.lock` says of it."""
+    before = clone.tree("results/desk/runs")
+    clone.edit(name, lambda text: text.replace(old, new, 1))
+    done = clone.run("ticketlab run desk colt", check=False)
+    assert done.returncode != 0 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: results/desk/runs/colt: ")
+    assert "`ticketlab train desk colt` renews them" in done.stderr
+    assert clone.tree("results/desk/runs") == before
+
+
 def misspell(clone: Clone) -> None:
     """A key of a study that no stage runs."""
     yaml = YAML()

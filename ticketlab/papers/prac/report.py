@@ -400,9 +400,9 @@ def distance_metrics(results: Results, params: PracParams) -> dict[str, Any]:
 def stops_off(results: Results, params: PracParams) -> BySeed:
     """Minus the epochs by which PrAC's dense round misses its expected stop, by seed (section 3.3).
 
-    Expected is the first fall of the learning rate plus the epochs for which the mask must not move:
-    91 + 5 in the paper. Empty where a recipe cannot show it: no fall, one within an epoch, or a
-    stop there that the least length of a round forbids or the end of the schedule hides.
+    Expected is the first fall of the learning rate plus the epochs for which the mask must not
+    move: 91 + 5 in the paper. Empty where a recipe cannot show it: no fall, one within an epoch, or
+    a stop there that the least length of a round forbids or the end of the schedule hides.
     """
     found = {}
     for seed in params.seeds if params.recipe.milestones else ():
