@@ -1,4 +1,7 @@
-"""`python -m benchmarks cpu` (or gpu): measure, and write benchmarks/results."""
+"""`python -m benchmarks cpu` (or gpu): measure, and write benchmarks/results.
+
+`python -m benchmarks profile STUDY [PAPER ...]`: where the CPU time of a study goes.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -7,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import cases, report, scaling
+from benchmarks import cases, profile, report, scaling
 from benchmarks.measure import Case, cpu_seconds, interleaved, judged, machine
 from ticketlab import gpu
 from ticketlab.gpu import Runtime
@@ -69,8 +72,13 @@ def _cases(kind: str, scale: cases.Scale) -> Iterator[tuple[Case, int]]:
 def main(arguments: list[str]) -> int:
     """The command; 1 and one line for bad input."""
     try:
+        if arguments[:1] == ["profile"] and len(arguments) > 1:
+            target = profile.write(arguments[1], arguments[2:], RESULTS)
+            print(f"written: {target.relative_to(ROOT)}")
+            return 0
         if arguments not in (["cpu"], ["gpu"]):
-            raise InputError(f"benchmarks: {' '.join(arguments)!r}, allowed is 'cpu' or 'gpu'")
+            allowed = "allowed is 'cpu', 'gpu' or 'profile STUDY'"
+            raise InputError(f"benchmarks: {' '.join(arguments)!r}, {allowed}")
         torch.manual_seed(0)
         bench(arguments[0], cases.FULL, RESULTS)
     except InputError as error:

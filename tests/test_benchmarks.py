@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import cases, measure, peers, report
+from benchmarks import cases, measure, peers, profile, report
+from ticketlab.data import sets
+from ticketlab.study import runner
+from ticketlab.training import evaluation, loop
 
 
 def test_every_case_runs_and_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,9 +38,9 @@ def test_peers_mask_alike_and_load_every_image() -> None:
     data = cases.synthetic(30, (1, 14, 14))
     model = cases.net("conv2", data.shape, wide=False)
     mask = cases.random_mask(model, 0.3)
-    for loop in peers.STYLES.values():
+    for style in peers.STYLES.values():
         torch.manual_seed(0)
-        assert loop(model, peers.pil_loader(data.train, 10), mask) == 30
+        assert style(model, peers.pil_loader(data.train, 10), mask) == 30
     with torch.no_grad():
         kept = [model.get_parameter(n)[~keep].abs().max() for n, keep in mask.items()]
     assert max(kept) == 0
@@ -89,3 +93,51 @@ def test_bad_commands_are_one_line(
         assert command.main(arguments) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1
+
+
+# --- where the time of a study goes
+
+
+def test_time_is_charged_to_what_spends_it_itself() -> None:
+    now = [0.0]
+    shares = profile.Shares(lambda: now[0])
+
+    def inner() -> None:
+        now[0] += 2
+
+    def outer() -> None:
+        now[0] += 1
+        shares.wrapped("inner", inner)()
+        now[0] += 4
+
+    shares.wrapped("outer", outer)()
+    with shares.spent_on("outer"):
+        now[0] += 8
+    assert dict(shares.seconds) == {profile.REST: 0, "outer": 13, "inner": 2}
+
+
+def test_a_profile_covers_a_study_and_leaves_no_trace(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "load_study", lambda study: {"colt": tiny.colt(seeds=[0])})
+    before = loop.train, evaluation.predict, sets.Batches.__call__, runner._perform
+    target = profile.write("mini", ["colt"], tmp_path)
+    assert before == (loop.train, evaluation.predict, sets.Batches.__call__, runner._perform)
+    (found,) = json.loads((tmp_path / "profile-mini.json").read_text())["papers"]
+    seconds, units = found["seconds"], found["units"]
+    for kind in (profile.PASS, "optimiser", "evaluation", "gather and augmentation"):
+        assert seconds[kind] > 0, kind
+    assert sum(seconds.values()) >= sum(units.values()) > 0.5 * sum(seconds.values())
+    page = target.read_text()
+    assert "| forward and backward |" in page and "score/shuffled/seed-0" in units
+
+
+def test_a_worker_waits_for_the_longest_unit() -> None:
+    assert profile.idle_share({"a": 4.0, "b": 1.0, "c": 1.0}, 2) == pytest.approx(0.25)
+    assert profile.idle_share({"a": 1.0, "b": 1.0}, 2) == 0
+    assert profile.idle_share({}, 2) == 0
+
+
+def test_profiles_are_of_papers_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["profile", "desk", "nope"]) == 1
+    assert capsys.readouterr().err.startswith("error: paper: 'nope' is unknown, allowed: ")

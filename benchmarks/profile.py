@@ -1,0 +1,209 @@
+"""Where the CPU time of a study goes: `python -m benchmarks profile beds [PAPER ...]`.
+
+Units run one after another in this process. The functions that do the work are wrapped, and each
+gets the CPU time that it spends itself: a call inside another one's call is taken out of that.
+"""
+
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import machine
+from ticketlab import gpu, instruction_set
+from ticketlab.data import sets
+from ticketlab.files import write_atomically, write_json
+from ticketlab.many import lanes, stacks, train_many
+from ticketlab.papers.dlth import algorithm as dlth
+from ticketlab.papers.plant_n_seek.algorithm import edge_popup
+from ticketlab.papers.plant_n_seek.conv import edge_popup as conv_popup
+from ticketlab.papers.prac import algorithm as prac
+from ticketlab.papers.prac import subsets
+from ticketlab.pipeline.params import load_study
+from ticketlab.pipeline.registry import PAPERS
+from ticketlab.pruning import criteria, masks, patterns, saliency
+from ticketlab.spec import InputError
+from ticketlab.study import results, runner
+from ticketlab.study.runner import Unit
+from ticketlab.training import evaluation, loop, observers, optimizers
+
+Clock = Callable[[], float]
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "loading data": (sets.load,),
+    "loop, meter, rate": (loop.train,),
+    "evaluation": (evaluation.predict,),
+    "masks and scores": (
+        saliency.prune_to, saliency.prune_model, criteria.magnitude, masks.prune, masks.keep_top,
+        masks.keep_top_layerwise, patterns.confirm,
+    ),
+    "MLPs in one call": (train_many.train_many, lanes.train),
+    "planted MLPs": (stacks.train,),
+    "edge-popup": (edge_popup.edge_popup, conv_popup.pop),
+    "keys and storing": (results.unit_key, results.save_result),
+}  # fmt: skip
+METHODS: dict[str, tuple[tuple[type, tuple[str, ...]], ...]] = {
+    "gather and augmentation": ((sets.Batches, ("__call__",)),),
+    "optimiser": ((optimizers.Sgd, ("step",)), (optimizers.Adam, ("step",))),
+    "observers": tuple(
+        (kind, ("before_step", "after_step", "after_epoch"))
+        for kind in (
+            observers.Snapshot, observers.KeepBest, observers.Track, subsets.Correctness,
+            subsets.Difficulty, prac.MaskWatch, dlth.GrowingPenalty, dlth.Watch,
+        )
+    ),
+}  # fmt: skip
+PASS = "forward and backward"
+REST = "all else"
+
+
+class Shares:
+    """CPU seconds by what they were spent on."""
+
+    def __init__(self, clock: Clock = time.process_time) -> None:
+        self.clock, self.seconds = clock, defaultdict[str, float](float)
+        self.stack, self.since = [REST], clock()
+
+    @contextmanager
+    def spent_on(self, what: str) -> Iterator[None]:
+        """What is spent in the block is spent on this, but for blocks inside."""
+        self._charge()
+        self.stack.append(what)
+        try:
+            yield
+        finally:
+            self._charge()
+            self.stack.pop()
+
+    def _charge(self) -> None:
+        now = self.clock()
+        self.seconds[self.stack[-1]] += now - self.since
+        self.since = now
+
+    def wrapped(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its own time charged."""
+
+        @wraps(function)
+        def run(*arguments: Any, **more: Any) -> Any:
+            with self.spent_on(what):
+                return function(*arguments, **more)
+
+        return run
+
+
+@contextmanager
+def charged(shares: Shares) -> Iterator[None]:
+    """Everything that is named above is charged while the block runs."""
+    undo: list[tuple[Any, str, Any]] = []
+
+    def put(holder: Any, name: str, new: Any) -> None:
+        undo.append((holder, name, getattr(holder, name)))
+        setattr(holder, name, new)
+
+    begin = loop._forward_backward
+    try:
+        for what, functions in FUNCTIONS.items():
+            for function in functions:
+                for holder, name in holders(function):
+                    put(holder, name, shares.wrapped(what, function))
+        for what, kinds in METHODS.items():
+            for kind, names in kinds:
+                for name in names:
+                    put(kind, name, shares.wrapped(what, getattr(kind, name)))
+        put(loop, "_forward_backward", lambda *a: shares.wrapped(PASS, begin(*a)))
+        yield
+    finally:
+        for holder, name, old in reversed(undo):
+            setattr(holder, name, old)
+
+
+def holders(function: Callable[..., Any]) -> list[tuple[Any, str]]:
+    """Every module of the package that has the function, with its name there."""
+    ours = [module for name, module in sys.modules.items() if name.startswith("ticketlab")]
+    return [(m, n) for m in ours for n, value in list(vars(m).items()) if value is function]
+
+
+def profile(study: str, paper: str) -> dict[str, Any]:
+    """CPU seconds of one paper's units in a study, by what they were spent on and by unit."""
+    known, values = PAPERS[paper], load_study(study)[paper]
+    shares, units = Shares(), dict[str, float]()
+
+    def timed(unit: Unit, *more: Any) -> None:
+        started = time.process_time()
+        perform(unit, *more)
+        units[unit.name] = time.process_time() - started
+
+    perform = runner._perform
+    setattr(runner, "_perform", timed)  # noqa: B010
+    try:
+        with tempfile.TemporaryDirectory() as folder, charged(shares), shares.spent_on(REST):
+            runner.run_study(known.phases(values), Path(folder))
+    finally:
+        setattr(runner, "_perform", perform)  # noqa: B010
+    seeds = len(values.seeds)  # type: ignore[attr-defined]
+    return {"paper": paper, "seeds": seeds, "seconds": dict(shares.seconds), "units": units}
+
+
+def idle_share(units: dict[str, float], workers: int) -> float:
+    """Share of the workers' time that they wait at the end, units taken longest first."""
+    free = [0.0] * workers
+    for seconds in sorted(units.values(), reverse=True):
+        free[free.index(min(free))] += seconds
+    return 1 - sum(free) / (workers * max(free)) if max(free) else 0.0
+
+
+# ---------------------------------------------------------------- the page
+
+
+def page(study: str, found: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """The shares as a Markdown page: a table of papers and kinds of work, and the longest units."""
+    kinds = sorted({kind for one in found for kind in one["seconds"]})
+    totals = {one["paper"]: sum(one["seconds"].values()) for one in found}
+    kinds.sort(key=lambda kind: -sum(one["seconds"].get(kind, 0) for one in found))
+    names = [one["paper"] for one in found]
+    lines = [
+        f"# Where the CPU time of the study `{study}` goes", "",
+        f"Made by `ticketlab pinned python -m benchmarks profile {study}` on "
+        f"{facts.get('processor', 'a CPU')}, one process, one thread, instruction set "
+        f"{instruction_set.current()}. CPU-seconds per seed; in brackets the share of the paper.",
+        "", f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}",
+    ]  # fmt: skip
+    for kind in kinds:
+        cells = [_cell(one, kind, totals[one["paper"]]) for one in found]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    whole = [f"{totals[one['paper']] / one['seeds']:.1f}" for one in found]
+    lines.append(f"| **all** | {' | '.join(whole)} |")
+    idle = [f"{100 * idle_share(one['units'], 2):.0f} %" for one in found]
+    lines += [f"| two workers wait at the end | {' | '.join(idle)} |", ""]
+    lines += ["## The longest units", ""]
+    lines += ["| paper | unit | CPU-seconds |", "|---|---|---|"]
+    for one in found:
+        longest = sorted(one["units"].items(), key=lambda pair: -pair[1])[:4]
+        lines += [f"| {one['paper']} | {name} | {seconds:.1f} |" for name, seconds in longest]
+    return "\n".join([*lines, ""])
+
+
+def _cell(one: dict[str, Any], kind: str, total: float) -> str:
+    seconds = one["seconds"].get(kind, 0.0)
+    return f"{seconds / one['seeds']:.1f} ({100 * seconds / total:.0f} %)" if seconds else ""
+
+
+def write(study: str, papers: list[str], folder: Path) -> Path:
+    """Profile papers of a study, all by default, and write the page and its numbers."""
+    chosen = papers or [name for name in PAPERS if name in load_study(study)]
+    if unknown := sorted(set(chosen) - set(PAPERS)):
+        raise InputError(f"paper: {unknown[0]!r} is unknown, allowed: {', '.join(PAPERS)}")
+    facts = machine(gpu.choose_device("cpu"))
+    found = []
+    for paper in chosen:
+        found.append(profile(study, paper))
+        print(f"{paper}: {sum(found[-1]['seconds'].values()):.0f} CPU-seconds", flush=True)
+    write_json(folder / f"profile-{study}.json", {"machine": facts, "papers": found})
+    target = folder / f"profile-{study}.md"
+    write_atomically(target, page(study, found, facts).encode())
+    return target
