@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from ticketlab.data.sets import DataSet, load
+from ticketlab.papers.prac import forecast as prac_forecast
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.pipeline import params
@@ -93,7 +94,7 @@ def test_pracs_passes_are_those_of_the_images_that_there_are(digits: DataSet) ->
     count = len(load(whole.data).train)
     assert count != 200 and prac_study.training_passes(whole) == 4 * count
     few = PracParams.model_validate(values | {"data": tiny.DIGITS.model_dump()})
-    ratio = prac_study.expected_passes(whole) / prac_study.expected_passes(few)
+    ratio = prac_forecast.expected_passes(whole) / prac_forecast.expected_passes(few)
     assert ratio == pytest.approx(count / 200)
 
 

@@ -1,4 +1,4 @@
-"""How long a study takes: the nets that it trains, and how fast each trains on this device."""
+"""How long a study takes: what it will train, and how fast each net trains on this device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,10 @@ from ticketlab import gpu, models
 from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.models import ModelSpec
+from ticketlab.pruning.masks import Mask
+from ticketlab.study.results import Result
+from ticketlab.study.runner import Phases, Unit, expected_passes
+from ticketlab.tickets.ticket import Ticket
 from ticketlab.training.loop import train
 from ticketlab.training.net import Net
 from ticketlab.training.recipe import Recipe, Step
@@ -78,3 +82,34 @@ def measured_speed(
         else:
             done, spent = done + count, spent + watch.seconds
     return done / spent
+
+
+# ---------------------------------------------------------------- results that are not there yet
+
+
+def planned_passes(phases: Phases, predicted: Callable[[Unit], Result]) -> float:
+    """Image passes of all units of a study, later phases planned from predicted results."""
+    units, total = next(phases), 0.0
+    while True:
+        total += expected_passes(units)
+        try:
+            units = phases.send({unit.name: predicted(unit) for unit in units})
+        except StopIteration:
+            return total
+
+
+def predicted_ticket(sparsity: float) -> Ticket:
+    """Stands for a ticket of about this sparsity: 10,000 weights of one layer, one or more kept."""
+    removed = min(round(10_000 * sparsity), 9_999)
+    return Ticket(Mask({"weight": torch.arange(10_000) >= removed}))
+
+
+def predicted_search(rate: float, rounds: int) -> Result:
+    """Stands for a search that prunes at a constant rate: its rounds and tickets, the dense too."""
+    tickets = {f"round-{k:02d}": predicted_ticket(1 - (1 - rate) ** k) for k in range(rounds + 1)}
+    found = [
+        {"round": k, "alive": ticket.mask.alive, "sparsity": ticket.mask.sparsity}
+        for k, ticket in enumerate(tickets.values())
+        if k
+    ]
+    return Result({"arm": "", "seed": 0, "rounds": found}, tickets)

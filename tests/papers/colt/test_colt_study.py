@@ -21,6 +21,7 @@ from ticketlab import progress
 from ticketlab.data.sets import load
 from ticketlab.papers.colt import algorithm, figures, report
 from ticketlab.papers.colt import units as colt_units
+from ticketlab.papers.colt.forecast import expected_passes
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.papers.colt.report import (
     accuracies,
@@ -36,7 +37,7 @@ from ticketlab.papers.colt.report import (
     transfer_differences,
     transfer_table,
 )
-from ticketlab.papers.colt.study import expected_passes, follow_up_units, phases, search_units
+from ticketlab.papers.colt.study import follow_up_units, phases, search_units
 from ticketlab.papers.colt.units import chosen_tickets
 from ticketlab.pipeline.params import load_paper, read_studies
 from ticketlab.pruning.criteria import magnitude

@@ -18,6 +18,7 @@ from ticketlab.data.sets import load
 from ticketlab.files import write_json
 from ticketlab.papers.compare import algorithm, figures, report, study, units
 from ticketlab.papers.compare.algorithm import BedBench, Found, Turn, agreed, at_levels
+from ticketlab.papers.compare.forecast import expected_passes
 from ticketlab.papers.compare.params import METHODS, WEIGHTS, CompareParams, check
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
@@ -234,7 +235,7 @@ def test_a_later_rewind_point_moves_the_searches_and_is_charged(tiny_root: Path)
 
 def test_planned_work_is_about_what_is_done(done: Study, tiny_root: Path) -> None:
     rows = report.board(done[1])
-    planned = study.expected_passes(done[0])
+    planned = expected_passes(done[0])
     assert 0.5 < planned / (rows.images.sum() + 2 * 10 * 200) < 2
 
 

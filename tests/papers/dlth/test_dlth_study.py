@@ -18,6 +18,7 @@ from ticketlab.data.sets import load
 from ticketlab.papers.dlth import algorithm, report, units
 from ticketlab.papers.dlth import figures as dlth_figures
 from ticketlab.papers.dlth import study as dlth_study
+from ticketlab.papers.dlth.forecast import expected_passes
 from ticketlab.papers.dlth.params import Case, Cell, RstParams
 from ticketlab.pipeline import params as files
 from ticketlab.pruning.masks import jaccard
@@ -134,7 +135,7 @@ def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
 def test_expected_passes_are_those_of_the_rows(done: Study, tiny_root: Path) -> None:
     """Exact but for early-bird, whose draw is not known before, and shared first stages."""
     rows = report.all_rows(done[1])
-    assert 0.5 < dlth_study.expected_passes(done[0]) / rows.images.sum() < 1.1
+    assert 0.5 < expected_passes(done[0]) / rows.images.sum() < 1.1
 
 
 def test_looks_follow_lambda_and_start_with_all_signs(done: Study) -> None:

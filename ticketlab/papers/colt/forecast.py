@@ -1,11 +1,30 @@
-"""The net that a COLT study trains."""
+"""What a COLT study trains, before it has: image passes, and the nets."""
 
 from ticketlab.papers.colt.params import ColtParams
-from ticketlab.papers.colt.study import expected_passes
-from ticketlab.study.forecast import Job, image_job
+from ticketlab.papers.colt.study import phases, predicted_rate, predicted_rounds
+from ticketlab.papers.colt.units import search_colt, search_imp
+from ticketlab.study.forecast import Job, image_job, planned_passes, predicted_search
+from ticketlab.study.results import Result
+from ticketlab.study.runner import Unit
 
 
 def jobs(params: ColtParams) -> list[Job]:
-    """One net does all."""
+    """One job: the net, on all the study's image passes."""
     passes = expected_passes(params)
     return [image_job(params.runtime, params.model, params.data, params.recipe, passes)]
+
+
+def expected_passes(params: ColtParams) -> float:
+    """Image passes the study will take, with the rounds of the searches predicted."""
+    return planned_passes(phases(params), predicted)
+
+
+def predicted(unit: Unit) -> Result:
+    """What a search finds, about; nothing follows from the other units."""
+    setting = unit.arguments["setting"]
+    if unit.work is search_imp and "schedule" not in unit.arguments:
+        return predicted_search(setting.imp_rate, predicted_rounds(setting, setting.imp_rate))
+    if unit.work is search_colt:
+        rate = predicted_rate(setting, unit.arguments["variant"])
+        return predicted_search(rate, predicted_rounds(setting, rate))
+    return Result({})

@@ -15,7 +15,6 @@ from ticketlab.papers.colt.units import (
     transfer_tickets,
 )
 from ticketlab.pruning.masks import shuffle_layerwise
-from ticketlab.study import runner
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
 
@@ -27,21 +26,20 @@ def phases(params: ColtParams) -> Phases:
     return searches | (yield follow_up_units(params, searches))
 
 
-def expected_passes(params: ColtParams) -> float:
-    """Image passes the study will take, with the rounds of the searches predicted."""
-    searches = search_units(params)
-    rounds = algorithm.rounds_to(params.target, params.rate)
-    per_seed = rounds / 1.6 + len(params.levels) * 2
-    scored = len(params.levels) * sum(len(seeds) for _, seeds in _by_seed(params))
-    trainings = per_seed * len(params.seeds) + scored
-    moved = params.transfer.seeds * (6 * len(params.transfer.levels) + 1)
-    elsewhere = moved * params.recipe.passes(len(load(params.transfer.data).train))
-    return runner.expected_passes(searches) + trainings * one_training(params) + elsewhere
-
-
 def one_training(params: ColtParams) -> int:
     """Images seen by one training on all data."""
     return params.recipe.passes(len(load(params.data).train))
+
+
+def predicted_rate(params: ColtSetting, variant: Variant) -> float:
+    """About what COLT prunes in a round: between one copy's rate and that of copies by chance."""
+    chance = algorithm.chance_rate(params.rate, variant.partitions, variant.needed)
+    return (params.rate + chance) / 2
+
+
+def predicted_rounds(params: ColtSetting, rate: float) -> int:
+    """Rounds until the target at a constant rate."""
+    return min(params.max_rounds, algorithm.rounds_to(params.target, rate))
 
 
 def _by_seed(params: ColtParams) -> list[tuple[Variant, tuple[int, ...]]]:
@@ -57,10 +55,7 @@ def search_units(params: ColtParams) -> list[Unit]:
         arguments: dict[str, Any] = {"setting": own, "seed": seed, "arm": "imp"}
         units.append(Unit(f"search/imp/seed-{seed}", search_imp, arguments, one * (rounds + 1)))
     for variant, seeds in _by_seed(params):
-        rate = (
-            params.rate + algorithm.chance_rate(params.rate, variant.partitions, variant.needed)
-        ) / 2
-        cost = one * min(params.max_rounds, algorithm.rounds_to(params.target, rate))
+        cost = one * predicted_rounds(params, predicted_rate(params, variant))
         for seed in seeds:
             arguments = {
                 "setting": setting_of(params, "rate", "target", "max_rounds"),

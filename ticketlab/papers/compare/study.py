@@ -19,7 +19,6 @@ from ticketlab.papers.compare.params import (
 )
 from ticketlab.papers.compare.units import train_long, train_method, train_swapped
 from ticketlab.pruning.masks import Mask
-from ticketlab.study import runner
 from ticketlab.study.bench import Setting
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
@@ -199,15 +198,3 @@ def searched(params: CompareParams, bed: Bed, method: str) -> float:
         "imp-matched": fast,
         "rst": pressed * len(bed.levels),
     }.get(method, 0.0)
-
-
-def expected_passes(params: CompareParams) -> float:
-    """Image passes that the study will take, about."""
-    total = runner.expected_passes(method_units(params))
-    for bed in params.beds:
-        trainings = searched(params, bed, "imp-matched") + len(bed.levels)
-        trainings += sum(1 + searched(params, bed, control.budget) for control in params.long)
-        cells = [w for m in params.swap_masks for w in WEIGHTS if not is_own(params, m, w)]
-        trainings += len(cells) + cells.count("rst")
-        total += trainings * one_training(params, bed) * len(params.seeds)
-    return total

@@ -1,18 +1,32 @@
-"""The nets that a DLTH study trains."""
+"""What a DLTH study trains, before it has: image passes, and the nets."""
 
 from ticketlab.papers.dlth.params import RstParams
-from ticketlab.papers.dlth.study import expected_passes, first_units
-from ticketlab.study.forecast import Job, image_job
+from ticketlab.papers.dlth.study import phases
+from ticketlab.papers.dlth.units import train_pretrained
+from ticketlab.study.forecast import Job, image_job, planned_passes, predicted_ticket
+from ticketlab.study.results import Result
+from ticketlab.study.runner import Unit
 
 
 def jobs(params: RstParams) -> list[Job]:
-    """One job per case; the swap test, whose units follow later, counts with the first."""
-    units, found = first_units(params), []
-    later = expected_passes(params) - sum(unit.passes for unit in units)
-    for case in params.cases:
-        passes = sum(unit.passes for unit in units if unit.name.startswith(f"{case.name}/"))
-        found.append(
-            image_job(params.runtime, case.model, case.data, case.finetune, passes + later)
-        )
-        later = 0.0
+    """One job per case."""
+    main = params.model_copy(update={"others": ()})
+    found, before = [], 0.0
+    for number, case in enumerate(params.cases):
+        upto = expected_passes(main.model_copy(update={"others": params.others[:number]}))
+        passes, before = upto - before, upto
+        found.append(image_job(params.runtime, case.model, case.data, case.finetune, passes))
     return found
+
+
+def expected_passes(params: RstParams) -> float:
+    """Image passes the study will take; early-bird counts in full, for its draw is not known."""
+    return planned_passes(phases(params), predicted)
+
+
+def predicted(unit: Unit) -> Result:
+    """The masks of the dense net; nothing follows from the other units."""
+    if unit.work is not train_pretrained:
+        return Result({})
+    levels = [level for level, _ in unit.arguments["arms"]]
+    return Result({}, {f"lth-{100 * level:g}": predicted_ticket(level) for level in levels})

@@ -26,7 +26,6 @@ from ticketlab.papers.dlth.units import (
     with_length,
 )
 from ticketlab.spec import InputError
-from ticketlab.study import runner
 from ticketlab.study.bench import Bench
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
@@ -74,18 +73,6 @@ def phases(params: RstParams) -> Phases:
     check(params)
     first = yield first_units(params)
     return first | (yield swap_units(params, first))
-
-
-def expected_passes(params: RstParams) -> float:
-    """Image passes the study will take; early-bird and masks to come counted in full."""
-    units = first_units(params)
-    swaps = sum(
-        _transformed(c) * len(params.seeds)
-        for c in params.cases
-        for level in c.levels
-        if "rst-lth-mask" in c.arms_at(level)
-    )
-    return runner.expected_passes(units) + swaps
 
 
 def first_units(params: RstParams) -> list[Unit]:

@@ -1,8 +1,11 @@
-"""The nets that a PrAC study trains."""
+"""What a PrAC study trains, before it has: image passes, and the nets."""
 
-from ticketlab.papers.prac.params import PracParams
-from ticketlab.papers.prac.study import expected_passes
-from ticketlab.study.forecast import Job, image_job
+from ticketlab.papers.prac.params import SELECTIONS, PracParams
+from ticketlab.papers.prac.study import phases
+from ticketlab.papers.prac.units import score_tickets
+from ticketlab.study.forecast import Job, image_job, planned_passes, predicted_search
+from ticketlab.study.results import Result
+from ticketlab.study.runner import Unit
 
 
 def jobs(params: PracParams) -> list[Job]:
@@ -13,3 +16,19 @@ def jobs(params: PracParams) -> list[Job]:
         share = expected_passes(params.model_copy(update={"others": (other,)})) - main
         found.append(image_job(params.runtime, other.model, params.data, other.recipe, share))
     return found
+
+
+def expected_passes(params: PracParams) -> float:
+    """Image passes the study will take; how long searches are is predicted by each unit."""
+    return planned_passes(phases(params), predicted)
+
+
+def predicted(unit: Unit) -> Result:
+    """What a search finds, without its sets: nothing follows from what is in them."""
+    if unit.work is score_tickets:
+        return Result({})
+    setting = unit.arguments["setting"]
+    found = predicted_search(setting.rate, setting.rounds)
+    for turn in found.record["rounds"]:
+        turn |= {"set": "", "iterations": 1}
+    return Result(found.record | {"selections": {name: [] for name in SELECTIONS}}, found.tickets)

@@ -22,7 +22,6 @@ from ticketlab.papers.prac.params import (
 from ticketlab.papers.prac.units import random_ladder, score_tickets, search, search_imp
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
-from ticketlab.study import runner
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
 from ticketlab.tickets.ticket import Ticket
@@ -98,22 +97,6 @@ def phases(params: PracParams) -> Phases:
     found = yield first_searches(params)
     found |= yield second_searches(params, found)
     return found | (yield scorings(params, found))
-
-
-def expected_passes(params: PracParams) -> float:
-    """Image passes the study will take, with the lengths of the searches predicted."""
-    count, few = len(params.seeds), min(params.ablation_seeds, len(params.seeds))
-    one, levels, extra = training_passes(params), len(params.levels), len(params.ablation_levels)
-    retrained = (len(LADDERS) + len(FOLLOWERS) + 2) * levels * count
-    ablations = len(DECOMPOSITION) + len(params.thresholds) + len(params.scores)
-    ablations += len(params.criteria)
-    searched = count * (len(FOLLOWERS) + 1) + few * len(params.scores)
-    total = runner.expected_passes(first_searches(params))
-    total += one * (retrained + searched + few * ablations * extra)
-    for other in params.others:
-        passes = training_passes(params.other(other))
-        total += passes * min(other.seeds, count) * (4 + 4 * len(other.levels))
-    return total + one * bool(params.label_noise) * min(params.noise_seeds, count) * 3
 
 
 def training_passes(setting: PracSetting) -> float:
