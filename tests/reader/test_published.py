@@ -86,8 +86,12 @@ def percentages(found: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any
 
 
 def test_no_share_of_the_committed_results_leaves_0_to_100(committed: Path) -> None:
-    files = sorted(committed.glob("results/*/*/metrics.json"))
-    shares = [each for path in files for each in percentages(json.loads(path.read_text()))]
+    shares = []
+    for path in sorted(committed.glob("results/*/*/metrics.json")):
+        numbers = json.loads(path.read_text())
+        if path.parent.name == "compare":
+            del numbers["overlap"]  # points of IoU beyond chance, which may be negative
+        shares += list(percentages(numbers))
     assert len(shares) > 5
     for name, found in shares:
         assert found["low"] is None or 0 <= found["low"] <= found["high"] <= 100, name
