@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors import SafetensorError, safe_open
 
+from ticketlab.files import read_safetensors
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
 from ticketlab.tickets.ticket import load_ticket
@@ -73,18 +73,11 @@ def _holds(has_weights: bool) -> str:
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], bool]:
-    """What a ticket says of itself, and whether it has weights; no tensor is read or verified."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["ticketlab"])
-            named = any(name.startswith("weight.") for name in file.keys())  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable ticket ({str(error).splitlines()[0]})") from error
+    """What a ticket says of itself, and whether it has weights; its hashes are not checked."""
+    tensors, header = read_safetensors(path)
     if not isinstance(header, dict) or not isinstance(header.get("metadata"), dict):
         raise InputError(f"{path}: not a readable ticket (no metadata)")
-    return header, named
+    return header, any(name.startswith("weight.") for name in tensors)
 
 
 def arm_of(facts: Mapping[str, Any], unit: list[str]) -> str:
