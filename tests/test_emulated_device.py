@@ -1,0 +1,423 @@
+"""Every unit of every paper on an emulated CUDA device, and the emulator's own positive controls.
+
+`emulated` says what the device refuses and counts. The studies are those of `tiny`; they and their
+trainings run as on a GPU: one worker, masks by radix, batches cut on the device, passes captured.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from conftest import equal, small_net
+from emulated import CUDA, HOST, Device, emulated, is_there
+from recording import replace_everywhere
+from torch import Tensor, nn
+
+from ticketlab import gpu, models
+from ticketlab.data.sets import Augment, Batches, DataSet
+from ticketlab.files import read_yaml
+from ticketlab.gpu import Runtime
+from ticketlab.many import stacks
+from ticketlab.many.train_many import Job, train_many
+from ticketlab.papers.plant_n_seek import algorithm as planting
+from ticketlab.papers.plant_n_seek.algorithm import edge_popup
+from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, PopupFit
+from ticketlab.papers.plant_n_seek.conv.edge_popup import pop
+from ticketlab.pipeline import registry
+from ticketlab.pruning import masks, saliency
+from ticketlab.pruning.masks import Mask, State
+from ticketlab.study.runner import UnitFailed, run_study
+from ticketlab.training import loop
+from ticketlab.training.net import Net
+from ticketlab.training.recipe import Recipe
+
+ON_DEVICE = Runtime(device="cuda")
+GRAPHED = Runtime(device="cuda", cuda_graphs=True)
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    """The emulated device, entered."""
+    with emulated() as found:
+        yield found
+
+
+@pytest.fixture
+def there(device: Device, digits: DataSet) -> DataSet:
+    """The tiny data set on the device."""
+    return digits.to(CUDA)
+
+
+# ---------------------------------------------------------------- the emulator itself
+
+
+def test_a_tensor_says_where_it_is_and_hands_it_on(device: Device) -> None:
+    a = torch.arange(6.0, device="cuda").view(2, 3)
+    weight = nn.Parameter(a)
+    (weight.T * 2).sum().backward()
+    clones = (a.cpu().to("cuda"), copy.deepcopy(weight), torch.zeros_like(a), a.new_ones(2))
+    for tensor in (a, a[0], a + 1, weight, weight.grad, *clones, *a.unbind(), a.max(1).values):
+        assert tensor is not None and tensor.device == CUDA and tensor.is_cuda
+    for tensor in (a.cpu(), a.to("cpu"), torch.ones(2), torch.zeros_like(a, device="cpu")):
+        assert tensor.device == HOST and not tensor.is_cuda
+
+
+def test_a_move_is_a_copy(device: Device) -> None:
+    first = torch.zeros(3)
+    second = first.to("cuda")
+    third = second.cpu()
+    second += 1
+    assert first.tolist() == third.tolist() == [0, 0, 0] and second.tolist() == [1, 1, 1]
+    assert second.to("cuda") is second and first.to("cpu") is first
+
+
+def test_a_model_moves_in_place_with_its_buffers(device: Device) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    before = list(model.parameters())
+    model.to(torch.device("cuda"))
+    assert all(old is new for old, new in zip(before, model.parameters(), strict=True))
+    assert all(map(is_there, [*model.parameters(), *model.buffers()]))
+    assert all(map(is_there, [*copy.deepcopy(model).parameters()]))
+
+
+MIXES: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "product": lambda a, b: a * b,
+    "the other way round": lambda a, b: b * a,
+    "in place": lambda a, b: a.mul_(b),
+    "in place on the cpu": lambda a, b: b.__iadd__(a),
+    "a number on the cpu is written to": lambda a, b: b[0].add_(a[0]),
+    "matrix product": lambda a, b: a @ b,
+    "torch.cat": lambda a, b: torch.cat([a, b]),
+    "torch.stack of numbers": lambda a, b: torch.stack([a[0], b[0]]),
+    "where": lambda a, b: torch.where(a > 0, a, b),
+    "out": lambda a, b: torch.add(a, a, out=b),
+    "torch.equal": lambda a, b: torch.equal(a, b),
+    "index_select": lambda a, b: a.index_select(0, b.long()),
+    "an index of the device": lambda a, b: b[a.long()],
+    "values of the cpu at places": lambda a, b: a.__setitem__(a > 0, b),
+    "loss": lambda a, b: nn.functional.mse_loss(a, b),
+    "numpy": lambda a, _: np.asarray(a),
+}
+
+
+@pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES.keys())
+def test_two_devices_in_one_function_are_refused(
+    device: Device, mix: Callable[[Tensor, Tensor], object]
+) -> None:
+    a, b = torch.ones(3, device="cuda"), torch.ones(3)
+    mix(a, a.clone()) if mix is not MIXES["numpy"] else None
+    with pytest.raises((RuntimeError, TypeError), match="emulated device"):
+        mix(a, b)
+
+
+def test_what_cuda_allows_of_two_devices_is_allowed(device: Device) -> None:
+    a, b = torch.arange(3.0, device="cuda"), torch.arange(3)
+    assert (a * torch.tensor(2.0)).tolist() == [0, 2, 4]  # a CPU tensor of one number
+    assert a[b].tolist() == [0, 1, 2] and a[b].is_cuda  # an index on the CPU
+    a.copy_(b * 3)
+    a[0] = torch.tensor(5)
+    assert a.tolist() == [5, 3, 6]
+
+
+def test_a_generator_draws_on_its_own_device_only(device: Device, there: DataSet) -> None:
+    ours, cpus = gpu.generator("cuda", 1), gpu.generator("cpu", 1)
+    assert ours.device == CUDA and cpus.device == HOST
+    drawn = torch.rand(4, generator=ours, device="cuda")
+    assert torch.equal(drawn.cpu(), torch.rand(4, generator=cpus))
+    augmented = Batches(there.train, there, Augment(crop=1, flip=True))
+    index = torch.arange(3, device="cuda")
+    assert augmented(index, ours).is_cuda
+    wrong: list[Callable[[], object]] = [
+        lambda: torch.rand(4, generator=cpus, device="cuda"),
+        lambda: torch.randperm(4, generator=ours),
+        lambda: torch.ones(3, device="cuda").uniform_(generator=cpus),
+        lambda: torch.ones(3).normal_(generator=ours),
+        lambda: nn.init.kaiming_normal_(torch.ones(3, 3, device="cuda"), generator=cpus),
+        lambda: augmented(index, cpus),
+    ]
+    for draw in wrong:
+        with pytest.raises(RuntimeError, match=r"emulated device: a .* generator draws on"):
+            draw()
+
+
+HOST_COPIES: dict[str, Callable[[Tensor], object]] = {
+    "item": lambda x: x.sum().item(),
+    "tolist": lambda x: x.tolist(),
+    "cpu": lambda x: x.cpu(),
+    "bool": lambda x: bool(x.isfinite().all()),
+    "float": lambda x: float(x.sum()),
+    "a mask as index": lambda x: x[x > 0],
+    "nonzero": lambda x: x.nonzero(),
+    "torch.equal": lambda x: torch.equal(x, x),
+    "copy to the host": lambda x: torch.zeros(2, 3).copy_(x),
+    "torch.tensor": lambda x: torch.tensor(1.0, device=x.device),
+    "new_tensor": lambda x: x.new_tensor(-1.0),
+    "to the device": lambda _: torch.ones(2).to("cuda"),
+    "an index from the host": lambda x: x[torch.tensor([0])],
+}
+
+
+@pytest.mark.parametrize("copies", HOST_COPIES.values(), ids=HOST_COPIES.keys())
+def test_a_host_copy_counts_and_is_refused_in_a_captured_pass(
+    device: Device, copies: Callable[[Tensor], object]
+) -> None:
+    x, y = torch.ones(2, 3, device="cuda"), torch.zeros(2, device="cuda")
+    before = device.reads.total() + device.uploads.total()
+    copies(x)
+    assert device.reads.total() + device.uploads.total() == before + 1
+
+    def run(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        copies(x)
+        return x.sum(), y
+
+    with pytest.raises(RuntimeError, match=r"emulated device: .* while a graph is captured"):
+        gpu.GraphedPass(run, x, y)
+    assert not device.capturing
+
+
+def test_a_captured_pass_is_replayed_into_its_fixed_outputs(device: Device) -> None:
+    x = torch.ones(2, 3, device="cuda")
+    graphed = gpu.GraphedPass(lambda x, y: (x.sum(), x + y), x, x)
+    first = graphed(x, x)
+    second = graphed(2 * x, x)
+    assert first[1] is second[1] and float(first[0]) == 12 and device.captured == 3
+
+
+# ---------------------------------------------------------------- faults planted into the package
+
+
+def test_a_cpu_mask_given_to_a_model_on_the_device_is_caught(there: DataSet) -> None:
+    # A raw error of torch (faults.md 3), as long as the package does not refuse it in one line.
+    net = small_net(runtime=ON_DEVICE)
+    mask = masks.ones(net.model, models.prunable(net.model, "conv_linear"))
+    x, y = Batches(there.train, there)(torch.arange(20, device=CUDA)), there.train.y[:20]
+    assert is_there(saliency.prune_model(net.model, mask, "snip", 0.5, x, y).flat())
+    for criterion in ("snip", "synflow"):
+        with pytest.raises(RuntimeError, match=r"emulated device: .* on cuda:0 .* on the cpu"):
+            saliency.prune_model(net.model, mask.to("cpu"), criterion, 0.5, x, y)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "wrong", "says"),
+    [
+        (Mask, "to", lambda mask, _: mask, "on cuda:0 .* on the cpu"),
+        (gpu, "generator", lambda _, *p: torch.Generator().manual_seed(0), "generator draws on"),
+    ],
+    ids=["masks stay where they are", "all generators on the cpu"],
+)
+def test_a_fault_in_the_package_ends_a_study(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    owner: Any, name: str, wrong: Any, says: str,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(tiny.RUNTIME, "device", "cuda")
+    monkeypatch.setattr(owner, name, wrong)
+    with emulated(), pytest.raises(UnitFailed, match=f"emulated device: .*{says}"):
+        run_study(registry.PAPERS["compare"].phases(tiny.compare()), tmp_path)
+
+
+# ---------------------------------------------------------------- ways of training
+
+RECIPE = Recipe(lr=0.05, momentum=0.9, batch=40, length="2ep")
+
+
+def mlp_job(data: DataSet, recipe: Recipe = RECIPE, seed: int = 0) -> Job:
+    """A small MLP with a random mask on all training images."""
+    spec = models.ModelSpec(name="mlp", width=16, depth=2)
+    model = models.build(spec, data.shape, 10, seed)
+    dense = masks.ones(model, models.prunable(model, "conv_linear"))
+    random = torch.Generator().manual_seed(seed)
+    scores = {n: torch.rand(keep.shape, generator=random) for n, keep in dense.items()}
+    mask = masks.keep_top(scores, dense.total // 2)
+    return Job(model, data.train, data, recipe, (seed,), mask, None, data.validation)
+
+
+def by_loop(data: DataSet, batch: int, runtime: Runtime = ON_DEVICE) -> State:
+    """A convnet trained by the one loop."""
+    net = small_net(runtime=runtime)
+    recipe = RECIPE.model_copy(update={"batch": batch})
+    loop.train(net, data.train, data, recipe, seed=(0,))
+    return net.state()
+
+
+def by_lanes(data: DataSet, batch: int, runtime: Runtime = ON_DEVICE) -> list[State]:
+    """Two MLPs trained side by side."""
+    recipe = RECIPE.model_copy(update={"batch": batch})
+    jobs = [mlp_job(data, recipe, seed) for seed in (0, 1)]
+    return [done.state for done in train_many(jobs, runtime, "stacked", tell=lambda _: None)]
+
+
+def small_nets() -> tuple[list[State], Tensor, Tensor]:
+    """Two small nets and 200 samples, on the device."""
+    x, y = planting.sample("circle", 200, 0.0, torch.Generator().manual_seed(5))
+    shape = (x.shape[1], 8, 4)
+    hosts = [planting.mother(shape, torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    return [stacks.cast(net, torch.float32, CUDA) for net in hosts], x.float().to(CUDA), y.to(CUDA)
+
+
+def by_stack(_: DataSet, batch: int) -> list[State]:
+    """Two nets of Plant 'n' Seek."""
+    nets, x, y = small_nets()
+    dense = [
+        Mask({n: torch.ones_like(w, dtype=torch.bool) for n, w in net.items()}) for net in nets
+    ]
+    fit = stacks.Fit(batch=batch, epochs=2)
+    return stacks.train(nets, dense, x, y, "classification", fit, (0,))
+
+
+def by_popup(_: DataSet, batch: int) -> list[Mask]:
+    """Edge-popup on two nets of Plant 'n' Seek."""
+    nets, x, y = small_nets()
+    fit = PopupFit(batch=batch, epochs=2)
+    goals = [Goal(0.5), Goal(0.3, annealed=True)]
+    return edge_popup.edge_popup(nets, goals, x, y, "classification", fit, (0,)).masks
+
+
+def by_conv_popup(data: DataSet, batch: int) -> Mask:
+    """Edge-popup on a convnet."""
+    net = small_net("conv2", ON_DEVICE)
+    named = masks.ones(net.model, models.prunable(net.model, "conv_linear"))
+    recipe = RECIPE.model_copy(update={"batch": batch})
+    return pop(net, named, Goal(0.4), data.train, data, recipe, (0,))
+
+
+LANES = (
+    "faults.md 3: many/lanes.py:139 `logits.new_tensor(-1.0)` copies from the host inside a "
+    "captured pass: graphed stacks will raise"
+)
+POPUP = (
+    "faults.md 3: edge-popup: 8 host-to-device copies, 4 host reads and one `kthvalue` a row per "
+    "step (edge_popup.py:95 and :102)"
+)
+
+
+def known(reason: str, raises: type[Exception] = AssertionError) -> pytest.MarkDecorator:
+    """A known fault: the test must fail in just this way until it is gone."""
+    return pytest.mark.xfail(reason=reason, raises=raises, strict=True)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        by_loop,
+        by_stack,
+        pytest.param(by_lanes, marks=known(LANES)),
+        pytest.param(by_popup, marks=known(POPUP)),
+        pytest.param(by_conv_popup, marks=known(POPUP)),
+    ],
+)
+def test_how_often_the_host_reads_or_copies_does_not_depend_on_the_steps(
+    device: Device, there: DataSet, way: Callable[[DataSet, int], object]
+) -> None:
+    seen = []
+    for batch in (40, 10):  # 10 steps, then 40
+        device.reads.clear()
+        device.uploads.clear()
+        way(there, batch)
+        seen.append((device.reads.copy(), device.uploads.copy()))
+    assert seen[0] == seen[1]
+
+
+def test_the_loop_on_the_device_gives_the_cpus_bits_and_reads_twice_an_epoch(
+    digits: DataSet,
+) -> None:
+    expected = by_loop(digits, 64, Runtime(device="cpu"))  # 200 images: a short batch
+    with emulated() as device:
+        found = by_loop(digits.to(CUDA), 64)
+        assert equal({name: tensor.cpu() for name, tensor in found.items()}, expected)
+    own = [count for line, count in device.reads.items() if "training/loop.py" in line]
+    assert own == [2, 2]  # two lines, two epochs
+
+
+def test_captured_steps_of_the_loop_give_the_same_bits(device: Device, there: DataSet) -> None:
+    expected = by_loop(there, 64)
+    assert device.captured == 0
+    assert equal(by_loop(there, 64, GRAPHED), expected)
+    assert device.captured == 1 + 2 * 3  # once for the capture, then each whole batch
+
+
+@known(LANES, RuntimeError)
+def test_captured_steps_of_lanes_give_the_same_bits(device: Device, there: DataSet) -> None:
+    expected = by_lanes(there, 40)
+    found = by_lanes(there, 40, GRAPHED)
+    assert all(equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+# ---------------------------------------------------------------- all units of all papers
+
+
+def further(path: Path) -> Any:
+    """The tiny study that a paper lays out in a file of its own."""
+    values = read_yaml(path) | {"data": tiny.DIGITS.model_dump(), "runtime": tiny.RUNTIME}
+    return registry.PAPERS[path.parent.name].params.model_validate(values)
+
+
+STUDIES: dict[str, tuple[str, Callable[[], Any]]] = {
+    "colt": ("colt", tiny.colt),
+    "prac": ("prac", tiny.prac),
+    "dlth": ("dlth", tiny.dlth),
+    "plant_n_seek": ("plant_n_seek", tiny.plant_n_seek),
+    "conv": ("plant_n_seek", tiny.conv),
+    "compare": ("compare", tiny.compare),
+}
+"""The paper and the tiny parameters of each study."""
+for path in sorted(Path(__file__).parent.glob("papers/*/tiny.yaml")):  # further papers
+    STUDIES[path.parent.name] = (path.parent.name, partial(further, path))
+
+READS_AN_EPOCH = {"conv": 3}
+"""Of the loop: the averages and the check for divergence; edge-popup checks its scores too."""
+
+
+def watch_loop(patch: pytest.MonkeyPatch, device: Device) -> list[tuple[int, int]]:
+    """The epochs of each training by the one loop, and how often the loop itself read."""
+    seen: list[tuple[int, int]] = []
+    train = loop.train
+
+    def own(reads: Counter[str]) -> int:
+        return sum(n for line, n in reads.items() if line.startswith("ticketlab/training/loop.py"))
+
+    def watched(net: Net, *rest: Any, **more: Any) -> Any:
+        before = own(device.reads)
+        history = train(net, *rest, **more)
+        assert is_there(net.weights) and is_there(net.grads)
+        seen.append((len(history), own(device.reads) - before))
+        return history
+
+    replace_everywhere(patch, train, watched)
+    return seen
+
+
+def run_tiny(name: str, folder: Path, patch: pytest.MonkeyPatch, **runtime: object) -> Device:
+    """A tiny study on the device; what of it the device counted."""
+    for field, value in {"device": "cuda", **runtime}.items():
+        patch.setitem(tiny.RUNTIME, field, value)
+    paper, params = STUDIES[name]
+    most = READS_AN_EPOCH.get(name, 2)
+    with emulated() as device:
+        seen = watch_loop(patch, device)
+        results = run_study(registry.PAPERS[paper].phases(params()), folder)
+    assert results
+    assert all(2 * epochs <= reads <= most * epochs for epochs, reads in seen)
+    return device
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_all_units_run_on_the_device(
+    name: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = run_tiny(name, tmp_path, monkeypatch)
+    assert device.reads and device.captured == 0
+
+
+@pytest.mark.slow
+def test_all_units_of_a_study_run_with_captured_passes(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_tiny("colt", tmp_path, monkeypatch, cuda_graphs=True).captured > 100
