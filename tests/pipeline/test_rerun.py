@@ -103,6 +103,28 @@ def test_numbers_that_are_apart_are_named_and_end_with_1(restored: tuple[Clone, 
     assert "not reproduced: 1 different, 2 identical" in done.out
 
 
+OLD_STAGE = """  data@desk:
+    cmd: ticketlab prepare desk
+    outs:
+    - path: results/desk/data.json
+      hash: md5
+      md5: ea1eb8c0d6d19ed030272acfd82c2d0a
+      size: 176
+"""
+
+
+def test_stages_of_an_older_pipeline_are_passed_over(restored: tuple[Clone, Terminal]) -> None:
+    """dvc.lock keeps what dvc.yaml no longer has; nothing of it is in a fresh clone."""
+    clone, ticketlab = restored
+    clone.edit("dvc.lock", lambda text: text + OLD_STAGE)
+    clone.commit()
+    try:
+        done = ticketlab("verify")
+        assert done.code == 0 and "data@desk " not in done.out, done
+    finally:
+        clone.run("git reset -q --hard HEAD~1")
+
+
 @pytest.mark.parametrize("folder", ["tables", "figures", "curves"])
 def test_a_file_that_one_side_lacks_is_a_difference(
     restored: tuple[Clone, Terminal], folder: str

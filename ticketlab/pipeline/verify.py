@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ticketlab.files import read_json
+from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pipeline.repository import (
     Committed,
     Entry,
@@ -126,13 +127,13 @@ def verify(repo: "Repo", root: Path, studies: Sequence[str], rev: str = "HEAD") 
     """
     then, now = Committed(root, rev), lock_stages(_text(root / "dvc.lock"))
     stale, listed = out_of_date(repo), {stage.addressing for stage in repo.index.stages}
-    kinds = {name.partition("@")[0] for name in listed}  # an older lock may have other stages
+    kinds = {name.partition("@")[0] for name in listed}
     found: dict[str, Finding] = {}
     for study in studies:
         names = [
             name
             for name, entry in then.lock.items()
-            if study in _studies(entry) and name.partition("@")[0] in kinds
+            if study in _studies(entry) and _is_run(name, entry, kinds)
         ]
         if not names:
             known = {one for entry in then.lock.values() for one in _studies(entry)}
@@ -151,6 +152,12 @@ def _studies(entry: Entry) -> set[str]:
     """The studies into whose results a stage writes."""
     parts = [Path(out["path"]).parts for out in entry.get("outs", ())]
     return {part[1] for part in parts if len(part) > 2 and part[0] == "results"}
+
+
+def _is_run(name: str, entry: Entry, kinds: set[str]) -> bool:
+    """Whether an entry is of a run as dvc.yaml has them: a lock keeps stages of older pipelines."""
+    command = str(entry.get("cmd", "")).split()
+    return name.partition("@")[0] in kinds and bool(command) and command[-1] in PAPERS
 
 
 def _text(path: Path) -> str:
