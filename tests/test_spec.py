@@ -60,7 +60,7 @@ STEPS = [(record, name, shape) for record, name, kind, shape in PLACES if kind i
 
 def refusal(record: type[Spec], name: str, value: object, shape: str) -> str:
     """What a record says of one field's value; empty if it says nothing."""
-    given = [value] if shape == "[0]" else value
+    given = (value,) if shape == "[0]" else value
     try:
         record.model_validate({name: given})
     except ValidationError as error:

@@ -16,7 +16,6 @@ from ticketlab.data.sets import DataSet
 from ticketlab.many import dense_lanes, sparse_lanes, stacks
 from ticketlab.many.train_many import Job, train_many
 from ticketlab.papers.colt import study as colt_study
-from ticketlab.papers.colt.units import Bench
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.papers.plant_n_seek.algorithm import edge_popup as popup
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, PopupFit, edge_popup
@@ -24,6 +23,7 @@ from ticketlab.papers.plant_n_seek.conv import edge_popup as conv_popup
 from ticketlab.pruning.masks import Mask, State, keep_top, ones
 from ticketlab.pruning.patterns import DENSE, WrongMask, collected, confirm
 from ticketlab.study import runner
+from ticketlab.study.bench import Bench
 from ticketlab.study.results import load_result
 from ticketlab.study.runner import UnitFailed
 from ticketlab.tickets import compaction
@@ -261,7 +261,7 @@ def test_every_ticket_of_a_search_was_trained_or_pruned_from_what_was(
         if "/imp/" in unit.name:  # each level is trained, the last one too
             assert digests == parents and stored["trained_mask_sha256"] == sorted(digests)
         else:  # round 1 is pruned from the dense net, and the last round's ticket is not trained
-            dense = Bench(params, 3).dense_mask(Bench(params, 3).net()).digest()
+            dense = Bench(params, 3).dense.digest()
             assert parents == [dense, *digests[:-1]]
             assert stored["trained_mask_sha256"] == sorted(parents)
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketlab.data.sets import DataSet
-from ticketlab.papers.colt.units import Bench, search_imp
+from ticketlab.papers.colt.units import search_imp
 from ticketlab.pruning.masks import Mask, State
+from ticketlab.study.bench import Bench
 from ticketlab.tickets import imp
 from ticketlab.tickets.imp import Level, constant_rate, find_tickets, rewind_state, same_schedule
 from ticketlab.training.loop import train
@@ -114,7 +115,7 @@ def test_rewinding_starts_every_level_from_theta_0(
         starts.append((net.state(), mask))  # type: ignore[attr-defined]
         return train(net, images, *rest, mask=mask, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ticketlab.papers.colt.units.train", watched)
+    monkeypatch.setattr("ticketlab.study.cost.train", watched)
     params = tiny.colt()
     result = search_imp(params, 0, "imp")
     theta = Bench(params, 0).net().state()
