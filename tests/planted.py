@@ -132,10 +132,9 @@ def out_of_turn(results, units):
     return with_ticket(results, change, units)
 
 
-def other_mask(ticket):
-    """The mask of a ticket without weights with two entries exchanged."""
-    if ticket.weights is None:
-        return replace(ticket, mask=swap_mask(ticket.mask))
+def inverted(ticket):
+    """The ticket with the weights that it lacks, which the rounds before it removed, too."""
+    return replace(ticket, mask=Mask({name: ~keep for name, keep in ticket.mask.items()}))
 
 
 def with_record(results, units, **changes):
@@ -197,7 +196,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "results", "with_ticket(results, not_zero)"
         ),
         "the masks of every search are nested": Fault(
-            "results", "with_ticket(results, other_mask, 'search/colt')"
+            "results", "with_ticket(results, inverted, 'search/colt')"
         ),
         "all arms of a seed but reinit start from the same weights": Fault(
             "results", "with_ticket(results, other_start, 'score/shuffled')"
@@ -254,7 +253,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "results", "with_ticket(results, not_zero)"
         ),
         "the masks of every search are nested": Fault(
-            "results", "with_ticket(results, other_mask, 'search/main/prac')"
+            "results", "with_ticket(results, inverted, 'search/main/prac')"
         ),
         "all arms of a seed but reinit rewind to the same weights": Fault(
             "results", "with_ticket(results, other_start, 'score/main/random')"
