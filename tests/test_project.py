@@ -431,6 +431,7 @@ def test_yaml_is_parsed_in_one_place() -> None:
     assert users == ["ticketlab/files.py"]
 
 
+@pytest.mark.slow
 def test_an_installed_package_finds_its_project_from_the_working_directory(tmp_path: Path) -> None:
     installed, project = tmp_path / "site", tmp_path / "project"
     shutil.copytree(PACKAGE, installed / "ticketlab", ignore=shutil.ignore_patterns("__pycache__"))

@@ -191,6 +191,7 @@ raise SystemExit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/papers/{NAM
 """
 
 
+@pytest.mark.slow
 def test_the_registry_finds_a_new_paper_and_its_test_passes(project: Path) -> None:
     copy_package(project)
     for path in (ROOT / "tests").glob("*.py"):

@@ -113,6 +113,7 @@ def test_a_change_makes_stale_what_depends_on_it_and_no_more(clone: Clone) -> No
         clone.run("git checkout -q .")
 
 
+@pytest.mark.slow
 def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None:
     yaml = YAML()
     content = yaml.load(clone.path("params.yaml"))
@@ -226,6 +227,7 @@ def test_a_download_without_git_runs_and_says_what_it_cannot(clone: Clone) -> No
 # --- failures
 
 
+@pytest.mark.slow
 def test_after_a_bad_notebook_and_a_kill_a_forced_run_writes_the_same_bytes(clone: Clone) -> None:
     """With other workers than the first run, on what the killed one has left."""
     clone.set(workers=2)
