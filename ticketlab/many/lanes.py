@@ -136,7 +136,7 @@ def loss_and_slope(logits: Tensor, y: Tensor, dim: int) -> tuple[Tensor, Tensor]
     places = y.expand(len(logits), y.shape[-1]).unsqueeze(dim)
     slope = torch.log_softmax(logits, dim)
     losses = slope.gather(dim, places).squeeze(dim).mean(1).neg_()
-    slope = slope.exp_().scatter_add_(dim, places, logits.new_tensor(-1.0).expand(places.shape))
+    slope = slope.exp_().scatter_add_(dim, places, logits.new_full((), -1.0).expand(places.shape))
     return losses, slope.div_(y.shape[-1])
 
 
