@@ -16,6 +16,7 @@ from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.conv.units import ConvBench, known
 from ticketlab.papers.plant_n_seek.metrics import metrics
 from ticketlab.pipeline.registry import PAPERS
+from ticketlab.pruning.masks import Mask
 from ticketlab.study.plots import use_style
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
@@ -85,6 +86,19 @@ def test_a_unit_depends_on_its_arguments_and_the_tickets_weights(
     other = type(ticket)(ticket.mask, {n: 2 * w for n, w in ticket.weights.items()})
     assert known(other).digest != known(ticket).digest
     assert known(ticket).model_dump(mode="json") == {"digest": known(ticket).digest}
+    narrower = {name: keep & (keep.cumsum(-1) > 1) for name, keep in ticket.mask.items()}
+    assert known(type(ticket)(Mask(narrower), ticket.weights)).digest != known(ticket).digest
+
+
+def test_a_kept_weight_that_is_zero_by_chance_is_trained_on(results: dict[str, Result]) -> None:
+    ticket = results["conv/ticket/seed-0"].tickets["ticket"]
+    name, keep = next(iter(ticket.mask.items()))
+    place = tuple(keep.nonzero()[0].tolist())
+    weights = {n: w.clone() for n, w in (ticket.weights or {}).items()}
+    weights[name][place] = 0
+    setting = plant_study.conv_setting(tiny.conv())
+    changed = ConvBench(setting, 0, known(type(ticket)(ticket.mask, weights)))
+    assert conv_units.own_net_row(changed, "ticket_trained")["kept"] == ticket.mask.alive
 
 
 def test_the_ticket_is_planted_exactly(results: dict[str, Result]) -> None:

@@ -54,8 +54,9 @@ class Known(Spec):
 
 
 def known(ticket: Ticket) -> Known:
-    """The ticket, with a digest of its weights (their zeros are the mask)."""
-    return Known(digest=state_digest(ticket.weights or {}), ticket=ticket)
+    """The ticket, with a digest of its weights and its mask."""
+    kept = {f"mask.{name}": keep for name, keep in ticket.mask.items()}
+    return Known(digest=state_digest({**(ticket.weights or {}), **kept}), ticket=ticket)
 
 
 # ---------------------------------------------------------------- what one seed starts from
@@ -119,6 +120,13 @@ class ConvBench:
         if self.found is None or self.found.ticket.weights is None:
             raise InputError("ticket: none given, a trained one is needed")
         return {name: w.double() for name, w in self.found.ticket.weights.items()}
+
+    @property
+    def ticket_mask(self) -> Mask:
+        """What the ticket keeps in its own net, weights that are 0 by chance included."""
+        if self.found is None:
+            raise InputError("ticket: none given, a trained one is needed")
+        return self.found.ticket.mask
 
     @cached_property
     def planted(self) -> PlantedChain:
@@ -418,11 +426,10 @@ def control(setting: ConvSetting, seed: int, found: Known, arm: str) -> Result:
 def own_net_row(bench: ConvBench, arm: str) -> dict[str, Any]:
     """The ticket's own net: the ticket trained on at its own scale, or the dense net from its
     initial weights."""
-    spec, ticket = bench.conv.ticket_model, bench.ticket
-    start = bench.drawn(spec, "ticket") if arm == "narrow_dense" else ticket
+    spec, dense = bench.conv.ticket_model, arm == "narrow_dense"
+    start = bench.drawn(spec, "ticket") if dense else bench.ticket
     net = bench.net(spec, start)
-    kept = {name: (w != 0).to(net.device) for name, w in ticket.items()}
-    mask = all_of(net) if arm == "narrow_dense" else Mask({n: kept[n] for n in net.names})
+    mask = all_of(net) if dense else bench.ticket_mask.to(net.device)
     fit(bench, net, start, mask, bench.conv.recipe)
     total = bench.planted.mask.total
     row = {"method": arm, "label": "gt", "density": mask.alive / total, "kept": mask.alive}
