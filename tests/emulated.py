@@ -337,8 +337,8 @@ def _graphs(patch: pytest.MonkeyPatch, device: Device) -> None:
         for fixed, new in zip(graphed.outputs, found, strict=True):
             fixed.copy_(new)
 
-    def init(graphed: gpu.GraphedPass, run: gpu.Pass, x: Tensor, y: Tensor) -> None:
-        make(graphed, run, x, y)
+    def init(graphed: gpu.GraphedPass, *arguments: Any) -> None:
+        make(graphed, *arguments)
         graphed.graph.redo = partial(redo, graphed)
 
     patch.setattr(gpu.GraphedPass, "__init__", init)

@@ -38,8 +38,8 @@ from ticketlab.training import loop
 from ticketlab.training.net import Net
 from ticketlab.training.recipe import Recipe
 
-ON_DEVICE = Runtime(device="cuda")
-GRAPHED = Runtime(device="cuda", cuda_graphs=True)
+ON_DEVICE = Runtime(device="cuda", cuda_graphs=False)
+GRAPHED = Runtime(device="cuda")
 
 
 @pytest.fixture
@@ -178,16 +178,70 @@ def test_a_host_copy_counts_and_is_refused_in_a_captured_pass(
         return x.sum(), y
 
     with pytest.raises(RuntimeError, match=r"emulated device: .* while a graph is captured"):
-        gpu.GraphedPass(run, x, y)
+        gpu.GraphedPass(run, x, y, torch.zeros(1, device="cuda"))
     assert not device.capturing
 
 
 def test_a_captured_pass_is_replayed_into_its_fixed_outputs(device: Device) -> None:
     x = torch.ones(2, 3, device="cuda")
-    graphed = gpu.GraphedPass(lambda x, y: (x.sum(), x + y), x, x)
+    graphed = gpu.GraphedPass(lambda x, y: (x.sum(), x + y), x, x, torch.zeros(1, device="cuda"))
     first = graphed(x, x)
     second = graphed(2 * x, x)
     assert first[1] is second[1] and float(first[0]) == 12 and device.captured == 3
+
+
+def wrong_input(graphed: gpu.GraphedPass) -> None:
+    """A replay on the batch that it was captured with."""
+    x = graphed.x.clone()
+    real = graphed.graph.replay
+    graphed.graph.replay = lambda: (graphed.x.copy_(x), real())
+
+
+def no_zeroing(graphed: gpu.GraphedPass) -> None:
+    """A replay that adds to the gradient of the pass before."""
+    real = graphed.graph.replay
+
+    def replay() -> None:
+        before = graphed.grads.clone()
+        real()
+        graphed.grads.add_(before)
+
+    graphed.graph.replay = replay
+
+
+def stale_output(graphed: gpu.GraphedPass) -> None:
+    """A replay whose loss stays as it was when it was captured."""
+    loss = graphed.outputs[0].clone() * 1.5
+    real = graphed.graph.replay
+    graphed.graph.replay = lambda: (real(), graphed.outputs[0].copy_(loss))
+
+
+@pytest.mark.parametrize("fault", [wrong_input, no_zeroing, stale_output])
+def test_a_graph_that_gives_something_else_ends_the_training(
+    fault: Callable[[gpu.GraphedPass], None],
+    device: Device,
+    there: DataSet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = gpu.GraphedPass.__init__
+
+    def planted(graphed: gpu.GraphedPass, *arguments: Any) -> None:
+        make(graphed, *arguments)
+        fault(graphed)
+
+    monkeypatch.setattr(gpu.GraphedPass, "__init__", planted)
+    with pytest.raises(gpu.WrongGraph, match=r"captured pass \d+: .*cuda_graphs: false"):
+        by_loop(there, 40, GRAPHED)
+
+
+def test_the_first_twenty_replays_are_checked_and_the_others_are_not(
+    device: Device, there: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    real = gpu.same_pass
+    monkeypatch.setattr(gpu, "same_pass", lambda *both: asked.append(real(*both)) or asked[-1])
+    by_loop(there, 10, GRAPHED)  # 40 steps
+    assert asked == [True] * gpu.CHECKED
 
 
 # ---------------------------------------------------------------- faults planted into the package
@@ -407,7 +461,7 @@ def run_tiny(name: str, folder: Path, patch: pytest.MonkeyPatch, **runtime: obje
 def test_all_units_run_on_the_device(
     name: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = run_tiny(name, tmp_path, monkeypatch)
+    device = run_tiny(name, tmp_path, monkeypatch, cuda_graphs=False)
     assert device.reads and device.captured == 0
 
 
@@ -415,4 +469,4 @@ def test_all_units_run_on_the_device(
 def test_all_units_of_a_study_run_with_captured_passes(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run_tiny("colt", tmp_path, monkeypatch, cuda_graphs=True).captured > 100
+    assert run_tiny("colt", tmp_path, monkeypatch).captured > 100

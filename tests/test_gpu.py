@@ -201,10 +201,36 @@ def test_memory_advice_lets_other_errors_through() -> None:
 # --- captured passes
 
 
-def test_passes_are_captured_only_on_cuda_and_where_asked_for() -> None:
-    cuda, asked = torch.device("cuda"), Runtime(cuda_graphs=True)
-    assert gpu.uses_graphs(cuda, asked)
-    assert not gpu.uses_graphs(HERE, asked) and not gpu.uses_graphs(cuda, Runtime())
+def test_passes_are_captured_on_cuda_unless_the_model_is_compiled_or_it_is_switched_off() -> None:
+    cuda, asked, off = torch.device("cuda"), Runtime(cuda_graphs=True), Runtime(cuda_graphs=False)
+    assert gpu.uses_graphs(cuda, Runtime()) and gpu.uses_graphs(cuda, asked)
+    assert not gpu.uses_graphs(cuda, off) and not gpu.uses_graphs(cuda, Runtime(compile=True))
+    assert not gpu.uses_graphs(HERE, asked) and not gpu.uses_graphs(HERE, Runtime())
+
+
+PASS = torch.tensor(2.0), torch.tensor([3.0, -4.0])
+NAN = torch.tensor(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "grads", "same"),
+    [
+        (2.0, [3.0, -4.0], True),
+        (2.02, [3.01, -3.98], True),  # rounding
+        (2.1, [3.0, -4.0], False),
+        (2.0, [3.0, -3.0], False),
+        (2.0, [0.0, 0.0], False),
+        (float("nan"), [3.0, -4.0], False),
+        (2.0, [3.0, float("nan")], False),
+    ],
+)
+def test_passes_are_the_same_up_to_rounding(loss: float, grads: list[float], same: bool) -> None:
+    assert gpu.same_pass((torch.tensor(loss), torch.tensor(grads)), PASS) is same
+
+
+def test_a_pass_that_is_not_finite_is_left_to_the_loop() -> None:
+    assert gpu.same_pass((NAN, PASS[1]), (NAN, PASS[1]))
+    assert gpu.same_pass(PASS, (PASS[0], NAN.expand(2)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
@@ -240,7 +266,8 @@ def test_a_captured_pass_replays_its_shape_and_runs_any_other() -> None:
         loss.backward()
         return loss.detach(), logits.detach()
 
-    graphed = gpu.GraphedPass(run, torch.rand(8, 3, device="cuda"), torch.arange(8).cuda() % 4)
+    x, y = torch.rand(8, 3, device="cuda"), torch.arange(8).cuda() % 4
+    graphed = gpu.GraphedPass(run, x, y, weight.grad.flatten())
     for n in (8, 5, 8):
         x, y = torch.rand(n, 3, device="cuda"), torch.randint(4, (n,), device="cuda")
         loss, logits = (t.clone() for t in graphed(x, y))

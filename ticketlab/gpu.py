@@ -8,7 +8,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, Literal
 
@@ -45,7 +45,8 @@ class Runtime(Spec):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     channels_last: bool = False
     compile: bool = False
-    cuda_graphs: bool = False
+    cuda_graphs: bool | Literal["auto"] = "auto"
+    """Replay captured steps; "auto" is on a CUDA device, but not with `compile`."""
     deterministic: bool = True
 
 
@@ -139,7 +140,7 @@ def autocast(device: torch.device, runtime: Runtime) -> AbstractContextManager[A
         device.type,
         dtype=torch.bfloat16,
         enabled=runtime.precision == "bf16",
-        cache_enabled=not runtime.cuda_graphs,
+        cache_enabled=not uses_graphs(device, runtime),
     )
 
 
@@ -158,16 +159,31 @@ def compiled(model: nn.Module, runtime: Runtime) -> nn.Module:
 Pass = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+CHECKED = 20
+"""Replays of each graph that are compared with the eager pass."""
+LOSS_OFF, GRADS_OFF = 0.02, 0.1
+"""Differences that rounding in bf16 explains; a graph that saw another batch is further off."""
+
+
+class WrongGraph(RuntimeError):
+    """A captured pass does not give what the eager pass gives."""
+
+
 class GraphedPass:
     """One forward and backward pass as a captured graph, replayed without launch overhead.
 
     Only the shape it was captured with is replayed; any other (the last short batch) runs eagerly.
-    `run` must be free of host reads and write its gradients into fixed buffers.
+    `run` must be free of host reads. It fills `grads` and moves the `buffers` (batch-norm
+    statistics), which are as they were after the capture. WrongGraph if one of the first replays
+    is not as the eager pass on the same weights and batch.
     """
 
-    def __init__(self, run: Pass, x: Tensor, y: Tensor) -> None:
-        self.run = run
-        self.x, self.y = x.clone(), y.clone()
+    def __init__(
+        self, run: Pass, x: Tensor, y: Tensor, grads: Tensor, buffers: Sequence[Tensor] = ()
+    ) -> None:
+        self.run, self.grads, self.buffers = run, grads, buffers
+        self.x, self.y, self.unchecked = x.clone(), y.clone(), CHECKED
+        before = [tensor.clone() for tensor in buffers]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -177,20 +193,57 @@ class GraphedPass:
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.outputs = run(self.x, self.y)
+        self._restore(before)
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and logits of this batch; gradients are left in the caller's buffers."""
         if x.shape != self.x.shape:
             return self.run(x, y)
+        if self.unchecked:
+            return self._checked(x, y)
+        return self._replay(x, y)
+
+    def _replay(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         self.x.copy_(x)
         self.y.copy_(y)
         self.graph.replay()
         return self.outputs
 
+    def _checked(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """A replay beside the eager pass, which leaves no trace."""
+        before = [tensor.clone() for tensor in self.buffers]
+        loss, grads = self.run(x, y)[0].clone(), self.grads.clone()
+        self._restore(before)
+        outputs = self._replay(x, y)
+        if not same_pass((outputs[0], self.grads), (loss, grads)):
+            raise WrongGraph(
+                f"captured pass {CHECKED - self.unchecked + 1}: loss and gradient are not those of "
+                "the eager pass on the same batch; train with runtime.cuda_graphs: false"
+            )
+        self.unchecked -= 1
+        return outputs
+
+    def _restore(self, before: Sequence[Tensor]) -> None:
+        for tensor, value in zip(self.buffers, before, strict=True):
+            tensor.copy_(value)
+
+
+def same_pass(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    """Whether two passes have the same loss (any shape) and gradient (n,), up to rounding.
+
+    One that is not finite is for the training loop to report. One read of the device.
+    """
+    (loss, grads), (eager, eager_grads) = a, b
+    near = (loss - eager).abs() <= LOSS_OFF * (1 + eager.abs())
+    along = (grads - eager_grads).norm() <= GRADS_OFF * eager_grads.norm()
+    finite = eager.isfinite().all() & eager_grads.isfinite().all()
+    return bool((near.all() & along) | ~finite)
+
 
 def uses_graphs(device: torch.device, runtime: Runtime) -> bool:
-    """Whether steps are captured: only on CUDA, and only where asked for."""
-    return runtime.cuda_graphs and device.type == "cuda"
+    """Whether steps are captured: only on CUDA; by default there, unless the model is compiled."""
+    wanted = not runtime.compile if runtime.cuda_graphs == "auto" else runtime.cuda_graphs
+    return wanted and device.type == "cuda"
 
 
 # ---------------------------------------------------------------- time and memory

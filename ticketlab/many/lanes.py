@@ -254,7 +254,8 @@ def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -
         for iteration in range(total):
             x, y = feeds(iteration % per_epoch)
             if descend is None:
-                descend = gpu.GraphedPass(lanes.descend, x, y) if graphed else lanes.descend
+                run = lanes.descend
+                descend = gpu.GraphedPass(run, x, y, lanes.grads) if graphed else run
             meter.add(*descend(x, y), y)
             stepper.lr = learning_rate(recipe, iteration, per_epoch, total)
             stepper.step()

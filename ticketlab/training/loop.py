@@ -183,10 +183,7 @@ def _forward_backward(net: Net, x: Tensor, y: Tensor) -> Callable[[Tensor, Tenso
 
     if not gpu.uses_graphs(net.device, net.runtime):
         return run
-    before = net.state()  # capturing runs the pass, which moves batch-norm statistics
-    graphed = gpu.GraphedPass(run, x, y)
-    net.rewind(before)
-    return graphed
+    return gpu.GraphedPass(run, x, y, net.grads, list(net.model.buffers()))
 
 
 class Meter:
