@@ -1,7 +1,7 @@
 """Notebooks as the study runs them: executed with typed parameters, normalised, checked, read.
 
-papermill and nbformat are imported where they are used: a notebook's own kernel imports this module
-for `show_source` and should not wait two seconds for them.
+papermill and all of Jupyter are imported where they are used: the command line imports this module,
+on machines that only train, too, and a notebook's own kernel should not wait for them.
 """
 
 import ast
@@ -18,16 +18,11 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
-import zmq
-from IPython.display import Markdown
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from traitlets import default
-
 from ticketlab.files import write_atomically
 from ticketlab.spec import ROOT, InputError
 
 if TYPE_CHECKING:
+    from IPython.display import Markdown
     from nbformat import NotebookNode
 
 CELL_LINES = 14  # lines of code in one cell
@@ -50,24 +45,6 @@ class NotebookFailed(RuntimeError):
     def __init__(self, message: str, partial: Path) -> None:
         super().__init__(message)
         self.partial = partial
-
-
-class _ThisPython(AsyncKernelManager):
-    """The kernel is this very interpreter, whatever `python3` kernelspec the user has installed."""
-
-    @default("kernel_spec_manager")
-    def _native_only(self) -> KernelSpecManager:
-        return KernelSpecManager(kernel_dirs=[])
-
-    @default("transport_encryption")
-    def _private(self) -> str:
-        return "auto" if zmq.has("curve") else "disabled"  # others on the machine cannot listen
-
-    def start_kernel(self, *args: Any, **options: Any) -> Any:
-        """Start with a fixed hash seed, so that a printed set keeps its order from run to run."""
-        env = {**os.environ, "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        env.pop("PYTEST_CURRENT_TEST", None)  # ipykernel captures less under pytest
-        return super().start_kernel(*args, env=env, **options)
 
 
 def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
@@ -133,12 +110,37 @@ def _papermill(notebook: "NotebookNode", values: dict[str, Any], running: Path) 
             parameters=values,
             kernel_name="python3",
             language="python",
-            kernel_manager_class=_ThisPython,
+            kernel_manager_class=_this_python(),
             extra_arguments=[f"--ipython-dir={ipython}"],  # no start-up files of the user
             progress_bar=False,
             stderr_file=sys.stderr,
             cwd=ROOT,
         )
+
+
+def _this_python() -> type:
+    """A kernel in this very interpreter, whatever `python3` kernelspec the user has installed."""
+    import zmq
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class ThisPython(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _native_only(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])
+
+        @default("transport_encryption")
+        def _private(self) -> str:
+            return "auto" if zmq.has("curve") else "disabled"  # others on the machine cannot listen
+
+        def start_kernel(self, *args: Any, **options: Any) -> Any:
+            """Start with a fixed hash seed, so that a printed set keeps its order in each run."""
+            env = {**os.environ, "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+            env.pop("PYTEST_CURRENT_TEST", None)  # ipykernel captures less under pytest
+            return super().start_kernel(*args, env=env, **options)
+
+    return ThisPython
 
 
 def _injected() -> type:
@@ -242,8 +244,10 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def show_source(*functions: Callable[..., Any] | type) -> Markdown:
+def show_source(*functions: Callable[..., Any] | type) -> "Markdown":
     """The source of core functions (or classes), highlighted, each under its file's name."""
+    from IPython.display import Markdown
+
     return Markdown("\n\n".join(_fenced(function) for function in functions))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ticketlab import gpu, instruction_set
+from ticketlab import __version__, gpu, instruction_set
 from ticketlab.files import read_json, write_atomically, write_json
 from ticketlab.pruning.masks import Mask
 from ticketlab.pruning.patterns import Patterns, WrongMask, check_trained
@@ -22,6 +22,13 @@ from ticketlab.tickets.ticket import Ticket, load_ticket, save_ticket, state_dig
 
 NUMERICAL = ("torch", "torchvision", "numpy")
 """Packages whose version can change a number."""
+
+Made = Mapping[str, str]
+"""What decides a unit besides its code and arguments: the `kind` of its device, the
+`instruction_set`, and the version of each of NUMERICAL."""
+ELSEWHERE = ".made_elsewhere.json"
+"""Beside the units of a paper that were brought here from another machine: with what all of them
+were made."""
 
 
 # ---------------------------------------------------------------- units of a study
@@ -74,7 +81,7 @@ def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str,
     """
     parameters = {k: _jsonable(v) for k, v in arguments.items() if isinstance(v, Spec)}
     origin = {**_place_of(folder), "unit": unit, "parameters": parameters}
-    origin |= {"versions": {name: version(name) for name in ("ticketlab", *NUMERICAL)}}
+    origin |= {"versions": {"ticketlab": __version__, **_versions()}}
     tickets = {
         name: replace(ticket, metadata={**ticket.metadata, **origin})
         for name, ticket in result.tickets.items()
@@ -113,7 +120,7 @@ def load_result(folder: Path, name: str, key: str | None = None) -> Result | Non
 
 def forget_others(folder: Path, keep: Iterable[str]) -> None:
     """Remove every file that is not of a unit in `keep`: other parameters, a kill's remains."""
-    needed = set()
+    needed = {folder / ELSEWHERE}
     for name in keep:
         record = folder / f"{name}.json"
         tickets = read_record(record)["tickets"]
@@ -126,13 +133,33 @@ def forget_others(folder: Path, keep: Iterable[str]) -> None:
             path.unlink()
 
 
-def unit_key(work: Callable[..., Result], arguments: Mapping[str, Any]) -> str:
+def unit_key(
+    work: Callable[..., Result], arguments: Mapping[str, Any], made: Made | None = None
+) -> str:
     """A hash of what decides a unit: its function's code (see `fingerprint`), its arguments, the
-    instruction set and kind of device that it computes with, and the versions of packages."""
+    instruction set and kind of device that it computes with, and the versions of packages.
+
+    Those are of this machine, or what the unit was `made` with on another.
+    """
     parameters = {name: _jsonable(value) for name, value in arguments.items()}
     code = fingerprint(work, save_result, with_origin, strings=strings_in(parameters))
-    decides = [code, parameters, instruction_set.current(), _device_kind(arguments), _versions()]
+    made = made or made_here(_runtime_of(arguments))
+    kind = made["kind"] if _runtime_of(arguments) else "cpu"
+    versions = {name: made[name] for name in NUMERICAL}
+    decides = [code, parameters, made["instruction_set"], kind, versions]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def made_here(runtime: gpu.Runtime | None) -> dict[str, str]:
+    """What a unit with this runtime is made with on this machine."""
+    kind = "cpu" if runtime is None else gpu.choose_device(runtime.device).type
+    return {"kind": kind, "instruction_set": instruction_set.current(), **_versions()}
+
+
+def made_elsewhere(folder: Path) -> Made | None:
+    """With what the units of a folder were made, if they were brought here; else None."""
+    path = folder / ELSEWHERE
+    return read_json(path) if path.exists() else None
 
 
 def _jsonable(value: object) -> Any:
@@ -151,11 +178,11 @@ def _jsonable(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of a unit's key")
 
 
-def _device_kind(arguments: Mapping[str, Any]) -> str:
-    """'cpu' or 'cuda', as the unit's runtime chooses it here."""
-    runtimes = [value.runtime for value in arguments.values() if hasattr(value, "runtime")]
-    runtimes += [value for value in arguments.values() if isinstance(value, gpu.Runtime)]
-    return gpu.choose_device(runtimes[0].device).type if runtimes else "cpu"
+def _runtime_of(arguments: Mapping[str, Any]) -> gpu.Runtime | None:
+    """The runtime among a unit's arguments, or of one of them."""
+    found = [value.runtime for value in arguments.values() if hasattr(value, "runtime")]
+    found += [value for value in arguments.values() if isinstance(value, gpu.Runtime)]
+    return found[0] if found else None
 
 
 def _versions() -> dict[str, str]:

@@ -19,7 +19,15 @@ from ticketlab.gpu import CLUSTER
 from ticketlab.instruction_set import InstructionSet
 from ticketlab.pruning import patterns
 from ticketlab.spec import InputError
-from ticketlab.study.results import Result, load_result, save_result, unit_key, with_origin
+from ticketlab.study.results import (
+    Made,
+    Result,
+    load_result,
+    made_elsewhere,
+    save_result,
+    unit_key,
+    with_origin,
+)
 from ticketlab.study.store import EMPTY, Store
 
 
@@ -39,7 +47,11 @@ class Unit:
     @property
     def key(self) -> str:
         """What decides the unit's result; units of equal keys are trained once."""
-        return unit_key(self.work, self.arguments)
+        return self.key_of(None)
+
+    def key_of(self, made: Made | None) -> str:
+        """Its key where it is `made` with something else than this machine has."""
+        return unit_key(self.work, self.arguments, made)
 
 
 Phases = Generator[list[Unit], dict[str, Result], dict[str, Result]]
@@ -72,10 +84,20 @@ def run(
     is there already or in `store`, and of units with equal keys one is run. `workers` is a number
     of processes here, or the address of a Dask scheduler ("dask:tcp://HOST:PORT") whose workers
     share `folder`.
+
+    In a folder of units that were made elsewhere none is run; InputError if one is missing.
     """
-    keys = {unit.name: unit.key for unit in units}  # now: the source may be edited meanwhile
+    made = made_elsewhere(folder)
+    # Now: the source may be edited meanwhile.
+    keys = {unit.name: unit.key_of(made) for unit in units}
     done = {name: load_result(folder, name, key) for name, key in keys.items()}
     missing = [unit for unit in units if done[unit.name] is None]
+    if made and missing:
+        raise InputError(
+            f"{folder}: its units were made on another machine, and {len(missing)} "
+            f"({missing[0].name!r}, ...) are not among them, or had other code or parameters; "
+            "`ticketlab piece` trains them there, `ticketlab train --fresh` all of them here"
+        )
     left = [unit for unit in missing if not _copied(unit, keys[unit.name], folder, store)]
     once = {keys[unit.name]: unit for unit in reversed(left)}
     _train([unit for unit in left if once[keys[unit.name]] is unit], keys, folder, workers)
@@ -129,12 +151,15 @@ class Survey:
     """Units to train, each once; further ones may follow from their results."""
 
 
-def survey(phases: Phases, store: Store) -> Survey:
-    """Go through the phases of a study as long as every unit of one is stored."""
+def survey(phases: Phases, store: Store, made: Made | None = None) -> Survey:
+    """Go through the phases of a study as long as every unit of one is stored.
+
+    Their keys are those of this machine, or of what they were `made` with on another.
+    """
     reused: list[Unit] = []
     units = next(phases)
     while True:
-        keys = {unit.name: unit.key for unit in units}
+        keys = {unit.name: unit.key_of(made) for unit in units}
         found = {unit.name: store.get(keys[unit.name]) for unit in units}
         missing = {keys[unit.name]: unit for unit in units if found[unit.name] is None}
         reused += [unit for unit in units if found[unit.name] is not None]
