@@ -30,7 +30,7 @@ from ticketlab.pruning import criteria, masks, patterns, saliency
 from ticketlab.spec import InputError
 from ticketlab.study import results, runner
 from ticketlab.study.runner import Unit
-from ticketlab.training import evaluation, loop, observers, optimizers
+from ticketlab.training import evaluation, loop, observers, optimizers, passes
 
 Clock = Callable[[], float]
 
@@ -48,6 +48,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
     "keys and storing": (results.unit_key, results.save_result),
 }  # fmt: skip
 METHODS: dict[str, tuple[tuple[type, tuple[str, ...]], ...]] = {
+    "forward and backward": tuple(
+        (kind, ("descend",)) for kind in (passes.PlainPass, passes.WrittenPass, passes.SparsePass)
+    ),
     "gather and augmentation": ((sets.Batches, ("__call__",)),),
     "optimiser": ((optimizers.Sgd, ("step",)), (optimizers.Adam, ("step",))),
     "observers": tuple(
@@ -58,7 +61,6 @@ METHODS: dict[str, tuple[tuple[type, tuple[str, ...]], ...]] = {
         )
     ),
 }  # fmt: skip
-PASS = "forward and backward"
 REST = "all else"
 
 
@@ -105,7 +107,6 @@ def charged(shares: Shares) -> Iterator[None]:
         undo.append((holder, name, getattr(holder, name)))
         setattr(holder, name, new)
 
-    begin = loop._forward_backward
     try:
         for what, functions in FUNCTIONS.items():
             for function in functions:
@@ -115,7 +116,6 @@ def charged(shares: Shares) -> Iterator[None]:
             for kind, names in kinds:
                 for name in names:
                     put(kind, name, shares.wrapped(what, getattr(kind, name)))
-        put(loop, "_forward_backward", lambda *a: shares.wrapped(PASS, begin(*a)))
         yield
     finally:
         for holder, name, old in reversed(undo):

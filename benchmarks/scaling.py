@@ -12,8 +12,7 @@ from benchmarks.measure import peak_memory
 from ticketlab import models
 from ticketlab.many import lanes
 from ticketlab.many.dense_lanes import DenseLanes
-from ticketlab.many.sparse_lanes import SparseLanes
-from ticketlab.many.train_many import Job
+from ticketlab.many.train_many import Job, survivors
 from ticketlab.models import ModelSpec
 
 MNIST = (1, 28, 28)
@@ -48,7 +47,7 @@ def _train(tickets: list[Job], path: str) -> float:
     if path == "plain":
         return trained(tickets, "plain")
     together: lanes.Lanes
-    together = DenseLanes(tickets) if path == "stacked" else SparseLanes(tickets, shared=False)
+    together = DenseLanes(tickets) if path == "stacked" else survivors(tickets, shared=False)
     lanes.train(together, tickets, path)
     return float(sum(len(job.images) for job in tickets))
 

@@ -246,6 +246,11 @@ def uses_graphs(device: torch.device, runtime: Runtime) -> bool:
     return wanted and device.type == "cuda"
 
 
+def prefers_written_products(device: torch.device) -> bool:
+    """Whether a small MLP is fastest by written and by sparse products: on a CPU."""
+    return device.type == "cpu"
+
+
 # ---------------------------------------------------------------- time and memory
 
 

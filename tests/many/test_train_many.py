@@ -10,10 +10,10 @@ from conftest import CPU, Message, equal
 from ticketlab import models
 from ticketlab.data.sets import Augment, DataSet
 from ticketlab.gpu import Runtime
-from ticketlab.many import lanes
 from ticketlab.many import train_many as engine
 from ticketlab.many.train_many import Job, Path, Trained, train_many
 from ticketlab.pruning.masks import Mask, keep_top, ones
+from ticketlab.training import mlp
 from ticketlab.training.evaluation import evaluate
 from ticketlab.training.loop import train
 from ticketlab.training.recipe import Recipe, Step
@@ -111,7 +111,14 @@ def test_the_plain_path_is_the_loop_bit_for_bit(job: MakeJob, digits: DataSet) -
     net.rewind(one.start(), one.mask)
     best = KeepBest(digits.validation, digits)
     history = train(
-        net, digits.train, digits, SGD, seed=("order", 3), mask=one.mask, observers=[best]
+        net,
+        digits.train,
+        digits,
+        SGD,
+        seed=("order", 3),
+        mask=one.mask,
+        observers=[best],
+        path="plain",
     )
     (ours,) = many([one], "plain")
     assert equal(ours.state, net.state()) and ours.history == history
@@ -227,4 +234,4 @@ def test_a_path_that_is_not_possible_is_one_line(job: MakeJob, one_line: Message
 
 def test_nothing_to_train_is_nothing() -> None:
     assert many([]) == []
-    assert lanes.linears(torch.nn.Linear(2, 2)) == ()
+    assert mlp.linears(torch.nn.Linear(2, 2)) == ()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ticketlab import models
 from ticketlab.data.sets import DataSet
-from ticketlab.many import dense_lanes, sparse_lanes, stacks
+from ticketlab.many import dense_lanes, stacks
 from ticketlab.many.train_many import Job, train_many
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.papers.plant_n_seek import algorithm as planting
@@ -27,6 +27,7 @@ from ticketlab.study.bench import Bench
 from ticketlab.study.results import load_result
 from ticketlab.study.runner import UnitFailed
 from ticketlab.tickets import compaction
+from ticketlab.training import sparse
 from ticketlab.training.loop import train
 from ticketlab.training.net import Net
 from ticketlab.training.recipe import Recipe
@@ -163,14 +164,16 @@ def test_lanes(
     with collected() as found:
         train_many(jobs, CPU, path, tell=lambda line: None)  # type: ignore[arg-type]
     assert set(found) == {each.mask.digest() for each in jobs if each.mask}
-    lanes: Any = {"sparse": sparse_lanes, "stacked": dense_lanes}[path]
-    keeps = lanes.keeps
+    keeps, pattern = dense_lanes.keeps, sparse.Pattern
     monkeypatch.setattr(
-        lanes,
+        dense_lanes,
         "keeps",
         lambda job, name: (
             fault(keeps(job, name).float()).bool() if name.endswith("weight") else keeps(job, name)
         ),
+    )
+    monkeypatch.setattr(
+        sparse, "Pattern", lambda keep, shared: pattern(fault(keep.float()).bool(), shared)
     )
     with pytest.raises(WrongMask):
         train_many(jobs, CPU, path, tell=lambda line: None)  # type: ignore[arg-type]

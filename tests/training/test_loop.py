@@ -639,12 +639,12 @@ def test_a_meter_equals_direct_averages() -> None:
         for n in (7, 7, 3):
             logits = torch.randn(n, 4, generator=random)
             labels = torch.randint(4, (n,), generator=random)
-            meter.add(F.cross_entropy(logits, labels), logits, labels)
+            meter.add(F.cross_entropy(logits, labels), logits.argmax(1) == labels)
             losses.append(F.cross_entropy(logits, labels, reduction="none"))
             hits.append(logits.argmax(1) == labels)
-        loss, accuracy, count = meter.read()
-        assert loss == pytest.approx(float(torch.cat(losses).mean()))
-        assert accuracy == pytest.approx(float(torch.cat(hits).float().mean())) and count == 17
+        (loss, correct), count = meter.take()
+        assert float(loss) / 17 == pytest.approx(float(torch.cat(losses).mean()))
+        assert float(correct) == float(torch.cat(hits).sum()) and count == 17
 
 
 def test_the_history_averages_over_images_not_batches(digits: DataSet) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ticketlab.many.lanes import Job, keeps, linears, loss_and_slope
+from ticketlab.many.lanes import Job, keeps
 from ticketlab.many.stacks import Stack
 from ticketlab.pruning.masks import Mask, State
+from ticketlab.training.mlp import linears, loss_and_slope, relu_backward
 
 SMALL = 100_000
 
@@ -15,9 +16,6 @@ SMALL = 100_000
 def chunk(parameters: int) -> int:
     """Nets trained together: more of LeNet-300-100 gain nothing, smaller ones wait for launches."""
     return 8 if parameters > SMALL else 32
-
-
-_relu_backward = torch.ops.aten.threshold_backward.grad_input
 
 
 class DenseLanes(Stack):
@@ -83,5 +81,5 @@ class DenseLanes(Stack):
             if number:
                 back = self._activation_buffers(-x.shape[-2])[number - 1]
                 torch.bmm(delta, self._weight_views[number][0].transpose(1, 2), out=back)
-                delta = _relu_backward(back, values[number], 0, grad_input=back)
+                delta = relu_backward(back, values[number], 0, grad_input=back)
         return losses, values[-1]

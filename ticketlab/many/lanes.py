@@ -1,7 +1,7 @@
 """Several MLPs of one shape trained side by side by one recipe: what a lane is, and the loop.
 
 The same batches, steps and schedule as `training.train`, net by net; arithmetic alone is shared.
-How K nets compute is a `Lanes`: `dense_lanes` (batched products) or `sparse_lanes` (survivors).
+How K nets compute is a `Lanes`: `dense_lanes` (batched products) or `training.sparse` (survivors).
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ticketlab import gpu, models, progress
+from ticketlab import gpu, progress
 from ticketlab.data.sets import Batches, DataSet, Images, epoch_order
-from ticketlab.many.stacks import no_denormals
 from ticketlab.pruning.masks import Mask, State, check_fits
 from ticketlab.spec import InputError
-from ticketlab.training.loop import check_finite
+from ticketlab.training.loop import check_finite, no_denormals
+from ticketlab.training.mlp import kept
 from ticketlab.training.net import check_state
 from ticketlab.training.observers import Epoch
 from ticketlab.training.recipe import Recipe, Step, batch_slice, learning_rate, make_optimizer
@@ -82,24 +82,9 @@ class Trained:
     best: Best | None = None
 
 
-def linears(model: nn.Module) -> tuple[str, ...]:
-    """Names of an MLP's Linear layers, first to last; none if the model is anything else."""
-    if not (isinstance(model, models.Net) and isinstance(model.body, nn.Sequential)):
-        return ()
-    leaves = [(f"body.{name}", layer) for name, layer in model.body.named_children()]
-    leaves.append(("head", model.head))
-    kinds = [type(layer) for _, layer in leaves]
-    hidden = (len(kinds) - 2) // 2
-    if kinds != [nn.Flatten, *[nn.Linear, nn.ReLU] * hidden, nn.Linear]:
-        return ()
-    return tuple(name for name, layer in leaves if isinstance(layer, nn.Linear))
-
-
 def keeps(job: Job, name: str) -> Tensor:
-    """Bool, as the parameter: what the job's mask keeps of it; all if it is not named."""
-    if job.mask is not None and name in job.mask:
-        return job.mask[name].to(job.device)
-    return torch.ones(job.model.get_parameter(name).shape, dtype=torch.bool, device=job.device)
+    """Bool, as the parameter and on the job's device: what the job's mask keeps of it."""
+    return kept(job.model, job.mask, name).to(job.device)
 
 
 # ---------------------------------------------------------------- K nets that compute together
@@ -126,18 +111,6 @@ class Lanes(Protocol):
 
     def state(self, lane: int) -> State:
         """Weights and biases of one net by parameter name, removed weights as 0."""
-
-
-def loss_and_slope(logits: Tensor, y: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy (K,) and its gradient for logits with classes in `dim` (1 or 2).
-
-    The gradient has the shape of the logits: (K, C, B) for dim 1, (K, B, C) for dim 2.
-    """
-    places = y.expand(len(logits), y.shape[-1]).unsqueeze(dim)
-    slope = torch.log_softmax(logits, dim)
-    losses = slope.gather(dim, places).squeeze(dim).mean(1).neg_()
-    slope = slope.exp_().scatter_add_(dim, places, logits.new_full((), -1.0).expand(places.shape))
-    return losses, slope.div_(y.shape[-1])
 
 
 # ---------------------------------------------------------------- batches
@@ -263,9 +236,8 @@ def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -
                 lanes.weights.mul_(lanes.keep)
             if (iteration + 1) % per_epoch == 0 or iteration + 1 == total:
                 epoch = iteration // per_epoch
-                meter.read(histories, epoch, iteration + 1)
-                losses = [history[-1].loss for history in histories]
-                check_finite(recipe.lr, epoch + 1, [lanes.weights], losses)
+                sums = check_finite(recipe.lr, epoch + 1, [lanes.weights], meter.take())
+                meter.note(sums, histories, epoch, iteration + 1, path)
                 judge(lanes, epoch)
     return [
         Trained(lanes.state(lane), histories[lane], path, judge.best[lane])
@@ -274,7 +246,7 @@ def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -
 
 
 class Meters:
-    """Sums loss and hits of every lane on the device; the host reads them once an epoch."""
+    """Sums loss and hits of every lane on the device; the host reads them once per epoch."""
 
     def __init__(self, lanes: int, device: torch.device) -> None:
         self.loss, self.hits = (torch.zeros(lanes, device=device) for _ in range(2))
@@ -282,17 +254,30 @@ class Meters:
 
     def add(self, losses: Tensor, logits: Tensor, y: Tensor) -> None:
         """Add one batch: mean losses (K,), logits (K, B, C), labels (B,) or (K, B)."""
-        self.loss += losses * y.shape[-1]
-        self.hits += (logits.argmax(2) == y).sum(1)
+        self.loss.add_(losses, alpha=y.shape[-1])
+        self.hits.add_((logits.argmax(2) == y).sum(1))
         self.count += y.shape[-1]
 
-    def read(self, histories: Sequence[list[Epoch]], epoch: int, iteration: int) -> None:
-        """Append the epoch's averages to each lane's history, and start anew."""
-        pairs = zip(self.loss.tolist(), self.hits.tolist(), histories, strict=True)
-        for loss, hits, history in pairs:
-            history.append(Epoch(epoch, iteration, loss / self.count, hits / self.count))
-        accuracy = sum(history[-1].accuracy for history in histories) / len(histories)
-        progress.tell(epoch=epoch + 1, accuracy=accuracy, passes=self.count * len(histories))
+    def take(self) -> Tensor:
+        """Summed losses, then hits (2 K,), still on the device; both start anew."""
+        sums = torch.cat([self.loss, self.hits])
         self.loss.zero_()
         self.hits.zero_()
+        return sums
+
+    def note(
+        self,
+        sums: Sequence[float],
+        histories: Sequence[list[Epoch]],
+        epoch: int,
+        iteration: int,
+        path: str,
+    ) -> None:
+        """Append the averages of an epoch's sums to each lane's history."""
+        pairs = zip(sums[: len(histories)], sums[len(histories) :], histories, strict=True)
+        for loss, hits, history in pairs:
+            mean, accuracy = loss / self.count, hits / self.count
+            history.append(Epoch(epoch, iteration, mean, accuracy, path))
+        accuracy = sum(history[-1].accuracy for history in histories) / len(histories)
+        progress.tell(epoch=epoch + 1, accuracy=accuracy, passes=self.count * len(histories))
         self.count = 0

@@ -6,7 +6,6 @@ the launch overhead of such small products dominates.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -18,7 +17,7 @@ from ticketlab import gpu, progress
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State, check_same_layers
 from ticketlab.spec import Spec
-from ticketlab.training.loop import check_finite
+from ticketlab.training.loop import check_finite, no_denormals
 from ticketlab.training.optimizers import Adam
 from ticketlab.training.recipe import batch_slice, epoch_steps
 
@@ -224,13 +223,3 @@ def _train_chunk(
             check_finite(fit.lr, epoch + 1, [stack.weights])
             progress.tell(epoch=epoch + 1, passes=len(x) * stack.count)
     return stack.states()
-
-
-@contextmanager
-def no_denormals() -> Iterator[None]:
-    """Flush denormal numbers to zero inside: dying units' moments would slow a step tenfold."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)

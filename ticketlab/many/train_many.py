@@ -16,15 +16,16 @@ from ticketlab import gpu
 from ticketlab.data.sets import DataSet, Images
 from ticketlab.gpu import Runtime
 from ticketlab.many.dense_lanes import DenseLanes, chunk
-from ticketlab.many.lanes import Best, Job, Trained, keeps, linears, train
-from ticketlab.many.sparse_lanes import CHUNK as SPARSE_CHUNK
-from ticketlab.many.sparse_lanes import SparseLanes
+from ticketlab.many.lanes import Best, Job, Trained, train
 from ticketlab.pruning import patterns
 from ticketlab.spec import InputError
 from ticketlab.tickets.compaction import compact
-from ticketlab.training import loop
+from ticketlab.training import loop, mlp
+from ticketlab.training.mlp import linears
 from ticketlab.training.net import Net
 from ticketlab.training.observers import KeepBest
+from ticketlab.training.passes import SPARSE_BELOW
+from ticketlab.training.sparse import SparseMlps
 
 __all__ = ["PATHS", "Job", "Path", "Trained", "choose", "train_many"]
 
@@ -35,8 +36,8 @@ compacted: that on the net without its dead channels, where it saves FLOPs (only
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
-SPARSE_BELOW = 0.12
-"""Density (of all weight matrices) up to which survivors alone are faster than batched products."""
+SPARSE_CHUNK = 8
+"""Nets in one block-diagonal matrix."""
 
 
 def train_many(
@@ -83,36 +84,19 @@ def _confirm(job: Job, done: Trained) -> None:
 
 
 def choose(job: Job, runtime: Runtime) -> Path:
-    """The fastest path for a job: see `Path` and `SPARSE_BELOW`."""
+    """The fastest path for a job: see `Path` and `passes.SPARSE_BELOW`."""
     if _obstacle(job, runtime, "stacked"):
         return "plain"
-    if _obstacle(job, runtime, "sparse") or density(job) > SPARSE_BELOW:
+    if _obstacle(job, runtime, "sparse") or mlp.density(job.model, job.mask) > SPARSE_BELOW:
         return "stacked"
     return "sparse"
 
 
-def density(job: Job) -> float:
-    """Surviving entries of all weight matrices of an MLP, those that no mask names included."""
-    kept = [keeps(job, f"{name}.weight") for name in linears(job.model)]
-    return sum(int(k.sum()) for k in kept) / sum(k.numel() for k in kept)
-
-
 def _obstacle(job: Job, runtime: Runtime, path: Path) -> str:
     """Why a job cannot take a path; empty if it can."""
-    if path in ("plain", "compacted"):
-        return ""
-    if not linears(job.model):
-        return "the model is not a plain ReLU MLP"
-    if runtime.precision == "bf16" or runtime.compile:
-        return "this path has neither bf16 nor compile"
-    if path == "sparse":
-        if gpu.choose_device(runtime.device).type != "cpu":
-            return "sparse products are for the CPU"
-        if job.mask is None:
-            return "the job has no mask"
-        if any(name.endswith(".bias") for name in job.mask):
-            return "the mask removes biases"
-    return ""
+    if path == "stacked":
+        return mlp.not_written(job.model, runtime)
+    return mlp.not_sparse(job.model, job.mask, runtime) if path == "sparse" else ""
 
 
 def _forced(job: Job, runtime: Runtime, path: Path) -> Path:
@@ -178,9 +162,15 @@ def _train(jobs: Sequence[Job], runtime: Runtime, path: Path) -> list[Trained]:
     if path == "compacted":
         return [_compacted(job, runtime) for job in jobs]
     if path == "sparse":
-        return train(SparseLanes(jobs, shared=_one_batch(jobs)), jobs, path)
+        return train(survivors(jobs, _one_batch(jobs)), jobs, path)
     graphed = gpu.uses_graphs(gpu.choose_device(runtime.device), runtime)
     return train(DenseLanes(jobs), jobs, path, graphed)
+
+
+def survivors(jobs: Sequence[Job], shared: bool) -> SparseMlps:
+    """The jobs' nets on their surviving weights; `shared` if all see the very same batches."""
+    starts, masks = [job.start() for job in jobs], [job.mask for job in jobs]
+    return SparseMlps(linears(jobs[0].model), starts, masks, shared)
 
 
 def _plain(job: Job, runtime: Runtime) -> Trained:
@@ -196,6 +186,7 @@ def _plain(job: Job, runtime: Runtime) -> Trained:
         seed=job.seed,
         mask=job.mask,
         observers=[best] if best else [],
+        path="plain",
     )
     kept = Best(best.state, best.accuracy, best.epoch) if best else None
     return Trained(net.state(), history, "plain", kept)

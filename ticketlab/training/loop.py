@@ -1,19 +1,19 @@
 """One training loop for every paper; what a paper adds are observers (`training/observers.py`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ticketlab import gpu, progress
 from ticketlab.data.sets import Batches, DataSet, Images
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import InputError
+from ticketlab.training import passes
 from ticketlab.training.net import Net
 from ticketlab.training.observers import Epoch, Observer, Run
 from ticketlab.training.recipe import Recipe, Step, batch_slice, learning_rate, make_optimizer
@@ -26,18 +26,31 @@ class Diverged(InputError):
 
 
 def check_finite(
-    lr: float, epoch: int, tensors: Iterable[Tensor], losses: Iterable[float] = ()
-) -> None:
-    """Raise Diverged unless all are finite in an epoch, counted from 1; one read of the device.
+    lr: float, epoch: int, tensors: Iterable[Tensor], sums: Tensor | None = None
+) -> list[float]:
+    """Raise Diverged unless all are finite in an epoch, counted from 1; returns `sums` (n,).
 
-    Every way of training calls it once per epoch, before anything looks at the weights.
+    Every way of training calls it once per epoch, before anything looks at the weights: the one
+    read of the device.
     """
-    finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
-    if not (all(map(isfinite, losses)) and bool(finite)):
+    finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()[None].float()
+    fine, *numbers = torch.cat([finite] if sums is None else [finite, sums]).tolist()
+    if not (fine and all(map(isfinite, numbers))):
         raise Diverged(
             f"lr: {lr:g} makes the training diverge, the loss or a weight is not finite in epoch "
             f"{epoch}; lower it"
         )
+    return numbers
+
+
+@contextmanager
+def no_denormals() -> Iterator[None]:
+    """Flush denormal numbers to zero inside: dying units' moments would slow a step tenfold."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 # ---------------------------------------------------------------- the loop
@@ -53,48 +66,53 @@ def train(
     mask: Mask | None = None,
     observers: Sequence[Observer] = (),
     until: Step | None = None,
+    path: passes.Path | Literal["auto"] = "auto",
 ) -> list[Epoch]:
     """Train `net` in place on `images`; removed weights are exactly 0 before and after each step.
 
     `seed` fixes the data order and the augmentation, so arms that share it see the same batches.
-    `until` ends the run early without changing its schedule. Returns the averages of every epoch.
-    Raises InputError for an empty set, a length of 0 steps, or an end beyond the run, Diverged at
-    the end of the epoch in which the loss or a weight stops being finite, and WrongMask if the
-    model's own zeros at the end are not those of the mask.
+    `until` ends the run early without changing its schedule; `path` forces how passes are computed.
+    Returns the averages of every epoch. Raises InputError for an empty set, a length of 0 steps, an
+    end beyond the run, or a path that cannot be, Diverged at the end of the epoch in which the loss
+    or a weight stops being finite, and WrongMask if the model's own zeros at the end are not those
+    of the mask.
     """
     run = _begin(net, images, recipe)
-    keep = None if mask is None else net.flatten(mask)
-    if keep is not None:
-        net.weights.mul_(keep)
-    optimizer = make_optimizer(recipe, net.weights, net.grads)
+    if mask is not None:
+        net.weights.mul_(net.flatten(mask))
+    run.path, step = passes.make(net, mask, observers, path)
+    optimizer = make_optimizer(recipe, step.weights, step.grads)
     batches, order = Batches(images, data, data.augment), torch.empty(0)
     random = gpu.generator(net.device, "order", *seed)
-    meter, forward_backward = Meter(net.device), None
+    meter = Meter(net.device)
     end = _end(run, until)
     _check_lone_images(net, batches, images, recipe)
     net.model.train()
-    while run.iteration < end:
-        place = run.iteration % run.per_epoch
-        if place == 0:
-            order = torch.randperm(len(images), generator=random, device=net.device)
-        run.index = order[batch_slice(place, len(images), recipe.batch)]
-        x, run.labels = gpu.layout(batches(run.index, random), net.runtime), images.y[run.index]
-        forward_backward = forward_backward or _forward_backward(net, x, run.labels)
-        run.loss, run.logits = forward_backward(x, run.labels)
-        meter.add(run.loss, run.logits, run.labels)
-        for observer in observers:
-            observer.before_step(run)
-        optimizer.lr = learning_rate(recipe, run.iteration, run.per_epoch, run.total)
-        optimizer.step()
-        if keep is not None:
-            net.weights.mul_(keep)
-        with _diverged_first(run):
+    with no_denormals():
+        while run.iteration < end:
+            place = run.iteration % run.per_epoch
+            if place == 0:
+                order = torch.randperm(len(images), generator=random, device=net.device)
+            run.index = order[batch_slice(place, len(images), recipe.batch)]
+            x, run.labels = gpu.layout(batches(run.index, random), net.runtime), images.y[run.index]
+            run.loss, run.logits = step.descend(x, run.labels)
+            run.correct = run.logits.argmax(1) == run.labels
+            meter.add(run.loss, run.correct)
             for observer in observers:
-                observer.after_step(run)
-        run.iteration += 1
-        last_of_epoch = run.iteration % run.per_epoch == 0 or run.iteration == end
-        if last_of_epoch and _end_epoch(run, meter, observers):
-            break
+                observer.before_step(run)
+            optimizer.lr = learning_rate(recipe, run.iteration, run.per_epoch, run.total)
+            optimizer.step()
+            if step.keep is not None:
+                step.weights.mul_(step.keep)
+            step.show()
+            with _diverged_first(run):
+                for observer in observers:
+                    observer.after_step(run)
+            run.iteration += 1
+            last_of_epoch = run.iteration % run.per_epoch == 0 or run.iteration == end
+            if last_of_epoch and _end_epoch(run, meter, observers):
+                break
+    step.end()
     net.model.eval()
     named = dict(net.model.named_parameters())
     grads = {name: p.grad for name, p in named.items() if p.grad is not None}
@@ -143,11 +161,12 @@ def _end(run: Run, until: Step | None) -> int:
 
 def _end_epoch(run: Run, meter: "Meter", observers: Sequence[Observer]) -> bool:
     """Record the epoch and ask every observer; whether one wants to stop."""
-    loss, accuracy, passes = meter.read()
     epoch = (run.iteration - 1) // run.per_epoch
-    check_finite(run.recipe.lr, epoch + 1, _numbers(run.net), [loss])
-    run.history.append(Epoch(epoch, run.iteration, loss, accuracy))
-    progress.tell(epoch=run.epoch, accuracy=accuracy, passes=passes)
+    sums, passed = meter.take()
+    loss, hits = check_finite(run.recipe.lr, epoch + 1, _numbers(run.net), sums)
+    accuracy = hits / passed
+    run.history.append(Epoch(epoch, run.iteration, loss / passed, accuracy, run.path))
+    progress.tell(epoch=run.epoch, accuracy=accuracy, passes=passed)
     run.net.model.eval()
     stops = [observer.after_epoch(run) for observer in observers]
     run.net.model.train()
@@ -170,36 +189,24 @@ def _diverged_first(run: Run) -> Iterator[None]:
         raise
 
 
-def _forward_backward(net: Net, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], Any]:
-    """The pass that leaves gradients in `net.grads`; captured as a graph where asked for."""
-
-    def run(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        net.grads.zero_()
-        with gpu.autocast(net.device, net.runtime):
-            logits = net.forward(x)
-        loss = functional.cross_entropy(logits.float(), y)
-        loss.backward()
-        return loss.detach(), logits.detach()
-
-    if not gpu.uses_graphs(net.device, net.runtime):
-        return run
-    return gpu.GraphedPass(run, x, y, net.grads, list(net.model.buffers()))
-
-
 class Meter:
-    """Sums loss and hits on the device; the host reads them once an epoch."""
+    """Sums loss and hits on the device; the host reads them once per epoch."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, device=device)
+        self.loss = torch.zeros((), device=device)
+        self.hits = torch.zeros((), dtype=torch.int64, device=device)
+        self.count = 0
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add one batch: mean loss (), logits (B, C), labels (B,)."""
-        self.sums[0] += loss * len(labels)
-        self.sums[1] += (logits.argmax(1) == labels).sum()
-        self.sums[2] += len(labels)
+    def add(self, loss: Tensor, correct: Tensor) -> None:
+        """Add one batch: mean loss (), and whether each image was classified correctly (B,)."""
+        self.loss.add_(loss, alpha=len(correct))
+        self.hits.add_(correct.sum())
+        self.count += len(correct)
 
-    def read(self) -> tuple[float, float, int]:
-        """Mean loss, accuracy and number of images since the last read."""
-        loss, hits, count = self.sums.tolist()
-        self.sums.zero_()
-        return loss / count, hits / count, int(count)
+    def take(self) -> tuple[Tensor, int]:
+        """Summed loss and hits (2,), still on the device, and the images since the last call."""
+        sums, count = torch.stack([self.loss, self.hits.to(self.loss)]), self.count
+        self.loss.zero_()
+        self.hits.zero_()
+        self.count = 0
+        return sums, count

@@ -52,6 +52,11 @@ class Net:
                 views.append(part.view(shape))
         return views
 
+    def places(self) -> dict[str, Tensor]:
+        """Where in `weights` the entries of each parameter lie, int64 in its own shape."""
+        every = torch.arange(len(self.weights), device=self.device)
+        return dict(zip(self.names, self._views(every), strict=True))
+
     def state(self) -> State:
         """A copy of all weights, biases and batch-norm state, in the models' own layout."""
         return {

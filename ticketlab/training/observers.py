@@ -20,22 +20,29 @@ class Epoch:
     iteration: int
     loss: float
     accuracy: float
+    path: str = "plain"
+    """How the passes were computed, see `passes.Path`."""
 
 
 @dataclass
 class Run:
-    """What observers see. Per step: `index` (B,) into the images, `labels`, `logits`, `loss`."""
+    """What observers see. Per step: `index` (B,) into the images, `labels`, `logits`, `loss`.
+
+    `correct` (B,) is whether the highest logit is that of the label.
+    """
 
     net: Net
     recipe: Recipe
     per_epoch: int
     total: int
+    path: str = "plain"
     iteration: int = 0
     history: list[Epoch] = field(default_factory=list)
     index: Tensor = field(default_factory=lambda: torch.empty(0))
     labels: Tensor = field(default_factory=lambda: torch.empty(0))
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     loss: Tensor = field(default_factory=lambda: torch.empty(0))
+    correct: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
     def epoch(self) -> int:
@@ -44,7 +51,10 @@ class Run:
 
 
 class Observer:
-    """Looks into a run, and may edit gradients before a step or weights after it."""
+    """Looks into a run; one that `edits` may change gradients before a step or weights after it."""
+
+    edits: bool = False
+    """Whether it changes the net: such a run takes place on all of a net's weights."""
 
     looked_at: int = 0
     """Images of the forward passes by which the observer chooses something, so far."""

@@ -163,6 +163,8 @@ class GrowingPenalty(Observer):
     removed weights, and ordinary weight decay acts on all. `trace` has the lambda of each step.
     """
 
+    edits = True
+
     def __init__(self, mask: Mask, penalty: Penalty) -> None:
         self.mask, self.penalty, self.values = mask, penalty, strengths(penalty).tolist()
         self.removed: Tensor | None = None
@@ -259,6 +261,7 @@ class Watch(Observer):
     images: Images
     data: DataSet
     every: int
+    edits = True
     looks: list[dict[str, float]] = field(default_factory=list)
     start: State = field(default_factory=dict)
 

@@ -52,18 +52,17 @@ class Correctness(Observer):
         """Write the bits of this batch."""
         if run.iteration == 0:
             epochs = -(-run.total // run.per_epoch)
-            shape = (self.images, epochs)
+            shape = (epochs, self.images)
             self._bits = torch.full(shape, -1, dtype=torch.int8, device=run.labels.device)
         if run.iteration % run.per_epoch == 0 and run.epoch:
-            self._bits[:, run.epoch] = self._bits[:, run.epoch - 1]
-        hit = (run.logits.argmax(1) == run.labels).to(torch.int8)
-        self._bits[self.subset[run.index], run.epoch] = hit
+            self._bits[run.epoch] = self._bits[run.epoch - 1]
+        self._bits[run.epoch].index_copy_(0, self.subset[run.index], run.correct.to(torch.int8))
         self._epochs = run.epoch + 1
 
     @property
     def record(self) -> Tensor:
         """The bits of the epochs that were run."""
-        return self._bits[:, : self._epochs]
+        return self._bits[: self._epochs].T
 
 
 def forgetting_events(record: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from ticketlab import gpu, progress
-from ticketlab.many.stacks import Head, Kind, Stack, batches, no_denormals
+from ticketlab.many.stacks import Head, Kind, Stack, batches
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.pruning.saliency import popup_gradient, popup_kept, popup_mask
 from ticketlab.spec import Spec
-from ticketlab.training.loop import check_finite
+from ticketlab.training.loop import check_finite, no_denormals
 from ticketlab.training.optimizers import Sgd
 
 

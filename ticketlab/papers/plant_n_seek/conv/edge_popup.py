@@ -60,6 +60,8 @@ class Popup(Observer):
     The recipe's SGD acts on the scores.
     """
 
+    edits = True
+
     def __init__(
         self, net: Net, frozen: State, scores: State, density: float, recipe: Recipe, joint: bool
     ) -> None:

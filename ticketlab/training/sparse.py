@@ -5,18 +5,13 @@ of the weights (on the pattern only) cost what survives. Activations are (K neur
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ticketlab.many.lanes import Job, keeps, linears, loss_and_slope
 from ticketlab.pruning.masks import State
-
-CHUNK = 8
-"""Nets in one block-diagonal matrix."""
-
-_relu_backward = torch.ops.aten.threshold_backward.grad_input
+from ticketlab.training.mlp import loss_and_slope, relu_backward
 
 
 def _csr(crow: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -86,32 +81,38 @@ class _Layer:
             return delta
         torch.index_select(self.values, 0, self.order, out=self.turned.values())
         torch.addmm(back, self.turned, delta, beta=0.0, out=back)
-        slopes: Tensor = _relu_backward(back, a, 0, grad_input=back)
+        slopes: Tensor = relu_backward(back, a, 0, grad_input=back)
         return slopes
 
 
-class SparseLanes:
+class SparseMlps:
     """K nets of one shape as flat buffers of what survives: `weights` and `grads`, each (n,).
 
-    Biases are dense. There is nothing to mask: a removed weight does not exist.
+    `names` are the layers, first to last; biases are dense. With `shared` all nets see one batch.
+    A layer's survivors come first in the buffers, net by net, then its biases; then the next layer.
     """
 
     keep: Tensor | None = None
+    """Nothing to mask: a removed weight does not exist."""
 
-    def __init__(self, jobs: Sequence[Job], shared: bool) -> None:
-        self.names, self.count, self.shared = linears(jobs[0].model), len(jobs), shared
-        self.device = jobs[0].device
-        starts = [job.start() for job in jobs]
+    def __init__(
+        self,
+        names: Sequence[str],
+        starts: Sequence[State],
+        masks: Sequence[Mapping[str, Tensor] | None],
+        shared: bool,
+    ) -> None:
+        self.names, self.count, self.shared = tuple(names), len(starts), shared
         self.patterns, parts = [], []
         for number, name in enumerate(self.names):
-            keep = torch.stack([keeps(job, f"{name}.weight") for job in jobs])
-            pattern = Pattern(keep, shared and number == 0)
             weights = torch.stack([start[f"{name}.weight"] for start in starts])
-            biases = [
-                start[f"{name}.bias"] * keeps(job, f"{name}.bias")
-                for start, job in zip(starts, jobs, strict=True)
-            ]
-            parts += [weights.flatten()[pattern.places], torch.stack(biases).flatten()]
+            biases = torch.stack([start[f"{name}.bias"] for start in starts])
+            keep = torch.ones_like(weights, dtype=torch.bool)
+            for place, mask in enumerate(masks):
+                if mask is not None and f"{name}.weight" in mask:
+                    keep[place] = mask[f"{name}.weight"]
+            pattern = Pattern(keep, shared and number == 0)
+            parts += [weights.flatten()[pattern.places], biases.flatten()]
             self.patterns.append(pattern)
         self.weights = torch.cat([part.float() for part in parts])
         self.grads = torch.zeros_like(self.weights)
@@ -169,7 +170,7 @@ class SparseLanes:
         """One net as its model's state, removed weights as 0."""
         state: State = {}
         for name, pattern, layer in zip(self.names, self.patterns, self.layers, strict=True):
-            whole = torch.zeros(pattern.full.numel(), device=self.device)
+            whole = self.weights.new_zeros(pattern.full.numel())
             whole[pattern.places] = layer.values
             state[f"{name}.weight"] = whole.view(pattern.full)[lane].clone()
             state[f"{name}.bias"] = layer.bias.view(self.count, -1)[lane].clone()

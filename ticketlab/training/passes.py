@@ -1,0 +1,182 @@
+"""How a training step gets its loss and gradients: by autograd, or for an MLP by written products.
+
+A path changes the order of the arithmetic, never the batches, steps or masks; each epoch's record
+says which one ran.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ticketlab import gpu
+from ticketlab.gpu import Runtime
+from ticketlab.pruning.masks import Mask
+from ticketlab.spec import InputError
+from ticketlab.training import mlp
+from ticketlab.training.mlp import WrittenMlp
+from ticketlab.training.net import Net
+from ticketlab.training.observers import Observer
+from ticketlab.training.sparse import SparseMlps
+
+Path = Literal["plain", "written", "sparse"]
+"""plain: autograd, any model, captured as a CUDA graph where the runtime asks for it; written: a
+ReLU MLP's products one by one; sparse: those of its surviving weights alone."""
+
+PATHS: tuple[Path, ...] = get_args(Path)
+
+SPARSE_BELOW = 0.25
+"""Density (of all weight matrices) up to which survivors alone are faster than whole products."""
+
+
+class Pass(Protocol):
+    """Loss and gradients of one batch, on the buffers that an optimiser moves."""
+
+    weights: Tensor
+    """What is trained, flat (n,)."""
+    grads: Tensor
+    """Its gradients, flat (n,)."""
+    keep: Tensor | None
+    """0 or 1 over `weights`, to multiply them by after a step; None if there is nothing to do."""
+
+    def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill `grads`; mean loss () and logits (B, C), valid until the next call."""
+
+    def show(self) -> None:
+        """Make the net's own weights those of the pass, after each step."""
+
+    def end(self) -> None:
+        """Make the net's own gradients those of the pass, after the last step."""
+
+
+def choose(
+    model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Runtime, edited: bool = False
+) -> Path:
+    """The fastest path; `edited` says that gradients or weights are changed between steps."""
+    if mlp.not_written(model, runtime) or not gpu.prefers_written_products(
+        gpu.choose_device(runtime.device)
+    ):
+        return "plain"
+    sparse = not (edited or mlp.not_sparse(model, mask, runtime))
+    return "sparse" if sparse and mlp.density(model, mask) <= SPARSE_BELOW else "written"
+
+
+def make(
+    net: Net, mask: Mask | None, observers: Iterable[Observer], path: Path | Literal["auto"]
+) -> tuple[Path, Pass]:
+    """The pass of a net's training, and the name of its path; InputError for one that cannot be."""
+    edited = any(observer.edits for observer in observers)
+    if path == "auto":
+        path = choose(net.model, mask, net.runtime, edited)
+    check(net, mask, path)
+    if path == "sparse" and mask is not None:
+        return path, SparsePass(net, mask)
+    keep = None if mask is None else net.flatten(mask)
+    return path, WrittenPass(net, keep) if path == "written" else PlainPass(net, keep)
+
+
+def check(net: Net, mask: Mask | None, path: Path) -> None:
+    """InputError in one line if a path is not possible."""
+    if path not in PATHS:
+        raise InputError(f"path: {path!r} is unknown, allowed: auto, {', '.join(PATHS)}")
+    why = ""
+    if path == "written":
+        why = mlp.not_written(net.model, net.runtime)
+    elif path == "sparse":
+        why = mlp.not_sparse(net.model, mask, net.runtime)
+    if why:
+        raise InputError(f"path: {path!r} is not possible: {why}")
+
+
+class PlainPass:
+    """Any model, by autograd."""
+
+    def __init__(self, net: Net, keep: Tensor | None) -> None:
+        self.net, self.weights, self.grads, self.keep = net, net.weights, net.grads, keep
+        self._run: gpu.Pass | None = None
+
+    def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pass`; captured as a graph at the first batch where that is asked for."""
+        self._run = self._run or self._captured(x, y)
+        return self._run(x, y)
+
+    def _captured(self, x: Tensor, y: Tensor) -> gpu.Pass:
+        if not gpu.uses_graphs(self.net.device, self.net.runtime):
+            return self._eager
+        return gpu.GraphedPass(self._eager, x, y, self.grads, list(self.net.model.buffers()))
+
+    def _eager(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        self.grads.zero_()
+        with gpu.autocast(self.net.device, self.net.runtime):
+            logits = self.net.forward(x)
+        loss = functional.cross_entropy(logits.float(), y)
+        loss.backward()
+        return loss.detach(), logits.detach()
+
+    def show(self) -> None:
+        """The buffers are the net's own."""
+
+    def end(self) -> None:
+        """The buffers are the net's own."""
+
+
+class WrittenPass(PlainPass):
+    """An MLP's gradient written out."""
+
+    def __init__(self, net: Net, keep: Tensor | None) -> None:
+        super().__init__(net, keep)
+        self._mlp = WrittenMlp(net)
+
+    def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pass`."""
+        return self._mlp.descend(x.flatten(1), y)
+
+
+class SparsePass:
+    """An MLP on its surviving weights: there is nothing to mask, a removed weight does not exist.
+
+    The net's own weights show the survivors after each step. Its gradients do so after the last
+    one only; who edits them between steps must say so (`Observer.edits`), or it would be lost.
+    """
+
+    keep: Tensor | None = None
+
+    def __init__(self, net: Net, mask: Mask) -> None:
+        names = mlp.linears(net.model)
+        self.net, self._mlps = net, SparseMlps(names, [net.state()], [mask], shared=True)
+        self.weights, self.grads = self._mlps.weights, self._mlps.grads
+        places = net.places()
+        self._places = torch.cat(
+            [
+                part
+                for name, pattern in zip(names, self._mlps.patterns, strict=True)
+                for part in (
+                    places[f"{name}.weight"].flatten()[pattern.places],
+                    places[f"{name}.bias"],
+                )
+            ]
+        )
+        self._unseen = self._versions()
+
+    def _versions(self) -> tuple[int, int]:
+        return self.net.weights._version, self.net.grads._version
+
+    def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pass`; RuntimeError if the net's own buffers were edited since the last step."""
+        if self._versions() != self._unseen:
+            raise RuntimeError("an observer that edits a net has to say so: Observer.edits")
+        losses, logits = self._mlps.descend(x.flatten(1), y)
+        return losses[0], logits[0]
+
+    def show(self) -> None:
+        """See `Pass`."""
+        if self._versions() != self._unseen:
+            raise RuntimeError("an observer that edits a net has to say so: Observer.edits")
+        self.net.weights.index_copy_(0, self._places, self.weights)
+        self._unseen = self._versions()
+
+    def end(self) -> None:
+        """See `Pass`."""
+        self.net.grads.zero_().index_copy_(0, self._places, self.grads)
