@@ -1,6 +1,8 @@
 """The GPU helper: device, seeds, determinism, layout, timing, memory, captured passes."""
 
+import ctypes
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -111,6 +113,21 @@ def test_tf32_is_used_only_where_asked_for(machine: pytest.MonkeyPatch, precisio
     gpu.start(Runtime())
     assert flags == ((precision == "tf32"),) * 2
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc"
+)
+def test_a_process_keeps_the_memory_that_a_step_frees(machine: pytest.MonkeyPatch) -> None:
+    gpu.start(Runtime())
+
+    def page_faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        kept = [torch.ones(2**22) for _ in range(8)]  # 16 MiB each
+        del kept
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert min(page_faults() for _ in range(5)) < 1000, "128 MiB are 32768 pages"
 
 
 # --- seeds
