@@ -240,6 +240,13 @@ def test_residual_blocks_keep_channels_last() -> None:
     assert kept == [True] * 3
 
 
+def test_the_gradient_of_a_shortcut_keeps_channels_last() -> None:
+    x = torch.randn(2, 4, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+    out = _BasicBlock(4, 8, stride=2).shortcut(x)
+    (grad,) = torch.autograd.grad(out, x, torch.randn_like(out))
+    assert grad.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_no_graph_breaks() -> None:
     net, x = shared("resnet8"), images("resnet8")
     torch.compiler.reset()

@@ -18,11 +18,15 @@ class _BasicBlock(nn.Module):
         self.stride, self.extra = stride, width - channels
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Every `stride`-th pixel, with channels of zeros on both sides: (B, width, H', W')."""
+        """Every `stride`-th pixel, with channels of zeros on both sides: (B, width, H', W').
+
+        The pool averages single pixels. A slice would give the same bits, but its gradient is never
+        channels-last, and the sums with it take a tenth of a step of ResNet-8 on a CPU.
+        """
         if self.stride == 1 and self.extra == 0:
             return x
         left = self.extra // 2
-        subsampled = x[:, :, :: self.stride, :: self.stride]
+        subsampled = F.avg_pool2d(x, 1, self.stride)
         return F.pad(subsampled, (0, 0, 0, 0, left, self.extra - left))
 
     def forward(self, x: Tensor) -> Tensor:
