@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -939,3 +940,28 @@ def test_selecting_and_moving_keep_images_and_labels_together(colour: DataSet) -
     for tensor in (moved.train.x, moved.test.y, moved.mean, moved.train_index):
         assert tensor.device.type == "meta"
     assert moved.sha256 == colour.sha256 and moved.shape == colour.shape
+
+
+# --- one set for all units of a process
+
+
+def test_a_set_is_read_once_until_its_file_changes(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TICKETLAB_PREPARED", str(tmp_path))
+    read: list[str] = []
+    real = sets.read_prepared
+    monkeypatch.setattr(
+        sets, "read_prepared", lambda path, name: read.append(name) or real(path, name)
+    )
+    sets._loaded.cache_clear()
+    first = load(tiny.DIGITS)
+    assert load(tiny.DIGITS) is first and read == ["digits_tiny"]
+    assert load(tiny.DIGITS.model_copy(update={"split_seed": 3})) is not first
+    path = prepared.prepared_path("digits_tiny")
+    path.unlink()
+    assert load(tiny.DIGITS) is not first and len(read) == 3
+    with path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="damaged"):
+        load(tiny.DIGITS)

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,11 +144,19 @@ def load(spec: DataSpec, device: str | torch.device = "cpu", root: Path | None =
     """Load the data set of `spec` onto `device`, prepared first when its file is missing.
 
     Raises `DataNotFound`, or `InputError` naming the key: a damaged file, too many images asked
-    for, a pool factor or a number of channels that does not fit.
+    for, a pool factor or a number of channels that does not fit. Nobody may write into its tensors:
+    the units of a process share them.
     """
     path = prepared_path(spec.name, root)
     if not path.exists():
         prepare(spec.name, root)
+    state = path.stat()
+    return _loaded(path, spec, torch.device(device), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=3)
+def _loaded(path: Path, spec: DataSpec, device: torch.device, *_: int) -> DataSet:
+    """`load` from a file in this state; reading, checking and splitting CIFAR-10 takes seconds."""
     arrays, header = read_prepared(path, spec.name)
     train, validation, test = _split(arrays["y_train"], arrays["y_test"], spec)
     official_train = Images(arrays["x_train"], arrays["y_train"])
