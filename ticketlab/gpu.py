@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, Literal
 
@@ -132,6 +132,24 @@ def worker_count(runtime: Runtime, asked: int | str = 0) -> int | str:
 def describe(device: torch.device) -> str:
     """The device in words, e.g. 'cpu' or the accelerator's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    """Tensors by name on `device`, with one copy for all of a dtype; those that are there stay."""
+    device, found = torch.device(device), dict(tensors)
+    away = [name for name, tensor in tensors.items() if not _is_on(device, tensor)]
+    for dtype in {tensors[name].dtype for name in away}:
+        names = [name for name in away if tensors[name].dtype == dtype]
+        flat = torch.cat([tensors[name].detach().flatten() for name in names]).to(device)
+        parts = flat.split([tensors[name].numel() for name in names])
+        for name, part in zip(names, parts, strict=True):
+            found[name] = part.view(tensors[name].shape)
+    return found
+
+
+def _is_on(device: torch.device, tensor: Tensor) -> bool:
+    here = tensor.device
+    return here.type == device.type and device.index in (None, here.index)
 
 
 # ---------------------------------------------------------------- seeds

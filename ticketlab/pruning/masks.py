@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ticketlab import gpu
 from ticketlab.spec import InputError
 
 State = dict[str, Tensor]
@@ -58,6 +59,11 @@ class Mask(Mapping[str, Tensor]):
         return Mask({name: operation(self[name], other[name]) for name in self})
 
     @property
+    def device(self) -> torch.device:
+        """Where its tensors lie, all in one place; the CPU for a mask of no layers."""
+        return next((keep.device for keep in self.values()), torch.device("cpu"))
+
+    @property
     def total(self) -> int:
         """Prunable weights, kept or not."""
         return sum(keep.numel() for keep in self.values())
@@ -82,8 +88,8 @@ class Mask(Mapping[str, Tensor]):
         return torch.cat([keep.flatten() for keep in self.values()])
 
     def to(self, device: torch.device | str) -> "Mask":
-        """The same mask on another device."""
-        return Mask({name: keep.to(device) for name, keep in self.items()})
+        """The same mask on another device, moved in one copy."""
+        return Mask(gpu.moved(self, device))
 
     def contains(self, other: "Mask") -> bool:
         """Whether every weight that `other` keeps is kept here too (nesting)."""
@@ -93,22 +99,27 @@ class Mask(Mapping[str, Tensor]):
     def digest(self) -> str:
         """SHA-256 over names, shapes and bits."""
         sha = hashlib.sha256()
-        for name, keep in self.items():
+        for name, keep in self.to("cpu").items():
             sha.update(f"{name}{tuple(keep.shape)}".encode())
             sha.update(_pack(keep).tobytes())
         return sha.hexdigest()
 
+    def counts(self) -> dict[str, int]:
+        """Weights kept in each layer; one read of the device."""
+        kept = torch.stack([keep.sum() for keep in self.values()]).tolist() if self else []
+        return dict(zip(self, kept, strict=True))
+
     def collapsed(self) -> list[str]:
         """Layers without a single weight left: no signal passes them (layer collapse)."""
-        return [name for name, keep in self.items() if not bool(keep.any())]
+        return [name for name, kept in self.counts().items() if not kept]
 
     def densities(self) -> dict[str, float]:
         """Fraction kept in each layer."""
-        return {name: int(keep.sum()) / keep.numel() for name, keep in self.items()}
+        return {name: kept / self[name].numel() for name, kept in self.counts().items()}
 
     def table(self) -> pd.DataFrame:
-        """One row a layer: weights, kept, density."""
-        rows = [(name, keep.numel(), int(keep.sum())) for name, keep in self.items()]
+        """One row per layer: weights, kept, density."""
+        rows = [(name, self[name].numel(), kept) for name, kept in self.counts().items()]
         frame = pd.DataFrame(rows, columns=["layer", "weights", "kept"])
         return frame.assign(density=frame.kept / frame.weights)
 
@@ -160,7 +171,7 @@ def prune(scores: Mapping[str, Tensor], mask: Mask, rate: float, layerwise: bool
     """Remove the fraction `rate` of the weights still in `mask`, lowest scores first."""
     if not layerwise:
         return keep_top(scores, after_pruning(mask.alive, rate), within=mask)
-    keep = {name: after_pruning(int(kept.sum()), rate) for name, kept in mask.items()}
+    keep = {name: after_pruning(kept, rate) for name, kept in mask.counts().items()}
     return keep_top_layerwise({name: scores[name] for name in mask}, keep, within=mask)
 
 
@@ -323,13 +334,14 @@ def check_fits(mask: Mask, model: nn.Module) -> None:
 
 
 def _pack(keep: Tensor) -> np.ndarray:
-    return np.packbits(keep.flatten().cpu().numpy())
+    return np.packbits(keep.flatten().numpy())
 
 
 def pack(mask: Mask) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
-    """The bits of each layer, eight a byte, and the shapes needed to unpack them."""
-    bits = {f"mask.{name}": torch.from_numpy(_pack(keep)) for name, keep in mask.items()}
-    return bits, {name: list(keep.shape) for name, keep in mask.items()}
+    """The bits of each layer, eight per byte, and the shapes needed to unpack them."""
+    host = mask.to("cpu")
+    bits = {f"mask.{name}": torch.from_numpy(_pack(keep)) for name, keep in host.items()}
+    return bits, {name: list(keep.shape) for name, keep in host.items()}
 
 
 def unpack(bits: Mapping[str, Tensor], shapes: Mapping[str, list[int]]) -> Mask:

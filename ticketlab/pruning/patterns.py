@@ -46,7 +46,8 @@ def confirm(weights: Mapping[str, Tensor], mask: Mask | None, moving: Mapping[st
     """
     mask = DENSE if mask is None else mask
     check_shapes(mask, weights)
-    counts = [_strays(weights[name].detach(), keep, moving[name]) for name, keep in mask.items()]
+    here = mask.to(weights[next(iter(mask))].device) if mask else mask
+    counts = [_strays(weights[name].detach(), keep, moving[name]) for name, keep in here.items()]
     found = torch.stack(counts).tolist() if counts else []
     for (name, keep), (left, lost) in zip(mask.items(), found, strict=True):
         if left or lost > 2 + keep.numel() // 10_000:
@@ -56,12 +57,13 @@ def confirm(weights: Mapping[str, Tensor], mask: Mask | None, moving: Mapping[st
             )
     known = _collected.get()
     if known is not None:
-        known[mask.digest()] = mask.to("cpu")
+        host = mask.to("cpu")
+        known[host.digest()] = host
 
 
 def _strays(weight: Tensor, keep: Tensor, moving: Tensor) -> Tensor:
     """How many removed weights are not 0, and how many kept ones are, int64 (2,)."""
-    zero, keep, moving = weight == 0, keep.to(weight.device), moving.to(weight.device)
+    zero, moving = weight == 0, moving.to(weight.device)
     return torch.stack([(~keep & ~zero).sum(), (keep & zero & (moving != 0)).sum()])
 
 

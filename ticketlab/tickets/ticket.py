@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ticketlab import models
+from ticketlab import gpu, models
 from ticketlab.data.sets import DataSet
 from ticketlab.files import read_safetensors, write_safetensors
 from ticketlab.pruning.masks import Mask, State, pack, unpack
@@ -56,7 +56,7 @@ def make_ticket(
     origin |= {"sparsity": mask.sparsity, "trained_mask_sha256": trained.digest()}
     if weights is None:
         return Ticket(mask, None, origin)
-    host = {name: tensor.cpu() for name, tensor in weights.items()}
+    host = gpu.moved(weights, "cpu")
     kept = {name: w * mask[name] if name in mask else w for name, w in host.items()}
     return Ticket(mask, kept, {"init_sha256": state_digest(host)} | origin)
 
@@ -107,8 +107,9 @@ def _digest(mask: Mask, weights: State, metadata: Mapping[str, Any]) -> str:
 def state_digest(state: State) -> str:
     """SHA-256 over names, shapes and bytes of a state."""
     sha = hashlib.sha256()
-    for name in sorted(state):
-        array = state[name].detach().cpu().contiguous().numpy()
+    host = gpu.moved(state, "cpu")
+    for name in sorted(host):
+        array = host[name].detach().contiguous().numpy()
         sha.update(f"{name}{array.dtype}{array.shape}".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()

@@ -1,6 +1,6 @@
 """A model on its device, with its weights and gradients in flat buffers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +22,16 @@ class Net:
     def __init__(self, model: nn.Module, runtime: Runtime) -> None:
         self.runtime = runtime
         self.device = gpu.start(runtime)
-        self.model = model.to(self.device)
         named = dict(model.named_parameters())
         self.names = tuple(named)
         self._shapes = tuple(p.shape for p in named.values())
-        count = sum(shape.numel() for shape in self._shapes)
-        self.weights = next(iter(named.values())).detach().new_empty(count)
+        self.weights = self._gathered([p.detach() for p in named.values()]).to(self.device)
         self.grads = torch.zeros_like(self.weights)
         for parameter, weight, grad in zip(
             named.values(), self._views(self.weights), self._views(self.grads), strict=True
         ):
-            weight.copy_(parameter.detach())
             parameter.data, parameter.grad = weight, grad
+        self.model = model.to(self.device)  # what is left are batch-norm's own numbers
         self.forward = gpu.compiled(self.model, runtime)
 
     def _views(self, flat: Tensor) -> list[Tensor]:
@@ -57,6 +55,13 @@ class Net:
         every = torch.arange(len(self.weights), device=self.device)
         return dict(zip(self.names, self._views(every), strict=True))
 
+    def _gathered(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One flat buffer (n,) with the values of tensors that are shaped as the parameters."""
+        flat = tensors[0].new_empty(sum(shape.numel() for shape in self._shapes))
+        for view, tensor in zip(self._views(flat), tensors, strict=True):
+            view.copy_(tensor)
+        return flat
+
     def state(self) -> State:
         """A copy of all weights, biases and batch-norm state, in the models' own layout."""
         return {
@@ -71,15 +76,17 @@ class Net:
         """
         mine = self.model.state_dict()
         check_state("state", state, mine)
+        here = gpu.moved(state, self.device)
         with torch.no_grad():
             for name, tensor in mine.items():
-                tensor.copy_(state[name])
+                tensor.copy_(here[name])
         if mask is not None:
             self.weights.mul_(self.flatten(mask))
 
     def flatten(self, mask: Mask) -> Tensor:
         """The mask over `weights` as float32 (n,): 0 for removed weights, 1 for all others."""
         check_fits(mask, self.model)
+        mask = mask.to(self.device)
         keep = torch.ones_like(self.weights, dtype=torch.float32)
         for name, view in zip(self.names, self._views(keep), strict=True):
             if name in mask:

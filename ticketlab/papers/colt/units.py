@@ -207,6 +207,7 @@ def score_tickets(setting: ColtSetting, seed: int, arm: str, chosen: dict[str, M
         index = round_of(name)
         if arm == "shuffled":
             mask = shuffle_layerwise(mask, gpu.generator("cpu", seed, "shuffle", index))
+        mask = mask.to(bench.device)
         bench.label(arm, mask)
         _, scores = train_and_score(Account(bench), setting, net, theta, mask)
         rounds.append({"round": index} | describe_mask(mask, net.model) | scores)
@@ -236,7 +237,8 @@ def transfer_tickets(
     head_seed = gpu.derive_seed(seed, "transfer-head")
     net = Net(models.with_head(source, elsewhere.data.classes, head_seed), setting.runtime)
     theta, rounds = net.state(), []
-    for name, mask in chosen.items():
+    for name, stored in chosen.items():
+        mask = stored.to(bench.device)
         bench.label(f"transfer {arm}", mask)
         _, scores = train_and_score(Account(elsewhere), setting, net, theta, mask)
         rounds.append({"round": round_of(name)} | describe_mask(mask, net.model) | scores)

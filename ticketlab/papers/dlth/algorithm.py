@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ticketlab.data.sets import Batches, DataSet, Images
-from ticketlab.pruning.criteria import Scores, magnitude, uniform
+from ticketlab.pruning.criteria import magnitude, uniform
 from ticketlab.pruning.masks import Mask, State, keep_top_layerwise
 from ticketlab.spec import InputError, Spec
 from ticketlab.training.evaluation import evaluate
@@ -65,17 +65,18 @@ def erk_counts(dense: Mask, sparsity: float) -> dict[str, int]:
 
 
 def random_mask(dense: Mask, keep: Mapping[str, int], generator: torch.Generator) -> Mask:
-    """A uniform random mask with `keep` weights in each layer of `dense`, on the CPU."""
-    return keep_top_layerwise(uniform(dense, generator), keep, within=dense.to("cpu"))
+    """A uniform random mask with `keep` weights in each layer of `dense`, and on its device."""
+    within = dense.to(generator.device)
+    return keep_top_layerwise(uniform(dense, generator), keep, within).to(dense.device)
 
 
 def magnitude_mask(
     weights: Mapping[str, Tensor], dense: Mask, sparsity: float, largest: bool = True
 ) -> Mask:
-    """Keep the largest |w| of each layer; the smallest ones with `largest=False`; on the CPU."""
-    sizes: Scores = {n: size.cpu() for n, size in magnitude(weights, dense).items()}
+    """Keep the largest |w| of each layer; the smallest ones with `largest=False`."""
+    sizes = magnitude(weights, dense)
     scores = sizes if largest else {name: -size for name, size in sizes.items()}
-    return keep_top_layerwise(scores, kept_counts(dense, sparsity), within=dense.to("cpu"))
+    return keep_top_layerwise(scores, kept_counts(dense, sparsity), within=dense)
 
 
 def cycle_sparsities(sparsity: float, cycles: int) -> list[float]:
@@ -231,10 +232,9 @@ def transform_iteratively(
     zero in between. The mask is carried along. With `leak` it is found again as the smallest
     weights of each layer, as in the authors' code, which swaps some kept weights in.
     """
-    mask = dense.to("cpu")
+    mask = dense
     for cycle, target in enumerate(cycle_sparsities(sparsity, cycles)):
-        scores = uniform(mask, generator)
-        mask = keep_top_layerwise(scores, kept_counts(dense, target), within=mask)
+        mask = random_mask(mask, kept_counts(dense, target), generator)
         weights = press(cycle, mask)
         yield mask
         if leak:
@@ -243,8 +243,8 @@ def transform_iteratively(
 
 def weight_ratio(state: Mapping[str, Tensor], mask: Mask) -> float:
     """mean |w| of the removed weights over mean |w| of the kept ones, all layers together."""
-    size = torch.cat([state[name].detach().abs().flatten().cpu() for name in mask])
-    keep = mask.to("cpu").flat()
+    size = torch.cat([state[name].detach().abs().flatten() for name in mask])
+    keep = mask.flat()
     return float(size[~keep].mean() / size[keep].mean())
 
 
@@ -301,7 +301,8 @@ class Watch(Observer):
 
 def same_sign(state: Mapping[str, Tensor], start: Mapping[str, Tensor], mask: Mask) -> float:
     """Share of the kept weights whose sign is that of `start`."""
+    keep = mask.flat()
     now, then = (
-        torch.cat([s[n].detach().cpu()[mask[n].cpu()].sign() for n in mask]) for s in (state, start)
+        torch.cat([s[n].detach().flatten() for n in mask])[keep].sign() for s in (state, start)
     )
     return float((now == then).float().mean())

@@ -22,10 +22,9 @@ def iterative_magnitude(
 
     `train_masked` rewinds to the initial weights, trains under the mask, returns the weights.
     """
-    mask = dense.to("cpu")
+    mask = dense
     for target in cycle_sparsities(sparsity, cycles):
-        sizes = magnitude(train_masked(mask), mask)
-        scores = {name: size.cpu() for name, size in sizes.items()}
+        scores = magnitude(train_masked(mask), mask)
         mask = keep_top_layerwise(scores, kept_counts(dense, target), within=mask)
     return mask
 

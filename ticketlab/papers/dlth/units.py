@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from ticketlab import gpu
 from ticketlab.data.sets import Batches
 from ticketlab.papers.dlth import algorithm, controls
@@ -28,11 +30,8 @@ from ticketlab.training.recipe import Recipe, Step
 def draw_mask(
     bench: Bench, net: Net, level: float, arm: str = "rst", mask_seed: int | None = None
 ) -> Mask:
-    """The mask of an arm, fixed before any training; random ones depend on `mask_seed` only.
-
-    It lies on the CPU, where the random ones are drawn.
-    """
-    dense, state = bench.dense.to("cpu"), net.state()
+    """The mask of an arm, fixed before any training; random ones depend on `mask_seed` only."""
+    dense, state = bench.dense, net.state()
     seed = bench.seed if mask_seed is None else mask_seed
     random = gpu.generator("cpu", "mask", level, seed)
     if arm == "rst-magnitude":
@@ -144,10 +143,10 @@ class Work:
         digest, before = mask.digest(), self.accuracy()
         self.label("finetune")
         done = retrain(self.account, self.net, self.net.state(), mask, recipe=recipe)
-        gone = all(not done.last[n].cpu()[~keep].any() for n, keep in mask.items())
+        left = torch.stack([(done.last[n].bool() & ~keep).any() for n, keep in mask.items()])
         return self.row(mask, done) | {
             "before_finetune": before,
-            "intact": gone and mask.digest() == digest,
+            "intact": not left.any() and mask.digest() == digest,
         }
 
     def row(self, mask: Mask, done: Retrained) -> dict[str, Any]:
@@ -162,7 +161,6 @@ class Work:
         """
         named = self.net.model.named_parameters()
         every = sum(p.numel() for n, p in named if n.endswith("weight") and p.dim() > 1)
-        kept = {name: int(keep.sum()) for name, keep in mask.items()}
         return {
             "case": self.cell.name,
             "arm": self.arm,
@@ -171,7 +169,7 @@ class Work:
             "level": self.level,
             "sparsity": mask.sparsity,
             "overall_sparsity": (mask.total - mask.alive) / every,
-            "exact": kept == algorithm.kept_counts(mask, self.level),
+            "exact": mask.counts() == algorithm.kept_counts(mask, self.level),
             "layers": mask.densities(),
         }
 
@@ -218,10 +216,11 @@ def train_pressed(
     """
     work = Work.begin(cell, seed, arm, level)
     bench, start = work.bench, work.net.state()
-    if mask is not None:
-        images = len(bench.data.train)
+    if mask is None:
+        mask = draw_mask(bench, work.net, level, arm, mask_seed)
+    else:
+        images, mask = len(bench.data.train), mask.to(bench.device)
         work.account.charge(work.net, bench.iterations(), cell.recipe.passes(images))
-    mask = mask or draw_mask(bench, work.net, level, arm, mask_seed)
     work.facts = {"mask_seed": mask_seed, "init_ratio": algorithm.weight_ratio(start, mask)}
     looks = press(work, mask)
     work.remove(mask)
@@ -286,7 +285,7 @@ def train_iteratively(cell: Cell, seed: int, level: float) -> Result:
 def train_pretrained(cell: Cell, seed: int, arms: Sequence[tuple[float, Sequence[str]]]) -> Result:
     """The dense net, and at all levels the arms that start from training it."""
     work = Work.begin(cell, seed, "dense", 0.0)
-    bench, start, dense = work.bench, work.net.state(), work.bench.dense.to("cpu")
+    bench, start, dense = work.bench, work.net.state(), work.bench.dense
     birds = early_birds(work, [level for level, each in arms if "early-bird" in each])
     work.label("finetune")
     done = retrain(work.account, work.net, start, None, observers=list(birds.values()))
@@ -305,7 +304,7 @@ def train_pretrained(cell: Cell, seed: int, arms: Sequence[tuple[float, Sequence
 
 def early_birds(work: Work, levels: Sequence[float]) -> dict[float, EarlyBird]:
     """An observer for each level of the arm."""
-    how, dense = work.cell.early_bird, work.bench.dense.to("cpu")
+    how, dense = work.cell.early_bird, work.bench.dense
     every = how.every.iterations(*work.cell.recipe.iterations(len(work.bench.data.train)))
     return {level: EarlyBird(dense, level, every, how.threshold, how.queue) for level in levels}
 
@@ -347,8 +346,7 @@ def _iterated(work: Work, start: State) -> Mask:
         work.train(recipe, mask=mask)
         return work.net.state()
 
-    dense = work.bench.dense.to("cpu")
-    return controls.iterative_magnitude(train_masked, dense, work.level, how.cycles)
+    return controls.iterative_magnitude(train_masked, work.bench.dense, work.level, how.cycles)
 
 
 def watch_finetuning(

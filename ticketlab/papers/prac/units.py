@@ -252,7 +252,7 @@ def search(
     end; `start` a mask after a round 0 that was the same in another arm and is not trained again,
     and `dense` the unpruned ticket of the seed, at the rewind point that this round passed.
     """
-    searcher = Searcher(setting, seed, arm, plan, spent, rewound(dense))
+    searcher = Searcher(setting, seed, arm, plan, spent, rewound(dense, gpu.start(setting.runtime)))
     bench = searcher.bench
     images = len(bench.data.train)
     sets = [subsets.unpack_index(text, images).to(bench.device) for text in given or ()]
@@ -282,9 +282,9 @@ def search(
     return Result(record, tickets)
 
 
-def rewound(dense: Ticket | None) -> State | None:
+def rewound(dense: Ticket | None, device: torch.device) -> State | None:
     """The rewind point that an unpruned ticket holds."""
-    return None if dense is None else dense.weights
+    return None if dense is None or dense.weights is None else gpu.moved(dense.weights, device)
 
 
 def describe_round(turn: algorithm.Round, searcher: Searcher) -> dict[str, Any]:
@@ -429,7 +429,7 @@ def score_tickets(
     """
     bench = PracBench(setting, seed)
     net, rewinding = bench.net("reinit" if reinit else "init"), Account(bench)
-    theta = None if reinit else rewound(dense)
+    theta = None if reinit else rewound(dense, bench.device)
     if theta is None:
         theta = bench.theta(net)
         rewinding.reach_rewind_point()
