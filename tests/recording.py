@@ -439,15 +439,15 @@ def _stack(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     seen, places = Training(), tape.places(a["x"])
     with tape.during(seen):
         done = call()
-    chunks = -(-len(a["nets"]) // stacks.CHUNK)
-    per_chunk = len(seen.batches) // chunks
+    together = [places for _, places in stacks.together(a["masks"], a["x"].device)]
+    steps = len(seen.batches) // len(together)
+    first = {net: steps * number for number, nets in enumerate(together) for net in nets}
     for number, (net, mask, end) in enumerate(zip(a["nets"], a["masks"], done, strict=True)):
-        first = number // stacks.CHUNK * per_chunk
-        batches = seen.batches[first : first + per_chunk]
+        batches = seen.batches[first[number] : first[number] + steps]
         found = Training(
             path="stack", order=tuple(a["seed"]), places=places, recipe=a["fit"],
             labels=tuple(a["y"].flatten().tolist()), mask=Mask(dict(mask)), start=copied(net),
-            end=copied(end), batches=batches, steps=per_chunk,
+            end=copied(end), batches=batches, steps=steps,
             images=sum(len(batch.places) for batch in batches),
         )  # fmt: skip
         if wrong := zeros_differ(found.end, found.mask or Mask({}), found.start):

@@ -348,26 +348,9 @@ def by_conv_popup(data: DataSet, batch: int) -> Mask:
     return pop(net, named, Goal(0.4), data.train, data, recipe, (0,))
 
 
-POPUP = (
-    "faults.md 3: edge-popup: 8 host-to-device copies, 4 host reads and one `kthvalue` a row per "
-    "step (edge_popup.py:95 and :102)"
-)
-
-
-def known(reason: str) -> pytest.MarkDecorator:
-    """A known fault: the test must fail in just this way until it is gone."""
-    return pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True)
-
-
 @pytest.mark.parametrize(
     "way",
-    [
-        by_loop,
-        by_stack,
-        by_lanes,
-        pytest.param(by_popup, marks=known(POPUP)),
-        pytest.param(by_conv_popup, marks=known(POPUP)),
-    ],
+    [by_loop, by_stack, by_lanes, by_popup, by_conv_popup],
 )
 def test_how_often_the_host_reads_or_copies_does_not_depend_on_the_steps(
     device: Device, there: DataSet, way: Callable[[DataSet, int], object]

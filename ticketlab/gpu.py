@@ -287,6 +287,17 @@ def prefers_written_products(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def shares_memory(device: torch.device) -> bool:
+    """Whether the host, and so numpy, sees the memory of the device's tensors."""
+    return device.type == "cpu"
+
+
+def stack_size(device: torch.device) -> int:
+    """Nets of some 10,000 weights that train together: as many as stay in a core's cache, or, where
+    launches are what costs, all that a study has."""
+    return 16 if device.type == "cpu" else 1024
+
+
 # ---------------------------------------------------------------- time and memory
 
 

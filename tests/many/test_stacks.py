@@ -6,8 +6,9 @@ from conftest import equal
 from torch import Tensor
 from torch.nn import functional
 
+from ticketlab import gpu
 from ticketlab.many import stacks
-from ticketlab.many.stacks import Fit, Head, Kind, Stack
+from ticketlab.many.stacks import Fit, Head, Kind, SparseStack, Stack
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.pruning.masks import Mask, State
 
@@ -37,43 +38,92 @@ def loss(outputs: Tensor, y: Tensor, kind: Kind, head: Head) -> Tensor:
     return functional.mse_loss(seen, y)
 
 
+def cut(mask: Mask) -> Mask:
+    """The mask without the second layer's weights, the first's biases and one of its neurons."""
+    parts = {name: keep.clone() for name, keep in mask.items()}
+    parts["weight1"][:, 3], parts["weight2"][3] = False, False
+    for name in ("bias1", "weight2"):
+        parts[name][:] = False
+    return Mask(parts)
+
+
+MASKS = {
+    "random": [random_mask(0), random_mask(1)],
+    "few": [random_mask(0, 0.1), random_mask(1, 0.2)],
+    "one with a layer missing": [cut(random_mask(0)), random_mask(1, 0.1)],
+    "a layer missing in all": [cut(random_mask(0)), cut(random_mask(1))],
+}
+
+
+@pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("head", ["linear", "softmax"])
 @pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_the_written_gradient_is_autograds(kind: Kind, head: Head) -> None:
+@pytest.mark.parametrize("way", [Stack, SparseStack])
+def test_the_written_gradient_is_autograds(
+    way: type[Stack] | type[SparseStack], kind: Kind, head: Head, masks: list[Mask]
+) -> None:
     x, y = data(30, kind)
-    stack = Stack([net(0), net(1)], [random_mask(0), random_mask(1)])
-    stack.backward(x, y, kind, head)
-    for place, state in enumerate(stack.states()):
+    stack = way([net(0), net(1)], masks)
+    assert all(
+        equal(state, stacks.apply(mask, net(place)))
+        for place, (mask, state) in enumerate(zip(masks, stack.states(), strict=True))
+    )
+    stack.backward(x, stacks.targets(y, kind, 4), kind, head)
+    before = stack.states()
+    if stack.keep is not None:
+        stack.grads.mul_(stack.keep)
+    stack.weights.copy_(stack.grads)
+    for state, slopes, mask in zip(before, stack.states(), masks, strict=True):
         leaves = {name: tensor.requires_grad_() for name, tensor in state.items()}
         loss(stacks.forward(leaves, x), y, kind, head).backward()  # type: ignore[no-untyped-call]
-        for (name, leaf), block in zip(leaves.items(), stack.blocks(stack.grads), strict=True):
+        for name, leaf in leaves.items():
             assert leaf.grad is not None
-            ours = block[place].view(leaf.shape)
-            assert torch.allclose(ours, leaf.grad, atol=1e-6), name
+            assert torch.allclose(slopes[name], leaf.grad * mask[name], atol=1e-6), name
 
 
-def test_a_stack_computes_what_each_net_computes() -> None:
+@pytest.mark.parametrize("way", [Stack, SparseStack])
+def test_a_stack_computes_what_each_net_computes(way: type[Stack] | type[SparseStack]) -> None:
     x, _ = data(7)
     masks = [random_mask(3), random_mask(4)]
-    outputs = Stack([net(0), net(1)], masks).outputs(x)
+    outputs = way([net(0), net(1)], masks).outputs(x)
     for place, mask in enumerate(masks):
         alone = stacks.forward(stacks.apply(mask, net(place)), x)
         assert torch.allclose(outputs[place], alone, atol=1e-6)
 
 
-def test_trained_together_is_trained_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_survivors_are_stacked_apart_and_stacks_are_no_larger_than_the_device_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    masks = [random_mask(0), *[random_mask(s, 0.1) for s in range(3)], random_mask(1)]
+    cpu, other = torch.device("cpu"), torch.device("meta")
+    assert list(stacks.together(masks, cpu)) == [(Stack, [0, 4]), (SparseStack, [1, 2, 3])]
+    assert list(stacks.together(masks, other)) == [(Stack, [0, 1, 2, 3, 4])]
+    monkeypatch.setattr(gpu, "stack_size", lambda _: 2)
+    places = [places for _, places in stacks.together(masks, cpu)]
+    assert places == [[0, 4], [1, 2], [3]]
+
+
+@pytest.mark.parametrize("density", [0.6, 0.2])
+def test_trained_together_is_trained_one_at_a_time(
+    density: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, y = data(160)
-    nets, masks = [net(s) for s in range(3)], [random_mask(s) for s in range(3)]
+    nets, masks = [net(s) for s in range(3)], [random_mask(s, density) for s in range(3)]
     fit = Fit(lr=0.003, batch=32, epochs=3)
     together = stacks.train(nets, masks, x, y, "classification", fit, (0,))
-    for chunk in (1, 2):
-        monkeypatch.setattr(stacks, "CHUNK", chunk)
+    ways = [(1, 0.35), (2, 0.35), (3, 0.0), (3, 1.0)]  # nets in a stack, bound of sparse products
+    for size, bound in ways:
+        monkeypatch.setattr(gpu, "stack_size", lambda _, size=size: size)
+        monkeypatch.setattr(stacks, "SPARSE_BELOW", bound)
         apart = stacks.train(nets, masks, x, y, "classification", fit, (0,))
         for one, other in zip(together, apart, strict=True):
             assert all(torch.allclose(one[n], other[n], atol=1e-5) for n in one)
 
 
-def test_training_is_that_of_torch_adam() -> None:
+@pytest.mark.parametrize("bound", [0.0, 1.0])
+def test_training_is_that_of_torch_adam(bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both by whole products and by those of survivors."""
+    monkeypatch.setattr(stacks, "SPARSE_BELOW", bound)
     x, y = data(96)
     fit, mask = Fit(lr=0.01, batch=32, epochs=2), random_mask(1, 1.1)
     ours = stacks.train([net(0)], [mask], x, y, "classification", fit, (7,))[0]

@@ -10,11 +10,11 @@ from ticketlab import gpu, models
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.papers.plant_n_seek.algorithm import edge_popup as popup
+from ticketlab.papers.plant_n_seek.algorithm.choice import Choice
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import (
     Goal,
     PopupFit,
     edge_popup,
-    popup_masks,
 )
 from ticketlab.pruning import masks, saliency
 from ticketlab.pruning.criteria import Scores
@@ -271,16 +271,33 @@ def test_popup_gradient_is_autograds_straight_through() -> None:
     )
 
 
-@pytest.mark.parametrize("count", [7, 1500])
-def test_many_rows_are_chosen_as_one_by_one(count: int) -> None:
-    rows = torch.randn(4, count, generator=seeded())
-    rows[1], rows[2, : count // 2] = 0.0, 1.0
-    densities = [0.5, 0.3, 0.2, 1.0]
-    chosen = popup_masks(rows, densities)
-    for row, density, ours in zip(rows, densities, chosen, strict=True):
-        keep = saliency.popup_kept(count, density)
-        assert torch.equal(ours, saliency.popup_mask(row, keep)) and int(ours.sum()) == keep
+@pytest.mark.parametrize("there", [True, False], ids=["on the host", "on a device"])
+@pytest.mark.parametrize("groups", [[[0], [1], [2]], [[0, 1], [2]], [[1], [2, 0]]], ids=str)
+def test_a_choice_is_that_of_each_row_by_itself(
+    groups: list[list[int]], there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ties among them: few values, a tensor of one value, a net without scores."""
+    monkeypatch.setattr(gpu, "shares_memory", lambda _: there)
+    random, counts, densities = seeded(), (7, 1500, 40), [0.5, 0.3, 1.0, 1e-9]
+    blocks = [torch.randint(-2, 3, (4, n), generator=random) / 2 for n in counts]
+    blocks[1][1], blocks[2][:], blocks[0][3] = torch.randn(1500, generator=random), -1.0, 0.0
+    choose = Choice([torch.arange(n) for n in counts], groups, nets=4)
+    flat = torch.cat([block.flatten() for block in blocks])
+    chosen = choose(flat, choose.thresholds(densities)).split([4 * n for n in counts])
+    assert set(torch.cat(chosen).tolist()) == {0.0, 1.0}
+    for group in groups:
+        for net, density in enumerate(densities):
+            row = torch.cat([blocks[place][net] for place in group])
+            ours = torch.cat([chosen[place].view(4, -1)[net] for place in group]) == 1
+            keep = saliency.popup_kept(len(row), density)
+            assert torch.equal(ours, saliency.popup_mask(row, keep)) and int(ours.sum()) == keep
     assert saliency.popup_kept(100, 1e-9) == 1
+
+
+def test_ties_go_by_rank_and_what_is_in_no_group_is_kept() -> None:
+    ranks = [torch.tensor([3, 0, 2, 1]), torch.arange(2)]
+    choose = Choice(ranks, [[0]])
+    assert choose(torch.ones(6), choose.thresholds([0.5])).tolist() == [0, 1, 0, 1, 1, 1]
 
 
 def test_edge_popup_freezes_weights_and_lowers_the_loss() -> None:
@@ -326,7 +343,8 @@ def test_joint_ranking_gives_a_layer_one_share_and_may_leave_no_bias() -> None:
     scores = popup.first_scores(stack, gpu.generator("cpu", 0), joint=True)
     bounds = [float(block.abs().max()) for block in stack.blocks(scores)]
     assert bounds[1] > (6 / 4) ** 0.5 * 0.9 and bounds[3] <= (6 / 50) ** 0.5
-    kept = stack.blocks(popup.select(stack, scores, [0.5, 0.1], joint=True))
+    choose = popup.choice(stack, joint=True)
+    kept = stack.blocks(choose(scores, choose.thresholds([0.5, 0.1])))
     for weight, bias in zip(kept[::2], kept[1::2], strict=True):
         count = weight.shape[1] + bias.shape[1]
         for row, density in enumerate((0.5, 0.1)):
@@ -335,9 +353,8 @@ def test_joint_ranking_gives_a_layer_one_share_and_may_leave_no_bias() -> None:
     apart = stack.blocks(scores.clone())
     for bias in apart[1::2]:
         bias.zero_()
-    none = stack.blocks(
-        popup.select(stack, torch.cat([b.flatten() for b in apart]), [0.5] * 2, True)
-    )
+    bare = torch.cat([block.flatten() for block in apart])
+    none = stack.blocks(choose(bare, choose.thresholds([0.5] * 2)))
     assert not any(bool(bias.any()) for bias in none[1::2])
     x, y = (t.float() for t in planting.sample("relu", 100, 0.0, seeded(1)))
     small = stacks.cast(planting.mother((1, 20, 1), seeded()), torch.float32)

@@ -66,9 +66,16 @@ class DenseLanes(Stack):
             self._activation_buffers(x.shape[-2]),
         )
         for (weight, bias), value in zip(self._weight_views, buffers, strict=True):
-            torch.baddbmm(bias, values[-1], weight, out=value)
+            torch.baddbmm(bias.mT, values[-1], weight, out=value)
             values.append(value if value is buffers[-1] else value.relu_())
         return values
+
+    def _activation_buffers(self, batch: int) -> list[Tensor]:
+        """Buffers (K, |batch|, neurons), one per layer; a negative batch is the backward pass's."""
+        if batch not in self._by_batch:
+            shapes = [(self.count, abs(batch), bias.shape[1]) for _, bias in self._weight_views]
+            self._by_batch[batch] = [self.weights.new_empty(shape) for shape in shapes]
+        return self._by_batch[batch]
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Fill `grads`; losses (K,) and logits (K, B, C). Removed weights get a gradient too."""
@@ -77,7 +84,7 @@ class DenseLanes(Stack):
         for number in reversed(range(len(self._weight_views))):
             weight_grad, bias_grad = self._grad_views[number]
             torch.bmm(values[number].transpose(1, 2), delta, out=weight_grad)
-            torch.sum(delta, 1, keepdim=True, out=bias_grad)
+            torch.sum(delta, 1, keepdim=True, out=bias_grad.mT)
             if number:
                 back = self._activation_buffers(-x.shape[-2])[number - 1]
                 torch.bmm(delta, self._weight_views[number][0].transpose(1, 2), out=back)

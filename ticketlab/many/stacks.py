@@ -1,10 +1,12 @@
-"""Many small ReLU nets of one shape trained at once: one batched product a layer.
+"""Many small ReLU nets of one shape trained at once: one product per layer for all of them.
 
 A net is a State {"weight1", "bias1", "weight2", ...}; weights are (inputs, outputs), so the same
 `forward` serves one net and K with a leading axis. The backward pass is written out: with autograd
-the launch overhead of such small products dominates.
+the launch overhead of such small products dominates. Inside a stack samples come last: products
+with few outputs, and sums over them, are several times faster so.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -18,15 +20,13 @@ from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State, check_same_layers
 from ticketlab.spec import Spec
 from ticketlab.training.loop import check_finite, no_denormals
+from ticketlab.training.mlp import relu_backward
 from ticketlab.training.optimizers import Adam
 from ticketlab.training.recipe import batch_slice, epoch_steps
 
 Kind = Literal["regression", "classification"]
 Head = Literal["linear", "softmax"]
 """What the loss sees: the outputs, or their softmax (the released edge-popup of Plant 'n' Seek)."""
-
-CHUNK = 16
-"""Nets trained together: weights, gradients and Adam's moments of 16 stay in a core's cache."""
 
 
 # ---------------------------------------------------------------- one net as plain data
@@ -71,9 +71,6 @@ def cast(state: State, dtype: torch.dtype, device: torch.device | str = "cpu") -
 
 # ---------------------------------------------------------------- a stack of nets
 
-_relu_backward = torch.ops.aten.threshold_backward.grad_input
-"""In place and without a bool tensor: a tenth of the time of `delta *= activation > 0`."""
-
 
 class Stack:
     """K nets of one shape as flat buffers: `weights`, `grads` and `keep` (0 or 1), each (K P,).
@@ -104,10 +101,10 @@ class Stack:
         return [part.view(self.count, -1) for part in parts]
 
     def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The (weights (K, inputs, outputs), biases (K, 1, outputs)) pairs of a flat buffer."""
+        """The (weights (K, inputs, outputs), biases (K, outputs, 1)) pairs of a flat buffer."""
         blocks = self.blocks(flat)
         shaped = [
-            block.view(self.count, *(shape if len(shape) == 2 else (1, *shape)))
+            block.view(self.count, *(shape if len(shape) == 2 else (*shape, 1)))
             for block, shape in zip(blocks, self.shapes, strict=True)
         ]
         return list(zip(shaped[::2], shaped[1::2], strict=True))
@@ -122,51 +119,189 @@ class Stack:
 
     def outputs(self, x: Tensor) -> Tensor:
         """Outputs (K, B, outputs) for inputs (B, inputs); overwritten by the next pass."""
-        return self._pass(x)[-1]
+        return self._pass(x)[-1].transpose(1, 2)
 
     def _pass(self, x: Tensor) -> list[Tensor]:
-        """Inputs, hidden activations and outputs, each (K, B, neurons)."""
-        values, buffers = [x.expand(self.count, *x.shape)], self._activation_buffers(len(x))
+        """Inputs, hidden activations and outputs, each (K, neurons, B)."""
+        values, buffers = [x.T.expand(self.count, *x.T.shape)], self._buffers(len(x))
         for (weight, bias), value in zip(self._weight_views, buffers, strict=True):
-            torch.baddbmm(bias, values[-1], weight, out=value)
+            torch.baddbmm(bias, weight.transpose(1, 2), values[-1], out=value)
             values.append(value if value is buffers[-1] else value.relu_())
         return values
 
-    def _activation_buffers(self, batch: int) -> list[Tensor]:
-        """Buffers (K, |batch|, neurons), one a layer; a negative batch is the backward pass's.
+    def _buffers(self, batch: int) -> list[Tensor]:
+        """Buffers (K, neurons, |batch|), one per layer; a negative batch is the backward pass's.
 
         They are used again and again: fresh memory at each step would cost page faults.
         """
         if batch not in self._by_batch:
-            shapes = [(self.count, abs(batch), bias.shape[-1]) for _, bias in self._weight_views]
+            shapes = [(*bias.shape[:2], abs(batch)) for _, bias in self._weight_views]
             self._by_batch[batch] = [self.weights.new_empty(shape) for shape in shapes]
         return self._by_batch[batch]
 
-    def backward(self, x: Tensor, y: Tensor, kind: Kind, head: Head = "linear") -> None:
-        """Fill `grads` with the gradient of each net's own mean loss on one batch."""
-        values = self._pass(x)
-        delta = loss_gradient(values[-1], y, kind, head)
+    def backward(self, x: Tensor, wanted: Tensor, kind: Kind, head: Head = "linear") -> None:
+        """Fill `grads` with the gradient of each net's own mean loss on one batch of `targets`."""
+        values, buffers = self._pass(x), self._buffers(-len(x))
+        delta = loss_gradient(values[-1], wanted, kind, head)
         for number in reversed(range(len(self._weight_views))):
             weight_grad, bias_grad = self._grad_views[number]
-            torch.bmm(values[number].transpose(1, 2), delta, out=weight_grad)
-            torch.sum(delta, 1, keepdim=True, out=bias_grad)
+            torch.bmm(values[number], delta.transpose(1, 2), out=weight_grad)
+            torch.sum(delta, 2, keepdim=True, out=bias_grad)
             if number:
-                back = self._activation_buffers(-len(x))[number - 1]
-                torch.bmm(delta, self._weight_views[number][0].transpose(1, 2), out=back)
-                delta = _relu_backward(back, values[number], 0, grad_input=back)
+                back = torch.bmm(self._weight_views[number][0], delta, out=buffers[number - 1])
+                delta = relu_backward(back, values[number], 0, grad_input=back)
 
 
-def loss_gradient(outputs: Tensor, y: Tensor, kind: Kind, head: Head) -> Tensor:
-    """d(mean loss)/d(outputs), shape (K, B, outputs): cross-entropy or mean squared error."""
-    seen = outputs.softmax(-1) if head == "softmax" else outputs
+def targets(y: Tensor, kind: Kind, outputs: int) -> Tensor:
+    """What outputs are compared with, float32 (N, outputs): `y` itself, or its classes one-hot."""
+    return functional.one_hot(y, outputs).float() if kind == "classification" else y
+
+
+def loss_gradient(outputs: Tensor, wanted: Tensor, kind: Kind, head: Head) -> Tensor:
+    """d(mean loss)/d(outputs) (K, outputs, B) for targets (B, outputs): entropy or squares."""
+    seen = outputs.softmax(1) if head == "softmax" else outputs
     if kind == "classification":
-        one_hot = functional.one_hot(y, outputs.shape[-1]).to(outputs)
-        gradient = (seen.softmax(-1) - one_hot) / len(y)
+        gradient = seen.softmax(1).sub_(wanted.T).div_(len(wanted))
     else:
-        gradient = 2 * (seen - y) / y.numel()
+        gradient = (seen - wanted.T).mul_(2 / wanted.numel())
     if head == "softmax":
-        gradient = seen * (gradient - (gradient * seen).sum(-1, keepdim=True))
+        gradient = seen * (gradient - (gradient * seen).sum(1, keepdim=True))
     return gradient
+
+
+# ---------------------------------------------------------------- a stack of what survives
+
+
+class _Block:
+    """A layer of K nets as one block-diagonal matrix (K outputs, K inputs + 1) of its survivors.
+
+    The last column is the biases: it meets a row of ones below the activations. Without blocks
+    (`shared`) it is (K outputs, inputs + 1): the first layer, whose inputs all nets share.
+    """
+
+    def __init__(self, keep: Tensor, shared: bool) -> None:
+        nets, above, outputs = keep.shape  # inputs and, last, the bias
+        inputs = above - 1
+        net, target, source = keep.transpose(1, 2).nonzero(as_tuple=True)
+        self.places = (net * above + source) * outputs + target
+        self.rows, bias = net * outputs + target, source == inputs
+        last = inputs if shared else nets * inputs
+        self.columns = torch.where(bias, last, source if shared else net * inputs + source)
+        self.shape = (nets * outputs, last + 1)
+        self.order = self.columns.argsort(stable=True)[: len(bias) - int(bias.sum())]
+
+    def matrix(self, values: Tensor) -> Tensor:
+        """Weights and biases on the tensor `values` (n,) itself."""
+        return _csr(self.rows, self.columns, values, self.shape)
+
+    def turned(self) -> Tensor:
+        """The weights transposed, (K inputs, K outputs), their values to be filled in `order`."""
+        values = torch.zeros(len(self.order))
+        shape = (self.shape[1] - 1, self.shape[0])
+        return _csr(self.columns[self.order], self.rows[self.order], values, shape)
+
+
+def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A CSR matrix of sorted places; torch warns once that its sparse matrices are young."""
+    starts = torch.searchsorted(rows, torch.arange(shape[0] + 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support")
+        return torch.sparse_csr_tensor(
+            starts.int(), columns.int(), values, shape, check_invariants=False
+        )
+
+
+class SparseStack:
+    """K nets of one shape by what survives of them: `weights` and `grads`, each (n,), on the CPU.
+
+    Products with a removed weight are never formed, and there is nothing to mask.
+    """
+
+    keep: Tensor | None = None
+
+    def __init__(self, nets: Sequence[State], masks: Sequence[Mask]) -> None:
+        self.count = len(nets)
+        kept, whole = _by_layer(masks), _by_layer(nets)
+        self.blocks = [_Block(keep, shared=not number) for number, keep in enumerate(kept)]
+        parts = zip(self.blocks, whole, strict=True)
+        self.weights = torch.cat([layer.flatten()[block.places] for block, layer in parts]).float()
+        self.grads = torch.zeros_like(self.weights)
+        self.shapes = [layer.shape for layer in whole]
+        self.matrices, self.slopes = self._matrices(self.weights), self._matrices(self.grads)
+        self.turned = [block.turned() for block in self.blocks]
+        self._by_batch: dict[int, list[Tensor]] = {}
+
+    def _values(self, flat: Tensor) -> list[Tensor]:
+        """The survivors of each layer in a flat buffer."""
+        return list(flat.split([len(block.places) for block in self.blocks]))
+
+    def _matrices(self, flat: Tensor) -> list[Tensor]:
+        pairs = zip(self.blocks, self._values(flat), strict=True)
+        return [block.matrix(values) for block, values in pairs]
+
+    def states(self) -> list[State]:
+        """The nets one by one."""
+        whole = []
+        for block, values, shape in zip(
+            self.blocks, self._values(self.weights), self.shapes, strict=True
+        ):
+            layer = torch.zeros(shape.numel())
+            layer[block.places] = values
+            whole.append(layer.view(shape))
+        return [
+            network([(layer[k, :-1].clone(), layer[k, -1].clone()) for layer in whole])
+            for k in range(self.count)
+        ]
+
+    def _buffers(self, batch: int) -> list[Tensor]:
+        """Buffers (K neurons + 1, |batch|), inputs first, below each a row of ones for biases.
+
+        A negative batch is the backward pass's.
+        """
+        if batch not in self._by_batch:
+            heights = [block.shape[1] for block in self.blocks] + [self.blocks[-1].shape[0] + 1]
+            self._by_batch[batch] = [torch.ones(height, abs(batch)) for height in heights]
+        return self._by_batch[batch]
+
+    def _pass(self, x: Tensor) -> list[Tensor]:
+        """Inputs, hidden activations and outputs, with their rows of ones."""
+        values = self._buffers(len(x))
+        values[0][:-1].copy_(x.T)
+        for matrix, below, value in zip(self.matrices, values, values[1:], strict=False):
+            torch.addmm(value[:-1], matrix, below, beta=0, out=value[:-1])
+            if value is not values[-1]:
+                value.relu_()
+        return values
+
+    def _by_net(self, outputs: Tensor) -> Tensor:
+        return outputs.view(self.count, -1, outputs.shape[1])
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Outputs (K, B, outputs) for inputs (B, inputs); overwritten by the next pass."""
+        return self._by_net(self._pass(x)[-1][:-1]).transpose(1, 2)
+
+    def backward(self, x: Tensor, wanted: Tensor, kind: Kind, head: Head = "linear") -> None:
+        """Fill `grads` as `Stack.backward` does."""
+        values, buffers = self._pass(x), self._buffers(-len(x))
+        delta = loss_gradient(self._by_net(values[-1][:-1]), wanted, kind, head).flatten(0, 1)
+        weights = self._values(self.weights)
+        for number in reversed(range(len(self.blocks))):
+            slopes = self.slopes[number]
+            torch.sparse.sampled_addmm(slopes, delta, values[number].t(), beta=0, out=slopes)
+            if number:
+                turned, back = self.turned[number], buffers[number][:-1]
+                order = self.blocks[number].order
+                torch.index_select(weights[number], 0, order, out=turned.values())
+                torch.addmm(back, turned, delta, beta=0, out=back)
+                delta = relu_backward(back, values[number][:-1], 0, grad_input=back)
+
+
+def _by_layer(nets: Sequence[State] | Sequence[Mask]) -> list[Tensor]:
+    """The layers of K nets or masks, each (K, inputs + 1, outputs): the biases come last."""
+    return [
+        torch.stack([torch.cat([net[f"weight{n}"], net[f"bias{n}"][None]]) for net in nets])
+        for n in range(1, len(nets[0]) // 2 + 1)
+    ]
 
 
 # ---------------------------------------------------------------- training
@@ -200,25 +335,54 @@ def train(
     fit: Fit,
     seed: tuple[object, ...],
 ) -> list[State]:
-    """Train every net under its mask on the same batches, in chunks; the trained nets in order."""
-    trained: list[State] = []
-    for start in range(0, len(nets), CHUNK):
-        part = slice(start, start + CHUNK)
-        trained += _train_chunk(Stack(nets[part], masks[part]), x, y, kind, fit, seed)
-    for done, mask, net in zip(trained, masks, nets, strict=True):
-        patterns.confirm(done, mask, net)
-    return trained
+    """Train every net under its mask on the same batches; the trained nets in order.
+
+    Which nets share a stack follows from the arguments, and with it the last bits of the weights:
+    products of another number of nets may round otherwise.
+    """
+    trained: dict[int, State] = {}
+    wanted = targets(y, kind, widths(nets[0])[-1])
+    for kind_of_stack, places in together(masks, x.device):
+        stack = kind_of_stack([nets[p] for p in places], [masks[p] for p in places])
+        trained |= zip(places, _train_stack(stack, x, wanted, kind, fit, seed), strict=True)
+    done = [trained[place] for place in range(len(nets))]
+    for weights, mask, net in zip(done, masks, nets, strict=True):
+        patterns.confirm(weights, mask, net)
+    return done
 
 
-def _train_chunk(
-    stack: Stack, x: Tensor, y: Tensor, kind: Kind, fit: Fit, seed: tuple[object, ...]
+SPARSE_BELOW = 0.35
+"""Density up to which products of the survivors alone are faster than those of whole nets."""
+
+
+def together(
+    masks: Sequence[Mask], device: torch.device
+) -> Iterator[tuple[type[Stack] | type[SparseStack], list[int]]]:
+    """How each stack computes, and the places of its nets."""
+    bound = SPARSE_BELOW if gpu.prefers_written_products(device) else 0.0
+    sparse = [mask.density <= bound for mask in masks]
+    size = gpu.stack_size(device)
+    for kind, wanted in ((Stack, False), (SparseStack, True)):
+        places = [place for place, few in enumerate(sparse) if few is wanted]
+        for start in range(0, len(places), size):
+            yield kind, places[start : start + size]
+
+
+def _train_stack(
+    stack: Stack | SparseStack,
+    x: Tensor,
+    wanted: Tensor,
+    kind: Kind,
+    fit: Fit,
+    seed: tuple[object, ...],
 ) -> list[State]:
     adam = Adam(stack.weights, stack.grads, fit.lr)
     with no_denormals():
         for epoch in range(fit.epochs):
-            for xs, ys in batches(x, y, fit.batch, (*seed, epoch)):
+            for xs, ys in batches(x, wanted, fit.batch, (*seed, epoch)):
                 stack.backward(xs, ys, kind)
-                stack.grads.mul_(stack.keep)
+                if stack.keep is not None:
+                    stack.grads.mul_(stack.keep)
                 adam.step()
             check_finite(fit.lr, epoch + 1, [stack.weights])
             progress.tell(epoch=epoch + 1, passes=len(x) * stack.count)

@@ -254,6 +254,20 @@ def by_radix(scores: Tensor, k: int) -> tuple[Tensor, int]:
     return keys, ((high[0] - 32768) << 16) + low[0]
 
 
+def kth_in_rows(rows: Tensor, places: Tensor) -> Tensor:
+    """The value at each place (K, 1), from 0, of the sorted int64 rows (K, n).
+
+    Nothing is read from a device whose memory is its own.
+    """
+    if not gpu.shares_memory(rows.device):
+        return rows.sort(dim=1).values.gather(1, places)
+    ordered, found = rows.numpy().copy(), np.empty((len(rows), 1), np.int64)
+    for row, place in enumerate(places.flatten().tolist()):
+        ordered[row].partition(place)
+        found[row] = ordered[row, place]
+    return torch.from_numpy(found)
+
+
 def _ordered_keys(scores: Tensor) -> Tensor:
     """int32 keys in the order of the float32 scores (-0.0 equals 0.0)."""
     if scores.dtype == torch.float64 or not scores.is_floating_point():

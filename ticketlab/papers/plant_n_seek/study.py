@@ -81,8 +81,10 @@ def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> li
         controls = grid.controls and regime == "singleshot" and mother == "planted"
         if not methods and not controls:
             continue
-        epochs = params.fit.epochs + params.rounds * params.round_epochs * (regime == "multishot")
         nets = len(methods) * len(grid.densities) + 6 * controls
+        epochs = nets * params.fit.epochs
+        if regime == "multishot":  # its first round is of one dense net
+            epochs += (nets * (params.rounds - 1) + 1) * params.round_epochs
         arguments = {
             "params": shared(params),
             "case": case,
@@ -94,7 +96,7 @@ def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> li
             "controls": controls,
         }
         name = f"{regime}/{case.name}/{mother}/seed-{seed}"
-        made.append(Unit(name, prune_and_train, arguments, params.train * nets * epochs))
+        made.append(Unit(name, prune_and_train, arguments, params.train * epochs))
     return made
 
 

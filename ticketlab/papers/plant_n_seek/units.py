@@ -171,14 +171,17 @@ def singleshot_masks(bench: PlantBench, arms: Sequence[Arm], start: State) -> li
 
 
 def multishot_masks(bench: PlantBench, arms: Sequence[Arm], start: State) -> list[Arm]:
-    """Train, score, prune to density^(r/rounds), reset to the initial weights; `rounds` times."""
+    """Train, score, prune to density^(r/rounds), reset to the initial weights; `rounds` times.
+
+    Before the first pruning all arms are one net, the dense one, which is trained once.
+    """
     p, arms = bench.params, list(arms)
     fit = p.fit.model_copy(update={"epochs": p.round_epochs})
     for turn in range(1, p.rounds + 1):
         progress.label(task=bench.case.name, seed=bench.seed, round=turn)
-        trained = train(
-            bench, [start] * len(arms), [arm.mask for arm in arms], fit, f"round-{turn}"
-        )
+        masks = [arm.mask for arm in arms] if turn > 1 else [bench.dense()]
+        trained = train(bench, [start] * len(masks), masks, fit, f"round-{turn}")
+        trained = trained if turn > 1 else trained * len(arms)
         for place, (arm, weights) in enumerate(zip(arms, trained, strict=True)):
             density = arm.density ** (turn / p.rounds)
             mask = prune(bench, arm, revived(start, weights, arm.mask), density, turn)

@@ -8,9 +8,17 @@ from conftest import Message, small_net
 
 from ticketlab import models
 from ticketlab.data.sets import Batches, DataSet
-from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, popup_masks
+from ticketlab.gpu import Runtime
+from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal
 from ticketlab.papers.plant_n_seek.conv import edge_popup
-from ticketlab.papers.plant_n_seek.conv.edge_popup import Popup, choose, layers, net_scores, pop
+from ticketlab.papers.plant_n_seek.conv.edge_popup import (
+    Popup,
+    choice,
+    flat,
+    layers,
+    net_scores,
+    pop,
+)
 from ticketlab.pruning import masks, saliency
 from ticketlab.pruning.masks import State
 from ticketlab.training.evaluation import evaluate
@@ -28,6 +36,14 @@ def weights_of(net: Net) -> State:
     return {name: p.detach().clone() for name, p in net.model.named_parameters()}
 
 
+def popup_of(
+    net: Net, frozen: State, scores: State, density: float, recipe: Recipe, joint: bool
+) -> Popup:
+    """Edge-popup from given scores."""
+    names, choose = list(scores), choice(net, list(scores), joint)
+    return Popup(net, names, choose, flat(net, frozen), flat(net, scores), density, recipe)
+
+
 def everything(net: Net) -> masks.Mask:
     return masks.ones(net.model, net.names)
 
@@ -36,19 +52,31 @@ def test_a_layers_weights_and_biases_are_ranked_together_or_apart() -> None:
     names = ["a.weight", "a.bias", "b.c.weight"]
     assert layers(names, joint=True) == [["a.weight", "a.bias"], ["b.c.weight"]]
     assert layers(names, joint=False) == [[name] for name in names]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_choice_is_each_layers_or_tensors_own_whatever_the_order_in_memory(
+    joint: bool, channels_last: bool
+) -> None:
+    """Batch-norm has no scores: it is kept as it is. Ties, the rule here, go to the lower index."""
+    net = small_net("resnet8", Runtime(channels_last=channels_last), width=2)
+    names = list(models.prunable(net.model, "conv_linear"))
+    random = torch.Generator().manual_seed(0)
     scores = {
-        "a.weight": torch.tensor([[3.0, -4.0], [0.5, 0.1]]),
-        "a.bias": torch.tensor([0.2, -9.0]),
+        name: torch.randint(-2, 3, parameter.shape, generator=random).float()
+        for name, parameter in net.model.named_parameters()
+        if name in names
     }
-    both = choose(scores, 0.5, joint=True)
-    assert both["a.weight"].tolist() == [[True, True], [False, False]]
-    assert both["a.bias"].tolist() == [False, True]
-    apart = choose(scores, 0.5, joint=False)
-    assert int(apart["a.weight"].sum()) == 2 and apart["a.bias"].tolist() == [False, True]
-    none = choose({"a.weight": scores["a.weight"], "a.bias": torch.zeros(2)}, 0.5, joint=True)
-    assert not bool(none["a.bias"].any())  # a layer may go without a bias
-    row = torch.randn(1, 40)
-    assert torch.equal(choose({"w.weight": row}, 0.3, True)["w.weight"], popup_masks(row, [0.3]))
+    frozen = weights_of(net)
+    found = popup_of(net, frozen, scores, 0.3, SGD, joint).mask()
+    assert list(found) == names
+    for group in layers(names, joint):
+        row = torch.cat([scores[name].flatten() for name in group])
+        kept = torch.cat([found[name].flatten() for name in group])
+        assert torch.equal(kept, saliency.popup_mask(row, saliency.popup_kept(len(row), 0.3)))
+    for name, parameter in net.model.named_parameters():
+        assert torch.equal(parameter, frozen[name] * found.get(name, 1)), name
 
 
 def test_first_scores_are_uniform_by_fan_in() -> None:
@@ -97,16 +125,15 @@ def test_scores_take_the_step_that_the_formula_says(digits: DataSet) -> None:
     random = torch.Generator().manual_seed(1)
     scores = net_scores(frozen, list(frozen), joint=True, random=random)
     plain = SGD.model_copy(update={"momentum": 0.0, "weight_decay": 0.0})
-    popup = Popup(net, frozen, scores, 0.5, plain, joint=True)
+    popup = popup_of(net, frozen, scores, 0.5, plain, joint=True)
     x = Batches(digits.train, digits)(torch.arange(50))
     net.grads.zero_()
     torch.nn.functional.cross_entropy(net.forward(x), digits.train.y[:50]).backward()  # type: ignore[no-untyped-call]
-    before = {name: score.clone() for name, score in scores.items()}
     slopes = {name: p.grad.clone() for name, p in net.model.named_parameters()}  # type: ignore[union-attr]
     popup.before_step(Run(net, plain, 4, 8))
-    for name, score in scores.items():
-        step = saliency.popup_gradient(slopes[name], frozen[name], before[name])
-        assert torch.allclose(score, before[name] - 0.1 * step, atol=1e-7)
+    for name, places in net.places().items():
+        step = saliency.popup_gradient(slopes[name], frozen[name], scores[name])
+        assert torch.allclose(popup.scores[places], scores[name] - 0.1 * step, atol=1e-7)
     assert not bool(net.grads.any())
 
 

@@ -15,10 +15,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ticketlab import gpu, progress
-from ticketlab.many.stacks import Head, Kind, Stack, batches
+from ticketlab.many.stacks import Head, Kind, Stack, batches, targets, widths
+from ticketlab.papers.plant_n_seek.algorithm.choice import Choice
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State
-from ticketlab.pruning.saliency import popup_gradient, popup_kept, popup_mask
+from ticketlab.pruning.saliency import popup_gradient
 from ticketlab.spec import Spec
 from ticketlab.training.loop import check_finite, no_denormals
 from ticketlab.training.optimizers import Sgd
@@ -72,36 +73,12 @@ def first_scores(stack: Stack, random: torch.Generator, joint: bool = False) -> 
     return torch.cat(blocks).to(stack.weights.device)
 
 
-def select(stack: Stack, scores: Tensor, densities: Sequence[float], joint: bool = False) -> Tensor:
-    """Bool, flat as the scores: each net's share of each tensor (or layer) at its own density."""
-    blocks = stack.blocks(scores)
-    if not joint:
-        return torch.cat([popup_masks(block, densities).flatten() for block in blocks])
-    chosen: list[Tensor] = []
-    for weight, bias in zip(blocks[::2], blocks[1::2], strict=True):
-        kept = popup_masks(torch.cat([weight, bias], 1), densities)
-        chosen += [part.flatten() for part in kept.split([weight.shape[1], bias.shape[1]], 1)]
-    return torch.cat(chosen)
-
-
-SHORT = 1000
-"""Rows up to this length are sorted: biases start at equal scores, so that ties are the rule."""
-
-
-def popup_masks(rows: Tensor, densities: Sequence[float]) -> Tensor:
-    """`popup_mask` of each row (K, n) at its own density; runs for every tensor at every step."""
-    size, count = rows.abs(), rows.shape[1]
-    keep = [popup_kept(count, density) for density in densities]
-    kept = torch.tensor(keep, device=rows.device)[:, None]
-    if count <= SHORT:
-        order = size.argsort(dim=1, descending=True, stable=True)
-        ranked = (torch.arange(count, device=rows.device) < kept).expand(rows.shape)
-        return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order, ranked)
-    lowest = [row.kthvalue(count - k + 1).values for row, k in zip(size, keep, strict=True)]
-    chosen = size >= torch.stack(lowest)[:, None]
-    for place in (chosen.sum(1) != kept[:, 0]).nonzero().flatten().tolist():
-        chosen[place] = popup_mask(rows[place], keep[place])
-    return chosen
+def choice(stack: Stack, joint: bool = False) -> Choice:
+    """The choice among a stack's entries: each tensor's own share, or with `joint` each layer's."""
+    ranks = [torch.arange(n.numel(), device=stack.weights.device) for n in stack.shapes]
+    step = 2 if joint else 1
+    groups = [range(place, place + step) for place in range(0, len(ranks), step)]
+    return Choice(ranks, groups, stack.count)
 
 
 def edge_popup(
@@ -126,24 +103,21 @@ def edge_popup(
     stack = Stack(nets, whole)
     frozen = stack.weights.clone()
     scores = first_scores(stack, gpu.generator("cpu", "popup", *seed), joint)
-    slopes = torch.zeros_like(scores)
-    optimizer = Sgd(
-        scores, slopes, fit.lr, fit.momentum, weight_decay=fit.weight_decay, fused=False
-    )
-    history = []
+    optimizer = Sgd(scores, scores, fit.lr, fit.momentum, weight_decay=fit.weight_decay)
+    choose, wanted, history = choice(stack, joint), targets(y, kind, widths(nets[0])[-1]), []
     with no_denormals():
         for epoch in range(1, fit.epochs + 1):
-            densities = [goal.at(epoch, fit.epochs) for goal in goals]
+            shares = choose.thresholds([goal.at(epoch, fit.epochs) for goal in goals])
             optimizer.lr = fit.lr * (1 + cos(pi * (epoch - 1) / fit.epochs)) / 2
-            for xs, ys in batches(x, y, fit.batch, (*seed, epoch)):
-                torch.mul(frozen, select(stack, scores, densities, joint), out=stack.weights)
+            for xs, ys in batches(x, wanted, fit.batch, (*seed, epoch)):
+                torch.mul(frozen, choose(scores, shares), out=stack.weights)
                 stack.backward(xs, ys, kind, head)
-                slopes.copy_(popup_gradient(stack.grads, frozen, scores))
+                optimizer.grads = popup_gradient(stack.grads, frozen, scores)
                 optimizer.step()
             check_finite(fit.lr, epoch, [scores])
-            history.append(_masks(stack, select(stack, scores, densities, joint)))
+            history.append(_masks(stack, choose(scores, shares).bool()))
             progress.tell(epoch=epoch, passes=len(x) * stack.count)
-    torch.mul(frozen, select(stack, scores, densities, joint), out=stack.weights)
+    torch.mul(frozen, choose.chosen, out=stack.weights)
     for chosen, mask, net in zip(stack.states(), history[-1], nets, strict=True):
         patterns.confirm(chosen, mask, net)
     return Popped(history[-1], history)

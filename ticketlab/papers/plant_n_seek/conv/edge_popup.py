@@ -1,8 +1,9 @@
 """Edge-popup on any model of the bench: an observer of the one training loop.
 
-The weights stay as they are; scores learn which of them to keep. Formulas and selection are those
-of `popup` and `saliency`. A layer's weights and biases are ranked together as the released code of
-Plant 'n' Seek does for VGG-16 (`joint`), or apart as it does for its small nets.
+The weights stay as they are; scores learn which of them to keep, by the formulas of
+`algorithm.edge_popup` and the selection of `algorithm.choice`. A layer's weights and biases are
+ranked together, as the released code of Plant 'n' Seek does for VGG-16 (`joint`), or apart, as it
+does for its small nets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from ticketlab import gpu
 from ticketlab.data.sets import DataSet, Images
-from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, first_bounds, popup_masks
+from ticketlab.papers.plant_n_seek.algorithm.choice import Choice
+from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal, first_bounds
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State, check_fits
 from ticketlab.pruning.saliency import popup_gradient
@@ -43,67 +45,63 @@ def net_scores(weights: State, names: Sequence[str], joint: bool, random: torch.
     return scores
 
 
-def choose(scores: State, density: float, joint: bool) -> Mask:
-    """The share of highest |score| of every layer (or tensor)."""
-    kept: dict[str, Tensor] = {}
-    for names in layers(list(scores), joint):
-        row = torch.cat([scores[name].flatten() for name in names])
-        parts = popup_masks(row[None], [density])[0].split([scores[n].numel() for n in names])
-        kept |= {n: part.view_as(scores[n]) for n, part in zip(names, parts, strict=True)}
-    return Mask({name: kept[name] for name in scores})
+def flat(net: Net, state: State) -> Tensor:
+    """Tensors of a net as they lie in its `weights` (n,); 0 where there is none."""
+    values, places = torch.zeros_like(net.weights), net.places()
+    for name, tensor in state.items():
+        values[places[name]] = tensor.to(values)
+    return values
+
+
+def choice(net: Net, names: Sequence[str], joint: bool) -> Choice:
+    """The choice among the named tensors of a net, on scores as they lie in its `weights`."""
+    ranks = [place.flatten().argsort() for place in net.places().values()]
+    groups = [[net.names.index(name) for name in group] for group in layers(names, joint)]
+    return Choice(ranks, groups)
 
 
 class Popup(Observer):
-    """Learns `scores` at one density; the net computes with the chosen weights at every step.
+    """Learns `scores` (n,) at one density; the net computes with the chosen weights at every step.
 
-    `frozen` are the weights to choose from, all of the model's; what has no score is always kept.
-    The recipe's SGD acts on the scores.
+    `frozen` (n,) are the weights to choose from. Both lie as the net's `weights`, and `names` are
+    the tensors that `choose` chooses among. The recipe's SGD acts on the scores.
     """
 
     edits = True
 
     def __init__(
-        self, net: Net, frozen: State, scores: State, density: float, recipe: Recipe, joint: bool
+        self,
+        net: Net,
+        names: Sequence[str],
+        choose: Choice,
+        frozen: Tensor,
+        scores: Tensor,
+        density: float,
+        recipe: Recipe,
     ) -> None:
         if recipe.optimizer != "sgd":
             raise InputError(f"popup.recipe.optimizer: {recipe.optimizer!r}, allowed is 'sgd'")
-        self.net, self.frozen, self.scores = net, frozen, scores
-        self.density, self.joint = density, joint
-        self.steppers = {
-            name: Sgd(
-                score,
-                torch.zeros_like(score),
-                recipe.lr,
-                recipe.momentum,
-                recipe.nesterov,
-                recipe.weight_decay,
-                fused=False,
-            )
-            for name, score in scores.items()
-        }
+        self.net, self.names, self.choose = net, names, choose
+        self.frozen, self.scores, self.share = frozen, scores, choose.thresholds([density])
+        self.stepper = Sgd(
+            scores, scores, recipe.lr, recipe.momentum, recipe.nesterov, recipe.weight_decay
+        )
         self.show()
 
     def mask(self) -> Mask:
         """What the scores choose now."""
-        return choose(self.scores, self.density, self.joint)
+        chosen, places = self.choose(self.scores, self.share).bool(), self.net.places()
+        return Mask({name: chosen[places[name]] for name in self.names})
 
     def show(self) -> None:
         """Put the chosen weights into the net."""
-        kept = self.mask()
-        with torch.no_grad():
-            for name, parameter in self.net.model.named_parameters():
-                weight = self.frozen[name]
-                parameter.copy_(weight * kept[name] if name in kept else weight)
+        torch.mul(self.frozen, self.choose(self.scores, self.share), out=self.net.weights)
 
     def before_step(self, run: Run) -> None:
         """A step of the scores; the weights themselves get no gradient."""
-        slopes = {name: p.grad for name, p in run.net.model.named_parameters()}
-        lr = learning_rate(run.recipe, run.iteration, run.per_epoch, run.total)
-        for name, stepper in self.steppers.items():
-            slope, score = slopes[name], stepper.weights
-            stepper.grads = popup_gradient(slope, self.frozen[name], score)  # type: ignore[arg-type]
-            stepper.lr = lr
-            stepper.step()
+        self.stepper.grads = popup_gradient(run.net.grads, self.frozen, self.scores)
+        self.stepper.lr = learning_rate(run.recipe, run.iteration, run.per_epoch, run.total)
+        self.stepper.step()
         run.net.grads.zero_()
 
     def after_step(self, run: Run) -> None:
@@ -112,7 +110,7 @@ class Popup(Observer):
 
     def after_epoch(self, run: Run) -> bool:
         """Scores that are no numbers end the search as such weights would."""
-        check_finite(run.recipe.lr, run.history[-1].epoch + 1, self.scores.values())
+        check_finite(run.recipe.lr, run.history[-1].epoch + 1, [self.scores])
         return False
 
 
@@ -137,13 +135,16 @@ def pop(
     """
     check_fits(names, net.model)
     start = {name: p.detach().clone() for name, p in net.model.named_parameters()}
-    scores = net_scores(start, list(names), joint, gpu.generator("cpu", "popup", *seed))
+    random = gpu.generator("cpu", "popup", *seed)
+    scores = flat(net, net_scores(start, list(names), joint, random))
+    choose = choice(net, list(names), joint)
     for level in range(1, levels + 1):
         gain = gains[level - 1] if gains else {}
         frozen = {name: w * gain.get(name, 1.0) for name, w in start.items()}
-        popup = Popup(net, frozen, scores, goal.at(level, levels), recipe, joint)
+        density = goal.at(level, levels)
+        popup = Popup(net, list(names), choose, flat(net, frozen), scores, density, recipe)
         order = (*seed, level)
         train(net, images, data, recipe, seed=order, observers=[popup, *observers])
     mask = popup.mask()
-    patterns.confirm(dict(net.model.named_parameters()), mask, popup.frozen)
+    patterns.confirm(dict(net.model.named_parameters()), mask, frozen)
     return mask
