@@ -249,6 +249,13 @@ def copied(state: Mapping[str, Tensor]) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
+def content(data: DataSet) -> str:
+    """A digest of all tensors of a data set."""
+    splits = (data.train, data.validation, data.test)
+    tensors = [tensor for split in splits for tensor in (split.x, split.y)]
+    return " ".join(map(digest, [*tensors, data.mean, data.std]))
+
+
 class Tape:
     """All events of one run of a study in order, and what its units returned."""
 
@@ -257,6 +264,8 @@ class Tape:
         self.results: dict[str, results.Result] = {}
         self.truth: dict[Place, int] = {}
         """The label of each image in its data set."""
+        self.shared: dict[int, tuple[DataSet, str]] = {}
+        """The data sets that units share, and what was in them when they were first loaded."""
         self.params: Any = None
         self._known: dict[bytes, Place] = {}
         self._sets: dict[int, tuple[Tensor, Places]] = {}
@@ -275,6 +284,9 @@ class Tape:
 
     def learn(self, found: DataSet) -> None:
         """Know the images of a data set from now on."""
+        if id(found) in self.shared:
+            return
+        self.shared[id(found)] = (found, content(found))
         for split in ("train", "validation", "test"):
             images, index = getattr(found, split), getattr(found, f"{split}_index")
             places = [Place(found.name, split, place) for place in index.tolist()]

@@ -20,7 +20,7 @@ import pytest
 import tiny
 import torch
 from conftest import use_data
-from recording import Look, Place, Popping, Pruning, Tape, Training, record, zeros_differ
+from recording import Look, Place, Popping, Pruning, Tape, Training, content, record, zeros_differ
 from torch import Tensor
 
 from ticketlab import models
@@ -450,6 +450,13 @@ def test_images_have_their_own_labels(tape: Tape, paper: str) -> None:
             known = set(each.places) <= set(tape.truth)  # generated samples are not
             if each.labels and known and not event.unit.startswith(other):
                 assert each.labels == tuple(tape.truth[p] for p in each.places), event.unit
+
+
+@of(*(paper for paper in PAPERS if paper != "plant"))
+def test_no_unit_writes_into_the_images_that_all_units_of_a_process_share(tape: Tape) -> None:
+    assert tape.shared
+    for data, first in tape.shared.values():
+        assert content(data) == first, data.name
 
 
 @of(*PAPERS)
