@@ -44,7 +44,8 @@ def retrain(
 ) -> Retrained:
     """Train a ticket on all training images of the bench from `start`, and score it.
 
-    The data order is that of all tickets of the seed. The net is left at its last state. Without
+    The data order is that of all tickets of the seed; `path` in the scores says how the steps were
+    computed (`passes.Path`). The net is left at its last state. Without
     validation images nothing is selected, and the scores say nothing of a selected epoch.
     """
     data = account.bench.data
@@ -57,16 +58,16 @@ def retrain(
         mask=mask,
         observers=[*observers, *([best] if best else [])],
     )
-    last = net.state()
+    last, path = net.state(), {"path": history[-1].path}
     if best is None:
-        return Retrained(last, last, scores_of(net, account.bench, {"last": last}), history)
+        return Retrained(last, last, scores_of(net, account.bench, {"last": last}) | path, history)
     same = best.epoch == history[-1].epoch
     states = {"last": last} | ({} if same else {"selected": best.state})
     scores = scores_of(net, account.bench, states)
     if same:
         scores |= {f"selected_{what}": scores[f"last_{what}"] for what in ("accuracy", "loss")}
     net.rewind(last)
-    scores |= {"validation_accuracy": 100 * best.accuracy}
+    scores |= {"validation_accuracy": 100 * best.accuracy} | path
     return Retrained(last, best.state, scores, history)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,8 +13,11 @@ import pytest
 import tiny
 import torch
 from conftest import Message, equal, shared_folder, use_data
+from torch import Tensor
 
 from ticketlab.data.sets import DataSpec, load
+from ticketlab.many import lanes
+from ticketlab.many import train_many as many
 from ticketlab.papers.prac import algorithm, figures, report, subsets
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac import units as prac_units
@@ -309,6 +313,13 @@ def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     def train(*arguments: Any, observers: Any = (), **more: Any) -> Any:
         return loop.train(*arguments, observers=[*observers, Count()], **more)
 
+    add = lanes.Meters.add
+
+    def counted_add(meter: Any, losses: Tensor, logits: Tensor, y: Tensor) -> None:
+        now["iterations"] += len(losses)
+        now["images"] += len(losses) * y.shape[-1]
+        add(meter, losses, logits, y)
+
     perform = runner._perform
 
     def counted(unit: runner.Unit, *more: Any) -> None:
@@ -320,6 +331,8 @@ def counted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         use_data(patch, tiny_folder)
         for module in (cost, imp):
             patch.setattr(module, "train", train)
+        patch.setattr(many, "loop", SimpleNamespace(train=train))
+        patch.setattr(lanes.Meters, "add", counted_add)
         patch.setattr(runner, "_perform", counted)
         results = run_study(prac_study.phases(one), tmp_path_factory.mktemp("counted"))
         yield one, done, results

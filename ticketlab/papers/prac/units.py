@@ -21,7 +21,7 @@ from ticketlab.spec import InputError
 from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
-from ticketlab.study.retrain import Scores, retrain
+from ticketlab.study.retrain import Scores, Start, retrain, retrain_many
 from ticketlab.tickets import imp
 from ticketlab.tickets.ticket import Ticket
 from ticketlab.training.observers import Epoch, KeepBest, Observer, Snapshot
@@ -223,6 +223,7 @@ def round_facts(
         "samples": samples,
         "limit": limit,
         "epochs": len(history),
+        "path": history[-1].path,
         "rewind_iterations": rewinding,
         "stopped": watch.stopped,
         "armed": watch.stop is not None and algorithm.is_armed(watch.distances, watch.stop),
@@ -433,13 +434,12 @@ def score_tickets(
     if theta is None:
         theta = bench.theta(net)
         rewinding.reach_rewind_point()
+    masks = {name: mask.to(bench.device) for name, mask in chosen.items()}
+    bench.label_at(arm, max(mask.sparsity for mask in masks.values()))
+    trained = retrain_many(bench, [Start(theta, mask) for mask in masks.values()])
     scores, tickets = [], {}
-    for name, stored in chosen.items():
-        mask, account = stored.to(bench.device), Account(bench)
-        bench.label(arm, mask)
-        done = retrain(account, net, theta, mask)
-        row = {"round": round_of(name), "sparsity": mask.sparsity}
-        scores.append(row | done.scores | account.spent.row())
+    for (name, mask), (found, spent) in zip(masks.items(), trained, strict=True):
+        scores.append({"round": round_of(name), "sparsity": mask.sparsity} | found | spent.row())
         tickets[name] = rewound_ticket(bench, arm, name, mask, theta)
     record = {"arm": arm, "seed": seed, "rewinding": rewinding.spent.row(), "scores": scores}
     return Result(record, tickets)
