@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from ticketlab import gpu, instruction_set, progress
 from ticketlab.data import sets
 from ticketlab.data.prepared import read_prepared
 from ticketlab.files import replace_folder, write_atomically, write_json
-from ticketlab.pipeline import code, new_paper, params, planning, repository, studies
+from ticketlab.pipeline import code, new_paper, params, pieces, planning, repository, studies
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.pipeline.registry import PAPERS
@@ -93,6 +94,10 @@ def train(
         final = results.runs_folder(study, paper)
         partial = final.with_name(f".{paper}.partial")
         with alone(study, paper):
+            if results.made_elsewhere(final) and not fresh:
+                watched_study(study, paper, values, final, EMPTY)
+                print(f"train@{study}-{paper}: its units were made elsewhere, none is trained here")
+                return
             if fresh:
                 shutil.rmtree(partial, ignore_errors=True)
             watched_study(study, paper, values, partial, EMPTY if fresh else stored_units())
@@ -118,6 +123,49 @@ def run(study: StudyName, paper: PaperName) -> None:
                 inputs = params.notebook_parameters(study, values)
                 execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs)
         print(f"read@{study}-{paper}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
+
+
+@app.command()
+def piece(
+    study: StudyName,
+    paper: Annotated[str, typer.Argument(help="default: all papers of the study")] = "",
+    out: Annotated[Path, typer.Option(help="the folder for units and tickets")] = Path("pieces"),
+    minutes: Annotated[float, typer.Option(help="how long, at most")] = 8.5,
+) -> None:
+    """Train a piece of a study on a machine with a GPU: units that end within some minutes.
+
+    The next call goes on. The folder can be carried: `ticketlab assemble` makes the study of it,
+    on any machine. Needs no git, DVC, Jupyter or network.
+    """
+    end = time.monotonic() + 60 * minutes
+    with one_line_errors():
+        block = params.load_study(study)
+        if paper:
+            params.load_paper(study, paper)
+        for name in [paper] if paper else block:
+            made = pieces.train_piece(study, block, name, out, end)
+            print(f"{name}: {len(made.seconds)} units trained, {pieces.state_of(made)}", flush=True)
+
+
+@app.command()
+def assemble(
+    study: StudyName,
+    folders: Annotated[list[Path], typer.Argument(help="folders of `ticketlab piece`")],
+) -> None:
+    """Put the pieces of a study together: results/STUDY has them, `dvc repro` makes its pages.
+
+    Nothing is trained. A study that is not known here is taken from the folder.
+    """
+    with one_line_errors():
+        pieces.take_study(study, folders[0])
+        for paper, values in params.load_study(study).items():
+            given = [folder for folder in folders if paper in pieces.machines(folder)]
+            if given:
+                with alone(study, paper):
+                    count, entry = pieces.assemble(study, paper, values, given)
+                machine.record(ROOT / "results" / study, paper, entry)
+                print(f"{study}-{paper}: {count} units, made with {machine.named(entry)}")
+        print(f"params.yaml: runs has {study}: dvc repro $(ticketlab study stages {study})")
 
 
 @app.command()
@@ -346,7 +394,8 @@ def stored_units() -> Store:
 
 def refuse_stale(study: str, paper: str, values: Spec, folder: Path) -> None:
     """InputError if a folder has units that now have another key."""
-    missing = runner.survey(PAPERS[paper].phases(values), Store((folder,))).missing
+    made = results.made_elsewhere(folder)
+    missing = runner.survey(PAPERS[paper].phases(values), Store((folder,)), made).missing
     if stale := [unit.name for unit in missing if (folder / f"{unit.name}.json").exists()]:
         raise InputError(
             f"{folder.relative_to(ROOT)}: {len(stale)} units ({stale[0]!r}, ...) were trained with "

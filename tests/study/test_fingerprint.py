@@ -151,6 +151,23 @@ def test_a_plugin_is_followed_through_its_module(
     forget()
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_a_package_that_is_installed_beside_the_environment_is_not_followed(
+    is_installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `pip install --target` does: units made there have the keys that they have here."""
+    (tmp_path / "beside_us.py").write_text("def mine(x):\n    return x\n")
+    if is_installed:
+        info = tmp_path / "beside_us-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: beside-us\nVersion: 1.0\n")
+        (info / "RECORD").write_text("beside_us.py,,\nbeside_us-1.0.dist-info/METADATA,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    forget()
+    assert (source_of("beside_us") is None) is is_installed
+    forget()
+
+
 def test_what_is_reached_from_a_study_is_what_decides_it() -> None:
     reached = {symbol.module for symbol in reach([COLT], ["conv3"])}
     assert reached >= {

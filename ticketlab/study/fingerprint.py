@@ -349,7 +349,16 @@ def _is_own(package: str) -> bool:
         return False
     files = [found.origin] if found.origin else found.submodule_search_locations or []
     places = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
-    return not any(Path(file).is_relative_to(place) for file in files for place in places)
+    if any(Path(file).is_relative_to(place) for file in files for place in places):
+        return False
+    beside = [Path(str(found.locate_file(""))) for found in _distributions(package)]
+    return not any(Path(file).is_relative_to(place) for file in files for place in beside)
+
+
+def _distributions(package: str) -> list[metadata.Distribution]:
+    """What has installed a package, wherever that is (`pip install --target`)."""
+    names = metadata.packages_distributions().get(package, ())
+    return [metadata.distribution(name) for name in names]
 
 
 def is_followed(module: str) -> bool:

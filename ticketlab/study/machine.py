@@ -34,10 +34,15 @@ def describe(runtime: gpu.Runtime) -> dict[str, Any]:
 
 def note(study: Path, paper: str, runtime: gpu.Runtime) -> None:
     """Write down that the paper's units were trained on this machine; others' entries stay."""
+    record(study, paper, describe(runtime))
+
+
+def record(study: Path, paper: str, entry: Machine) -> None:
+    """Write down on which machine the paper's units were trained."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(LOCKS / f"{study.name}.{FILE}.lock"):  # two papers may end at the same time
         known = read_json(study / FILE) if (study / FILE).exists() else {}
-        write_json(study / FILE, {**known, paper: describe(runtime)})
+        write_json(study / FILE, {**known, paper: entry})
 
 
 def named(made: Machine) -> str:

@@ -89,6 +89,15 @@ def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str,
     return Result(result.record, tickets)
 
 
+def placed(result: Result, folder: Path) -> Result:
+    """The result with the study and paper of a folder in its tickets' metadata, all else stays."""
+    tickets = {
+        name: replace(ticket, metadata={**ticket.metadata, **_place_of(folder)})
+        for name, ticket in result.tickets.items()
+    }
+    return Result(result.record, tickets)
+
+
 def _place_of(folder: Path) -> dict[str, str | None]:
     """The study and paper of a runs folder or of the one that is being filled; elsewhere none."""
     root = ROOT / "results"

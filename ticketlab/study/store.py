@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ticketlab.files import write_json
-from ticketlab.study.results import Result, read_record, with_origin
+from ticketlab.study.results import Result, placed, read_record, with_origin
 from ticketlab.tickets.ticket import load_ticket, save_ticket
 
 
@@ -29,6 +29,13 @@ class Stored:
         content = read_record(self.record)
         result = with_origin(self.result(), name, folder, arguments)
         for ticket_name, ticket in result.tickets.items():
+            save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
+        write_json(folder / f"{name}.json", content)
+
+    def bring_to(self, folder: Path, name: str) -> None:
+        """Store the unit in `folder`, which is on another machine than it was made on."""
+        content = read_record(self.record)
+        for ticket_name, ticket in placed(self.result(), folder).tickets.items():
             save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
         write_json(folder / f"{name}.json", content)
 
