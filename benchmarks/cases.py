@@ -21,7 +21,7 @@ from ticketlab.models import ModelSpec
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal as PopupGoal
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import PopupFit, edge_popup
-from ticketlab.pruning import masks, saliency
+from ticketlab.pruning import saliency, selection
 from ticketlab.pruning.masks import Mask, keep_top, ones
 from ticketlab.tickets.compaction import compact
 from ticketlab.training.recipe import Recipe, Step
@@ -457,9 +457,8 @@ def threshold(scale: Scale) -> Case:
         "torch.sort": lambda: scores.sort().values[place],
         "torch.topk": lambda: scores.topk(keep).values[-1],
         "torch.kthvalue": lambda: scores.kthvalue(place + 1).values,
-        "masks.by_radix": lambda: masks.by_radix(scores, keep),
-        "masks.kth_largest": lambda: masks.kth_largest(scores, keep),
-        "masks.top_k (mask)": lambda: masks.top_k(scores, keep),
+        "selection.kth_largest": lambda: selection.kth_largest([scores], keep),
+        "selection.top_k (mask)": lambda: selection.top_k(scores, keep),
     }
 
     def run(way: Any) -> float:
@@ -467,15 +466,17 @@ def threshold(scale: Scale) -> Case:
         return float(scale.scores)
 
     found = [
-        Variant(name, partial(run, way), name.startswith("masks.")) for name, way in ways.items()
+        Variant(name, partial(run, way), name.startswith("selection."))
+        for name, way in ways.items()
     ]
     why = "numpy sorts with vector instructions by now: a sort takes about 5 partitions"
     goals = [
-        Goal("masks.kth_largest", ("np.sort",), 10, why),
-        Goal("masks.kth_largest", ("torch.kthvalue",), 3, "memory's speed"),
+        Goal("selection.kth_largest", ("np.sort",), 10, why),
+        Goal("selection.kth_largest", ("torch.kthvalue",), 3, "memory's speed"),
     ]
-    keys, radix = masks.by_radix(scores, keep)
-    equal = int((keys >= radix).sum()) == int(masks.top_k(scores, keep).sum())
+    expected = scores >= torch.from_numpy(np.sort(array))[place]
+    chosen = selection.top_k(scores, keep)
+    equal = int(chosen.sum()) == keep and bool((chosen <= expected).all())
     title = f"The k-th of {scale.scores:,} float32 scores"
     return Case("threshold", title, "scores/s", "np.sort", found, goals, {"masks equal": equal})
 

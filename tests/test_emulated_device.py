@@ -249,15 +249,36 @@ def test_the_first_twenty_replays_are_checked_and_the_others_are_not(
 # ---------------------------------------------------------------- faults planted into the package
 
 
-def test_a_cpu_mask_given_to_a_model_on_the_device_is_caught(there: DataSet) -> None:
-    # A raw error of torch (faults.md 3), as long as the package does not refuse it in one line.
+CRITERIA = ("random", "magnitude", "snip", "grasp", "synflow")
+SHAPES = {"b": (7, 5), "a": (40,), "c": (3, 2, 3, 3)}
+
+
+def test_a_cpu_mask_goes_to_the_models_device(there: DataSet) -> None:
     net = small_net(runtime=ON_DEVICE)
     mask = masks.ones(net.model, models.prunable(net.model, "conv_linear"))
     x, y = Batches(there.train, there)(torch.arange(20, device=CUDA)), there.train.y[:20]
-    assert is_there(saliency.prune_model(net.model, mask, "snip", 0.5, x, y).flat())
-    for criterion in ("snip", "synflow"):
-        with pytest.raises(RuntimeError, match=r"emulated device: .* on cuda:0 .* on the cpu"):
-            saliency.prune_model(net.model, mask.to("cpu"), criterion, 0.5, x, y)
+    for criterion in CRITERIA:
+        first, second = (
+            saliency.prune_model(
+                net.model, given, criterion, 0.5, x, y, gpu.generator("cuda", 1), rounds=2
+            )
+            for given in (mask, mask.to("cpu"))
+        )
+        assert is_there(first.flat()) and first == second
+        scores = saliency.score(net.model, mask.to("cpu"), criterion, x, y, gpu.generator("cuda"))
+        assert masks.keep_top(scores, 9, within=mask.to("cpu")).alive == 9
+
+
+def test_a_selection_on_the_device_is_the_cpus_and_reads_two_numbers(device: Device) -> None:
+    drawn = torch.Generator()
+    scores = {n: torch.randn(s, generator=drawn).round(decimals=1) for n, s in SHAPES.items()}
+    within = Mask({n: torch.rand(s, generator=drawn) < 0.6 for n, s in SHAPES.items()})
+    there = {name: score.to(CUDA) for name, score in scores.items()}
+    for count in (0, 1, within.alive // 3, within.alive):
+        device.reads.clear()
+        found = masks.keep_top(there, count, within.to(CUDA))
+        assert device.reads.total() <= 2
+        assert found.to("cpu") == masks.keep_top(scores, count, within)
 
 
 @pytest.mark.parametrize(

@@ -14,27 +14,15 @@ from torch import Tensor
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import (
     Mask,
-    by_radix,
     keep_top,
     keep_top_layerwise,
-    kth_largest,
     prune,
-    top_k,
 )
 
 INF = float("inf")
-FEW = st.sampled_from([0.0, -0.0, 1.0, -1.0, INF, -INF, 1e-45, -1e-45, 3.4e38, 1.0000001])
-ANY = st.floats(width=32, allow_nan=False)
-SCORES = st.one_of(st.lists(FEW, max_size=60), st.lists(ANY, max_size=60))
 BITS = st.lists(st.booleans(), min_size=1, max_size=40)
 
 steady = settings(deadline=None, max_examples=60)  # no deadline: a busy machine is no failure
-
-
-def brute_force(scores: Tensor, k: int) -> list[int]:
-    """The k best by a stable sort: highest first, of equal ones the lower index first."""
-    values = scores.double().tolist()
-    return sorted(sorted(range(len(values)), key=lambda i: -values[i])[:k])
 
 
 def kept(keep: Tensor) -> list[int]:
@@ -50,95 +38,6 @@ def random_mask(seed: int, density: float = 0.5) -> Mask:
     random = torch.Generator().manual_seed(seed)
     shapes = {"z": (3, 2, 3, 3), "a": (7,), "m": (4, 5)}
     return Mask({n: torch.rand(s, generator=random) < density for n, s in shapes.items()})
-
-
-# --- exact selection
-
-
-@steady
-@given(SCORES, st.data())
-def test_exactly_the_k_best_are_kept_and_ties_go_to_the_lower_index(
-    values: list[float], data: st.DataObject
-) -> None:
-    k = data.draw(st.integers(0, len(values)))
-    scores = torch.tensor(values, dtype=torch.float32)
-    found = top_k(scores, k)
-    assert found.dtype == torch.bool and found.shape == scores.shape
-    assert kept(found) == brute_force(scores, k)
-    if 0 < k < len(values):  # what other devices than the CPU do
-        keys, threshold = by_radix(scores, k)
-        assert int((keys > threshold).sum()) < k <= int((keys >= threshold).sum())
-        assert torch.equal(keys >= threshold, scores >= kth_largest(scores, k))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@steady
-@given(st.integers(0, 300), st.integers(0, 2**31))
-def test_every_float_type_is_selected_exactly(dtype: torch.dtype, k: int, seed: int) -> None:
-    random = torch.Generator().manual_seed(seed)
-    scores = torch.randn(300, generator=random, dtype=torch.float64).to(dtype)
-    assert kept(top_k(scores, k)) == brute_force(scores, k)
-
-
-def test_float64_scores_are_not_rounded_before_they_are_compared() -> None:
-    values = [1.0, 1.0 + 1e-12, 1.0 - 1e-12, 1e-300, 0.0, -1e-300]
-    scores = torch.tensor(values, dtype=torch.float64)
-    assert [kept(top_k(scores, k)) for k in range(1, 6)] == [
-        [1], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]
-    ]  # fmt: skip
-
-
-def test_negative_zero_equals_zero() -> None:
-    scores = torch.tensor([-0.0, 0.0, -0.0, 0.0])
-    assert kept(top_k(scores, 1)) == [0] and kept(top_k(scores, 3)) == [0, 1, 2]
-    assert kept(top_k(torch.tensor([-1e-45, -0.0, 1e-45, 0.0]), 2)) == [1, 2]
-
-
-@pytest.mark.parametrize("value", [0.0, -3.5, INF, -INF])
-@pytest.mark.parametrize("k", [0, 1, 70_000, 199_999, 200_000])
-def test_scores_that_are_all_equal_keep_the_first_k(value: float, k: int) -> None:
-    assert kept(top_k(torch.full((200_000,), value), k)) == list(range(k))
-
-
-@pytest.mark.parametrize("spread", [1e-8, 1.0, 1e8])
-def test_a_million_scores_agree_with_a_stable_sort(spread: float) -> None:
-    random = torch.Generator().manual_seed(0)
-    scores = (torch.randn(1_000_003, generator=random) * spread).round(decimals=3)
-    order = torch.sort(scores, descending=True, stable=True).indices
-    for k in (1, 250_000, 999_999):
-        expected = torch.zeros_like(scores, dtype=torch.bool)
-        expected[order[:k]] = True
-        assert torch.equal(top_k(scores, k), expected)
-
-
-def test_scores_that_are_views_are_read_in_their_own_order() -> None:
-    scores = torch.arange(12.0).view(3, 4).t()  # not contiguous: rows 0 4 8, 1 5 9, ...
-    mask = keep_top({"w": scores}, 3)
-    assert mask["w"].shape == (4, 3) and kept(mask["w"]) == [5, 8, 11]
-    strided = torch.arange(10.0)[::2]
-    assert kept(top_k(strided, 2)) == [3, 4]
-
-
-@steady
-@given(SCORES, st.data())
-def test_fewer_kept_weights_are_a_subset_of_more(values: list[float], data: st.DataObject) -> None:
-    scores = torch.tensor(values, dtype=torch.float32)
-    more = data.draw(st.integers(0, len(values)))
-    fewer = data.draw(st.integers(0, more))
-    assert not (top_k(scores, fewer) & ~top_k(scores, more)).any()
-
-
-def test_nan_is_refused(one_line: Message) -> None:
-    for k in (0, 1, 2):
-        message = one_line(lambda k=k: top_k(torch.tensor([1.0, float("nan")]), k))  # type: ignore[misc]
-        assert message == "scores: NaN found, allowed are numbers and infinities"
-
-
-def test_selection_leaves_the_scores_as_they_were() -> None:
-    scores = torch.tensor([-0.0, 2.0, -1.0])
-    before = scores.view(torch.int32).clone()
-    top_k(scores, 2)
-    assert torch.equal(scores.view(torch.int32), before)
 
 
 # --- global and layer-wise pruning
@@ -462,7 +361,3 @@ def test_masks_are_compared_by_name_whatever_the_order_of_their_layers() -> None
     a, b = Mask({"x": x, "y": y}), Mask({"y": y, "x": x})
     assert (masks.jaccard(a, b), masks.overlap(a, b), masks.hamming(a, b)) == (1.0, 1.0, 0)
     assert a.contains(b) and b.contains(a)
-
-
-def test_whole_numbers_beyond_float32_are_told_apart() -> None:
-    assert top_k(torch.tensor([2**24, 2**24 + 1]), 1).tolist() == [False, True]

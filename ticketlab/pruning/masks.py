@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ticketlab import gpu
+from ticketlab.pruning.selection import select
 from ticketlab.spec import InputError
 
 State = dict[str, Tensor]
@@ -71,7 +72,7 @@ class Mask(Mapping[str, Tensor]):
     @property
     def alive(self) -> int:
         """Weights kept."""
-        return int(self.flat().sum())
+        return sum(self.counts().values())
 
     @property
     def density(self) -> float:
@@ -106,7 +107,9 @@ class Mask(Mapping[str, Tensor]):
 
     def counts(self) -> dict[str, int]:
         """Weights kept in each layer; one read of the device."""
-        kept = torch.stack([keep.sum() for keep in self.values()]).tolist() if self else []
+        kept = (
+            torch.stack([keep.count_nonzero() for keep in self.values()]).tolist() if self else []
+        )
         return dict(zip(self, kept, strict=True))
 
     def collapsed(self) -> list[str]:
@@ -142,13 +145,12 @@ def keep_top(scores: Mapping[str, Tensor], keep: int, within: Mask | None = None
     everything = {n: torch.ones_like(s, dtype=torch.bool) for n, s in scores.items()}
     candidates = Mask(everything) if within is None else within
     check_shapes(candidates, scores)
-    flat = torch.cat([scores[name].flatten() for name in candidates])
-    inside = candidates.flat()
-    if not 0 <= keep <= int(inside.sum()):
-        raise InputError(f"keep: {keep} is not between 0 and the {int(inside.sum())} weights left")
-    chosen = inside.clone()
-    chosen[inside] = top_k(flat[inside], keep)
-    return _split(chosen, candidates)
+    left = candidates.alive
+    if not 0 <= keep <= left:
+        raise InputError(f"keep: {keep} is not between 0 and the {left} weights left")
+    parts = [scores[name] for name in candidates]
+    inside = [layer.to(scores[name].device) for name, layer in candidates.items()]
+    return Mask(dict(zip(candidates, select(parts, keep, inside), strict=True)))
 
 
 def keep_top_layerwise(
@@ -204,108 +206,27 @@ def shuffle_layerwise(mask: Mask, generator: torch.Generator) -> Mask:
     return Mask(layers)
 
 
-def _split(flat: Tensor, like: Mask) -> Mask:
-    parts = flat.split([keep.numel() for keep in like.values()])
-    pairs = zip(like.items(), parts, strict=True)
-    return Mask({name: part.view(keep.shape) for (name, keep), part in pairs})
-
-
-# ---------------------------------------------------------------- exact selection
-
-
-def top_k(scores: Tensor, k: int) -> Tensor:
-    """Bool (n,): the k highest of `scores` (n,), ties by lower index; exact, without a sort.
-
-    Raises InputError for NaN and for a k outside 0..n.
-    """
-    if not 0 <= k <= len(scores):
-        raise InputError(f"k: {k} is not between 0 and the {len(scores)} scores")
-    if torch.isnan(scores).any():
-        raise InputError("scores: NaN found, allowed are numbers and infinities")
-    if k in (0, len(scores)):
-        return torch.full_like(scores, k > 0, dtype=torch.bool)
-    if scores.device.type == "cpu":
-        scores = scores.float() if scores.dtype == torch.bfloat16 else scores  # exact; numpy's lack
-        threshold: Tensor | float = kth_largest(scores, k)
-    else:
-        scores, threshold = by_radix(scores, k)
-    keep = scores > threshold
-    ties = (scores == threshold).nonzero().flatten()
-    keep[ties[: k - int(keep.sum())]] = True
-    return keep
-
-
-def kth_largest(scores: Tensor, k: int) -> float:
-    """The k-th largest (k from 1) of scores (n,) on the CPU, by numpy's vectorised partition."""
-    place = len(scores) - k
-    value: float = np.partition(scores.detach().numpy(), place)[place].item()  # or an int
-    return value
-
-
-def by_radix(scores: Tensor, k: int) -> tuple[Tensor, int]:
-    """Integer keys (n,) in the order of the scores, and the k-th largest key.
-
-    Two histograms of 65,536 bins over the bits of float32: for devices whose sort is what costs.
-    """
-    keys = _ordered_keys(scores)
-    high = _bin_of_kth((keys >> 16) + 32768, k)
-    inside = keys[(keys >> 16) + 32768 == high[0]]
-    low = _bin_of_kth(inside & 0xFFFF, high[1])
-    return keys, ((high[0] - 32768) << 16) + low[0]
-
-
-def kth_in_rows(rows: Tensor, places: Tensor) -> Tensor:
-    """The value at each place (K, 1), from 0, of the sorted int64 rows (K, n).
-
-    Nothing is read from a device whose memory is its own.
-    """
-    if not gpu.shares_memory(rows.device):
-        return rows.sort(dim=1).values.gather(1, places)
-    ordered, found = rows.numpy().copy(), np.empty((len(rows), 1), np.int64)
-    for row, place in enumerate(places.flatten().tolist()):
-        ordered[row].partition(place)
-        found[row] = ordered[row, place]
-    return torch.from_numpy(found)
-
-
-def _ordered_keys(scores: Tensor) -> Tensor:
-    """int32 keys in the order of the float32 scores (-0.0 equals 0.0)."""
-    if scores.dtype == torch.float64 or not scores.is_floating_point():
-        # Ranks keep the full precision; equal scores share a rank.
-        ranks: Tensor = torch.unique(scores, return_inverse=True)[1]
-        return ranks.to(torch.int32)
-    bits = (scores.float() + 0.0).contiguous().view(torch.int32)
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def _bin_of_kth(bins: Tensor, k: int) -> tuple[int, int]:
-    """The bin that holds the k-th largest, and its rank within that bin (from the top)."""
-    above = torch.bincount(bins, minlength=65536).flip(0).cumsum(0)
-    place = int(torch.searchsorted(above, k))
-    return 65535 - place, k - (int(above[place - 1]) if place else 0)
-
-
 # ---------------------------------------------------------------- comparing masks
 
 
 def jaccard(a: Mask, b: Mask) -> float:
     """Intersection over union of the kept weights, |a and b| / |a or b| (1 for two empty masks)."""
     one, two = _aligned(a, b)
-    union = int((one | two).sum())
-    return int((one & two).sum()) / union if union else 1.0
+    union = int((one | two).count_nonzero())
+    return int((one & two).count_nonzero()) / union if union else 1.0
 
 
 def overlap(a: Mask, b: Mask) -> float:
     """Share of the smaller mask that the other keeps too, |a and b| / min(|a|, |b|)."""
     one, two = _aligned(a, b)
-    smaller = min(int(one.sum()), int(two.sum()))
-    return int((one & two).sum()) / smaller if smaller else 1.0
+    smaller = min(int(one.count_nonzero()), int(two.count_nonzero()))
+    return int((one & two).count_nonzero()) / smaller if smaller else 1.0
 
 
 def hamming(a: Mask, b: Mask) -> int:
     """Number of weights on which the masks differ."""
     one, two = _aligned(a, b)
-    return int((one ^ two).sum())
+    return int((one ^ two).count_nonzero())
 
 
 def _aligned(a: Mask, b: Mask) -> tuple[Tensor, Tensor]:

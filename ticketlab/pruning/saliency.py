@@ -272,11 +272,11 @@ def score(
     """Scores of what `mask` names at the model's present weights, high means keep.
 
     `criterion` is one of CRITERIA or a plug-in by name, or a function of one's own; x (n, ...) and
-    y (n,) are a batch as the model gets it; `random` is needed by "random" alone. All on the mask's
-    device.
+    y (n,) are a batch as the model gets it; `random` is needed by "random" alone. All on the
+    model's device, the mask is moved there.
     Raises InputError for a mask that does not fit, an unknown name, a wrong shape, or NaN.
     """
-    check_fits(mask, model)
+    mask = _fitted(mask, model)
     chosen = _named(criterion)
     scores = chosen(probe_model(model, x, y, random), _weights(model), mask)
     return checked(scores, mask, getattr(chosen, "__name__", "criterion"))
@@ -296,10 +296,10 @@ def prune_model(
 ) -> Mask:
     """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`.
 
-    SynFlow takes `flow`'s way, which gives the same masks sooner. `seen` gets the number of images
-    of each forward pass of any other criterion.
+    SynFlow takes `synflow_at_once`, which gives the same masks sooner. `seen` gets the number of
+    images of each forward pass of any other criterion.
     """
-    check_fits(mask, model)
+    mask = _fitted(mask, model)
     chosen = _named(criterion)
     if chosen is synflow and rule == EXACT:
         counts = [kept_at(mask.total, share) for share in schedule(density, rounds)]
@@ -327,6 +327,7 @@ def scoring(
 
     def scored(weights: State, mask: Mask) -> Scores:
         fixed = {name: tensor.detach() for name, tensor in weights.items()}
+        mask = _fitted(mask, model)
         with torch.enable_grad():
             return checked(chosen(probe, fixed, mask), mask, criterion)
 
@@ -340,6 +341,12 @@ def _named(criterion: str | Criterion) -> Criterion:
         return named_criterion(criterion)
     except InputError as error:
         raise InputError(f"criterion: {criterion!r} is not valid, {error}") from None
+
+
+def _fitted(mask: Mask, model: nn.Module) -> Mask:
+    """The mask on the model's device, as training puts it; InputError unless it fits."""
+    check_fits(mask, model)
+    return mask.to(next(model.parameters()).device)
 
 
 def _weights(model: nn.Module) -> State:

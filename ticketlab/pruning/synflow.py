@@ -1,68 +1,121 @@
 """SynFlow's whole schedule in one go: the masks of `saliency.prune_to`, bit for bit, in less time.
 
-The net is made positive once, removed weights are zeroed in place, the k-th score is found without
-a sort, and once most weights are gone only the scores of survivors are looked at.
+The net is made positive once, and removed weights are zeroed in place. Scores are float64: among
+millions there are always some that float32 cannot tell apart. Once fewer weights are left, float32
+is asked first; where it puts the last kept score well above the next, float64 cannot choose
+otherwise, and is asked only where that is not so.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from ticketlab.pruning.masks import Mask, check_fits, top_k
+from ticketlab.pruning.masks import Mask, check_fits
+from ticketlab.pruning.selection import kth_largest, select
 from ticketlab.spec import InputError
 
-FEW = 0.3
-"""Below this share of survivors it pays to gather their scores."""
+ERROR = 2e-6
+"""Relative error of a float32 score, at most; checked whenever a round is scored in float64 too."""
+
+MANY = 200_000
+"""Among more weights than these, the last kept score and the next are often closer than that."""
+
+SMALL = 1e-30
+"""Below this, terms of a score may have left float32."""
 
 
 class _Positive:
-    """|weights| of a model in float64, the masked ones as leaves on one flat buffer `weights` (n,);
-    batch-norm as in evaluation."""
+    """A model of |weights| in one precision, batch-norm as in evaluation; what `mask` names is on
+    one flat buffer `weights` (n,) in its order."""
+
+    def __init__(
+        self, model: nn.Module, mask: Mask, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
+        self.model = deepcopy(model).to(dtype).eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False).abs_()
+        leaves = [self.model.get_parameter(name) for name in mask]
+        self.weights = torch.cat([leaf.flatten() for leaf in leaves])
+        self.products = torch.empty_like(self.weights)
+        self.sizes = [leaf.numel() for leaf in leaves]
+        parts = self.weights.split(self.sizes), self.products.split(self.sizes)
+        for leaf, weight, product in zip(leaves, *parts, strict=True):
+            leaf.data = weight.view(leaf.shape)
+            leaf.requires_grad_()
+            leaf.register_post_accumulate_grad_hook(partial(_multiply, weight, product))
+        self.ones = self.weights.new_ones(1, *shape)
+        self.remove_all_but(mask.flat())
+
+    def scores(self) -> Tensor:
+        """|w| dR/d|w| of every masked entry (n,); overwritten by the next call."""
+        self.products.zero_()
+        self.model(self.ones).sum().backward()
+        return self.products
+
+    def remove_all_but(self, keep: Tensor) -> None:
+        """Zero the weights outside `keep` bool (n,)."""
+        parts = self.weights.split(self.sizes), keep.split(self.sizes)
+        for weight, own in zip(*parts, strict=True):
+            weight.mul_(own)
+
+
+def _multiply(weight: Tensor, product: Tensor, leaf: Tensor) -> None:
+    """The scores of a layer as soon as its gradient is there, which is freed for the next one."""
+    assert leaf.grad is not None
+    torch.mul(leaf.grad.flatten(), weight, out=product)
+    leaf.grad = None
+
+
+class _Rounds:
+    """Round after round on the same weights: in float32 where that decides, else in float64."""
 
     def __init__(self, model: nn.Module, mask: Mask, shape: tuple[int, ...]) -> None:
-        self.model = model
-        parameters = {name: p.detach() for name, p in model.named_parameters()}
-        self.state = {name: p.double().abs() for name, p in parameters.items() if name not in mask}
-        for name, buffer in model.named_buffers():
-            self.state[name] = buffer.double() if buffer.is_floating_point() else buffer
-        self.sizes = [layer.numel() for layer in mask.values()]
-        self.weights = torch.cat([parameters[name].flatten() for name in mask]).double().abs_()
-        self.weights.mul_(mask.flat())
-        self.scores = torch.empty_like(self.weights)
-        parts = zip(mask.items(), self.weights.split(self.sizes), strict=True)
-        for name, part in ((n, part.view(layer.shape)) for (n, layer), part in parts):
-            self.state[name] = part.detach().requires_grad_()
-        self.leaves = [self.state[name] for name in mask]
-        self.ones = torch.ones(1, *shape, dtype=torch.float64, device=self.weights.device)
+        self.keep, self.alive = mask.flat(), mask.alive
+        self.exact = _Positive(model, mask, shape, torch.float64)
+        self.quick: _Positive | None = None
+        self.make_quick = partial(_Positive, model, mask, shape, torch.float32)
+        self.trusted: bool | None = None if self.keep.device.type == "cpu" else False
+        """Whether float32 has agreed with float64; None before they are compared."""
 
-    def slopes(self) -> list[Tensor]:
-        """dR/d|w| of every masked entry, flat by layer."""
-        total = functional_call(self.model, self.state, (self.ones,)).sum()
-        found = torch.autograd.grad(total, self.leaves, materialize_grads=True)
-        return [slope.flatten() for slope in found]
+    def prune(self, count: int) -> None:
+        """Keep the `count` highest scores of what is left."""
+        count = min(count, self.alive)
+        rough = None if self.trusted is False or self.alive > MANY else self._rough()
+        kept = None
+        if rough is not None and self.trusted:
+            kept = _clear_cut(rough, count, self.keep)
+        if kept is None:
+            scores = self.exact.scores()
+            if not bool(scores.sum().isfinite()):
+                raise InputError("criterion 'synflow': scores beyond float64, the net is too deep")
+            (kept,) = select([scores], count, [self.keep])
+            self.trusted = self.trusted if rough is None else _agree(rough, scores)
+        self.keep, self.alive = kept, count
+        for net in filter(None, (self.exact, self.quick)):
+            net.remove_all_but(kept)
 
-    def score_all(self) -> Tensor:
-        """|w| dR/d|w| of every masked entry, (n,); overwritten by the next call."""
-        blocks = zip(
-            self.slopes(),
-            self.weights.split(self.sizes),
-            self.scores.split(self.sizes),
-            strict=True,
-        )
-        for slope, weight, score in blocks:
-            torch.mul(slope, weight, out=score)
-        return self.scores
+    def _rough(self) -> Tensor:
+        if self.quick is None:
+            self.quick = self.make_quick()
+            self.quick.remove_all_but(self.keep)
+        return self.quick.scores()
 
-    def score_some(self, places: Tensor) -> Tensor:
-        """The same of the entries at `places` int64 (m,), in ascending order."""
-        ends = torch.tensor(self.sizes, device=places.device).cumsum(0)
-        counts = torch.searchsorted(places, ends).diff(prepend=places.new_zeros(1)).tolist()
-        starts = (ends - torch.tensor(self.sizes, device=places.device)).tolist()
-        blocks = zip(self.slopes(), places.split(counts), starts, strict=True)
-        slopes = torch.cat([slope[part - start] for slope, part, start in blocks])
-        return slopes.mul_(self.weights[places])
+
+def _agree(rough: Tensor, scores: Tensor) -> bool:
+    """Whether float32 is as near to float64 as `ERROR` says."""
+    return bool(((rough - scores).abs_() <= ERROR * scores.abs()).all())
+
+
+def _clear_cut(rough: Tensor, count: int, keep: Tensor) -> Tensor | None:
+    """The `count` highest of the float32 scores, if the next is further off than rounding goes."""
+    if not count or not bool(rough.sum().isfinite()):
+        return None
+    threshold = kth_largest([rough], count, [keep])
+    kept = (rough >= threshold * (1 - 2 * ERROR)).logical_and_(keep)
+    return kept if threshold > SMALL and int(kept.count_nonzero()) == count else None
 
 
 def synflow(model: nn.Module, mask: Mask, counts: Sequence[int], shape: tuple[int, ...]) -> Mask:
@@ -72,39 +125,9 @@ def synflow(model: nn.Module, mask: Mask, counts: Sequence[int], shape: tuple[in
     InputError for a mask that does not fit and for scores that float64 cannot hold.
     """
     check_fits(mask, model)
-    training = model.training
-    model.eval()
-    try:
-        keep = _pruned(_Positive(model, mask, shape), mask, counts)
-    finally:
-        model.train(training)
-    parts = keep.split([layer.numel() for layer in mask.values()])
-    return Mask(
-        {n: part.view(layer.shape) for (n, layer), part in zip(mask.items(), parts, strict=True)}
-    )
-
-
-def _pruned(net: _Positive, mask: Mask, counts: Sequence[int]) -> Tensor:
-    """Flat bool (n,) of what the last round keeps."""
-    total, alive = mask.total, mask.flat()
-    places: Tensor | None = None if mask.alive == total else alive.nonzero()[:, 0]
-    count = mask.alive
-    for wanted in counts:
-        wanted = min(wanted, count)
-        scores = net.score_all() if places is None else net.score_some(places)
-        if not bool(scores.sum().isfinite()):
-            raise InputError("criterion 'synflow': scores beyond float64, the net is too deep")
-        if places is None and int(torch.count_nonzero(scores)) < wanted:
-            places = alive.nonzero()[:, 0]  # survivors without a path tie with removed entries
-            scores = scores[places]
-        chosen = top_k(scores, wanted)
-        if places is None:
-            alive = chosen
-            net.weights.mul_(alive)
-        else:
-            net.weights[places[~chosen]] = 0.0
-            places = places[chosen]
-        if places is None and wanted < FEW * total:
-            places = alive.nonzero()[:, 0]
-        count = wanted
-    return alive if places is None else torch.zeros_like(alive).index_fill_(0, places, True)
+    rounds = _Rounds(model, mask.to(next(model.parameters()).device), shape)
+    for count in counts:
+        rounds.prune(count)
+    parts = rounds.keep.split([layer.numel() for layer in mask.values()])
+    layers = zip(mask.items(), parts, strict=True)
+    return Mask({name: part.view(layer.shape) for (name, layer), part in layers})

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ticketlab.pruning.masks import kth_in_rows
 from ticketlab.pruning.saliency import popup_kept
+from ticketlab.pruning.selection import kth_in_rows
 
 
 class Choice:
