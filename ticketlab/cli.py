@@ -1,6 +1,7 @@
 """`ticketlab`: what the stages of dvc.yaml call (prepare, train, run), and what readers ask for."""
 
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -23,7 +24,7 @@ from ticketlab import gpu, instruction_set, progress
 from ticketlab.data import sets
 from ticketlab.data.prepared import read_prepared
 from ticketlab.files import replace_folder, write_atomically, write_json
-from ticketlab.pipeline import code, new_paper, params, pieces, planning, repository, studies
+from ticketlab.pipeline import code, new_paper, params, pieces, planning, probe, repository, studies
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.pipeline.registry import PAPERS
@@ -123,6 +124,37 @@ def run(study: StudyName, paper: PaperName) -> None:
                 inputs = params.notebook_parameters(study, values)
                 execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs)
         print(f"read@{study}-{paper}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
+
+
+@app.command("probe")
+def probe_study(
+    study: StudyName,
+    minutes: Annotated[float, typer.Option(help="the time that the study is to fit into")] = 25.0,
+    save: Annotated[str, typer.Option(help="also write a study of this name that fits")] = "",
+) -> None:
+    """Measure what a study takes on this device, and say which epochs and seeds fit.
+
+    First all trainings become shorter, then there are fewer seeds: `probe.fitted` has the rule.
+    """
+    with one_line_errors():
+        block = studies.plain(study)
+        papers = params.load_study(study)
+        for values in papers.values():
+            planning.check_data(values)
+        speeds = probe.measured(papers)
+        show_table(f"{study} on this device", probe.table(papers, speeds))
+        cost = probe.cost_with(speeds)
+        fit = probe.fitted(block, cost, 60 * minutes)
+        print(probe.summary(study, fit, cost(block), 60 * minutes))
+        for line in probe.slow_units(papers, speeds):
+            print(line)
+        wanted = list(probe.changes(block, fit.block))
+        if save:
+            studies.new(save, study, wanted)
+            print(f"studies/{save}.yaml: written, and in runs")
+        elif wanted:
+            command = ["ticketlab", "study", "new", "NAME", "--from", study, *wanted]
+            print(f"to make that study: {shlex.join(command)}")
 
 
 @app.command()

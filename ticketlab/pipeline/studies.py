@@ -112,6 +112,12 @@ def _apply(block: dict[str, Any], change: str) -> None:
         raise InputError(f"{error}, allowed is a value such as 0.3, [1, 2] or sgd") from None
 
 
+def plain(name: str, path: Path = FILE) -> dict[str, Any]:
+    """A study as its file has it, in plain mappings and lists."""
+    found: dict[str, Any] = _plain(params.read_studies(path)[name][0])
+    return found
+
+
 def _plain(tree: Any) -> Any:
     """A copy of plain mappings and lists."""
     if isinstance(tree, Mapping):

@@ -17,9 +17,6 @@ from ticketlab.training.loop import train
 from ticketlab.training.net import Net
 from ticketlab.training.recipe import Recipe, Step
 
-CHUNK = 20
-"""Optimiser steps between two looks at the clock."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -61,7 +58,7 @@ def image_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> floa
         train(net, data.train, data, recipe, seed=("plan",), until=Step(steps, "it"))
         return steps * min(recipe.batch, len(data.train))
 
-    most = min(CHUNK, recipe.iterations(len(data.train))[1])
+    most = min(gpu.probe_steps(net.device), recipe.iterations(len(data.train))[1])
     return measured_speed(chunk, net.device, seconds, most)
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from functools import partial
 
+from ticketlab import gpu
 from ticketlab.data.sets import DataSet
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal
@@ -11,7 +12,7 @@ from ticketlab.papers.plant_n_seek.conv.units import all_of
 from ticketlab.papers.plant_n_seek.params import Case, Grid, PlantParams, cases
 from ticketlab.papers.plant_n_seek.study import conv_passes, units
 from ticketlab.papers.plant_n_seek.units import PlantBench
-from ticketlab.study.forecast import CHUNK, Job, image_job, measured_speed
+from ticketlab.study.forecast import Job, image_job, measured_speed
 from ticketlab.training.net import Net
 from ticketlab.training.recipe import Recipe, Step
 
@@ -30,7 +31,7 @@ def popup_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> floa
         edge_popup.pop(net, everything, Goal(0.5, False), data.train, data, short, ("plan",))
         return steps * min(recipe.batch, len(data.train))
 
-    return measured_speed(chunk, net.device, seconds, CHUNK)
+    return measured_speed(chunk, net.device, seconds, gpu.probe_steps(net.device))
 
 
 def conv_jobs(params: PlantParams) -> list[Job]:
@@ -74,7 +75,7 @@ def stack_job(params: PlantParams, grid: Grid, case: Case, passes: float) -> Job
         return nets * len(x[:few])
 
     def speed(seconds: float) -> float:
-        return measured_speed(chunk, bench.device, seconds, CHUNK)
+        return measured_speed(chunk, bench.device, seconds, gpu.probe_steps(bench.device))
 
     one = float(params.train * params.fit.epochs)
     name = f"planted net, {case.depth} layers of {case.width}"
