@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,13 +24,14 @@ from ticketlab.papers.plant_n_seek import study as plant_study
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.study.runner import run_study
 
+more = json.loads(sys.argv[2])
 papers = {
-    "colt": (colt_study, tiny.colt()),
-    "prac": (prac_study, tiny.prac()),
-    "dlth": (dlth_study, tiny.dlth()),
-    "plant_n_seek": (plant_study, tiny.plant_n_seek()),
-    "plant_n_seek_conv": (plant_study, tiny.conv()),
-    "compare": (compare_study, tiny.compare()),
+    "colt": (colt_study, tiny.colt(**more)),
+    "prac": (prac_study, tiny.prac(**more)),
+    "dlth": (dlth_study, tiny.dlth(**more)),
+    "plant_n_seek": (plant_study, tiny.plant_n_seek(**more)),
+    "plant_n_seek_conv": (plant_study, tiny.conv(**more)),
+    "compare": (compare_study, tiny.compare(**more)),
 }
 found = {}
 for paper, (study, params) in papers.items():
@@ -50,11 +52,13 @@ print(json.dumps(found))
 PAPERS = ("colt", "prac", "dlth", "plant_n_seek", "plant_n_seek_conv", "compare")
 
 
-def digests(environment: dict[str, str], folder: Path) -> dict[str, dict[str, str]]:
+def digests(
+    environment: dict[str, str], folder: Path, **changes: object
+) -> dict[str, dict[str, str]]:
     """The SHA-256 of every record and ticket of the tiny studies, run in a process of their own."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder)],
+        [sys.executable, "-c", SCRIPT, str(folder), json.dumps(changes)],
         env=environment | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -82,3 +86,15 @@ def test_a_pinned_study_has_the_same_bytes_whatever_the_environment_was(
     # Not required: a processor may have nothing beyond AVX2.
     with capsys.disabled():
         print(f"files that differ natively, of {[len(one[p]) for p in PAPERS]}: {differ}")
+
+
+@pytest.mark.slow
+def test_a_seed_has_the_same_bytes_alone_and_in_company(tiny_root: Path, tmp_path: Path) -> None:
+    """No stack, chunk or cache that a unit shares with other units decides its bits."""
+    data = {"TICKETLAB_PREPARED": str(tiny_root / "prepared")}
+    together = digests(pinned(free(**data)), tmp_path / "together", seeds=[0, 1])
+    alone = digests(pinned(free(**data)), tmp_path / "alone", seeds=[1])
+    for paper in PAPERS:
+        both = {n for n in alone[paper] if re.search(r"seed-1\b", n)} & together[paper].keys()
+        assert len(both) > 2, paper
+        assert {n: alone[paper][n] for n in both} == {n: together[paper][n] for n in both}, paper
