@@ -60,6 +60,18 @@ def test_a_unit_depends_on_nothing_but_its_arguments(results: dict[str, Result])
     assert {u.key for u in fewer if u.name == unit.name} == {unit.key}
 
 
+@pytest.mark.slow
+def test_a_seeds_units_are_the_same_bytes_without_the_others_in_new_processes(
+    results: dict[str, Result], folder: Path, tmp_path: Path
+) -> None:
+    """Here the units of two seeds ran one after another; there those of one, the longest first."""
+    there = run_study(study.phases(tiny.plant_n_seek(seeds=[1])), tmp_path, workers=2)
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert 2 * len(there) > len(results) > len(there) < len(files)
+    for path in files:
+        assert (tmp_path / path).read_bytes() == (folder / path).read_bytes(), path
+
+
 def test_masks_have_their_density_and_the_scores_are_paired(results: dict[str, Result]) -> None:
     scores = report.scores_table(results)
     exact = scores[scores.method.isin(["random", "magnitude", "snip", "synflow_rounds"])]
