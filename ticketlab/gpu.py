@@ -298,10 +298,14 @@ def shares_memory(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def stack_size(device: torch.device) -> int:
-    """Nets of some 10,000 weights that train together: as many as stay in a core's cache, or, where
-    launches are what costs, all that a study has."""
-    return 16 if device.type == "cpu" else 1024
+STACK_BYTES = 2**32
+"""Memory for the weights, gradients, mask and moments (20 bytes per weight) of one stack."""
+
+
+def stack_size(device: torch.device, parameters: int) -> int:
+    """Nets of so many parameters that train together: on a CPU 16, more do not stay in its cache;
+    elsewhere, where launches are what costs, as many as STACK_BYTES have room for."""
+    return 16 if device.type == "cpu" else max(1, STACK_BYTES // (20 * parameters))
 
 
 # ---------------------------------------------------------------- time and memory

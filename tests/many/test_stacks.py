@@ -98,7 +98,9 @@ def test_few_survivors_are_stacked_apart_and_stacks_are_no_larger_than_the_devic
     cpu, other = torch.device("cpu"), torch.device("meta")
     assert list(stacks.together(masks, cpu)) == [(Stack, [0, 4]), (SparseStack, [1, 2, 3])]
     assert list(stacks.together(masks, other)) == [(Stack, [0, 1, 2, 3, 4])]
-    monkeypatch.setattr(gpu, "stack_size", lambda _: 2)
+    monkeypatch.setattr(gpu, "STACK_BYTES", 20 * masks[0].total * 3 + 1)
+    assert [places for _, places in stacks.together(masks, other)] == [[0, 1, 2], [3, 4]]
+    monkeypatch.setattr(gpu, "stack_size", lambda *_: 2)
     places = [places for _, places in stacks.together(masks, cpu)]
     assert places == [[0, 4], [1, 2], [3]]
 
@@ -113,7 +115,7 @@ def test_trained_together_is_trained_one_at_a_time(
     together = stacks.train(nets, masks, x, y, "classification", fit, (0,))
     ways = [(1, 0.35), (2, 0.35), (3, 0.0), (3, 1.0)]  # nets in a stack, bound of sparse products
     for size, bound in ways:
-        monkeypatch.setattr(gpu, "stack_size", lambda _, size=size: size)
+        monkeypatch.setattr(gpu, "stack_size", lambda *_, size=size: size)
         monkeypatch.setattr(stacks, "SPARSE_BELOW", bound)
         apart = stacks.train(nets, masks, x, y, "classification", fit, (0,))
         for one, other in zip(together, apart, strict=True):

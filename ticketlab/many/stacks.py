@@ -161,7 +161,7 @@ def loss_gradient(outputs: Tensor, wanted: Tensor, kind: Kind, head: Head) -> Te
     """d(mean loss)/d(outputs) (K, outputs, B) for targets (B, outputs): entropy or squares."""
     seen = outputs.softmax(1) if head == "softmax" else outputs
     if kind == "classification":
-        gradient = seen.softmax(1).sub_(wanted.T).div_(len(wanted))
+        gradient = seen.softmax(1).sub_(wanted.T).div_(wanted.shape[0])
     else:
         gradient = (seen - wanted.T).mul_(2 / wanted.numel())
     if head == "softmax":
@@ -227,6 +227,7 @@ class SparseStack:
         self.weights = torch.cat([layer.flatten()[block.places] for block, layer in parts]).float()
         self.grads = torch.zeros_like(self.weights)
         self.shapes = [layer.shape for layer in whole]
+        self.values = self._values(self.weights)
         self.matrices, self.slopes = self._matrices(self.weights), self._matrices(self.grads)
         self.turned = [block.turned() for block in self.blocks]
         self._by_batch: dict[int, list[Tensor]] = {}
@@ -242,9 +243,7 @@ class SparseStack:
     def states(self) -> list[State]:
         """The nets one by one."""
         whole = []
-        for block, values, shape in zip(
-            self.blocks, self._values(self.weights), self.shapes, strict=True
-        ):
+        for block, values, shape in zip(self.blocks, self.values, self.shapes, strict=True):
             layer = torch.zeros(shape.numel())
             layer[block.places] = values
             whole.append(layer.view(shape))
@@ -284,14 +283,13 @@ class SparseStack:
         """Fill `grads` as `Stack.backward` does."""
         values, buffers = self._pass(x), self._buffers(-len(x))
         delta = loss_gradient(self._by_net(values[-1][:-1]), wanted, kind, head).flatten(0, 1)
-        weights = self._values(self.weights)
         for number in reversed(range(len(self.blocks))):
             slopes = self.slopes[number]
             torch.sparse.sampled_addmm(slopes, delta, values[number].t(), beta=0, out=slopes)
             if number:
                 turned, back = self.turned[number], buffers[number][:-1]
                 order = self.blocks[number].order
-                torch.index_select(weights[number], 0, order, out=turned.values())
+                torch.index_select(self.values[number], 0, order, out=turned.values())
                 torch.addmm(back, turned, delta, beta=0, out=back)
                 delta = relu_backward(back, values[number][:-1], 0, grad_input=back)
 
@@ -361,7 +359,7 @@ def together(
     """How each stack computes, and the places of its nets."""
     bound = SPARSE_BELOW if gpu.prefers_written_products(device) else 0.0
     sparse = [mask.density <= bound for mask in masks]
-    size = gpu.stack_size(device)
+    size = gpu.stack_size(device, masks[0].total)
     for kind, wanted in ((Stack, False), (SparseStack, True)):
         places = [place for place, few in enumerate(sparse) if few is wanted]
         for start in range(0, len(places), size):

@@ -159,8 +159,9 @@ def kth_in_rows(rows: Tensor, places: Tensor) -> Tensor:
     """
     if not gpu.shares_memory(rows.device):
         return rows.sort(dim=1).values.gather(1, places)
-    ordered, found = rows.numpy().copy(), np.empty((len(rows), 1), np.int64)
-    for row, place in enumerate(places.flatten().tolist()):
-        ordered[row].partition(place)
-        found[row] = ordered[row, place]
+    ordered = rows.numpy().copy()
+    found = np.empty((rows.shape[0], 1), np.int64)
+    for number, place in enumerate(places.flatten().tolist()):
+        ordered[number].partition(place)
+        found[number] = ordered[number, place]
     return torch.from_numpy(found)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import Message, equal, shared_folder, use_data
+from conftest import Message, shared_folder, use_data
 from pytest import approx
 
 from ticketlab.data.sets import load, prepare
@@ -41,19 +41,6 @@ def results(rooted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def bench(results: dict[str, Result]) -> ConvBench:
     ticket = results["conv/ticket/seed-0"].tickets["ticket"]
     return ConvBench(plant_study.conv_setting(tiny.conv()), 0, known(ticket))
-
-
-@pytest.mark.slow
-def test_a_seeds_units_are_the_same_without_the_others(
-    results: dict[str, Result], tmp_path: Path
-) -> None:
-    there = run_study(plant_study.phases(tiny.conv(seeds=[1])), tmp_path)
-    assert 2 * len(there) >= len(results) > len(there)
-    for name, result in there.items():
-        assert result.record == results[name].record, name
-        for key, ticket in result.tickets.items():
-            other = results[name].tickets[key]
-            assert ticket.mask == other.mask and equal(ticket.weights or {}, other.weights or {})
 
 
 def test_units_are_those_that_were_planned(results: dict[str, Result]) -> None:

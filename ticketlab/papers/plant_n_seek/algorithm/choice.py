@@ -24,33 +24,34 @@ class Choice:
     def __init__(
         self, ranks: Sequence[Tensor], groups: Sequence[Sequence[int]], nets: int = 1
     ) -> None:
-        self.groups, self.nets, self.device = groups, nets, ranks[0].device
-        self.lengths = [nets * len(rank) for rank in ranks]
+        self.device = ranks[0].device
         self.counts = [sum(len(ranks[place]) for place in group) for group in groups]
-        self.keys = torch.zeros(sum(self.lengths), dtype=torch.int64, device=self.device)
-        self.sizes = self.keys.view(torch.float32).view(-1, 2)[:, 1]  # the upper halves
-        self.chosen = torch.ones(len(self.keys), device=self.device)
-        self._key_rows, self._chosen_rows = self._rows(self.keys), self._rows(self.chosen)
-        for group, left in zip(groups, self.counts, strict=True):
-            for place in group:
-                self._key_rows[place][:] = left - ranks[place]
+        lengths = [nets * len(rank) for rank in ranks]
+        keys = torch.zeros(sum(lengths), dtype=torch.int64, device=self.device)
+        self.sizes = keys.view(torch.float32).view(-1, 2)[:, 1]  # the upper halves
+        self.chosen = torch.ones(len(keys), device=self.device)
+
+        def grouped(flat: Tensor) -> list[list[Tensor]]:
+            rows = [part.view(nets, -1) for part in flat.split(lengths)]
+            return [[rows[place] for place in group] for group in groups]
+
+        self._keys, self._chosen = grouped(keys), grouped(self.chosen)
+        for group, rows, left in zip(groups, self._keys, self.counts, strict=True):
+            for place, row in zip(group, rows, strict=True):
+                row[:] = left - ranks[place]
                 left -= len(ranks[place])
 
-    def _rows(self, flat: Tensor) -> list[Tensor]:
-        """The tensors of a flat buffer, each (K, n)."""
-        return [part.view(self.nets, -1) for part in flat.split(self.lengths)]
-
-    def thresholds(self, densities: Sequence[float]) -> Tensor:
-        """Where the lowest chosen key of each group and net is in order, int64 (groups, K, 1)."""
+    def thresholds(self, densities: Sequence[float]) -> list[Tensor]:
+        """For each group where its lowest chosen key is in order, int64 (K, 1), a net's density
+        each."""
         removed = [[n - popup_kept(n, density) for density in densities] for n in self.counts]
-        return torch.tensor(removed, device=self.device)[..., None]
+        return list(torch.tensor(removed, device=self.device)[..., None])
 
-    def __call__(self, scores: Tensor, thresholds: Tensor) -> Tensor:
+    def __call__(self, scores: Tensor, thresholds: Sequence[Tensor]) -> Tensor:
         """1 where chosen, else 0, float32 as the scores (n,); overwritten by the next call."""
         torch.abs(scores, out=self.sizes)
-        for group, places in zip(self.groups, thresholds, strict=True):
-            rows = [self._key_rows[place] for place in group]
-            lowest = kth_in_rows(rows[0] if len(rows) == 1 else torch.cat(rows, 1), places)
-            for place in group:
-                torch.ge(self._key_rows[place], lowest, out=self._chosen_rows[place])
+        for keys, chosen, places in zip(self._keys, self._chosen, thresholds, strict=True):
+            lowest = kth_in_rows(keys[0] if len(keys) == 1 else torch.cat(keys, 1), places)
+            for own, ours in zip(keys, chosen, strict=True):
+                torch.ge(own, lowest, out=ours)
         return self.chosen
