@@ -49,7 +49,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
 }  # fmt: skip
 METHODS: dict[str, tuple[tuple[type, tuple[str, ...]], ...]] = {
     "forward and backward": tuple(
-        (kind, ("descend",)) for kind in (passes.PlainPass, passes.WrittenPass, passes.SparsePass)
+        (kind, ("descend",))
+        for kind in (
+            passes.PlainPass, passes.WrittenPass, passes.SparsePass, passes.SparseConvPass,
+        )
     ),
     "gather and augmentation": ((sets.Batches, ("__call__",)),),
     "optimiser": ((optimizers.Sgd, ("step",)), (optimizers.Adam, ("step",))),

@@ -23,7 +23,7 @@ from ticketlab.models import (
     with_head,
 )
 from ticketlab.models.registry import Init
-from ticketlab.models.residual import _BasicBlock
+from ticketlab.models.residual import BasicBlock
 from ticketlab.spec import InputError
 
 RGB, FASHION, DESK, TINY = (3, 32, 32), (1, 28, 28), (1, 14, 14), (3, 64, 64)
@@ -232,7 +232,7 @@ def test_residual_blocks_keep_channels_last() -> None:
     net = net.to(memory_format=torch.channels_last)
     kept = []
     for block in net.modules():
-        if isinstance(block, _BasicBlock):
+        if isinstance(block, BasicBlock):
             block.register_forward_hook(
                 lambda _, __, out: kept.append(out.is_contiguous(memory_format=torch.channels_last))
             )
@@ -242,7 +242,7 @@ def test_residual_blocks_keep_channels_last() -> None:
 
 def test_the_gradient_of_a_shortcut_keeps_channels_last() -> None:
     x = torch.randn(2, 4, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
-    out = _BasicBlock(4, 8, stride=2).shortcut(x)
+    out = BasicBlock(4, 8, stride=2).shortcut(x)
     (grad,) = torch.autograd.grad(out, x, torch.randn_like(out))
     assert grad.is_contiguous(memory_format=torch.channels_last)
 
@@ -296,7 +296,7 @@ def test_vgg16_bn_is_torchvisions_without_the_last_pool() -> None:
 
 @pytest.mark.parametrize(("channels", "width"), [(4, 8), (3, 6), (5, 10)])
 def test_option_a_shortcut_subsamples_and_pads(channels: int, width: int) -> None:
-    block, x = _BasicBlock(channels, width, stride=2), torch.randn(2, channels, 7, 5)
+    block, x = BasicBlock(channels, width, stride=2), torch.randn(2, channels, 7, 5)
     out = block.shortcut(x)
     left = (width - channels) // 2
     assert out.shape == (2, width, 4, 3) == block.conv1(x).shape

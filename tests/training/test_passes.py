@@ -134,12 +134,13 @@ def test_augmented_batches_take_the_same_draws(digits: DataSet) -> None:
 def test_the_choice(digits: DataSet) -> None:
     net = lenet(digits)
     low, high = random_mask(net, 0.1), random_mask(net, 0.5)
-    assert passes.choose(net.model, low, CPU) == "sparse"
-    assert passes.choose(net.model, high, CPU) == "written"
-    assert passes.choose(net.model, None, CPU) == "written"
-    assert passes.choose(net.model, low, CPU, edited=True) == "written"
-    assert passes.choose(net.model, low, CPU.model_copy(update={"precision": "bf16"})) == "plain"
-    assert passes.choose(lenet(digits, "conv2").model, None, CPU) == "plain"
+    assert passes.choose(net.model, low, CPU, digits.shape) == "sparse"
+    assert passes.choose(net.model, high, CPU, digits.shape) == "written"
+    assert passes.choose(net.model, None, CPU, digits.shape) == "written"
+    assert passes.choose(net.model, low, CPU, digits.shape, edited=True) == "written"
+    bf16 = CPU.model_copy(update={"precision": "bf16"})
+    assert passes.choose(net.model, low, bf16, digits.shape) == "plain"
+    assert passes.choose(lenet(digits, "conv2").model, None, CPU, digits.shape) == "plain"
     _, history, _ = trained(digits, "auto", low, SGD)  # type: ignore[arg-type]
     assert {epoch.path for epoch in history} == {"sparse"}
 

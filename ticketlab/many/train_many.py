@@ -20,7 +20,7 @@ from ticketlab.many.lanes import Best, Job, Trained, train
 from ticketlab.pruning import patterns
 from ticketlab.spec import InputError
 from ticketlab.tickets.compaction import compact
-from ticketlab.training import loop, mlp
+from ticketlab.training import loop, mlp, passes
 from ticketlab.training.mlp import linears
 from ticketlab.training.net import Net
 from ticketlab.training.observers import KeepBest
@@ -30,8 +30,8 @@ from ticketlab.training.sparse import SparseMlps
 __all__ = ["PATHS", "Job", "Path", "Trained", "choose", "train_many"]
 
 Path = Literal["sparse", "stacked", "plain", "compacted"]
-"""sparse: an MLP's surviving weights alone, block-diagonal; stacked: MLPs as batched products;
-plain: `training.train`, one job after another, with CUDA-graphed steps where the runtime asks;
+"""sparse: surviving weights alone, MLPs block-diagonal, convnets one after another; stacked: MLPs
+as batched products; plain: `training.train` on all weights, one job after another;
 compacted: that on the net without its dead channels, where it saves FLOPs (only if asked for)."""
 
 PATHS: tuple[Path, ...] = get_args(Path)
@@ -86,7 +86,8 @@ def _confirm(job: Job, done: Trained) -> None:
 def choose(job: Job, runtime: Runtime) -> Path:
     """The fastest path for a job: see `Path` and `passes.SPARSE_BELOW`."""
     if _obstacle(job, runtime, "stacked"):
-        return "plain"
+        alone = passes.choose(job.model, job.mask, runtime, job.data.shape)
+        return "sparse" if alone == "sparse" else "plain"
     if _obstacle(job, runtime, "sparse") or mlp.density(job.model, job.mask) > SPARSE_BELOW:
         return "stacked"
     return "sparse"
@@ -96,7 +97,7 @@ def _obstacle(job: Job, runtime: Runtime, path: Path) -> str:
     """Why a job cannot take a path; empty if it can."""
     if path == "stacked":
         return mlp.not_written(job.model, runtime)
-    return mlp.not_sparse(job.model, job.mask, runtime) if path == "sparse" else ""
+    return passes.not_sparse(job.model, job.mask, runtime) if path == "sparse" else ""
 
 
 def _forced(job: Job, runtime: Runtime, path: Path) -> Path:
@@ -131,7 +132,7 @@ def _chunks(jobs: Sequence[Job], chosen: Sequence[Path]) -> Iterator[list[int]]:
     """Places of the jobs that train together: one path, shape, recipe and amount of data."""
     groups: dict[object, list[int]] = {}
     for place, (job, path) in enumerate(zip(jobs, chosen, strict=True)):
-        alone = path in ("plain", "compacted")
+        alone = path in ("plain", "compacted") or not linears(job.model)
         groups.setdefault(place if alone else _kind(job, path), []).append(place)
     for places in groups.values():
         first = places[0]
@@ -157,10 +158,10 @@ def _one_batch(jobs: Sequence[Job]) -> bool:
 
 
 def _train(jobs: Sequence[Job], runtime: Runtime, path: Path) -> list[Trained]:
-    if path == "plain":
-        return [_plain(job, runtime) for job in jobs]
     if path == "compacted":
         return [_compacted(job, runtime) for job in jobs]
+    if path == "plain" or (path == "sparse" and not linears(jobs[0].model)):
+        return [_alone(job, runtime, path) for job in jobs]
     if path == "sparse":
         return train(survivors(jobs, _one_batch(jobs)), jobs, path)
     graphed = gpu.uses_graphs(gpu.choose_device(runtime.device), runtime)
@@ -173,7 +174,7 @@ def survivors(jobs: Sequence[Job], shared: bool) -> SparseMlps:
     return SparseMlps(linears(jobs[0].model), starts, masks, shared)
 
 
-def _plain(job: Job, runtime: Runtime) -> Trained:
+def _alone(job: Job, runtime: Runtime, path: Literal["plain", "sparse"]) -> Trained:
     """The one bare loop, on a copy of the model."""
     net = Net(copy.deepcopy(job.model), runtime)
     net.rewind(job.start(), job.mask)
@@ -186,20 +187,20 @@ def _plain(job: Job, runtime: Runtime) -> Trained:
         seed=job.seed,
         mask=job.mask,
         observers=[best] if best else [],
-        path="plain",
+        path=path,
     )
     kept = Best(best.state, best.accuracy, best.epoch) if best else None
-    return Trained(net.state(), history, "plain", kept)
+    return Trained(net.state(), history, path, kept)
 
 
 def _compacted(job: Job, runtime: Runtime) -> Trained:
     """The plain loop on the smaller net; its path is "plain" where nothing is saved."""
     small = None if job.mask is None else compact(job.model, job.mask, job.data.shape)
     if small is None or job.mask is None:
-        return _plain(job, runtime)
+        return _alone(job, runtime, "plain")
     start, images = job.start(), len(job.images)
     less = replace(job, model=small.model, mask=small.mask, state=small.shrink(start))
-    done = _plain(less, runtime)
+    done = _alone(less, runtime, "plain")
     state = small.expand(done.state, start, job.mask, job.recipe, images)
     best = done.best
     if best is not None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ticketlab.models.plain import Body, Shape, pooled
 
 
-class _BasicBlock(nn.Module):
+class BasicBlock(nn.Module):
     """Two 3x3 convs and a parameter-free shortcut (He et al. 2015, option A)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
@@ -16,6 +16,10 @@ class _BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.stride, self.extra = stride, width - channels
+
+    def chain(self) -> tuple[nn.Module, ...]:
+        """What lies beside the shortcut; the sum of both goes through a ReLU."""
+        return self.conv1, self.bn1, nn.ReLU(), self.conv2, self.bn2
 
     def shortcut(self, x: Tensor) -> Tensor:
         """Every `stride`-th pixel, with channels of zeros on both sides: (B, width, H', W').
@@ -44,8 +48,8 @@ def resnet(shape: Shape, blocks: int, width: int) -> Body:
     channels = width
     for stage in range(3):
         out = width << stage
-        first = _BasicBlock(channels, out, stride=1 if stage == 0 else 2)
-        rest = [_BasicBlock(out, out, stride=1) for _ in range(blocks - 1)]
+        first = BasicBlock(channels, out, stride=1 if stage == 0 else 2)
+        rest = [BasicBlock(out, out, stride=1) for _ in range(blocks - 1)]
         layers[f"layer{stage + 1}"] = nn.Sequential(first, *rest)
         channels = out
     return pooled(layers), channels

@@ -80,7 +80,7 @@ def train(
     run = _begin(net, images, recipe)
     if mask is not None:
         net.weights.mul_(net.flatten(mask))
-    run.path, step = passes.make(net, mask, observers, path)
+    run.path, step = passes.make(net, mask, observers, path, data.shape)
     optimizer = make_optimizer(recipe, step.weights, step.grads)
     batches, order = Batches(images, data, data.augment), torch.empty(0)
     random = gpu.generator(net.device, "order", *seed)

@@ -1,4 +1,4 @@
-"""How a training step gets its loss and gradients: by autograd, or for an MLP by written products.
+"""How a training step gets its loss and gradients: by autograd, or by written products.
 
 A path changes the order of the arithmetic, never the batches, steps or masks; each epoch's record
 says which one ran.
@@ -13,9 +13,11 @@ from torch.nn import functional
 
 from ticketlab import gpu
 from ticketlab.gpu import Runtime
+from ticketlab.models import Shape
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import InputError
-from ticketlab.training import mlp
+from ticketlab.training import convs, mlp
+from ticketlab.training.convs import SparseConvnet
 from ticketlab.training.mlp import WrittenMlp
 from ticketlab.training.net import Net
 from ticketlab.training.observers import Observer
@@ -23,12 +25,16 @@ from ticketlab.training.sparse import SparseMlps
 
 Path = Literal["plain", "written", "sparse"]
 """plain: autograd, any model, captured as a CUDA graph where the runtime asks for it; written: a
-ReLU MLP's products one by one; sparse: those of its surviving weights alone."""
+ReLU MLP's products one by one; sparse: those of surviving weights alone, of MLPs and convnets."""
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
 SPARSE_BELOW = 0.25
-"""Density (of all weight matrices) up to which survivors alone are faster than whole products."""
+"""Density (of an MLP's weight matrices) up to which survivors alone are faster than all weights."""
+SPARSE_CONVS_BELOW = 0.35
+"""The same for the products of a convnet, on maps of 14 x 14 pixels; on larger maps it is less."""
+MOST_ENTRIES = 4_000_000
+"""Products of survivors with one image up to which they are laid out: 50 bytes each."""
 
 
 class Pass(Protocol):
@@ -52,28 +58,51 @@ class Pass(Protocol):
 
 
 def choose(
-    model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Runtime, edited: bool = False
+    model: nn.Module,
+    mask: Mapping[str, Tensor] | None,
+    runtime: Runtime,
+    shape: Shape,
+    edited: bool = False,
 ) -> Path:
-    """The fastest path; `edited` says that gradients or weights are changed between steps."""
-    if mlp.not_written(model, runtime) or not gpu.prefers_written_products(
-        gpu.choose_device(runtime.device)
-    ):
+    """The fastest path for images of `shape`; `edited`: the net is changed between steps."""
+    if not gpu.prefers_written_products(gpu.choose_device(runtime.device)):
         return "plain"
-    sparse = not (edited or mlp.not_sparse(model, mask, runtime))
-    return "sparse" if sparse and mlp.density(model, mask) <= SPARSE_BELOW else "written"
+    if not (edited or not_sparse(model, mask, runtime)) and _is_sparse(model, mask, shape):
+        return "sparse"
+    return "plain" if mlp.not_written(model, runtime) else "written"
+
+
+def not_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Runtime) -> str:
+    """Why a model does not compute on its surviving weights alone; empty if it does."""
+    if mlp.linears(model):
+        return mlp.not_sparse(model, mask, runtime)
+    return convs.not_sparse(model, mask, runtime)
+
+
+def _is_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, shape: Shape) -> bool:
+    """Whether survivors alone are faster than all weights."""
+    if mlp.linears(model):
+        return mlp.density(model, mask) <= SPARSE_BELOW
+    left, whole = convs.products(model, mask or {}, shape)
+    return left <= min(MOST_ENTRIES, SPARSE_CONVS_BELOW * whole)
 
 
 def make(
-    net: Net, mask: Mask | None, observers: Iterable[Observer], path: Path | Literal["auto"]
+    net: Net,
+    mask: Mask | None,
+    observers: Iterable[Observer],
+    path: Path | Literal["auto"],
+    shape: Shape,
 ) -> tuple[Path, Pass]:
     """The pass of a net's training, and the name of its path; InputError for one that cannot be."""
     edited = any(observer.edits for observer in observers)
     if path == "auto":
-        path = choose(net.model, mask, net.runtime, edited)
+        path = choose(net.model, mask, net.runtime, shape, edited)
     check(net, mask, path)
-    if path == "sparse" and mask is not None:
-        return path, SparsePass(net, mask)
     keep = None if mask is None else net.flatten(mask)
+    if path == "sparse" and mask is not None:
+        is_mlp = bool(mlp.linears(net.model))
+        return path, SparsePass(net, mask) if is_mlp else SparseConvPass(net, keep, mask)
     return path, WrittenPass(net, keep) if path == "written" else PlainPass(net, keep)
 
 
@@ -85,7 +114,7 @@ def check(net: Net, mask: Mask | None, path: Path) -> None:
     if path == "written":
         why = mlp.not_written(net.model, net.runtime)
     elif path == "sparse":
-        why = mlp.not_sparse(net.model, mask, net.runtime)
+        why = not_sparse(net.model, mask, net.runtime)
     if why:
         raise InputError(f"path: {path!r} is not possible: {why}")
 
@@ -132,6 +161,18 @@ class WrittenPass(PlainPass):
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """See `Pass`."""
         return self._mlp.descend(x.flatten(1), y)
+
+
+class SparseConvPass(PlainPass):
+    """A convnet's gradient written out for its surviving weights; that of removed ones stays 0."""
+
+    def __init__(self, net: Net, keep: Tensor | None, mask: Mask) -> None:
+        super().__init__(net, keep)
+        self._convnet = SparseConvnet(net, mask)
+
+    def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pass`."""
+        return self._convnet.descend(x, y)
 
 
 class SparsePass:

@@ -27,7 +27,26 @@ def _starts(rows: Tensor, count: int) -> Tensor:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
-class Pattern:
+class Entries:
+    """Where a sparse matrix of a `shape` has entries: `rows` and `columns` (n,), row by row."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> None:
+        self.rows, self.columns, self.shape = rows, columns, shape
+
+    def matrix(self, values: Tensor | None = None) -> Tensor:
+        """The matrix on the tensor `values` (n,) itself, or on zeros."""
+        if values is None:
+            values = torch.zeros(len(self.rows), device=self.rows.device)
+        return _csr(_starts(self.rows, self.shape[0]), self.columns, values, self.shape)
+
+    def transposed(self) -> tuple[Tensor, Tensor]:
+        """An order of the values (n,), and the transposed matrix to fill in it."""
+        order = torch.argsort(self.columns, stable=True)
+        turned = Entries(self.columns[order], self.rows[order], self.shape[::-1])
+        return order, turned.matrix()
+
+
+class Pattern(Entries):
     """Which weights of one layer survive in K nets, as a matrix (K outputs, K inputs).
 
     Without blocks (`shared`) it is (K outputs, inputs): the first layer, if all nets see one batch.
@@ -38,22 +57,10 @@ class Pattern:
         nets, outputs, inputs = keep.shape
         self.places = keep.flatten().nonzero().flatten()
         self.full = keep.shape
-        self.shape = (nets * outputs, inputs if shared else nets * inputs)
-        self.rows = self.places // inputs
-        self.columns = self.places % inputs
+        rows, columns = self.places // inputs, self.places % inputs
         if not shared:
-            self.columns = self.columns + self.rows // outputs * inputs
-
-    def matrix(self, values: Tensor) -> Tensor:
-        """The weights (K outputs, K inputs), on the tensor `values` (n,) itself."""
-        return _csr(_starts(self.rows, self.shape[0]), self.columns, values, self.shape)
-
-    def transposed(self) -> tuple[Tensor, Tensor]:
-        """An order of the values (n,), and a matrix (K inputs, K outputs) to fill in it."""
-        order = torch.argsort(self.columns, stable=True)
-        starts = _starts(self.columns[order], self.shape[1])
-        values = torch.zeros(len(order), device=order.device)
-        return order, _csr(starts, self.rows[order], values, self.shape[::-1])
+            columns = columns + rows // outputs * inputs
+        super().__init__(rows, columns, (nets * outputs, inputs if shared else nets * inputs))
 
 
 class _Layer:
