@@ -11,7 +11,7 @@ import torch
 from conftest import CPU, Message, equal
 
 from ticketlab import gpu
-from ticketlab.files import read_json
+from ticketlab.files import read_json, write_json
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.pruning.masks import Mask
 from ticketlab.pruning.patterns import DENSE, WrongMask
@@ -228,15 +228,19 @@ def test_a_key_changes_with_what_a_ticket_holds_and_not_with_where_it_was_made()
     assert len(keys) == 2
 
 
-def test_provenance_names_versions_code_data_and_device() -> None:
+def test_provenance_names_versions_code_data_and_device(tmp_path: Path) -> None:
     params = tiny.colt()
-    facts = results.provenance(colt_study.phases, params, "abc", torch.device("cpu"))
+    facts = results.provenance(colt_study.phases, params, "abc", tmp_path)
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert facts["numpy"] == np.__version__
     assert facts["code"] == fingerprint(
         colt_study.phases, strings=strings_in(params.model_dump(mode="json"))
     )
     assert (facts["data"], facts["device"]) == ("abc", "cpu")
+    there = results.made_here(params.runtime) | {"kind": "cuda", "torch": "2.11.0"}
+    write_json(tmp_path / results.ELSEWHERE, there)
+    moved = results.provenance(colt_study.phases, params, "abc", tmp_path)
+    assert moved == facts | {"device": "cuda", "torch": "2.11.0"}
 
 
 # --- folders, tables, metrics

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from ticketlab import __version__, gpu, instruction_set
 from ticketlab.files import read_json, write_atomically, write_json
@@ -249,12 +248,14 @@ def _rounded(value: Any) -> Any:
 
 
 def provenance(
-    phases: Callable[..., Any], params: Spec, data_sha256: str, device: torch.device
+    phases: Callable[..., Any], params: Spec, data_sha256: str, folder: Path
 ) -> dict[str, str]:
     """What a number depends on besides parameters and seeds: versions, code, data, kind of device.
 
-    `phases` is the paper's study. Names of machines stand in results/STUDY/machine.json alone.
+    `phases` is the paper's study, `folder` has its units. Names of machines stand in
+    results/STUDY/machine.json alone.
     """
     code = fingerprint(phases, strings=strings_in(params.model_dump(mode="json")))
-    kind = {"device": device.type, "instruction_set": instruction_set.current()}
-    return _versions() | kind | {"code": code, "data": data_sha256}
+    made = made_elsewhere(folder) or made_here(_runtime_of({"params": params}))
+    kind = {"device": made["kind"], "instruction_set": made["instruction_set"]}
+    return {name: made[name] for name in NUMERICAL} | kind | {"code": code, "data": data_sha256}
