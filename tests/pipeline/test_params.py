@@ -159,6 +159,8 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
         ("transfer.seeds", -1,
          "transfer.seeds: -1 is not valid, allowed is greater than or equal to 0"),
         ("seeds", [0, 0], "seeds: [0, 0] is not valid, allowed are seeds that differ"),
+        ("seeds", [-1], "seeds.0: -1 is not valid, allowed is greater than or equal to 0"),
+        ("seeds", [10**6], "seeds.0: 1000000 is not valid, allowed is less than 1000000"),
         ("seeds", 3, "seeds: 3 is not valid, allowed is a valid tuple"),
         ("recipe", 5, "recipe: 5 is not valid, allowed is a valid dictionary"),
         ("data", None, "data: None is not valid, allowed is a valid dictionary"),

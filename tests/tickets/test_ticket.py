@@ -19,6 +19,8 @@ from ticketlab.tickets.ticket import (
     load_ticket,
     make_ticket,
     network,
+    round_name,
+    round_of,
     save_ticket,
     state_digest,
 )
@@ -40,6 +42,12 @@ def state() -> State:
         "body.bn1.num_batches_tracked": torch.tensor(12),
         "head.weight": torch.randn(3, 2, generator=random).t(),
     }
+
+
+def test_rounds_have_names_that_sort_and_say_their_number() -> None:
+    names = [round_name(index) for index in range(100)]
+    assert names == sorted(names) and names[3] == "round-03"
+    assert [round_of(name) for name in (*names, round_name(123))] == [*range(100), 123]
 
 
 def written(folder: Path, ticket: Ticket, name: str = "t.safetensors") -> Path:

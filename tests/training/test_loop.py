@@ -482,6 +482,7 @@ def test_batches_cut_an_epoch_and_ledgers_count_them(
     seen = [sum((sizes * 3)[:n]) for n in range(1, 3 * len(sizes) + 1)]
     lengths = [Step(n, "it") for n in range(1, 3 * len(sizes) + 1)]
     assert [recipe.model_copy(update={"length": n}).passes(images) for n in lengths] == seen
+    assert [recipe.passes(images, steps) for steps in range(len(seen) + 1)] == [0, *seen]
 
 
 @pytest.mark.parametrize("images", [65, 129, 66, 130])

@@ -94,7 +94,7 @@ class Account:
             until=until,
         )
         steps = history[-1].iteration
-        self.charge(net, steps, images_in(steps, len(images), recipe), mask)
+        self.charge(net, steps, recipe.passes(len(images), steps), mask)
         self.look(net, sum(observer.looked_at for observer in observers) - before, mask)
         return history
 
@@ -127,9 +127,3 @@ class Account:
         if mask is None:
             return dense, dense
         return dense, float(models.flops(model, shape, mask.densities()))
-
-
-def images_in(steps: int, images: int, recipe: Recipe) -> int:
-    """Images that so many steps of a recipe see on a training set of `images`."""
-    whole, rest = divmod(steps, recipe.iterations(images)[0])
-    return whole * images + min(images, rest * recipe.batch)

@@ -13,7 +13,7 @@ from ticketlab.data.sets import Batches
 from ticketlab.many.train_many import Job, train_many
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study.bench import Bench, Setting
-from ticketlab.study.cost import Account, Cost, images_in
+from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
 from ticketlab.training.evaluation import evaluate
 from ticketlab.training.net import Net
@@ -119,7 +119,7 @@ def retrain_many(bench: Bench, starts: Sequence[Start]) -> list[tuple[Scores, Co
             raise RuntimeError("a job with validation images has a best epoch")
         account = Account(bench)
         steps = bench.iterations(job.recipe)
-        account.charge(net, steps, images_in(steps, len(data.train), job.recipe), job.mask)
+        account.charge(net, steps, job.recipe.passes(len(data.train)), job.mask)
         account.look(net, epochs(job.recipe, len(data.train)) * len(data.validation), job.mask)
         scores = scores_of(net, bench, {"selected": done.best.state, "last": done.state})
         scores |= {"validation_accuracy": 100 * done.best.accuracy, "path": done.path}

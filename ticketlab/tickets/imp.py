@@ -78,4 +78,4 @@ def rewind_state(
 def rewind_cost(recipe: Recipe, images: int, at: Step) -> tuple[int, int]:
     """Optimiser steps of `rewind_state` on a training set of `images`, and the images in them."""
     steps = at.iterations(*recipe.iterations(images))
-    return steps, recipe.model_copy(update={"length": Step(steps, "it")}).passes(images)
+    return steps, recipe.passes(images, steps)

@@ -61,6 +61,16 @@ def make_ticket(
     return Ticket(mask, kept, {"init_sha256": state_digest(host)} | origin)
 
 
+def round_name(index: int) -> str:
+    """The name of a round's ticket, e.g. 'round-03'."""
+    return f"round-{index:02d}"
+
+
+def round_of(name: str) -> int:
+    """The round of a ticket that `round_name` has named."""
+    return int(name.removeprefix("round-"))
+
+
 def network(spec: models.ModelSpec, data: DataSet) -> dict[str, Any]:
     """What `Ticket.model` needs to build the network, and the hash of the data; for `origin`."""
     return {

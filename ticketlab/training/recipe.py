@@ -46,6 +46,10 @@ StepField = Annotated[Step, BeforeValidator(Step.parse), PlainSerializer(str)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+FURTHER = 1_000_000
+"""Where the seeds of what a paper draws beyond its study's seeds begin."""
+
+
 def _all_different(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("allowed are seeds that differ")
@@ -53,7 +57,9 @@ def _all_different(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Seeds = Annotated[
-    tuple[int, ...], Field(strict=False, min_length=1), AfterValidator(_all_different)
+    tuple[Annotated[int, Field(ge=0, lt=FURTHER)], ...],
+    Field(strict=False, min_length=1),
+    AfterValidator(_all_different),
 ]
 
 
@@ -79,10 +85,10 @@ class Recipe(Spec):
         per_epoch = epoch_steps(images, self.batch)
         return per_epoch, self.length.iterations(per_epoch)
 
-    def passes(self, images: int) -> int:
-        """Images seen by one training on a set of `images`."""
+    def passes(self, images: int, steps: int | None = None) -> int:
+        """Images seen by one training on a set of `images`, or by its first `steps`."""
         per_epoch, total = self.iterations(images)
-        epochs, rest = divmod(total, per_epoch)
+        epochs, rest = divmod(total if steps is None else steps, per_epoch)
         return epochs * images + min(rest * self.batch, images)
 
     def check(self, images: int, rewind: Step) -> None:

@@ -28,6 +28,7 @@ from ticketlab.papers.colt.algorithm import (
     relabel,
     rounds_to,
     segment_indices,
+    segments,
 )
 from ticketlab.papers.colt.params import Variant
 from ticketlab.papers.colt.units import (
@@ -121,6 +122,17 @@ def test_segments_are_disjoint_and_cover_everything(
     else:  # class-pure
         blocks = class_blocks(12, partitions, split == "interleaved")
         assert [sorted(set(LABELS[p].tolist())) for p in parts] == blocks
+
+
+@pytest.mark.parametrize("split", ["class", "interleaved", "random", "same"])
+def test_copies_of_a_class_split_number_their_classes_from_0(split: algorithm.Split) -> None:
+    places = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1)
+    parts = segments(Images(places, LABELS), 12, split, 3, seed=0)
+    index = segment_indices(LABELS, 12, split, 3, seed=0)
+    assert [part.x.flatten().tolist() for part in parts] == [one.tolist() for one in index]
+    own = {"class": [[0, 1, 2, 3]] * 3, "interleaved": [[0, 1, 2, 3]] * 3}
+    whole = [sorted(set(LABELS[one].tolist())) for one in index]
+    assert [sorted(set(part.y.tolist())) for part in parts] == own.get(split, whole)
 
 
 def test_random_segments_follow_the_seed_and_class_segments_do_not() -> None:

@@ -19,7 +19,7 @@ from ticketlab.files import write_json
 from ticketlab.papers.compare import algorithm, figures, report, study, units
 from ticketlab.papers.compare.algorithm import BedBench, Found, Turn, agreed, at_levels
 from ticketlab.papers.compare.forecast import expected_passes
-from ticketlab.papers.compare.params import METHODS, WEIGHTS, CompareParams, check
+from ticketlab.papers.compare.params import METHODS, WEIGHTS, BedSetting, CompareParams, check
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
 from ticketlab.study import retrain, tables
@@ -54,6 +54,11 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture
 def bench(tiny_root: Path) -> BedBench:
     return BedBench(tiny.compare_setting(), 0)
+
+
+def test_a_unit_takes_its_levels_from_a_list_too() -> None:
+    values = tiny.compare_setting().model_dump(mode="json")
+    assert BedSetting.model_validate(values) == tiny.compare_setting()
 
 
 # --- from rounds to exact levels

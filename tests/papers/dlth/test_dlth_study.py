@@ -19,7 +19,7 @@ from ticketlab.papers.dlth import algorithm, report, units
 from ticketlab.papers.dlth import figures as dlth_figures
 from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.dlth.forecast import expected_passes
-from ticketlab.papers.dlth.params import Case, Cell, RstParams
+from ticketlab.papers.dlth.params import Case, Cell, RstParams, draw_seed
 from ticketlab.pipeline import params as files
 from ticketlab.pruning.masks import jaccard
 from ticketlab.study import cost
@@ -29,7 +29,7 @@ from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric, as_share
 from ticketlab.training.observers import Snapshot
-from ticketlab.training.recipe import Step
+from ticketlab.training.recipe import FURTHER, Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
@@ -173,6 +173,7 @@ def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root
         ({"extra_levels": [0.6]}, "extra_levels: 0.6 is not one of levels"),
         ({"extra_levels": []}, "extra_levels: empty"),
         ({"others": [tiny.DLTH["others"][0] | {"name": "main"}]}, "main, main are not all"),
+        ({"others": [tiny.DLTH["others"][0] | {"name": "dense"}]}, "a case is called 'dense'"),
         ({"data": tiny.DIGITS.model_dump() | {"validation": 0}}, "data.validation is 0"),
         ({"finetune": {"batch": 50, "length": "0it"}}, "recipe.length: '0it' is 0"),
         ({"finetune": {"batch": 50, "milestones": ["2it"]}}, "milestones: '2it', allowed are"),
@@ -213,6 +214,20 @@ def test_values_out_of_range_are_refused_in_one_line(
 ) -> None:
     values = deepcopy(tiny.DLTH) | changes
     assert one_line(lambda: files.validate(RstParams, values, "dlth")).startswith(expected)
+
+
+def test_a_unit_that_transforms_needs_its_recipe(one_line: Message) -> None:
+    for setting in (tiny.dlth_cell(), tiny.compare_setting()):
+        assert setting.pressed == setting.transform
+        without = setting.model_copy(update={"transform": None})
+        assert one_line(lambda without=without: without.pressed).startswith("transform: none")  # type: ignore[misc]
+
+
+def test_further_draws_have_seeds_that_no_study_may_have(one_line: Message) -> None:
+    assert draw_seed(1) == FURTHER + 1
+    values = deepcopy(tiny.DLTH) | {"seeds": [0, draw_seed(0)]}
+    message = one_line(lambda: files.validate(RstParams, values, "dlth"))
+    assert message == "dlth.seeds.1: 1000000 is not valid, allowed is less than 1000000"
 
 
 # --- params.yaml

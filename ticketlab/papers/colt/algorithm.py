@@ -19,6 +19,8 @@ from ticketlab.pruning.masks import Mask, State, at_least, prune
 from ticketlab.spec import InputError
 
 Split = Literal["class", "interleaved", "random", "same"]
+BY_CLASS: tuple[Split, ...] = ("class", "interleaved")
+"""Splits of which each copy sees some of the classes, and has a head for those alone."""
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -109,6 +111,18 @@ def segment_indices(
     return [
         torch.isin(labels, torch.tensor(block).to(labels)).nonzero().flatten() for block in blocks
     ]
+
+
+def segments(
+    images: Images, classes: int, split: Split, partitions: int, seed: int
+) -> list[Images]:
+    """The images of each copy, as `segment_indices` has them; split by class, with new labels."""
+    indices = segment_indices(images.y, classes, split, partitions, seed)
+    parts = [images.select(index) for index in indices]
+    if split not in BY_CLASS:
+        return parts
+    blocks = class_blocks(classes, partitions, split == "interleaved")
+    return [relabel(part, block) for part, block in zip(parts, blocks, strict=True)]
 
 
 def relabel(images: Images, block: Sequence[int]) -> Images:

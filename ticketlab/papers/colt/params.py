@@ -120,7 +120,7 @@ def check_head(params: ColtParams, data: DataSet) -> None:
 
 def check_variant(variant: Variant, classes: int) -> Variant:
     """The variant, if it can split that many classes and its votes can be had."""
-    if variant.split in ("class", "interleaved"):
+    if variant.split in algorithm.BY_CLASS:
         algorithm.class_blocks(classes, variant.partitions)
     if variant.needed > variant.partitions:
         allowed = f"allowed: 0 to {variant.partitions} (partitions)"

@@ -18,7 +18,7 @@ from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Scores, retrain
 from ticketlab.tickets import imp
-from ticketlab.tickets.ticket import Ticket
+from ticketlab.tickets.ticket import Ticket, round_name, round_of
 from ticketlab.training.net import Net
 from ticketlab.training.observers import KeepBest, Track
 
@@ -86,14 +86,8 @@ def search_colt(setting: ColtSetting, seed: int, variant: Variant) -> Result:
             rounds[0]["init_agreement"] = jaccard(_gone(at_init), _gone(turn.own[0]))
         origin: dict[str, Any] = {"paper": "colt", "arm": variant.name, "round": turn.index}
         found = bench.ticket(turn.mask, pruned_from=turn.before, **origin)
-        tickets[f"round-{turn.index:02d}"] = found
+        tickets[round_name(turn.index)] = found
     return Result({"arm": variant.name, "seed": seed, "rounds": rounds}, tickets)
-
-
-def segments(bench: Bench, variant: Variant, labels: torch.Tensor) -> list[torch.Tensor]:
-    """Which images of a split with these labels (N,) each copy gets, as indices (n_i,)."""
-    split = (bench.data.classes, variant.split, variant.partitions, bench.seed)
-    return algorithm.segment_indices(labels, *split)
 
 
 def copies(
@@ -101,17 +95,11 @@ def copies(
 ) -> tuple[Net, Callable[[int, Mask], State]]:
     """The shared net of all copies, and the function that trains copy i under a mask."""
     bench = account.bench
-    data, by_class = bench.data, variant.split in ("class", "interleaved")
-    parts = [data.train.select(index) for index in segments(bench, variant, data.train.y)]
-    held_out = [data.validation] * len(parts)
-    if by_class:
-        blocks = algorithm.class_blocks(
-            data.classes, variant.partitions, variant.split == "interleaved"
-        )
-        parts = [algorithm.relabel(part, block) for part, block in zip(parts, blocks, strict=True)]
-        chosen = segments(bench, variant, data.validation.y)
-        pairs = zip(chosen, blocks, strict=True)
-        held_out = [algorithm.relabel(data.validation.select(i), block) for i, block in pairs]
+    data, by_class = bench.data, variant.split in algorithm.BY_CLASS
+    how = (data.classes, variant.split, variant.partitions, bench.seed)
+    parts = algorithm.segments(data.train, *how)
+    whole = [data.validation] * len(parts)
+    held_out = algorithm.segments(data.validation, *how) if by_class else whole
     net = bench.net(classes=data.classes // variant.partitions if by_class else None)
     start = bench.theta(net)
     account.reach_rewind_point()
@@ -175,17 +163,12 @@ def search_imp(
         train_masked, bench.dense, keep=keep, target=target, max_rounds=limit
     ):
         rounds[level.index] |= {"round": level.index} | describe_mask(level.mask, net.model)
-        tickets[f"round-{level.index:02d}"] = ticket(bench, arm, level.index, level.mask)
+        tickets[round_name(level.index)] = ticket(bench, arm, level.index, level.mask)
     found = Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
     # Tickets that are compared keep their rewound weights; the others are a mask alone.
     for name, mask in chosen_tickets(found, setting.levels).items():
         tickets[name] = ticket(bench, arm, round_of(name), mask, theta)
     return found
-
-
-def round_of(name: str) -> int:
-    """The round of a ticket called round-NN."""
-    return int(name.removeprefix("round-"))
 
 
 # ---------------------------------------------------------------- retraining tickets (units)
@@ -248,9 +231,7 @@ def transfer_tickets(
 
 def chosen_tickets(found: Result, levels: tuple[float, ...]) -> dict[str, Mask]:
     """For each level the search's round nearest in remaining weights (as a ratio), once each."""
-    rounds = [
-        (f"round-{t['round']:02d}", t["sparsity"]) for t in found.record["rounds"] if t["round"]
-    ]
+    rounds = [(round_name(t["round"]), t["sparsity"]) for t in found.record["rounds"] if t["round"]]
     if not rounds:
         arm, seed = found.record["arm"], found.record["seed"]
         raise InputError(f"rate: the search of {arm}, seed {seed}, left no weight; lower it")

@@ -140,12 +140,7 @@ def colt_turns(bench: BedBench, account: Account) -> Iterator[Turn]:
 def colt_copies(bench: BedBench, account: Account) -> Callable[[int, Mask], State]:
     """What trains copy i on its own classes; all copies share a net and its initial weights."""
     data, parts = bench.data, bench.setting.partitions
-    blocks = colt.class_blocks(data.classes, parts)
-    chosen = colt.segment_indices(data.train.y, data.classes, "class", parts, bench.seed)
-    segments = [
-        colt.relabel(data.train.select(index), block)
-        for index, block in zip(chosen, blocks, strict=True)
-    ]
+    segments = colt.segments(data.train, data.classes, "class", parts, bench.seed)
     net = bench.net(classes=data.classes // parts)
     theta = bench.theta(net)
     account.reach_rewind_point()

@@ -9,11 +9,11 @@ from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
 from ticketlab.papers.colt import algorithm as colt
 from ticketlab.papers.dlth import algorithm as rst
-from ticketlab.papers.dlth.algorithm import Penalty
+from ticketlab.papers.dlth.algorithm import Penalty, RstSetting
 from ticketlab.papers.prac.algorithm import Shorten, Stop
 from ticketlab.pruning import saliency
 from ticketlab.spec import InputError, Name, Spec
-from ticketlab.study.bench import Prunable, Setting
+from ticketlab.study.bench import Prunable
 from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 Iterative = Literal["imp", "colt", "prac"]
@@ -57,65 +57,14 @@ class Long(Spec):
         return f"{self.mask}, long as {self.budget}"
 
 
-class BedSetting(Setting):
-    """What decides a unit: a net on a data set, and how its tickets are found."""
+class Searches(Spec):
+    """How tickets are found, on every bed alike."""
 
-    name: Name
-    levels: tuple[Fraction, ...]
-    prunable: Prunable = "hidden"
-    rate: Fraction = 0.2
-    partitions: int = 2
-    max_rounds: int = 40
-    shorten: Shorten = "iterations"
-    threshold: int = 0
-    probe: int = 100
-    synflow_rounds: int = 100
-    swap_rewind: StepField = Step(1, "ep")
-    transform: Recipe | None = None
-    penalty: Penalty = Penalty()
-    stop: Stop = Stop()
-    least_iterations: int = 0
-
-    @property
-    def pressed(self) -> Recipe:
-        """RST's recipe; InputError for a unit that has been given none."""
-        if self.transform is None:
-            raise InputError("transform: none given, this unit needs one")
-        return self.transform
-
-
-class Bed(Spec):
-    """One net and how it is trained: the same for every method, arm and seed."""
-
-    name: Name
-    model: models.ModelSpec
-    prunable: Prunable = "hidden"
-    """Weights that every method prunes; COLT needs a rule that leaves the output layer alone."""
-    levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
-    """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
-    recipe: Recipe
-    """Of every search and of the final training; milestones in % so that longer runs keep shape."""
-    transform: Recipe
-    """RST's training of the dense net under the growing penalty."""
-    penalty: Penalty = Penalty()
-    stop: Stop = Stop()
-    """When a round of PrAC may end early."""
-    least_iterations: int = Field(default=0, ge=0)
-    """No round of PrAC is planned shorter, or ended earlier, than this."""
-
-
-class CompareParams(Spec):
-    """All parameters of the comparison."""
-
-    seeds: Seeds
-    data: DataSpec
     rate: Fraction = 0.2
     """Fraction of the remaining weights that IMP, PrAC and each COLT copy prune in a round."""
     partitions: int = Field(default=2, ge=2)
     """Class segments of COLT."""
     max_rounds: int = Field(default=40, ge=1)
-    rewind: StepField = Step(0, "it")
-    """The point of dense training that IMP, COLT and PrAC rewind to."""
     shorten: Shorten = "iterations"
     """How PrAC's smaller sets shorten the schedule."""
     threshold: int = Field(default=0, ge=0)
@@ -123,14 +72,52 @@ class CompareParams(Spec):
     probe: int = Field(default=100, ge=1)
     """Training images that SNIP and GraSP score on."""
     synflow_rounds: int = Field(default=100, ge=1)
+    swap_rewind: StepField = Step(1, "ep")
+    """The point of dense training that gives the swap its "rewound" weights."""
+
+
+class Pruned(Spec):
+    """What is pruned on a bed, how far, and by which of its own rules."""
+
+    name: Name
+    prunable: Prunable = "hidden"
+    """Weights that every method prunes; COLT needs a rule that leaves the output layer alone."""
+    levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
+    """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
+    stop: Stop = Stop()
+    """When a round of PrAC may end early."""
+    least_iterations: int = Field(default=0, ge=0)
+    """No round of PrAC is planned shorter, or ended earlier, than this."""
+
+
+class BedSetting(Pruned, Searches, RstSetting):
+    """What decides a unit: a net on a data set, and how its tickets are found."""
+
+
+class Bed(Pruned):
+    """One net and how it is trained: the same for every method, arm and seed."""
+
+    model: models.ModelSpec
+    recipe: Recipe
+    """Of every search and of the final training; milestones in % so that longer runs keep shape."""
+    transform: Recipe
+    """RST's training of the dense net under the growing penalty."""
+    penalty: Penalty = Penalty()
+
+
+class CompareParams(Searches):
+    """All parameters of the comparison."""
+
+    seeds: Seeds
+    data: DataSpec
+    rewind: StepField = Step(0, "it")
+    """The point of dense training that IMP, COLT and PrAC rewind to."""
     criteria: Annotated[tuple[Criterion, ...], Field(strict=False)] = ()
     """One-shot masks by criteria of one's own, beside those of ONE_SHOT."""
     long: Annotated[tuple[Long, ...], Field(strict=False)] = ()
     """Controls of equal cost, at the highest level."""
     swap_masks: Annotated[tuple[Searched, ...], Field(strict=False)] = ()
     """Masks that are trained on other weights, at the highest level; none leaves the swap out."""
-    swap_rewind: StepField = Step(1, "ep")
-    """The point of dense training that gives the swap its "rewound" weights."""
     beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
     runtime: Runtime = Runtime()
 

@@ -18,6 +18,7 @@ from ticketlab.data.sets import Batches, DataSet, Images
 from ticketlab.pruning.criteria import magnitude, uniform
 from ticketlab.pruning.masks import Mask, State, keep_top_layerwise
 from ticketlab.spec import InputError, Spec
+from ticketlab.study.bench import Setting
 from ticketlab.training.evaluation import evaluate
 from ticketlab.training.loop import train
 from ticketlab.training.net import Net
@@ -100,6 +101,20 @@ class Penalty(Spec):
     every: int = Field(default=5, ge=1)
     power: int = Field(default=1, ge=0, le=3)
     """1, 2, 3: the schedules x, x^2, x^3; 0: no growth, the whole penalty from the first step."""
+
+
+class RstSetting(Setting):
+    """A setting whose units may transform nets; those that do not leave `transform` out."""
+
+    transform: Recipe | None = None
+    penalty: Penalty = Penalty()
+
+    @property
+    def pressed(self) -> Recipe:
+        """The recipe of the transformation; InputError for a unit that has been given none."""
+        if self.transform is None:
+            raise InputError("transform: none given, this unit needs one")
+        return self.transform
 
 
 def ramp_values(updates: int, dtype: type[np.floating] = np.float32) -> np.ndarray:

@@ -7,10 +7,10 @@ from pydantic import AfterValidator, Field
 from ticketlab import models
 from ticketlab.data.sets import DataSpec
 from ticketlab.gpu import Runtime
-from ticketlab.papers.dlth.algorithm import Penalty
-from ticketlab.spec import InputError, Name, Spec
-from ticketlab.study.bench import Prunable, Setting
-from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
+from ticketlab.papers.dlth.algorithm import Penalty, RstSetting
+from ticketlab.spec import Name, Spec
+from ticketlab.study.bench import Prunable
+from ticketlab.training.recipe import FURTHER, Fraction, Recipe, Seeds, Step, StepField
 
 Pretrained = Literal["lth", "lth-iter", "l1", "early-bird"]
 Plain = Literal["scratch", "scratch-long", "warm-up", "scratch-erk"]
@@ -74,30 +74,26 @@ class Early(Spec):
     queue: int = Field(default=5, ge=2)
 
 
-class Cell(Setting):
-    """What decides a unit: a net on a data set, how it is finetuned (`recipe`) and transformed."""
+class Ways(Spec):
+    """How the arms of a case go about it."""
 
     name: Name = "main"
-    prunable: Prunable = "inner"
-    transform: Recipe | None = None
-    penalty: Penalty = Penalty()
     iterative: Iteration = Iteration()
     lth_iter: LthIter = LthIter()
     early_bird: Early = Early()
-    looks: int = 8
-
-    @property
-    def pressed(self) -> Recipe:
-        """The recipe of the transformation; InputError for a unit that has been given none."""
-        if self.transform is None:
-            raise InputError("transform: none given, this unit needs one")
-        return self.transform
+    looks: int = Field(default=8, ge=1)
+    """Looks into each transformation."""
 
 
-class Case(Spec):
+class Cell(Ways, RstSetting):
+    """What decides a unit: a net on a data set, how it is finetuned (`recipe`) and transformed."""
+
+    prunable: Prunable = "inner"
+
+
+class Case(Ways):
     """One net on one data set at some sparsities."""
 
-    name: Name = "main"
     data: DataSpec
     model: models.ModelSpec
     prunable: Literal["inner", "hidden", "conv_linear"] = "inner"
@@ -108,9 +104,6 @@ class Case(Spec):
     """Also how every baseline is trained; milestones in % so that longer runs keep the shape."""
     transform: Recipe
     penalty: Penalty = Penalty()
-    iterative: Iteration = Iteration()
-    lth_iter: LthIter = LthIter()
-    early_bird: Early = Early()
     arms: MainArms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
     """Arms at every level; dense always runs."""
     extra_arms: Arms = ()
@@ -118,8 +111,6 @@ class Case(Spec):
     """Where the extra arms run; "shuffled", "reinit" and "signs" damage the RST ticket there."""
     draws: int = Field(default=0, ge=0)
     """Masks on one initialisation, and initialisations under one mask (C11); 0 leaves it out."""
-    looks: int = Field(default=8, ge=1)
-    """Looks into each transformation."""
 
     def cell(self, runtime: Runtime, *used: str) -> Cell:
         """The case as a unit's argument: of what only some units need, it has what is `used`."""
@@ -151,10 +142,6 @@ class RstParams(Case):
 def penalty_of(case: Case | Cell, arm: str) -> Penalty:
     """The case's penalty, under the arm's own schedule where it has one."""
     return case.penalty.model_copy(update={"power": POWERS.get(arm, case.penalty.power)})
-
-
-FURTHER = 1_000_000
-"""Beyond the seeds of any study, whichever they are."""
 
 
 def draw_seed(draw: int) -> int:

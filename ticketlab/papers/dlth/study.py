@@ -39,6 +39,11 @@ def check(params: RstParams) -> RstParams:
     names = [case.name for case in params.cases]
     if len(set(names)) < len(names):
         raise InputError(f"others: the names {', '.join(names)} are not all different")
+    if "dense" in names[1:]:
+        raise InputError(
+            "others: a case is called 'dense', allowed is any other name: metrics.json has the "
+            "main case's dense net under that one"
+        )
     for case in params.cases:
         _check_case(Bench(case.cell(params.runtime, "transform"), params.seeds[0]), case)
     return params

@@ -329,8 +329,8 @@ def _pretrained_row(
 def _early_bird_row(work: Work, bird: EarlyBird) -> dict[str, Any]:
     """The mask of an early epoch on the weights of that epoch, charged up to there."""
     work.account = Account(work.bench)
-    drawn = with_length(work.cell.recipe, Step(bird.iteration, "it"))
-    work.account.charge(work.net, bird.iteration, drawn.passes(len(work.bench.data.train)))
+    seen = work.cell.recipe.passes(len(work.bench.data.train), bird.iteration)
+    work.account.charge(work.net, bird.iteration, seen)
     work.facts = {"settled": bird.settled, "drawn_at": bird.iteration}
     work.net.rewind(bird.state)
     return work.finish(bird.ticket)

@@ -24,7 +24,7 @@ from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
-from ticketlab.tickets.ticket import Ticket
+from ticketlab.tickets.ticket import Ticket, round_name
 
 Found = Mapping[str, Result]
 
@@ -335,7 +335,7 @@ def _controls(setting: PracSetting, levels: tuple[int, ...], seed: int, found: F
 
 
 def _names(levels: tuple[int, ...]) -> list[str]:
-    return [f"round-{level:02d}" for level in sorted(set(levels))]
+    return [round_name(level) for level in sorted(set(levels))]
 
 
 def _at(found: Result, levels: tuple[int, ...]) -> dict[str, Mask]:

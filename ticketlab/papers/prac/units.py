@@ -23,7 +23,7 @@ from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Scores, Start, retrain, retrain_many
 from ticketlab.tickets import imp
-from ticketlab.tickets.ticket import Ticket
+from ticketlab.tickets.ticket import Ticket, round_name, round_of
 from ticketlab.training.observers import Epoch, KeepBest, Observer, Snapshot
 from ticketlab.training.recipe import Recipe, Step
 
@@ -274,7 +274,7 @@ def search(
     ):
         rounds.append(describe_round(turn, searcher))
         found = turn.index + 1
-        tickets[f"round-{found:02d}"] = bench.ticket(
+        tickets[round_name(found)] = bench.ticket(
             turn.mask, pruned_from=turn.before, paper="prac", arm=arm, round=found
         )
     record = {"arm": arm, "seed": seed, "data_sha256": bench.data.sha256, "rounds": rounds}
@@ -396,7 +396,7 @@ def search_imp(setting: PracSetting, seed: int, arm: str = "imp") -> Result:
             sparsity = {"sparsity": level.mask.sparsity, "trained_sparsity": before}
             rounds.append({"round": level.index} | sparsity | trainings[level.index - 1])
         before = level.mask.sparsity
-        name = f"round-{level.index:02d}"
+        name = round_name(level.index)
         tickets[name] = rewound_ticket(bench, arm, name, level.mask, searcher.theta)
     return Result({"arm": arm, "seed": seed, "rounds": rounds, "scores": scores}, tickets)
 
@@ -404,11 +404,6 @@ def search_imp(setting: PracSetting, seed: int, arm: str = "imp") -> Result:
 def rewound_ticket(bench: Bench, arm: str, name: str, mask: Mask, weights: State | None) -> Ticket:
     """The ticket of a round called round-NN that was trained under its mask."""
     return bench.ticket(mask, weights, paper="prac", arm=arm, round=round_of(name))
-
-
-def round_of(name: str) -> int:
-    """The round of a ticket called round-NN."""
-    return int(name.removeprefix("round-"))
 
 
 # ---------------------------------------------------------------- retraining tickets (units)
@@ -451,5 +446,5 @@ def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, 
     found = {}
     for index in range(1, rounds + 1):
         mask = prune(uniform(mask, random), mask, rate)
-        found[f"round-{index:02d}"] = mask
+        found[round_name(index)] = mask
     return found
