@@ -74,8 +74,8 @@ def test_nan_is_not_zero() -> None:
         check(masked, mask, weight)
 
 
-@pytest.mark.parametrize(("lost", "passes"), [(0, True), (5, True), (6, False), (9000, False)])
-def test_a_few_kept_weights_may_be_zero_by_chance(lost: int, passes: bool) -> None:
+@pytest.mark.parametrize(("lost", "passes"), [(0, True), (1, True), (2, False), (9000, False)])
+def test_one_kept_weight_may_be_zero_by_chance(lost: int, passes: bool) -> None:
     weight, mask = layer()
     masked = weight * mask["w"]
     for row, column in mask["w"].nonzero()[:lost].tolist():
@@ -85,6 +85,15 @@ def test_a_few_kept_weights_may_be_zero_by_chance(lost: int, passes: bool) -> No
     else:
         with pytest.raises(WrongMask, match=f"0 removed .* not 0, and {lost} kept"):
             check(masked, mask, weight)
+
+
+def test_chance_is_the_nets_not_each_layers() -> None:
+    weight, mask = layer()
+    layers = {"a": mask["w"], "b": mask["w"]}
+    masked = weight * mask["w"]
+    masked[tuple(mask["w"].nonzero()[0].tolist())] = 0.0
+    with pytest.raises(WrongMask, match=r"in a 0 removed .* not 0, and 1 kept"):
+        confirm(dict.fromkeys(layers, masked), Mask(layers), dict.fromkeys(layers, weight))
 
 
 def test_a_kept_weight_that_nothing_moves_may_stay_zero() -> None:
@@ -116,10 +125,18 @@ def transposed(flat: Tensor) -> Tensor:
     return flat.roll(1)
 
 
+def without_two(keep: Tensor) -> Tensor:
+    """The first two kept weights are gone too: the least that must not pass."""
+    flat = keep.clone().flatten()
+    flat[flat.nonzero()[:2, 0]] = 0
+    return flat.view(keep.shape)
+
+
 FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
     "other weights": transposed,
     "none": torch.ones_like,
     "more": lambda keep: keep * (torch.arange(keep.numel()).view(keep.shape) % 3 > 0),
+    "two more": lambda keep: without_two(keep),
     "fewer": lambda keep: (keep + (torch.arange(keep.numel()).view(keep.shape) % 50 == 0)).clamp(
         max=1
     ),
