@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import equal
+from conftest import Message, equal
 from torch import Tensor
 from torch.nn import functional
 
@@ -89,6 +89,14 @@ def test_a_stack_computes_what_each_net_computes(way: type[Stack] | type[SparseS
     for place, mask in enumerate(masks):
         alone = stacks.forward(stacks.apply(mask, net(place)), x)
         assert torch.allclose(outputs[place], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", [Stack, SparseStack])
+def test_a_mask_of_other_layers_is_refused(
+    way: type[Stack] | type[SparseStack], one_line: Message
+) -> None:
+    short = Mask({name: keep for name, keep in random_mask(0).items() if name != "bias2"})
+    assert "'bias2'" in one_line(lambda: way([net(0)], [short]))
 
 
 def test_few_survivors_are_stacked_apart_and_stacks_are_no_larger_than_the_device_wants(

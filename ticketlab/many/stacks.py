@@ -75,7 +75,7 @@ def cast(state: State, dtype: torch.dtype, device: torch.device | str = "cpu") -
 class Stack:
     """K nets of one shape as flat buffers: `weights`, `grads` and `keep` (0 or 1), each (K P,).
 
-    Layer l's block is contiguous and viewed as (K, inputs, outputs) or (K, 1, outputs), so the
+    Layer l's block is contiguous and viewed as (K, inputs, outputs) or (K, outputs, 1), so the
     optimiser and the masks are single operations. Weights start masked and stay so.
     """
 
@@ -220,6 +220,8 @@ class SparseStack:
     keep: Tensor | None = None
 
     def __init__(self, nets: Sequence[State], masks: Sequence[Mask]) -> None:
+        for net, mask in zip(nets, masks, strict=True):
+            check_same_layers(mask, net)
         self.count = len(nets)
         kept, whole = _by_layer(masks), _by_layer(nets)
         self.blocks = [_Block(keep, shared=not number) for number, keep in enumerate(kept)]
