@@ -1,6 +1,6 @@
 """`python -m benchmarks cpu` (or gpu): measure, and write benchmarks/results.
 
-`python -m benchmarks profile STUDY [PAPER ...]`: where the CPU time of a study goes.
+`python -m benchmarks profile STUDY [PAPER ...] [--before FILE]`: where a study's CPU time goes.
 """
 
 import sys
@@ -73,7 +73,10 @@ def main(arguments: list[str]) -> int:
     """The command; 1 and one line for bad input."""
     try:
         if arguments[:1] == ["profile"] and len(arguments) > 1:
-            target = profile.write(arguments[1], arguments[2:], RESULTS)
+            study, *papers = arguments[1:]
+            before = Path(papers.pop()) if papers[-2:-1] == ["--before"] else None
+            papers = papers[:-1] if before else papers
+            target = profile.write(study, papers, RESULTS, before)
             print(f"written: {target.relative_to(ROOT)}")
             return 0
         if arguments not in (["cpu"], ["gpu"]):

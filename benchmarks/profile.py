@@ -1,9 +1,13 @@
 """Where the CPU time of a study goes: `python -m benchmarks profile beds [PAPER ...]`.
 
+With `--before FILE`, the profile of another commit on this machine, the page says what changed.
+
 Units run one after another in this process. The functions that do the work are wrapped, and each
 gets the CPU time that it spends itself: a call inside another one's call is taken out of that.
 """
 
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +21,7 @@ from typing import Any
 from benchmarks.measure import machine
 from ticketlab import gpu, instruction_set
 from ticketlab.data import sets
-from ticketlab.files import write_atomically, write_json
+from ticketlab.files import read_json, write_atomically, write_json
 from ticketlab.many import lanes, stacks, train_many
 from ticketlab.papers.dlth import algorithm as dlth
 from ticketlab.papers.plant_n_seek.algorithm import edge_popup
@@ -27,7 +31,7 @@ from ticketlab.papers.prac import subsets
 from ticketlab.pipeline.params import load_study
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pruning import criteria, masks, patterns, saliency
-from ticketlab.spec import InputError
+from ticketlab.spec import ROOT, InputError
 from ticketlab.study import results, runner
 from ticketlab.study.runner import Unit
 from ticketlab.training import evaluation, loop, observers, optimizers, passes
@@ -191,22 +195,66 @@ def page(study: str, found: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+def change(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """CPU-seconds per seed of the papers in both profiles, as a Markdown section.
+
+    InputError if they were not made on one machine.
+    """
+    here, there = now["machine"]["processor"], before["machine"]["processor"]
+    if here != there:
+        raise InputError(f"before: made on {there!r}, allowed is {here!r}, where this one is made")
+    each = [{one["paper"]: _per_seed(one) for one in made["papers"]} for made in (before, now)]
+    both = [name for name in each[1] if name in each[0]]
+    rows = [(name, each[0][name], each[1][name]) for name in both]
+    rows.append(("**all**", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    lines = [
+        "## Before and after", "",
+        "CPU-seconds per seed, both with this command on this machine; load averages of a minute "
+        f"at the ends of the papers: {_loads(before)} before, {_loads(now)} after.", "",
+        f"| | before ({before['commit']}) | after ({now['commit']}) | times faster |",
+        "|---|---|---|---|",
+        *(f"| {name} | {old:.0f} | {new:.0f} | {old / new:.2f} |" for name, old, new in rows), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _per_seed(one: dict[str, Any]) -> float:
+    return float(sum(one["seconds"].values()) / one["seeds"])
+
+
+def _loads(made: dict[str, Any]) -> str:
+    loads = [one["load"] for one in made["papers"] if "load" in one]
+    return f"{min(loads):.1f} to {max(loads):.1f}" if loads else "not recorded"
+
+
 def _cell(one: dict[str, Any], kind: str, total: float) -> str:
     seconds = one["seconds"].get(kind, 0.0)
     return f"{seconds / one['seeds']:.1f} ({100 * seconds / total:.0f} %)" if seconds else ""
 
 
-def write(study: str, papers: list[str], folder: Path) -> Path:
+def commit() -> str:
+    """The commit that is checked out, shortened."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write(study: str, papers: list[str], folder: Path, before: Path | None = None) -> Path:
     """Profile papers of a study, all by default, and write the page and its numbers."""
     chosen = papers or [name for name in PAPERS if name in load_study(study)]
     if unknown := sorted(set(chosen) - set(PAPERS)):
         raise InputError(f"paper: {unknown[0]!r} is unknown, allowed: {', '.join(PAPERS)}")
-    facts = machine(gpu.choose_device("cpu"))
-    found = []
+    if before is not None and not before.exists():
+        raise InputError(f"before: {before} does not exist, allowed is the JSON of a profile")
+    now: dict[str, Any] = {"machine": machine(gpu.choose_device("cpu")), "commit": commit()}
+    now["papers"] = []
     for paper in chosen:
-        found.append(profile(study, paper))
-        print(f"{paper}: {sum(found[-1]['seconds'].values()):.0f} CPU-seconds", flush=True)
-    write_json(folder / f"profile-{study}.json", {"machine": facts, "papers": found})
+        found = profile(study, paper) | {"load": os.getloadavg()[0]}
+        now["papers"].append(found)
+        print(f"{paper}: {_per_seed(found):.0f} CPU-seconds per seed", flush=True)
+    text = page(study, now["papers"], now["machine"])
+    if before is not None:
+        text += "\n" + change(read_json(before), now)
+    write_json(folder / f"profile-{study}.json", now)
     target = folder / f"profile-{study}.md"
-    write_atomically(target, page(study, found, facts).encode())
+    write_atomically(target, text.encode())
     return target

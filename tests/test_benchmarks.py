@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -10,6 +11,7 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import cases, measure, peers, profile, report
 from ticketlab.data import sets
+from ticketlab.spec import InputError
 from ticketlab.study import runner
 from ticketlab.training import evaluation, loop
 
@@ -136,6 +138,19 @@ def test_a_worker_waits_for_the_longest_unit() -> None:
     assert profile.idle_share({"a": 4.0, "b": 1.0, "c": 1.0}, 2) == pytest.approx(0.25)
     assert profile.idle_share({"a": 1.0, "b": 1.0}, 2) == 0
     assert profile.idle_share({}, 2) == 0
+
+
+def made(processor: str, commit: str, seconds: float) -> dict[str, Any]:
+    paper = {"paper": "colt", "seeds": 2, "seconds": {"optimiser": 2 * seconds}, "load": 1.0}
+    return {"machine": {"processor": processor}, "commit": commit, "papers": [paper]}
+
+
+def test_a_profile_beside_that_of_another_commit() -> None:
+    text = profile.change(made("A", "abc1234", 30.0), made("A", "def5678", 12.0))
+    assert "| | before (abc1234) | after (def5678) | times faster |" in text
+    assert "| colt | 30 | 12 | 2.50 |" in text
+    with pytest.raises(InputError, match="made on 'B', allowed is 'A'"):
+        profile.change(made("B", "abc1234", 30.0), made("A", "def5678", 12.0))
 
 
 def test_profiles_are_of_papers_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
