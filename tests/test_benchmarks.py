@@ -129,7 +129,7 @@ def test_a_profile_covers_a_study_and_leaves_no_trace(
     seconds, units = found["seconds"], found["units"]
     for kind in ("forward and backward", "optimiser", "evaluation", "gather and augmentation"):
         assert seconds[kind] > 0, kind
-    assert sum(seconds.values()) >= sum(units.values()) > 0.5 * sum(seconds.values())
+    assert sum(seconds.values()) >= sum(units.values()) > 0.2 * sum(seconds.values())
     page = target.read_text()
     assert "| forward and backward |" in page and "score/shuffled/seed-0" in units
 
