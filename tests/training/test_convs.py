@@ -161,6 +161,10 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert passes.choose(net.model, low, CPU, SHAPE, edited=True) == "plain"
     for change in ({"precision": "bf16"}, {"compile": True}):
         assert passes.choose(net.model, low, CPU.model_copy(update=change), SHAPE) == "plain"
+    middle = random_mask(net, 0.3)
+    assert passes.choose(net.model, middle, CPU, SHAPE) == "sparse"
+    assert passes.choose(net.model, middle, CPU, (3, 80, 80)) == "plain", "large maps"
+    assert passes.choose(net.model, low, CPU, (3, 80, 80)) == "sparse"
     monkeypatch.setattr(passes, "MOST_ENTRIES", 1000)
     assert passes.choose(net.model, low, CPU, SHAPE) == "plain"
 

@@ -31,10 +31,12 @@ PATHS: tuple[Path, ...] = get_args(Path)
 
 SPARSE_BELOW = 0.25
 """Density (of an MLP's weight matrices) up to which survivors alone are faster than all weights."""
-SPARSE_CONVS_BELOW = 0.35
-"""The same for the products of a convnet, on maps of 14 x 14 pixels; on larger maps it is less."""
+MANY_PRODUCTS = 1_000_000
+"""Products of a convnet's weights with one image: from here on, maps leave a core's cache."""
+SPARSE_CONVS_BELOW, SPARSE_LARGE_CONVS_BELOW = 0.45, 0.2
+"""The same as `SPARSE_BELOW` for the share of these products, with fewer and with more of them."""
 MOST_ENTRIES = 4_000_000
-"""Products of survivors with one image up to which they are laid out: 50 bytes each."""
+"""Surviving products up to which they are laid out, at 50 bytes each."""
 
 
 class Pass(Protocol):
@@ -84,7 +86,8 @@ def _is_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, shape: Shape
     if mlp.linears(model):
         return mlp.density(model, mask) <= SPARSE_BELOW
     left, whole = convs.products(model, mask or {}, shape)
-    return left <= min(MOST_ENTRIES, SPARSE_CONVS_BELOW * whole)
+    below = SPARSE_CONVS_BELOW if whole < MANY_PRODUCTS else SPARSE_LARGE_CONVS_BELOW
+    return left <= min(MOST_ENTRIES, below * whole)
 
 
 def make(
