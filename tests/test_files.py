@@ -3,19 +3,25 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import Message
+from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ticketlab import files
 from ticketlab.files import (
     parse_yaml,
     read_json,
     read_safetensors,
+    read_safetensors_header,
     read_yaml,
     replace_folder,
     write_atomically,
@@ -156,7 +162,7 @@ def test_damaged_json_is_one_line_that_names_the_file(
     assert one_line(lambda: read_json(path)).startswith(f"{path}: not readable JSON (")
 
 
-@pytest.mark.parametrize("read", [read_json, read_safetensors])
+@pytest.mark.parametrize("read", [read_json, read_safetensors, read_safetensors_header])
 def test_a_missing_file_is_one_line_that_names_it(
     read: Callable[[Path], object], tmp_path: Path, one_line: Message
 ) -> None:
@@ -175,6 +181,24 @@ def test_tensors_and_header_come_back_as_they_were(tmp_path: Path) -> None:
     for name, tensor in TENSORS.items():
         assert torch.equal(tensors[name], tensor) and tensors[name].dtype == tensor.dtype
         assert tensors[name].shape == tensor.shape
+
+
+def test_a_header_is_read_without_any_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.safetensors"
+    write_safetensors(path, TENSORS, HEADER)
+
+    @contextmanager
+    def without_tensors(*given: Any, **more: Any) -> Iterator[SimpleNamespace]:
+        with safe_open(*given, **more) as file:
+            yield SimpleNamespace(metadata=file.metadata, keys=file.keys)
+
+    monkeypatch.setattr(files, "safe_open", without_tensors)
+    names, header = read_safetensors_header(path)
+    assert set(names) == set(TENSORS) and header == HEADER
+    with pytest.raises(AttributeError, match="get_tensor"):
+        read_safetensors(path)
 
 
 def test_tensors_that_are_views_are_written_as_they_look(tmp_path: Path) -> None:
@@ -227,6 +251,7 @@ def test_a_foreign_file_is_one_line_that_names_it(
     foreign(path, kind)
     message = one_line(lambda: read_safetensors(path))
     assert message.startswith(f"{path}: not a readable ticketlab file (") and message.endswith(")")
+    assert one_line(lambda: read_safetensors_header(path)) == message
 
 
 def test_a_header_that_json_does_not_have_is_refused(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def assemble(
     with one_line_errors():
         pieces.take_study(study, folders[0])
         for paper, values in params.load_study(study).items():
-            given = [folder for folder in folders if paper in pieces.machines(folder)]
+            given = [folder for folder in folders if paper in machine.read(folder)]
             if given:
                 with alone(study, paper):
                     count, entry = pieces.assemble(study, paper, values, given)

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,22 @@ def write_safetensors(
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header; InputError in one line for a missing, damaged or foreign file."""
+    with _opened(path) as (file, header):
+        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+
+
+def read_safetensors_header(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """Names of the tensors, and the header; no tensor is read. InputError as `read_safetensors`."""
+    with _opened(path) as (file, header):
+        return list(file.keys()), header
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A safetensors file and our header in it; InputError for whatever is wrong with it."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["ticketlab"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+            yield file, json.loads((file.metadata() or {})["ticketlab"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:

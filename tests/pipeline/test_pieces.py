@@ -189,7 +189,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_has_the_form_of_results_and_the_parameters(carried: Path) -> None:
-    assert pieces.machines(carried) == {"colt": GPU}
+    assert machine.read(carried) == {"colt": GPU}
     name, block = pieces.study_in(carried)
     assert name == "mine" and block["colt"] == PARAMS.model_dump(mode="json")
     seconds = pieces.measured(carried, "colt")
@@ -259,7 +259,7 @@ def test_a_folder_is_gone_on_with_on_machines_of_its_kind_only(
     )
     on_a_gpu(monkeypatch, device="another GPU")
     pieces.begin(folder, "mine", {"colt": PARAMS}, "colt")
-    assert pieces.machines(folder)["colt"]["device"] == "a GPU and another GPU"
+    assert machine.read(folder)["colt"]["device"] == "a GPU and another GPU"
     other = {"colt": PARAMS.model_copy(update={"rate": 0.3})}
     message = one_line(lambda: pieces.begin(folder, "mine", other, "colt"))
     assert str(folder) in message and "other parameters" in message

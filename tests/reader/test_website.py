@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from ticketlab.reader import website
 from ticketlab.spec import ROOT
+from ticketlab.study import machine
 from ticketlab.study.stats import as_reference
 
 PIXEL = base64.b64encode(
@@ -75,7 +76,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (other / "compare" / "metrics.json").unlink()
     header, row = "paper,arm,workers,count,mean,sum", "colt,imp,2,3,40,120"
     (other / "timings.csv").write_text(f"{header}\n{row}\n")
-    (other / "machine.json").write_text(json.dumps({"colt": {"kind": "cuda", "device": "a GPU"}}))
+    made = dict.fromkeys(machine.DECIDES, "x") | {"kind": "cuda", "device": "a GPU"}
+    (other / "machine.json").write_text(json.dumps({"colt": made}))
     results(root, "smoke")  # nobody's
     website.build(root / "site", root)
     return root / "site"

@@ -37,7 +37,7 @@ def test_papers_keep_their_own_entries(tmp_path: Path) -> None:
         ({"colt": AMD}, {"colt": AMD | {"torch": "2.16.0"}}, False, "torch 2.15.0"),
         ({"colt": AMD}, {"colt": NATIVE}, False, "instruction set native"),
         ({"colt": NATIVE}, {"colt": NATIVE}, False, "promises no bytes"),
-        ({"colt": GPU}, {"colt": GPU}, False, "a GPU, which promises no bytes"),
+        ({"colt": GPU}, {"colt": GPU}, False, "a GPU, which promises no bytes (on CUDA the backw"),
         ({"colt": AMD, "prac": AMD}, {"colt": AMD, "prac": INTEL}, False, "prac was made with"),
         ({}, {"colt": AMD}, False, "not recorded"),
     ],
@@ -50,8 +50,10 @@ def test_the_same_bytes_are_expected_of_one_kind_of_machine(
     assert words.startswith("byte for byte" if same else "by intervals and verdicts")
 
 
-def test_a_revision_without_the_file_has_no_machines() -> None:
-    assert machine.parsed(None) == {}
+def test_a_revision_or_a_folder_without_the_file_has_no_machines(tmp_path: Path) -> None:
+    assert machine.parsed(None) == machine.read(tmp_path) == {}
+    machine.note(tmp_path, "colt", CPU)
+    assert machine.read(tmp_path) == {"colt": machine.describe(CPU)}
 
 
 @pytest.mark.parametrize("text, named", [

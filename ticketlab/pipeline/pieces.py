@@ -199,7 +199,7 @@ def begin(folder: Path, study: str, block: Mapping[str, Spec], paper: str) -> No
     elif parameters.read_text() != content:
         raise InputError(f"--out: {folder} has pieces of another study, or of other parameters")
     runtime: gpu.Runtime = block[paper].runtime  # type: ignore[attr-defined]
-    here, entries = results.made_here(runtime), machines(folder)
+    here, entries = results.made_here(runtime), machine.read(folder)
     if paper in entries and (there := made_of(entries[paper])) != here:
         raise InputError(f"--out: {folder} has units of {paper} of {_words(there)}, "
                          f"allowed is {_words(here)}, as here")  # fmt: skip
@@ -214,12 +214,6 @@ def _plain(block: Mapping[str, Spec]) -> dict[str, Any]:
 
 def _devices(entry: machine.Machine | None) -> list[str]:
     return str(entry["device"]).split(" and ") if entry else []
-
-
-def machines(folder: Path) -> dict[str, machine.Machine]:
-    """The machines of a folder by paper; none for one without."""
-    path = folder / machine.FILE
-    return machine.parsed(path.read_text(), str(path)) if path.exists() else {}
 
 
 def made_of(entry: machine.Machine) -> Made:
@@ -275,7 +269,7 @@ def assemble(
     """
     for folder in folders:
         check_parameters(folder, study, paper, values)
-    entries = [entry for one in folders if (entry := machines(one).get(paper))]
+    entries = [entry for one in folders if (entry := machine.read(one).get(paper))]
     kinds = sorted({_words(made_of(entry)) for entry in entries})
     if len(kinds) != 1:
         of = " and of ".join(kinds) or "none"

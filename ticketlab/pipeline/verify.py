@@ -279,9 +279,10 @@ def _judged_by_readers(found: dict[str, Finding], lock: Mapping[str, Entry]) -> 
 
 def rule(root: Path, study: str, rev: str = "HEAD") -> tuple[bool, str]:
     """Whether the same bytes are to be expected of a study, and the rule in words."""
-    file = f"results/{study}/{machine.FILE}"
+    folder = f"results/{study}"
+    file = f"{folder}/{machine.FILE}"
     then = machine.parsed(Committed(root, rev).read(file), f"{file} of {rev}")
-    return machine.rule(then, machine.parsed(_text(root / file), file))
+    return machine.rule(then, machine.read(root / folder))
 
 
 def report(findings: Sequence[Finding], bytes_expected: bool = False) -> str:

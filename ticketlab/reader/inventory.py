@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab.files import read_safetensors
+from ticketlab.files import read_safetensors_header
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
 from ticketlab.tickets.ticket import load_ticket
@@ -74,7 +74,7 @@ def _holds(has_weights: bool) -> str:
 
 def read_header(path: Path) -> tuple[dict[str, Any], bool]:
     """What a ticket says of itself, and whether it has weights; its hashes are not checked."""
-    tensors, header = read_safetensors(path)
+    tensors, header = read_safetensors_header(path)
     if not isinstance(header, dict) or not isinstance(header.get("metadata"), dict):
         raise InputError(f"{path}: not a readable ticket (no metadata)")
     return header, any(name.startswith("weight.") for name in tensors)

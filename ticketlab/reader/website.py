@@ -162,7 +162,7 @@ def _work(folder: Path, name: str) -> str:
     if rows.empty:
         return "–"
     minutes, workers = rows["sum"].sum() / 60, rows.workers.max()
-    made = read_json(folder / machine.FILE).get(name) if (folder / machine.FILE).exists() else None
+    made = machine.read(folder).get(name)
     where = f", {machine.named(made)}" if made else ""
     return f"{minutes:.1f} min, {workers} at once{where}"
 

@@ -41,8 +41,15 @@ def record(study: Path, paper: str, entry: Machine) -> None:
     """Write down on which machine the paper's units were trained."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(LOCKS / f"{study.name}.{FILE}.lock"):  # two papers may end at the same time
+        # Other entries stay as they are, those of earlier versions of this file too.
         known = read_json(study / FILE) if (study / FILE).exists() else {}
         write_json(study / FILE, {**known, paper: entry})
+
+
+def read(folder: Path) -> dict[str, Machine]:
+    """The entries of a folder's machine.json by paper; none without the file, see `parsed`."""
+    path = folder / FILE
+    return parsed(path.read_text() if path.exists() else None, str(path))
 
 
 def named(made: Machine) -> str:
@@ -57,6 +64,8 @@ def named(made: Machine) -> str:
 
 DECIDES = ("kind", "device", "vendor", "processor", "instruction_set", *NUMERICAL)
 """What an entry must say."""
+NO_BYTES = {"cuda": " (on CUDA the backward pass of max-pooling has no deterministic kernel)"}
+"""Why a kind of device cannot promise the same bytes."""
 
 
 def parsed(text: str | bytes | None, name: str = FILE) -> dict[str, Machine]:
@@ -90,7 +99,8 @@ def rule(then: Mapping[str, Machine], now: Mapping[str, Machine]) -> tuple[bool,
         if a != b:
             return False, f"{other}: {paper} was made with {a}, here it is made with {b}"
         if (then[paper]["kind"], then[paper]["instruction_set"]) != ("cpu", "avx2"):
-            return False, f"{other}: {paper} was made with {a}, which promises no bytes"
+            why = NO_BYTES.get(now[paper]["kind"], "")
+            return False, f"{other}: {paper} was made with {a}, which promises no bytes{why}"
     return True, f"byte for byte: both were made with {_kind(then[papers[0]])}"
 
 
