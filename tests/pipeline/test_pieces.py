@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tiny
 from conftest import CPU, Message
+from emulated import emulated
 from small_units import counted, runs
 
 from ticketlab import gpu
@@ -263,6 +264,22 @@ def test_a_folder_is_gone_on_with_on_machines_of_its_kind_only(
     other = {"colt": PARAMS.model_copy(update={"rate": 0.3})}
     message = one_line(lambda: pieces.begin(folder, "mine", other, "colt"))
     assert str(folder) in message and "other parameters" in message
+
+
+def test_units_of_a_cuda_device_are_read_without_one(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an emulated device, with captured passes and the parameters' own `device: auto`."""
+    monkeypatch.setattr(pieces, "speeds", lambda *_: {"conv3": 1e5})
+    params, end = tiny.colt(seeds=[0], runtime={"device": "auto"}), pieces.time.monotonic() + 600
+    with emulated() as device:
+        pieces.train_piece("mine", {"colt": params}, "colt", tmp_path / "out", end, lambda _: None)
+    assert device.captured > 100
+    count, entry = pieces.assemble("mine", "colt", params, [tmp_path / "out"])
+    assert (entry["kind"], machine.named(entry)) == ("cuda", "emulated")
+    monkeypatch.setattr(pieces.runner, "_perform", lambda *_: pytest.fail("trained here"))
+    folder = project / "results" / "mine" / "runs" / "colt"
+    assert len(run_study(colt_study.phases(params), folder)) == count
 
 
 # ---------------------------------------------------------------- the commands
