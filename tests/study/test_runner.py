@@ -17,6 +17,7 @@ from small_units import (
     counted,
     dying,
     failing,
+    reading,
     refusing,
     runs,
     stopped,
@@ -56,6 +57,16 @@ def test_results_are_bitwise_equal_with_one_and_two_workers(
         one, two = found[0][unit.name], found[1][unit.name]
         assert one.record == two.record and list(one.tickets) == list(two.tickets)
         assert all(one.tickets[n].mask == two.tickets[n].mask for n in one.tickets)
+
+
+def test_a_worker_reads_a_data_set_once_for_all_its_units(tiny_root: Path, tmp_path: Path) -> None:
+    found: list[Result] = []
+    for phase in range(3):  # the processes outlive a phase of the study
+        todo = [Unit(f"{phase}-{seed}", reading, {"seed": 4 * phase + seed}) for seed in range(4)]
+        found += runner.run(todo, tmp_path, workers=2).values()
+    read = sum(result.record["read"] for result in found)
+    processes = {result.record["process"] for result in found}
+    assert len(found) == 12 and read <= len(processes) <= 2 and os.getpid() not in processes
 
 
 def test_workers_send_their_events_to_the_listener(tmp_path: Path) -> None:
