@@ -80,12 +80,14 @@ BENCH, COST = "ticketlab/study/bench.py", "ticketlab/study/cost.py"
 RETRAIN, COMPARE_STUDY = "ticketlab/study/retrain.py", "ticketlab/papers/compare/study.py"
 PLANT_REPORT = "ticketlab/papers/plant_n_seek/report.py"
 DLTH = "ticketlab/papers/dlth/algorithm.py"
+RECIPE = "ticketlab/training/recipe.py"
 POPUP = "ticketlab/papers/plant_n_seek/algorithm/edge_popup.py"
 
 FAULTS = (
     # ------------------------------------------------ COLT
     Fault("colt", "split", 2, "copies are selected on training images", COLT_ARMS,
-          "held_out = [data.validation] * len(parts)", "held_out = [data.train] * len(parts)"),
+          "held_out = algorithm.segments(data.validation, *how)",
+          "held_out = algorithm.segments(data.train, *how)"),
     Fault("colt", "split", 4, "all copies train on the first segment", COLT_ARMS,
           "            parts[copy],\n", "            parts[0],\n"),
     Fault("colt", "order", 1, "IMP has an order of its own", COLT_ARMS,
@@ -143,9 +145,8 @@ FAULTS = (
           "recipe, mask=mask, observers=observers, until=until)",
           "recipe, stage=self.arm, mask=mask, observers=observers, until=until)"),
     Fault("prac", "order", 1, "re-initialised tickets have an order of their own", PRAC_ARMS,
-          "        mask, account = stored.to(bench.device), Account(bench)\n",
-          "        mask, account = stored.to(bench.device), "
-          "Account(PracBench(setting, seed + 100 * reinit))\n"),
+          "retrain_many(bench, [Start(theta",
+          "retrain_many(PracBench(setting, seed + 100 * reinit), [Start(theta"),
     Fault("prac", "mask", 4, "followers start from PrAC's second mask", PRAC_STUDY,
           'more["start"] = leader.tickets["round-01"].mask',
           'more["start"] = leader.tickets["round-02"].mask'),
@@ -159,22 +160,23 @@ FAULTS = (
     Fault("prac", "price", 3, "the look for CEP is free", COST,
           '        self.look(net, len(images), mask)\n        return predict',
           "        return predict"),
-    Fault("prac", "price", 3, "broken-off epochs cost whole ones", COST,
-          "whole * images + min(images, rest * recipe.batch)",
-          "(whole + (rest > 0)) * images"),
+    Fault("prac", "price", 3, "broken-off epochs cost whole ones", RECIPE,
+          "epochs * images + min(rest * self.batch, images)",
+          "(epochs + (rest > 0)) * images"),
     Fault("prac", "price", 3, "IMP pays for the looks that score its tickets", PRAC_ARMS,
           "facts | account.trained.row()", "facts | account.spent.row()"),
     Fault("prac", "weights", 4, "re-initialised tickets keep their weights", PRAC_ARMS,
           'bench.net("reinit" if reinit else "init")', 'bench.net("init")'),
     Fault("prac", "weights", 4, "re-initialised tickets are rewound to the first draw", PRAC_ARMS,
-          "theta = None if reinit else rewound(dense)", "theta = rewound(dense)"),
+          "theta = None if reinit else rewound(dense, bench.device)",
+          "theta = rewound(dense, bench.device)"),
     Fault("prac", "start", 4, "rounds start from the initial weights", PRAC_ARMS,
           "begin = self.theta if index else self.start", "begin = self.start"),
     Fault("prac", "start", 4, "the rewind point is a step late", PRAC_ARMS,
           "Step(self.bench.rewind_steps, ", "Step(self.bench.rewind_steps + 1, "),
     Fault("prac", "test", 2, "CEP's net is selected on test images", PRAC_ARMS,
           "best = [KeepBest(data.validation, data)]", "best = [KeepBest(data.test, data)]"),
-    Fault("prac", "test", 2, "retrained tickets are selected on test images", RETRAIN,
+    Fault("prac", "test", 2, "IMP's tickets are selected on test images", RETRAIN,
           "KeepBest(data.validation, data) if len", "KeepBest(data.test, data) if len"),
     # ------------------------------------------------ DLTH
     Fault("dlth", "split", 2, "stages are trained on validation images", RST_ARMS,
