@@ -112,7 +112,7 @@ def jobs(
 def trained(tickets: list[Job], path: Any, runtime: Runtime = CPU) -> float:
     """Train all tickets by `train_many`; images seen."""
     train_many(tickets, runtime, path, tell=lambda line: None)
-    return float(sum(len(job.images) for job in tickets))
+    return float(sum(job.recipe.passes(len(job.images)) for job in tickets))
 
 
 # ---------------------------------------------------------------- loading

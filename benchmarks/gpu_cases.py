@@ -1,6 +1,7 @@
 """What is compared on an accelerator: seconds an epoch, graphed and stacked, beside plain steps."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,15 @@ from ticketlab.many.stacks import Fit
 from ticketlab.many.train_many import Job
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.pruning.masks import Mask
+from ticketlab.training.recipe import Step
 
-EAGER = Runtime(device="auto", deterministic=False)
+EAGER = Runtime(device="auto", cuda_graphs=False, deterministic=False)
 HALF = EAGER.model_copy(update={"precision": "bf16", "channels_last": True})
 GRAPHED = HALF.model_copy(update={"cuda_graphs": True})
 CIFAR = (3, 32, 32)
 EPOCH = 50_000
+EPOCHS = 3
+"""Of one measurement: the capture of a graph and the check of its first replays weigh less."""
 
 
 def cases(scale: cpu_cases.Scale) -> Iterator[tuple[Case, int]]:
@@ -35,12 +39,14 @@ def cases(scale: cpu_cases.Scale) -> Iterator[tuple[Case, int]]:
 
 
 def convnet(scale: cpu_cases.Scale, name: str, seconds: float) -> Case:
-    """An epoch of 50,000 images: float32, bf16 + channels_last, graphed; airbench-style loading."""
+    """Epochs of 50,000 images: float32, bf16 + channels_last, graphed; airbench-style loading."""
     count = EPOCH if scale.wide else scale.images
     data = cpu_cases.synthetic(count, CIFAR, Augment(crop=4, flip=True))
     data = data.to(gpu.choose_device())
     wide = scale.wide or name == "resnet18"
     (one,) = cpu_cases.jobs(name, data, 1, 0.1, 128, wide)
+    longer = one.recipe.model_copy(update={"length": Step(EPOCHS if scale.wide else 1, "ep")})
+    one = replace(one, recipe=longer)
 
     def peer() -> float:
         return peers.before_forward(one.model.to(data.mean.device), _loaded(data.train), _on(one))

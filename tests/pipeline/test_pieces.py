@@ -80,7 +80,8 @@ def test_a_piece_trains_what_fits_and_the_next_goes_on(tmp_path: Path, clock: Cl
     first = piece(7)  # 7 does not fit behind 4, 2 does
     assert runs(tmp_path) == [4, 2] and first.seconds == {"unit-4": 4, "unit-2": 2}
     assert [unit.name for unit in first.left] == ["unit-7"]
-    assert "1 and what follows" in pieces.state_of(first)
+    said = pieces.state_of(first)
+    assert "1 units and what follows" in said and "about 7 s" in said and "run this again" in said
     assert piece(6).seconds == {} and runs(tmp_path) == [4, 2]
     last = piece(8)
     assert runs(tmp_path) == [4, 2, 7, 1] and last.left == ()

@@ -51,6 +51,8 @@ class Piece:
     seconds: Mapping[str, float]
     left: tuple[Unit, ...]
     """None if the paper is complete; else further units may follow from these."""
+    shortest: float = 0.0
+    """Seconds that the shortest of them is forecast to take."""
 
 
 # ---------------------------------------------------------------- training
@@ -80,7 +82,7 @@ def train(
             done(unit, seconds[unit.name])
             waiting.remove(unit)
         if waiting:
-            return Piece(seconds, tuple(waiting))
+            return Piece(seconds, tuple(waiting), min(map(forecast, waiting)))
     return Piece(seconds, ())
 
 
@@ -165,7 +167,10 @@ def state_of(piece: Piece) -> str:
     """In words, what a paper still lacks."""
     if not piece.left:
         return "complete"
-    return f"{len(piece.left)} and what follows from them are left: run this again"
+    return (
+        f"{len(piece.left)} units and what follows from them are left, the shortest takes about "
+        f"{piece.shortest:.0f} s: run this again"
+    )
 
 
 # ---------------------------------------------------------------- a folder of pieces
