@@ -389,7 +389,7 @@ def test_importing_the_package_changes_nothing_of_the_process() -> None:
     assert run(STATE, names) == "[]"
 
 
-PRINTING = {"cli.py", "progress.py", "study/exactness.py"}
+PRINTING = {"cli.py", "progress.py", "study/exactness.py", "pipeline/by_hand.py"}
 """The command line, the display of progress that it starts, and what writes on notebooks' pages."""
 
 

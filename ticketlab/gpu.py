@@ -304,7 +304,7 @@ STACK_BYTES = 2**32
 
 def stack_size(device: torch.device, parameters: int) -> int:
     """Nets of so many parameters that train together: on a CPU 16, more do not stay in its cache;
-    elsewhere, where launches are what costs, as many as STACK_BYTES have room for."""
+    elsewhere, where launches are what costs, as many as fit into STACK_BYTES."""
     return 16 if device.type == "cpu" else max(1, STACK_BYTES // (20 * parameters))
 
 

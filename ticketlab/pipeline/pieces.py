@@ -68,7 +68,7 @@ def train(
 ) -> Piece:
     """Train the units of a study that `folder` lacks, each only if it is forecast to end in time.
 
-    `end` is a time of the `clock`; `done` is told each unit and its seconds. InputError for a unit
+    `end` is a time of the `clock`; `done` gets each unit and its seconds. InputError for a unit
     that is forecast to take longer than LONGEST, before any of its phase is trained.
     """
     seconds: dict[str, float] = {}

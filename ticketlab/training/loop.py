@@ -16,6 +16,7 @@ from ticketlab.spec import InputError
 from ticketlab.training import passes
 from ticketlab.training.net import Net
 from ticketlab.training.observers import Epoch, Observer, Run
+from ticketlab.training.optimizers import Adam, Sgd
 from ticketlab.training.recipe import Recipe, Step, batch_slice, learning_rate, make_optimizer
 
 # ---------------------------------------------------------------- divergence
@@ -98,16 +99,7 @@ def train(
             run.loss, run.logits = step.descend(x, run.labels)
             run.correct = run.logits.argmax(1) == run.labels
             meter.add(run.loss, run.correct)
-            for observer in observers:
-                observer.before_step(run)
-            optimizer.lr = learning_rate(recipe, run.iteration, run.per_epoch, run.total)
-            optimizer.step()
-            if step.keep is not None:
-                step.weights.mul_(step.keep)
-            step.show()
-            with _diverged_first(run):
-                for observer in observers:
-                    observer.after_step(run)
+            _update(run, step, optimizer, observers)
             run.iteration += 1
             last_of_epoch = run.iteration % run.per_epoch == 0 or run.iteration == end
             if last_of_epoch and _end_epoch(run, meter, observers):
@@ -118,6 +110,22 @@ def train(
     grads = {name: p.grad for name, p in named.items() if p.grad is not None}
     patterns.confirm(named, mask, grads)
     return run.history
+
+
+def _update(
+    run: Run, step: passes.Pass, optimizer: Adam | Sgd, observers: Sequence[Observer]
+) -> None:
+    """One step of the optimiser and the mask, with what observers do before and after it."""
+    for observer in observers:
+        observer.before_step(run)
+    optimizer.lr = learning_rate(run.recipe, run.iteration, run.per_epoch, run.total)
+    optimizer.step()
+    if step.keep is not None:
+        step.weights.mul_(step.keep)
+    step.show()
+    with _diverged_first(run):
+        for observer in observers:
+            observer.after_step(run)
 
 
 def _begin(net: Net, images: Images, recipe: Recipe) -> Run:
