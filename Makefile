@@ -51,11 +51,10 @@ $(READY): pyproject.toml constraints.txt
 	@rm -f $(UNFINISHED) && echo "$(CURDIR)" > $(READY)
 
 repro: env ## run what is out of date of the studies in params.yaml (default: desk)
-	@echo "repro: dvc repro, about 16 minutes on 2 cores for the desk study"
-	@$(IN_VENV) sh -c 'dvc repro && ticketlab claims'
+	@$(IN_VENV) sh -c 'ticketlab repro && ticketlab claims'
 
 study: env ## run another study, of studies/: make study STUDY=cifar10
-	@$(IN_VENV) sh -c 'ticketlab study add "$(STUDY)" && dvc repro $$(ticketlab study stages "$(STUDY)") \
+	@$(IN_VENV) sh -c 'ticketlab study add "$(STUDY)" && ticketlab repro $$(ticketlab study stages "$(STUDY)") \
 		&& ticketlab claims "$(STUDY)"'
 
 report: env ## the results as a static site in site/, verdicts first

@@ -296,3 +296,15 @@ def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
         assert time.monotonic() < until, f"nothing after {seconds} s"
         time.sleep(0.01)
     return value
+
+
+def running_in(clone: Clone) -> list[int]:
+    """Processes whose working folder is in the clone."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(entry / "cwd")).is_relative_to(clone.root):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found

@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,8 +117,8 @@ def test_units_report_to_the_listener_of_the_run_and_their_results_hold_none(
     progress.listen_to(tmp_path / "events")
     message = runner.run([unit], tmp_path / "expected")
     event, end = lines(tmp_path / "events")
-    assert event == {"arm": "imp", "seed": 3, "epoch": 1, "passes": 7}
-    assert set(end) == {"unit", "seconds"} and end["unit"] == "unit"
+    assert event == {"unit": "unit", "arm": "imp", "seed": 3, "epoch": 1, "passes": 7}
+    assert set(end) == {"unit", "seconds", "planned"} and end["unit"] == "unit"
     assert silent["unit"].record == message["unit"].record == {}
     one, two = (tmp_path / name / "unit.json" for name in ("silent", "expected"))
     assert one.read_bytes() == two.read_bytes()
@@ -231,6 +235,71 @@ def test_the_end_of_a_unit_is_not_what_a_worker_does(tmp_path: Path) -> None:
         progress.tell(unit="search/imp/seed-0", seconds=2.0)
         watch._read()
         assert watch.latest == {"arm": "imp", "accuracy": 0.5}
+
+
+def test_stored_units_are_no_work_and_copied_ones_are_counted_as_reused(tmp_path: Path) -> None:
+    with watching(tmp_path / "events", expected=100) as watch:
+        progress.tell(stored="a", copied=True, passes=30)
+        progress.tell(stored="b", copied=False, passes=20)
+        progress.tell(passes=25)
+        watch._read()
+        assert (watch.reused, watch.expected) == (1, 50) and " 50%" in watch.line()
+
+
+def test_events_of_a_unit_carry_its_name(tmp_path: Path) -> None:
+    progress.listen_to(tmp_path / "events")
+    progress.label(arm="left over")
+    progress.begin("search/imp/seed-0")
+    progress.tell(epoch=1)
+    progress.label(arm="imp")
+    progress.tell(epoch=2)
+    assert progress.labelled() == {"arm": "imp"}
+    progress.begin()
+    progress.tell(epoch=3)
+    assert lines(tmp_path / "events") == [
+        {"unit": "search/imp/seed-0", "epoch": 1},
+        {"unit": "search/imp/seed-0", "arm": "imp", "epoch": 2},
+        {"epoch": 3},
+    ]
+
+
+# --- a part of a whole `ticketlab repro`
+
+
+def test_a_watch_hands_events_on_to_the_display_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And shows nothing itself."""
+    whole = tmp_path / "whole"
+    monkeypatch.setenv(progress.REPRO, str(whole))
+    with Watch(tmp_path / "events", "train@desk-colt", 10, log := Terminal(tty=False)):
+        progress.tell(arm="imp", passes=1)
+        progress.tell(unit="imp/seed-0", seconds=2.0)
+    progress.report("read@desk-colt", cell=1, cells=9)
+    assert log.getvalue() == "" and not (tmp_path / "events").exists()
+    assert lines(whole) == [
+        {"stage": "train@desk-colt", "arm": "imp", "passes": 1},
+        {"stage": "train@desk-colt", "unit": "imp/seed-0", "seconds": 2.0},
+        {"stage": "read@desk-colt", "cell": 1, "cells": 9},
+    ]
+
+
+def test_a_stage_ends_soon_after_its_repro_was_killed() -> None:
+    repro = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    code = "from ticketlab import progress; import time\n"
+    code += "progress.end_with_repro(); print(1, flush=True); time.sleep(60)"
+    env = os.environ | {progress.REPRO_PROCESS: str(repro.pid)}
+    stage = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)
+    try:
+        assert stage.stdout is not None and stage.stdout.readline() == b"1\n"
+        assert stage.poll() is None
+        repro.kill()
+        repro.wait()
+        assert stage.wait(20) == -signal.SIGTERM
+    finally:
+        repro.kill()
+        stage.kill()
+        stage.communicate()
 
 
 def test_what_an_earlier_run_left_is_not_counted(tmp_path: Path) -> None:

@@ -167,20 +167,17 @@ def test_make_study_adds_runs_the_stages_and_shows_verdicts(tmp_path: Path) -> N
     (tmp_path / ".git").mkdir()
     commands, log = environment(tmp_path), tmp_path / "log"
     (commands / "python").symlink_to(sys.executable)
-    (commands / "dvc").write_text(
-        f'#!/bin/sh\necho dvc "$@" >> {log}\necho "# mine" >> params.yaml\n'
-    )
     (commands / "ticketlab").write_text(
-        f'#!/bin/sh\n[ "$1" = claims ] && echo "$@" >> {log} && exit\n'
+        f'#!/bin/sh\n[ "$1" = repro ] && echo "# mine" >> params.yaml\n'
+        f'[ "$1" != study ] && echo "$@" >> {log} && exit\n'
         f'TICKETLAB_ROOT={tmp_path} exec {sys.executable} -m ticketlab "$@"\n'
     )
-    for name in ("dvc", "ticketlab"):
-        (commands / name).chmod(0o755)
+    (commands / "ticketlab").chmod(0o755)
     make = ["make", "study", "STUDY=cifar100"]
     done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert log.read_text().splitlines() == [
-        "dvc repro read@cifar100-colt read@cifar100-prac read@cifar100-dlth",
+        "repro read@cifar100-colt read@cifar100-prac read@cifar100-dlth",
         "claims cifar100",
     ]
     text = (tmp_path / "params.yaml").read_text()
@@ -389,8 +386,10 @@ def test_importing_the_package_changes_nothing_of_the_process() -> None:
     assert run(STATE, names) == "[]"
 
 
-PRINTING = {"cli.py", "progress.py", "study/exactness.py", "pipeline/by_hand.py"}
-"""The command line, the display of progress that it starts, and what writes on notebooks' pages."""
+PRINTING = {
+    "cli.py", "progress.py", "study/exactness.py", "pipeline/by_hand.py", "pipeline/display.py",
+}  # fmt: skip
+"""The command line, the displays of progress that it starts, and what writes on pages."""
 
 
 @pytest.mark.parametrize("path", MODULES, ids=short)

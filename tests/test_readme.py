@@ -107,7 +107,7 @@ def with_another_study(clone: Clone, command: str) -> None:
     """What make would do; tests/pipeline/test_pipeline.py runs it on a study of seconds."""
     study = command.partition("STUDY=")[2]
     plan = clone.run(command.replace("make", "make --dry-run", 1)).stdout
-    assert f'ticketlab study add "{study}" && dvc repro' in plan
+    assert f'ticketlab study add "{study}" && ticketlab repro' in plan
 
 
 def runs_elsewhere(clone: Clone, command: str) -> None:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import typer
@@ -25,8 +25,9 @@ from ticketlab.data import sets
 from ticketlab.data.prepared import read_prepared
 from ticketlab.files import replace_folder, write_atomically, write_json
 from ticketlab.pipeline import code, new_paper, params, pieces, planning, probe, repository, studies
+from ticketlab.pipeline import repro as reproduction
 from ticketlab.pipeline import verify as verification
-from ticketlab.pipeline.notebook import NotebookFailed, execute
+from ticketlab.pipeline.notebook import NotebookFailed, Started, execute
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.reader import inventory, published
 from ticketlab.spec import ROOT, InputError, Spec
@@ -91,17 +92,19 @@ def train(
     it ended. A check of reproducibility needs --fresh.
     """
     with one_line_errors():
+        progress.end_with_repro()
         values = params.load_paper(study, paper)
         final = results.runs_folder(study, paper)
         partial = final.with_name(f".{paper}.partial")
         with alone(study, paper):
             if results.made_elsewhere(final) and not fresh:
-                watched_study(study, paper, values, final, EMPTY)
+                watched_study("train", study, paper, values, final, EMPTY)
                 print(f"train@{study}-{paper}: its units were made elsewhere, none is trained here")
                 return
             if fresh:
                 shutil.rmtree(partial, ignore_errors=True)
-            watched_study(study, paper, values, partial, EMPTY if fresh else stored_units())
+            store = EMPTY if fresh else stored_units()
+            watched_study("train", study, paper, values, partial, store)
             replace_folder(partial, final)
 
 
@@ -112,18 +115,47 @@ def run(study: StudyName, paper: PaperName) -> None:
     Units that were trained with other code or parameters are left alone: `ticketlab train` renews
     them, and so does `dvc repro`.
     """
+    stage = f"read@{study}-{paper}"
     with one_line_errors():
+        progress.end_with_repro()
         values = params.load_paper(study, paper)
         pages = results.pages_folder(study, paper)
         with alone(study, paper):
             folder = results.runs_folder(study, paper)
-            refuse_stale(study, paper, values, folder)
-            watched_study(study, paper, values, folder, stored_units())
+            try:
+                watched_study("read", study, paper, values, folder, stored_units())
+            except runner.StaleUnits as error:
+                renew = f"`ticketlab train {study} {paper}` renews them"
+                raise InputError(f"{folder.relative_to(ROOT)}: {error}; {renew}") from None
             with staged_pages(pages) as staging:
                 target = staging / f"{paper}.ipynb"
                 inputs = params.notebook_parameters(study, values)
-                execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs)
-        print(f"read@{study}-{paper}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
+                started = time.monotonic()
+                execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs, cells_of(stage))
+                timed = folder.parent / f"{paper}.timings.json"
+                seconds.note_page(timed, time.monotonic() - started)
+        print(f"{stage}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
+
+
+@app.command()
+def repro(
+    stages: Annotated[list[str] | None, typer.Argument(help="default: all")] = None,
+    force: Annotated[bool, typer.Option(help="run what is up to date, too")] = False,
+    fresh: Annotated[
+        bool, typer.Option(help="reuse nothing, train every unit", envvar="TICKETLAB_FRESH")
+    ] = False,
+) -> None:
+    """Run `dvc repro` with one display of all stages: how far it is, how long the rest takes.
+
+    In a log, plain lines. It ends with the exit code of `dvc repro`; an interrupted run is taken up
+    where it ended.
+    """
+    with one_line_errors():
+        check()
+        if fresh:
+            os.environ["TICKETLAB_FRESH"] = "1"  # for the stages
+        code = reproduction.repro(stages or [], force, EMPTY if fresh else stored_units())
+    raise typer.Exit(code)
 
 
 @app.command("probe")
@@ -424,29 +456,29 @@ def stored_units() -> Store:
     return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
 
 
-def refuse_stale(study: str, paper: str, values: Spec, folder: Path) -> None:
-    """InputError if a folder has units that now have another key."""
-    made = results.made_elsewhere(folder)
-    missing = runner.survey(PAPERS[paper].phases(values), Store((folder,)), made).missing
-    if stale := [unit.name for unit in missing if (folder / f"{unit.name}.json").exists()]:
-        raise InputError(
-            f"{folder.relative_to(ROOT)}: {len(stale)} units ({stale[0]!r}, ...) were trained with "
-            f"other code or parameters than now; `ticketlab train {study} {paper}` renews them"
-        )
+def cells_of(stage: str) -> Started:
+    """What reports the cells of a stage's page to `ticketlab repro`."""
+    return lambda cell, cells: progress.report(stage, cell=cell, cells=cells)
 
 
-def watched_study(study: str, paper: str, values: Spec, folder: Path, store: Store) -> None:
-    """Run a paper's units into `folder`, showing progress; what is stored is not run again."""
+def watched_study(
+    kind: Literal["train", "read"], study: str, paper: str, values: Spec, folder: Path, store: Store
+) -> None:
+    """Run a paper's units into `folder`, showing progress; what is stored is not run again.
+
+    Only training replaces units of other code or parameters: reading raises StaleUnits.
+    """
     chosen = PAPERS[paper]
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
     workers = gpu.worker_count(runtime, params.load_workers())
     events = folder.with_name(f".{paper}.events")
-    with progress.Watch(events, f"{study}-{paper}", chosen.expected_passes(values)) as watch:
-        done = runner.run_study(chosen.phases(values), folder, workers, store)
+    stage, expected = f"{kind}@{study}-{paper}", chosen.expected_passes(values)
+    with progress.Watch(events, stage, expected) as watch:
+        done = runner.run_study(chosen.phases(values), folder, workers, store, kind == "train")
     results.forget_others(folder, done)
     timed = folder.parent / f"{paper}.timings.json"
     if watch.seconds or watch.reused:
-        seconds.note(timed, watch.seconds, done, workers, watch.reused)
+        seconds.note(timed, watch.seconds, done, workers, watch.reused, watch.planned)
     if watch.seconds:  # something was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
     if watch.reused:

@@ -1,20 +1,30 @@
 """Progress for the person who waits: workers append events to a file, the terminal shows them.
 
-Nothing of it reaches an executed notebook, which must not depend on the wall clock.
+Workers append to the file of their stage (TICKETLAB_PROGRESS). A `Watch` reads that and shows a
+line, or hands the events on to the file of a whole `ticketlab repro` (TICKETLAB_REPRO), which shows
+all stages. Nothing of it reaches an executed notebook, which must not depend on the wall clock.
 """
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from ticketlab.spec import InputError
+
 _VARIABLE = "TICKETLAB_PROGRESS"
+REPRO = "TICKETLAB_REPRO"
+"""The variable with the file to which the stages of a `ticketlab repro` report."""
+REPRO_PROCESS = "TICKETLAB_REPRO_PROCESS"
+"""The variable with the process number of that `ticketlab repro`."""
+_unit: dict[str, object] = {}
 _label: dict[str, object] = {}
 
 
@@ -31,6 +41,14 @@ def listener() -> Path | None:
     return Path(path) if path else None
 
 
+def begin(unit: str | None = None) -> None:
+    """Name the unit that this process runs from now on (None: no unit), without a label."""
+    _unit.clear()
+    _label.clear()
+    if unit is not None:
+        _unit["unit"] = unit
+
+
 def label(**fields: object) -> None:
     """Name what this process works on (arm, seed, round); replaces the last label."""
     _label.clear()
@@ -43,15 +61,64 @@ def labelled() -> dict[str, object]:
 
 
 def tell(**event: object) -> None:
-    """Append one event, with the label, as a JSON line; does nothing if nobody listens."""
-    if path := os.environ.get(_VARIABLE):
+    """Append one event, with unit and label, as a JSON line; does nothing if nobody listens."""
+    _append(_VARIABLE, _unit | _label | event)
+
+
+def report(stage: str, **event: object) -> None:
+    """Append one event of a stage to the file of a whole `ticketlab repro`, if there is one."""
+    _append(REPRO, {"stage": stage} | event)
+
+
+def _append(variable: str, event: Mapping[str, object]) -> None:
+    if path := os.environ.get(variable):
         # One short write in append mode: lines of several workers do not mix.
         with open(path, "a") as file:
-            file.write(json.dumps(_label | event) + "\n")
+            file.write(json.dumps(event) + "\n")
+
+
+def end_with_repro() -> None:
+    """End this process soon after its `ticketlab repro`, if it has one, even if that was killed.
+
+    Otherwise an orphan would go on training, with nobody to show it.
+    """
+    if process := os.environ.get(REPRO_PROCESS):
+        threading.Thread(target=_end_with, args=(int(process),), daemon=True).start()
+
+
+def _end_with(process: int) -> None:
+    while _is_alive(process):
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Tail:
+    """The events of a file that others append to, as far as their lines are complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open()
+        self._rest = ""  # the start of a line that is being written
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The events since the last call."""
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        return _events(lines)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class Watch:
-    """Shows events on a terminal while its block runs: `with Watch(path, "colt@desk", total): ...`.
+    """Shows a stage's events while its block runs: `with Watch(path, "train@desk-colt", total):`.
 
     `expected` is the planned work in image passes; events count theirs in `passes`.
     """
@@ -65,10 +132,13 @@ class Watch:
         self.latest: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         """Seconds of each unit that has ended, also before a kill."""
+        self.planned: dict[str, float] = {}
+        """Image passes that each of them was expected to take."""
         self.reused = 0
         """Units that were taken as they are stored."""
-        self._rest = ""  # the start of a line that is being written
-        self.interval = 0.3 if stream.isatty() else 15.0
+        self.is_part = REPRO in os.environ
+        """Whether `ticketlab repro` shows it; then nothing is shown here."""
+        self.interval = 0.3 if stream.isatty() or self.is_part else 15.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
 
@@ -77,7 +147,7 @@ class Watch:
         ended = self._left_by_a_kill()
         self.path.write_text("".join(f"{json.dumps(event)}\n" for event in ended))
         listen_to(self.path)
-        self._file = self.path.open()
+        self._tail = Tail(self.path)
         self._thread.start()
         return self
 
@@ -88,12 +158,13 @@ class Watch:
         self._thread.join()
         self._read()
         listen_to(None)
-        self._file.close()
+        self._tail.close()
         if kind is None or not self.seconds:  # else the next run still needs them
             self.path.unlink(missing_ok=True)
         minutes = (time.monotonic() - self.started) / 60
         ending = "done" if kind is None else "stopped"
-        self._show(f"{self.title}: {ending} after {minutes:.1f} min", end="\n")
+        if kind is None or not issubclass(kind, InputError):  # which has a line of its own
+            self._show(f"{self.title}: {ending} after {minutes:.1f} min", end="\n")
 
     def _loop(self) -> None:
         while not self._stop.wait(self.interval):
@@ -102,42 +173,53 @@ class Watch:
                 self._show(self.line(), end="" if self.stream.isatty() else "\n")
 
     def _read(self) -> None:
-        *lines, self._rest = (self._rest + self._file.read()).split("\n")
-        for event in _events(lines):
-            if "unit" in event:
-                self.seconds[event["unit"]] = event["seconds"]
-            elif "reused" in event:
-                self.reused += 1
-                self.expected -= event["passes"]
-            else:
-                self.latest = event
-                self.passes += event.get("passes", 0)
+        for event in self._tail.read():
+            self._take(event)
+            report(self.title, **event)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        if "seconds" in event:  # a unit has ended
+            self.seconds[event["unit"]] = event["seconds"]
+            self.planned[event["unit"]] = event.get("planned", 0.0)
+        elif "stored" in event:
+            self.reused += event["copied"]
+            self.expected -= event["passes"]
+        else:
+            self.latest = dict(event)
+            self.passes += event.get("passes", 0)
 
     def _left_by_a_kill(self) -> list[dict[str, Any]]:
         """The ends of units that a run which did not end well has recorded."""
         text = self.path.read_text() if self.path.exists() else ""
-        return [event for event in _events(text.splitlines()) if "unit" in event]
+        return [event for event in _events(text.splitlines()) if "seconds" in event]
 
     def line(self) -> str:
         """One line: share done, what the latest worker does, and the time left."""
         share = min(0.99, self.passes / self.expected) if self.expected else 0.0
         spent = time.monotonic() - self.started
-        left = f"about {_clock(spent * (1 - share) / share)} left" if share > 0.01 else "..."
-        words = [f"{k} {v}" for k, v in self.latest.items() if k not in ("passes", "accuracy")]
+        left = f"about {clock(spent * (1 - share) / share)} left" if share > 0.01 else "..."
         accuracy = f"accuracy {100 * self.latest.get('accuracy', 0):.1f} %"
-        return f"{self.title}: {share:4.0%} · {' · '.join([*words, accuracy, left])}"
+        return f"{self.title}: {share:4.0%} · {' · '.join([*doing(self.latest), accuracy, left])}"
 
     def _show(self, text: str, end: str) -> None:
-        clear = "\r\x1b[2K" if self.stream.isatty() else ""
-        print(f"{clear}{text}", end=end, file=self.stream, flush=True)
+        if not self.is_part:
+            clear = "\r\x1b[2K" if self.stream.isatty() else ""
+            print(f"{clear}{text}", end=end, file=self.stream, flush=True)
+
+
+def doing(event: Mapping[str, Any]) -> list[str]:
+    """What a worker does, in words: `["arm imp", "seed 0", "sparsity 36%", "epoch 3"]`."""
+    numbers = ("passes", "accuracy", "unit", "stage")
+    return [f"{name} {value}" for name, value in event.items() if name not in numbers]
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         with suppress(ValueError):  # what a killed worker left is no event
             yield json.loads(line)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

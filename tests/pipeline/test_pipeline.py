@@ -18,7 +18,7 @@ import planted
 import pytest
 import quick
 import yaml
-from clone import Clone, Terminal, finished, wait_for
+from clone import Clone, Terminal, finished, running_in, wait_for
 from conftest import use_data
 from ruamel.yaml import YAML
 
@@ -281,18 +281,6 @@ def kill_in_training(clone: Clone, partial: Path) -> Path:
         process.wait()
     wait_for(lambda: not running_in(clone))  # workers of their own group end by themselves
     return first
-
-
-def running_in(clone: Clone) -> list[int]:
-    """Processes whose working folder is in the clone."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if Path(os.readlink(entry / "cwd")).is_relative_to(clone.root):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:

@@ -31,7 +31,8 @@ from ticketlab import progress
 from ticketlab.papers.colt.study import search_units
 from ticketlab.study import results, runner
 from ticketlab.study.results import Result, load_result
-from ticketlab.study.runner import Unit, UnitFailed
+from ticketlab.study.runner import StaleUnits, Unit, UnitFailed
+from ticketlab.study.store import Store
 
 HERE = Path(__file__).parent
 
@@ -78,8 +79,9 @@ def test_workers_send_their_events_to_the_listener(tmp_path: Path) -> None:
         progress.listen_to(None)
         lines = [json.loads(line) for line in events.read_text().splitlines()]
         by_arm = sorted((e for e in lines if "arm" in e), key=lambda event: event["arm"])
-        assert by_arm == [{"arm": f"arm {i}", "passes": 100, "accuracy": 0.5} for i in range(3)]
-        ends = {e["unit"]: e["seconds"] for e in lines if "unit" in e}
+        work = {"passes": 100, "accuracy": 0.5}
+        assert by_arm == [{"unit": f"unit-{i}", "arm": f"arm {i}", **work} for i in range(3)]
+        ends = {e["unit"]: e["seconds"] for e in lines if "seconds" in e}
         assert set(ends) == {f"unit-{i}" for i in range(3)} and min(ends.values()) >= 0
         assert len(lines) == 6
 
@@ -98,6 +100,35 @@ def test_a_finished_unit_is_not_run_again(tmp_path: Path) -> None:
         assert again[name].record == result.record
         assert again[name].tickets["round-01"].mask == result.tickets["round-01"].mask
     assert first["unit-1"].tickets["round-01"].mask == ticket(1).mask
+
+
+def test_units_that_are_stored_are_reported(tmp_path: Path) -> None:
+    """In the folder itself, or copied there from a store."""
+    todo = units(tmp_path, counted)
+    runner.run(todo[:2], tmp_path / "earlier")
+    runner.run(todo[:1], tmp_path / "runs")
+    progress.listen_to(tmp_path / "events")
+    runner.run(todo, tmp_path / "runs", store=Store((tmp_path / "earlier",)))
+    progress.listen_to(None)
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert [event for event in events if "stored" in event] == [
+        {"stored": "unit-0", "copied": False, "passes": todo[0].passes},
+        {"stored": "unit-1", "copied": True, "passes": todo[1].passes},
+    ]
+    assert [event["unit"] for event in events if "seconds" in event] == ["unit-2"]
+
+
+def test_units_of_other_arguments_are_left_alone_where_none_may_be_replaced(tmp_path: Path) -> None:
+    """What is new would be trained, but not beside units that are out of date."""
+    folder = tmp_path / "runs"
+    runner.run([Unit("a", counted, {"log": str(tmp_path / "log"), "seed": 1})], folder)
+    before = contents(folder)
+    changed = [Unit(name, counted, {"log": str(tmp_path / "log"), "seed": 2}) for name in "ba"]
+    with pytest.raises(StaleUnits, match=r"^1 units \('a', ...\) were trained with other code"):
+        runner.run(changed, folder, renew=False)
+    assert contents(folder) == before and runs(tmp_path) == [1]
+    assert set(runner.run(changed[:1], folder, renew=False)) == {"b"}
+    assert set(runner.run(changed, folder)) == {"a", "b"}
 
 
 def test_a_changed_argument_runs_that_unit_again(tmp_path: Path) -> None:

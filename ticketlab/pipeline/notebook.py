@@ -47,7 +47,13 @@ class NotebookFailed(RuntimeError):
         self.partial = partial
 
 
-def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+Started = Callable[[int, int], None]
+"""Is called with the number of each cell before it runs, from 1, and how many there are."""
+
+
+def execute(
+    source: Path, target: Path, parameters: dict[str, Any], started: Started = lambda *_: None
+) -> None:
     """Run the notebook `source` with `parameters` and put the normalised result at `target`.
 
     `target` changes only when every cell ran. What cells write to stderr goes to this process's
@@ -62,7 +68,7 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
     failed = target.with_suffix(".failed.ipynb")
     write_atomically(running, b"")  # a folder that takes no files should fail now, not in an hour
     try:
-        _run(source, notebook, values, running, failed)
+        _run(source, notebook, values, running, failed, started)
         _keep(running, target)
     finally:
         running.unlink(missing_ok=True)
@@ -70,14 +76,19 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
 
 
 def _run(
-    source: Path, notebook: "NotebookNode", values: dict[str, Any], running: Path, failed: Path
+    source: Path,
+    notebook: "NotebookNode",
+    values: dict[str, Any],
+    running: Path,
+    failed: Path,
+    started: Started,
 ) -> None:
     """Execute into `running`; on a failing cell or a dead kernel keep the page as `failed`."""
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        _papermill(notebook, values, running)
+        _papermill(notebook, values, running, started)
     except PapermillExecutionError as error:
         where, trace = f"In [{error.exec_count}]", _ANSI.sub("", "\n".join(error.traceback))
     except DeadKernelError:
@@ -96,13 +107,16 @@ def _keep(running: Path, target: Path) -> None:
     write_atomically(target, (nbformat.writes(normalise(_read(running))) + "\n").encode())
 
 
-def _papermill(notebook: "NotebookNode", values: dict[str, Any], running: Path) -> None:
+def _papermill(
+    notebook: "NotebookNode", values: dict[str, Any], running: Path, started: Started
+) -> None:
     """One papermill run in ROOT, saved after every cell into `running`."""
     import papermill
     from papermill.translators import papermill_translators
 
     papermill_translators.register("python3", _injected())
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are raised, not logged
+    count = len(notebook.cells) + 1  # papermill adds one with the parameters
     with tempfile.TemporaryDirectory(prefix="ticketlab-ipython-") as ipython:
         papermill.execute_notebook(
             notebook,
@@ -114,6 +128,7 @@ def _papermill(notebook: "NotebookNode", values: dict[str, Any], running: Path) 
             extra_arguments=[f"--ipython-dir={ipython}"],  # no start-up files of the user
             progress_bar=False,
             stderr_file=sys.stderr,
+            on_cell_start=lambda cell, cell_index: started(cell_index + 1, count),
             cwd=ROOT,
         )
 

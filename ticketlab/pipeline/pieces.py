@@ -107,18 +107,13 @@ def forecast_of(
     """
 
     def forecast(unit: Unit) -> float:
-        arm = arm_of(unit.name)
-        if known := [spent for name, spent in measured.items() if arm_of(name) == arm]:
+        arm = timings.arm_of(unit.name)
+        if known := [spent for name, spent in measured.items() if timings.arm_of(name) == arm]:
             return MARGIN * max(known)
         speed = speeds().get(net_of(unit), min(speeds().values()))
         return MARGIN * (unit.passes / speed or WITHOUT_TRAINING)
 
     return forecast
-
-
-def arm_of(unit: str) -> str:
-    """A unit's name without its seed."""
-    return "/".join(part for part in unit.split("/") if not part.startswith("seed-"))
 
 
 def net_of(unit: Unit) -> str:

@@ -20,6 +20,7 @@ from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pipeline.repository import out_of_date, readers, stages_of
 from ticketlab.spec import InputError, Spec
 from ticketlab.study import runner
+from ticketlab.study.forecast import Job
 from ticketlab.study.store import Store
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ def check_data(values: Spec) -> None:
             raise InputError(f"data: {name} is not here, run `ticketlab prepare STUDY` first")
 
 
+def process_seconds(jobs: Sequence[Job], beside: float, probe: float) -> float:
+    """Seconds of one process for all jobs of a paper, whose speed is measured for about `probe`
+    seconds."""
+    return sum(job.passes / job.speed(probe / len(jobs)) for job in jobs) * beside
+
+
 # ---------------------------------------------------------------- what is to be done
 
 
@@ -96,7 +103,7 @@ def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> 
     stored = sum(unit.passes for unit in survey.reused)
     left = max(0.0, 1 - stored / expected) if survey.missing else 0.0
     jobs = known.jobs(values) if left else []
-    spent = sum(job.passes / job.speed(seconds / len(jobs)) for job in jobs) * known.beside
+    spent = process_seconds(jobs, known.beside, seconds)
     return Plan(
         paper=paper,
         study=study,

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -78,14 +78,27 @@ def stages_of(repo: "Repo", study: str) -> list[str]:
 
 def readers(repo: "Repo", names: Collection[str]) -> set[str]:
     """All stages that read what the stages `names` make, directly or not."""
-    graph, found = repo.index.graph, set(names)
-    waiting = [stage for stage in graph if stage.addressing in found]
+    graph = repo.index.graph
+    return _reached(graph, graph.predecessors, names) - set(names)
+
+
+def needed(repo: "Repo", names: Collection[str]) -> set[str]:
+    """The stages `names` (none: all of the pipeline) and all that they read from, directly or
+    not."""
+    graph = repo.index.graph
+    return _reached(graph, graph.successors, names or {stage.addressing for stage in graph})
+
+
+def _reached(graph: Any, following: Callable[[Any], Any], names: Collection[str]) -> set[str]:
+    """The names of stages that are among `names` or follow from those, step by step."""
+    waiting = [stage for stage in graph if stage.addressing in names]
+    found = {stage.addressing for stage in waiting}
     while waiting:
-        for stage in graph.predecessors(waiting.pop()):
+        for stage in following(waiting.pop()):
             if stage.addressing not in found:
                 found.add(stage.addressing)
                 waiting.append(stage)
-    return found - set(names)
+    return found
 
 
 def tree_hash(repo: "Repo", path: Path) -> str:

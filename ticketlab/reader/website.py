@@ -158,7 +158,7 @@ def _work(folder: Path, name: str) -> str:
         table = pd.read_csv(published) if published.exists() else timings.table(folder)
     except InputError:
         return "–"
-    rows = table[table.paper == name]
+    rows = table[(table.paper == name) & (table.arm != timings.PAGE)]
     if rows.empty:
         return "–"
     minutes, workers = rows["sum"].sum() / 60, rows.workers.max()

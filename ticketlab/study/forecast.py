@@ -1,6 +1,6 @@
 """How long a study takes: what it will train, and how fast each net trains on this device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from ticketlab.gpu import Runtime
 from ticketlab.models import ModelSpec
 from ticketlab.pruning.masks import Mask
 from ticketlab.study.results import Result
-from ticketlab.study.runner import Phases, Unit, expected_passes
+from ticketlab.study.runner import Phases, Unit
 from ticketlab.tickets.ticket import Ticket
 from ticketlab.training.loop import train
 from ticketlab.training.net import Net
@@ -84,15 +84,19 @@ def measured_speed(
 # ---------------------------------------------------------------- results that are not there yet
 
 
-def planned_passes(phases: Phases, predicted: Callable[[Unit], Result]) -> float:
-    """Image passes of all units of a study, later phases planned from predicted results."""
-    units, total = next(phases), 0.0
+def planned_units(phases: Phases, predicted: Callable[[Unit], Result]) -> list[list[Unit]]:
+    """All units of a study by phase, later phases planned from predicted results."""
+    planned = [next(phases)]
     while True:
-        total += expected_passes(units)
         try:
-            units = phases.send({unit.name: predicted(unit) for unit in units})
+            planned.append(phases.send({unit.name: predicted(unit) for unit in planned[-1]}))
         except StopIteration:
-            return total
+            return planned
+
+
+def total_passes(planned: Iterable[Iterable[Unit]]) -> float:
+    """Image passes that all units of a study are expected to take."""
+    return sum(unit.passes for units in planned for unit in units)
 
 
 def predicted_ticket(sparsity: float) -> Ticket:

@@ -62,8 +62,16 @@ class UnitFailed(RuntimeError):
     """A unit raised an error; the message names the unit, finished units are kept."""
 
 
+class StaleUnits(InputError):
+    """A folder has units of the same names that were made with other code or parameters."""
+
+
 def run_study(
-    phases: Phases, folder: Path, workers: int | str = 1, store: Store = EMPTY
+    phases: Phases,
+    folder: Path,
+    workers: int | str = 1,
+    store: Store = EMPTY,
+    renew: bool = True,
 ) -> dict[str, Result]:
     """Results of all units of a study by name, run phase by phase as `run` does."""
     results: dict[str, Result] | None = None
@@ -72,18 +80,22 @@ def run_study(
             units = phases.send(results) if results is not None else next(phases)
         except StopIteration as end:
             return dict(end.value)
-        results = run(units, folder, workers, store)
+        results = run(units, folder, workers, store, renew)
 
 
 def run(
-    units: Sequence[Unit], folder: Path, workers: int | str = 1, store: Store = EMPTY
+    units: Sequence[Unit],
+    folder: Path,
+    workers: int | str = 1,
+    store: Store = EMPTY,
+    renew: bool = True,
 ) -> dict[str, Result]:
     """Results of all units by name, in the given order, whatever the number of workers.
 
     Each result is stored in `folder` by the worker that made it. A unit is not run again whose key
     is there already or in `store`, and of units with equal keys one is run. `workers` is a number
     of processes here, or the address of a Dask scheduler ("dask:tcp://HOST:PORT") whose workers
-    share `folder`.
+    share `folder`. Without `renew`, StaleUnits if a unit in `folder` would have to be replaced.
 
     In a folder of units that were made elsewhere none is run; InputError if one is missing.
     """
@@ -98,6 +110,11 @@ def run(
             f"({missing[0].name!r}, ...) are not among them, or had other code or parameters; "
             "`ticketlab piece` trains them there, `ticketlab train --fresh` all of them here"
         )
+    if not renew:
+        _refuse_to_replace(missing, folder)
+    for unit in units:
+        if done[unit.name] is not None:
+            _tell_stored(unit, copied=False)
     left = [unit for unit in missing if not _copied(unit, keys[unit.name], folder, store)]
     once = {keys[unit.name]: unit for unit in reversed(left)}
     _train([unit for unit in left if once[keys[unit.name]] is unit], keys, folder, workers)
@@ -113,13 +130,27 @@ def run(
     return found
 
 
+def _refuse_to_replace(units: Sequence[Unit], folder: Path) -> None:
+    """StaleUnits if `folder` has something under the name of one of the units."""
+    if stale := [unit.name for unit in units if (folder / f"{unit.name}.json").exists()]:
+        raise StaleUnits(
+            f"{len(stale)} units ({stale[0]!r}, ...) were trained with other code or parameters "
+            "than now"
+        )
+
+
+def _tell_stored(unit: Unit, copied: bool) -> None:
+    """Report a unit that need not run: it is in its folder, or was copied there."""
+    progress.tell(stored=unit.name, copied=copied, passes=unit.passes)
+
+
 def _copied(unit: Unit, key: str, folder: Path, store: Store) -> bool:
     """Copy the unit from the store into `folder` if it is there."""
     stored = store.get(key)
     if stored is None:
         return False
     stored.copy_to(folder, unit.name, unit.arguments)
-    progress.tell(reused=unit.name, passes=unit.passes)
+    _tell_stored(unit, copied=True)
     return True
 
 
@@ -226,7 +257,7 @@ def _mark(folder: Path, unit: Unit) -> Path:
 
 def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     progress.listen_to(listener)
-    progress.label()
+    progress.begin(unit.name)
     started = time.monotonic()
     try:
         with patterns.collected() as trained:
@@ -238,7 +269,8 @@ def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     except Exception as error:
         raise UnitFailed(f"unit {unit.name} failed: {type(error).__name__}: {error}") from error
     progress.label()
-    progress.tell(unit=unit.name, seconds=round(time.monotonic() - started, 3))
+    progress.tell(seconds=round(time.monotonic() - started, 3), planned=unit.passes)
+    progress.begin()
 
 
 def _place_in(unit: Unit) -> str:

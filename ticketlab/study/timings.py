@@ -5,13 +5,32 @@ results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`, which a
 alone; the machine that they were measured on is in results/STUDY/machine.json.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import pandas as pd
 
 from ticketlab.files import read_json, write_json
 from ticketlab.spec import InputError
+from ticketlab.study.runner import Unit
+
+FILE = "timings.csv"
+PAGE = "page"
+"""Stands for a paper's notebook where others are arms."""
+
+
+class Arm(NamedTuple):
+    """What a unit of an arm took, on average over its seeds."""
+
+    seconds: float
+    passes: float
+    """Image passes that it was expected to take."""
+
+    def predict(self, passes: float) -> float:
+        """Seconds of a unit of so many passes; units without training take what they took."""
+        return self.seconds * (passes / self.passes if self.passes and passes else 1)
 
 
 def note(
@@ -20,12 +39,23 @@ def note(
     units: Collection[str],
     workers: int | str,
     reused: int = 0,
+    passes: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Write the seconds of `units`; those that did not run now keep what `path` has for them."""
-    earlier = read_json(path)["seconds"] if path.exists() else {}
-    known = {**earlier, **measured}
-    seconds = {name: known[name] for name in sorted(units) if name in known}
-    write_json(path, {"workers": workers, "reused": reused, "seconds": seconds})
+    """Write the seconds of `units`, and the image passes that they were expected to take; those
+    that did not run now keep what `path` has for them."""
+    earlier = read_json(path) if path.exists() else {}
+    kept = {
+        what: {name: known[name] for name in sorted(units) if name in known}
+        for what, now in {"seconds": measured, "passes": passes}.items()
+        for known in [{**earlier.get(what, {}), **now}]
+    }
+    write_json(path, {**earlier, "workers": workers, "reused": reused, **kept})
+
+
+def note_page(path: Path, seconds: float) -> None:
+    """Write the seconds that a paper's notebook took; all else that `path` has stays."""
+    earlier = read_json(path) if path.exists() else {"workers": 1, "seconds": {}}
+    write_json(path, {**earlier, PAGE: round(seconds, 3)})
 
 
 def reused(study: Path) -> dict[str, int]:
@@ -38,21 +68,41 @@ def reused(study: Path) -> dict[str, int]:
 
 
 def table(study: Path) -> pd.DataFrame:
-    """One row per paper and arm: units, mean and total seconds, workers at once."""
+    """One row per paper and arm: units, mean and total seconds, passes of one, workers at once;
+    and one for the page of a paper."""
     rows = []
     for path in sorted((study / "runs").glob("*.timings.json")):
         content, paper = read_json(path), path.name.removesuffix(".timings.json")
+        passes = content.get("passes", {})
+        rows += [(paper, PAGE, content[PAGE], 0.0, 1)] if PAGE in content else []
         rows += [
-            (paper, _arm(name), seconds, content["workers"])
+            (paper, arm_of(name), seconds, passes.get(name, 0.0), content["workers"])
             for name, seconds in content["seconds"].items()
         ]
     if not rows:
         raise InputError(f"study: no timings in {study / 'runs'}, run `dvc repro` first")
-    units = pd.DataFrame(rows, columns=["paper", "arm", "seconds", "workers"])
-    groups = units.groupby(["paper", "arm", "workers"]).seconds
-    return groups.agg(["count", "mean", "sum"]).round(2).reset_index()
+    units = pd.DataFrame(rows, columns=["paper", "arm", "seconds", "passes", "workers"])
+    groups = units.groupby(["paper", "arm", "workers"])
+    found = groups.seconds.agg(["count", "mean", "sum"]).round(2)
+    return found.assign(passes=groups.passes.mean().round()).reset_index()
 
 
-def _arm(unit: str) -> str:
+def known(study: Path, paper: str) -> dict[str, Arm]:
+    """What the arms of a paper took: here if it was trained here, else as published, else none."""
+    local, published = study / "runs" / f"{paper}.timings.json", study / FILE
+    if not local.exists() and not published.exists():
+        return {}
+    rows = table(study) if local.exists() else pd.read_csv(published)
+    rows = rows[rows.paper == paper]
+    return {arm: Arm(*both) for arm, *both in rows[["arm", "mean", "passes"]].values.tolist()}
+
+
+def predicted(units: Iterable[Unit], arms: Mapping[str, Arm]) -> dict[str, float]:
+    """Seconds of each unit whose arm is known, by name."""
+    found = ((unit, arms.get(arm_of(unit.name))) for unit in units)
+    return {unit.name: arm.predict(unit.passes) for unit, arm in found if arm is not None}
+
+
+def arm_of(unit: str) -> str:
     """'search/imp/seed-3' -> 'search/imp': the unit's name without its seed."""
     return "/".join(part for part in unit.split("/") if not part.startswith("seed-"))

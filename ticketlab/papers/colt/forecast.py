@@ -3,7 +3,7 @@
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.papers.colt.study import phases, predicted_rate, predicted_rounds
 from ticketlab.papers.colt.units import search_colt, search_imp
-from ticketlab.study.forecast import Job, image_job, planned_passes, predicted_search
+from ticketlab.study.forecast import Job, image_job, planned_units, predicted_search, total_passes
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Unit
 
@@ -14,9 +14,14 @@ def jobs(params: ColtParams) -> list[Job]:
     return [image_job(params.runtime, params.model, params.data, params.recipe, passes)]
 
 
+def planned(params: ColtParams) -> list[list[Unit]]:
+    """The units of the study by phase, as they are expected."""
+    return planned_units(phases(params), predicted)
+
+
 def expected_passes(params: ColtParams) -> float:
     """Image passes the study will take, with the rounds of the searches predicted."""
-    return planned_passes(phases(params), predicted)
+    return total_passes(planned(params))
 
 
 def predicted(unit: Unit) -> Result:

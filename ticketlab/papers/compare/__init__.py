@@ -1,8 +1,8 @@
 """All four papers on one bench: same data, nets, budget and seeds."""
 
-from ticketlab.papers.compare.forecast import expected_passes, jobs
+from ticketlab.papers.compare.forecast import jobs, planned
 from ticketlab.papers.compare.params import CompareParams
 from ticketlab.papers.compare.study import phases
 from ticketlab.study.paper import Paper
 
-PAPER = Paper(CompareParams, phases, expected_passes, jobs)
+PAPER = Paper(CompareParams, phases, planned, jobs)

@@ -5,7 +5,7 @@ from functools import partial
 from ticketlab.papers.compare.params import CompareParams, ticket_name
 from ticketlab.papers.compare.study import one_training, phases, searched
 from ticketlab.papers.compare.units import train_method
-from ticketlab.study.forecast import Job, image_job, planned_passes, predicted_ticket
+from ticketlab.study.forecast import Job, image_job, planned_units, predicted_ticket, total_passes
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Unit
 
@@ -19,9 +19,14 @@ def jobs(params: CompareParams) -> list[Job]:
     return found
 
 
+def planned(params: CompareParams) -> list[list[Unit]]:
+    """The units of the study by phase, as they are expected."""
+    return planned_units(phases(params), partial(predicted, params))
+
+
 def expected_passes(params: CompareParams) -> float:
     """Image passes that the study will take, with the length of searches predicted."""
-    return planned_passes(phases(params), partial(predicted, params))
+    return total_passes(planned(params))
 
 
 def predicted(params: CompareParams, unit: Unit) -> Result:

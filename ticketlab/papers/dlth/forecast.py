@@ -3,7 +3,7 @@
 from ticketlab.papers.dlth.params import RstParams
 from ticketlab.papers.dlth.study import phases
 from ticketlab.papers.dlth.units import train_pretrained
-from ticketlab.study.forecast import Job, image_job, planned_passes, predicted_ticket
+from ticketlab.study.forecast import Job, image_job, planned_units, predicted_ticket, total_passes
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Unit
 
@@ -19,9 +19,14 @@ def jobs(params: RstParams) -> list[Job]:
     return found
 
 
+def planned(params: RstParams) -> list[list[Unit]]:
+    """The units of the study by phase, as they are expected."""
+    return planned_units(phases(params), predicted)
+
+
 def expected_passes(params: RstParams) -> float:
     """Image passes the study will take; early-bird counts in full, for its draw is not known."""
-    return planned_passes(phases(params), predicted)
+    return total_passes(planned(params))
 
 
 def predicted(unit: Unit) -> Result:

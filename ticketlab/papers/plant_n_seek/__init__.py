@@ -2,7 +2,7 @@
 
 from ticketlab.papers.plant_n_seek.forecast import jobs
 from ticketlab.papers.plant_n_seek.params import PlantParams
-from ticketlab.papers.plant_n_seek.study import expected_passes, phases
+from ticketlab.papers.plant_n_seek.study import phases, planned
 from ticketlab.study.paper import Paper
 
-PAPER = Paper(PlantParams, phases, expected_passes, jobs)
+PAPER = Paper(PlantParams, phases, planned, jobs)

@@ -40,9 +40,14 @@ def phases(params: PlantParams) -> Phases:
     return found | (yield units_on_tickets(params, found))
 
 
-def expected_passes(params: PlantParams) -> float:
-    """Sample passes of the whole study; an image counts as one sample."""
-    return runner.expected_passes(units(params)) + sum(conv_passes(params).values())
+def planned(params: PlantParams) -> list[list[Unit]]:
+    """The units of the study by phase; those on trained tickets have no ticket yet."""
+    on_tickets = [
+        Unit(f"conv/{name}/seed-{seed}", work, more, cost)
+        for seed in conv_seeds(params)
+        for name, work, more, cost in _conv_work(params)
+    ]
+    return [[*conv_ticket_units(params), *units(params)], on_tickets]
 
 
 def conv_passes(params: PlantParams) -> dict[str, float]:

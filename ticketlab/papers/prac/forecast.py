@@ -3,7 +3,7 @@
 from ticketlab.papers.prac.params import SELECTIONS, PracParams
 from ticketlab.papers.prac.study import phases
 from ticketlab.papers.prac.units import score_tickets
-from ticketlab.study.forecast import Job, image_job, planned_passes, predicted_search
+from ticketlab.study.forecast import Job, image_job, planned_units, predicted_search, total_passes
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Unit
 
@@ -18,9 +18,14 @@ def jobs(params: PracParams) -> list[Job]:
     return found
 
 
+def planned(params: PracParams) -> list[list[Unit]]:
+    """The units of the study by phase, as they are expected."""
+    return planned_units(phases(params), predicted)
+
+
 def expected_passes(params: PracParams) -> float:
     """Image passes the study will take; how long searches are is predicted by each unit."""
-    return planned_passes(phases(params), predicted)
+    return total_passes(planned(params))
 
 
 def predicted(unit: Unit) -> Result:

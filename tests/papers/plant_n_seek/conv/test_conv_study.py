@@ -51,7 +51,11 @@ def test_units_are_those_that_were_planned(results: dict[str, Result]) -> None:
     assert {unit.name for unit in units} | {"conv/ticket/seed-0", "conv/ticket/seed-1"} == set(
         names
     )
-    assert plant_study.expected_passes(tiny.conv()) > 2 * sum(u.passes for u in units) / 2.1
+    planned = plant_study.planned(tiny.conv())
+    assert {unit.name for phase in planned for unit in phase} == set(results)
+    assert (
+        PAPERS["plant_n_seek"].expected_passes(tiny.conv()) > 2 * sum(u.passes for u in units) / 2.1
+    )
 
 
 def test_a_plan_prices_each_net_at_its_own_speed(rooted: Path) -> None:
@@ -68,7 +72,7 @@ def test_a_plan_prices_each_net_at_its_own_speed(rooted: Path) -> None:
     assert mother.passes == 2 * images * (2 * 2 * (2 * (2 + 2) + 2) + 4 * 2)
     assert popup.passes == 2 * images * (2 * 2 * 3 * 2)
     total = sum(job.passes for job in PAPERS["plant_n_seek"].jobs(values))
-    assert total == plant_study.expected_passes(values)
+    assert total == PAPERS["plant_n_seek"].expected_passes(values)
     assert all(job.speed(0.02) > 100 for job in (narrow, mother, popup))
 
 

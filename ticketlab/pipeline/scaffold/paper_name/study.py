@@ -20,11 +20,6 @@ def phases(params: Params) -> Phases:
     return searches | (yield score_units(params, searches))
 
 
-def expected_passes(params: Params) -> float:
-    """Image passes of the study: the dense net and two tickets of each seed."""
-    return float(3 * len(params.seeds) * one_training(params))
-
-
 def one_training(params: Params) -> int:
     """Images seen by one training."""
     return params.recipe.passes(len(load(params.data).train))

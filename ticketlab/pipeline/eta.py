@@ -1,0 +1,220 @@
+"""How far a `dvc repro` is and how long the rest takes: what was expected, corrected as it runs.
+
+What is expected of each stage comes from `outlook.py`. What happens comes from the lines that DVC
+prints (a stage runs, or is skipped) and from the events of `progress.report`.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+START = 6.0
+"""Seconds that a stage takes beside its work: processes start, DVC hashes what it has made."""
+
+TRUST, TRUST_OTHERS = 0.03, 0.1
+"""See `Part.pace`: of training, and of all else."""
+
+LEAST = 2.0
+"""Seconds that have to pass, whatever the share."""
+
+_DVC = re.compile(r"^(?:Running stage|Stage) '(?P<stage>[^']+)'(?P<skips>.*(?:skipping))?")
+
+State = Literal["waiting", "running", "done", "stopped", "up to date"]
+
+
+class Part(NamedTuple):
+    """Seconds of a part of the work: as expected of all, of what is done, and really spent."""
+
+    expected: float = 0.0
+    done: float = 0.0
+    spent: float = 0.0
+
+    def pace(self, before: float, trust: float) -> float:
+        """Seconds spent per expected second, measured on what is done.
+
+        It starts from a pace `before`, which weighs as much as what is measured when the share
+        `trust` of the whole is done.
+        """
+        weight = max(trust * self.expected, LEAST)
+        whole = self.done + weight
+        return (self.spent + weight * before) / whole
+
+
+def together(parts: Iterable[Part]) -> Part:
+    """The sum of parts."""
+    return Part(*map(sum, zip(Part(), *parts, strict=True)))
+
+
+@dataclass
+class Unit:
+    """A unit to train: expected seconds of one process, image passes, and how many it has done."""
+
+    seconds: float
+    passes: float
+    made: float = 0.0
+    ended: bool = False
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, at most 99 % until its end is reported."""
+        return 1.0 if self.ended else min(0.99, self.made / self.passes) if self.passes else 0.0
+
+
+@dataclass
+class Stage:
+    """A stage, what is expected of it, and how far it is."""
+
+    name: str
+    work: float = 0.0
+    """Expected seconds on the clock, without START."""
+    units: dict[str, Unit] = field(default_factory=dict)
+    """Those to train."""
+    stored: set[str] = field(default_factory=set)
+    """Units that are there already and are not trained."""
+    state: State = "waiting"
+    started: float = math.inf
+    begun: float = math.inf
+    worked: float = -math.inf
+    """When the first and the latest event of a unit came."""
+    ended: float = math.inf
+    cells: tuple[int, int] = (0, 0)
+    """Cells of a page that have been started, and all."""
+    running: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The latest event of each unit that a process works on."""
+
+    @property
+    def expected(self) -> float:
+        """Seconds on the clock."""
+        return 0.0 if self.state == "up to date" else START + self.work
+
+    @property
+    def trained(self) -> int:
+        """Units that have been trained."""
+        return sum(unit.ended for unit in self.units.values())
+
+    def training(self, now: float) -> Part:
+        """The part that trains units: between the first event of one and the last."""
+        if self.state == "up to date" or not self.units:
+            return Part()
+        spent = max(0.0, (now if self.running else self.worked) - self.begun)
+        return Part(self.work, self.work * self._share(), spent)
+
+    def others(self, now: float) -> Part:
+        """All else: starts, data, pages."""
+        if self.state == "up to date":
+            return Part()
+        training, spent = self.training(now), self.spent(now)
+        start = START if self.state == "done" else min(START, spent - training.spent)
+        made = 0.0 if self.units else self.work * self._share()
+        return Part(self.expected - training.expected, start + made, spent - training.spent)
+
+    def spent(self, now: float) -> float:
+        """Seconds since it started, or until it ended."""
+        return max(0.0, min(self.ended, now) - self.started)
+
+    def end(self, now: float, state: State) -> None:
+        """It has ended in this state; units that it was wrongly expected to train are dropped."""
+        self.state, self.ended = state, now
+        self.running.clear()
+        if state == "done":
+            self.units = {name: unit for name, unit in self.units.items() if unit.ended}
+
+    def _share(self) -> float:
+        if self.state == "done":
+            return 1.0
+        if self.cells[1]:
+            return self.cells[0] / self.cells[1]
+        whole = sum(unit.seconds for unit in self.units.values())
+        made = sum(unit.seconds * unit.share for unit in self.units.values())
+        return made / whole if whole else 0.0
+
+    def take(self, event: Mapping[str, Any], now: float) -> None:
+        """Follow an event of this stage."""
+        if "cells" in event:
+            self.cells = event["cell"], event["cells"]
+        elif "stored" in event:
+            self._reuse(event["stored"])
+        elif "unit" in event:
+            self.begun, self.worked = min(self.begun, now), now
+            self._work_on(event["unit"], event)
+
+    def _reuse(self, name: str) -> None:
+        self.stored.add(name)
+        before = sum(unit.seconds for unit in self.units.values())
+        if gone := self.units.pop(name, None):
+            self.work *= 1 - gone.seconds / before if before else 0.0
+
+    def _work_on(self, name: str, event: Mapping[str, Any]) -> None:
+        self.stored.discard(name)
+        unit = self.units.setdefault(name, Unit(0.0, event.get("planned", 0.0)))
+        unit.made += event.get("passes", 0)
+        if "seconds" in event:
+            unit.ended = True
+            self.running.pop(name, None)
+        else:
+            self.running[name] = event
+
+
+class Course:
+    """All stages of a `dvc repro`, in the order in which they are expected."""
+
+    def __init__(self, stages: Iterable[Stage], now: float) -> None:
+        self.stages = {stage.name: stage for stage in stages}
+        self.started = now
+        self.current: Stage | None = None
+
+    def read(self, line: str, now: float) -> bool:
+        """Follow a line that DVC prints; whether it begins or skips a stage."""
+        found = _DVC.match(line)
+        if found is None:
+            return False
+        stage = self._stage(found["stage"])
+        if found["skips"]:
+            self.end(now)
+            stage.state = "up to date"
+        else:
+            self._begin(stage, now)
+        return True
+
+    def take(self, event: Mapping[str, Any], now: float) -> None:
+        """Follow an event of a stage."""
+        stage = self._stage(event["stage"])
+        if stage.state in ("waiting", "up to date"):  # its event came before DVC's line
+            self._begin(stage, now)
+        stage.take(event, now)
+
+    def end(self, now: float, state: State = "done") -> None:
+        """The stage that runs has ended, well or "stopped"."""
+        if self.current is not None:
+            self.current.end(now, state)
+            self.current = None
+
+    def _begin(self, stage: Stage, now: float) -> None:
+        if stage is not self.current:
+            self.end(now)
+            stage.state, stage.started, self.current = "running", now, stage
+
+    def _stage(self, name: str) -> Stage:
+        return self.stages.setdefault(name, Stage(name))
+
+    def _parts(self, now: float) -> tuple[Part, Part]:
+        """Training, and all else."""
+        stages = self.stages.values()
+        return (
+            together(stage.training(now) for stage in stages),
+            together(stage.others(now) for stage in stages),
+        )
+
+    def share(self, now: float) -> float:
+        """How much of the expected seconds is done."""
+        whole = together(self._parts(now))
+        return whole.done / whole.expected if whole.expected else 1.0
+
+    def left(self, now: float) -> float:
+        """Seconds until all is done."""
+        training, others = self._parts(now)
+        trains = training.pace(1.0, TRUST)
+        goes = others.pace(trains, TRUST_OTHERS)  # it is the same machine
+        return trains * (training.expected - training.done) + goes * (others.expected - others.done)

@@ -1,0 +1,176 @@
+"""`dvc repro` as a child process: its output and exit code are passed on, its stages followed."""
+
+import math
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO, TextIO
+
+from ticketlab.pipeline import outlook, params, repository
+from ticketlab.pipeline.display import Display, summary
+from ticketlab.pipeline.eta import Course
+from ticketlab.progress import REPRO, REPRO_PROCESS, Tail
+from ticketlab.spec import ROOT, InputError
+from ticketlab.study.machine import LOCKS
+from ticketlab.study.store import Store
+
+INTERVAL = 0.25
+"""Seconds between two looks at what has happened."""
+GRACE = 10.0
+"""Seconds that processes have to end by themselves."""
+
+Lines = queue.Queue[tuple[str, TextIO]]
+
+
+class Stopped(BaseException):
+    """A signal asks this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+def repro(targets: Sequence[str], force: bool, store: Store) -> int:
+    """Run `dvc repro TARGETS` (none: all) with a display of the whole, and return its exit code.
+
+    `store` has the units that training will find. InputError if DVC is not there.
+    """
+    if shutil.which("dvc") is None:
+        raise InputError("command: 'dvc' is not on PATH, activate the environment")
+    with repository.opened(ROOT) as repo:
+        stages = outlook.stages(repo, params.load_runs(), targets, force, store)
+    course = Course(stages, time.monotonic())
+    display = Display(course)
+    display.print(outlook.words(stages), sys.stderr)
+    events = LOCKS / f"repro-{os.getpid()}.events"
+    code = run(["dvc", "repro", *["--force"] * force, *targets], events, course, display)
+    display.print(summary(course, time.monotonic(), code), sys.stderr)
+    return code
+
+
+def run(command: Sequence[str], events: Path, course: Course, display: Display) -> int:
+    """Run `dvc repro`, show its course, and return its exit code; 128 + N after signal N.
+
+    Its processes are in a group of their own, which ends with this one. `events` is the file to
+    which stages report.
+    """
+    events.parent.mkdir(parents=True, exist_ok=True)
+    events.touch()
+    env = os.environ | {REPRO: str(events), REPRO_PROCESS: str(os.getpid())}
+    tail = Tail(events)
+    try:
+        with stopping(), display:
+            child = subprocess.Popen(
+                command, env=env, text=True, errors="replace", process_group=0,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            try:
+                return follow(child, tail, course, display)
+            finally:
+                send(child, signal.SIGKILL)
+    finally:
+        tail.close()
+        events.unlink(missing_ok=True)
+
+
+def follow(child: "subprocess.Popen[str]", tail: Tail, course: Course, display: Display) -> int:
+    """Pass on what the child prints and follow its stages, until it ends: its exit code."""
+    lines: Lines = queue.Queue()
+    assert child.stdout is not None and child.stderr is not None
+    relays = [relay(child.stdout, sys.stdout, lines), relay(child.stderr, sys.stderr, lines)]
+    number = 0
+    try:
+        watch(child, lines, tail, course, display)
+    except Stopped as stop:
+        number = stop.number
+        send(child, number)
+        watch(child, lines, tail, course, display, GRACE)
+    for thread in relays:  # a process that outlives the child may keep them open
+        thread.join(timeout=1)
+    step(lines, tail, course, display)
+    code = 128 + number if number else exit_code(child)
+    course.end(time.monotonic(), "stopped" if code else "done")
+    return code
+
+
+def watch(
+    child: "subprocess.Popen[str]", lines: Lines, tail: Tail, course: Course, display: Display,
+    seconds: float = math.inf,
+) -> None:  # fmt: skip
+    """Step by step until the child ends, at most for so many seconds."""
+    until = time.monotonic() + seconds
+    while child.poll() is None and time.monotonic() < until:
+        step(lines, tail, course, display)
+
+
+def relay(source: IO[str], target: TextIO, lines: Lines) -> threading.Thread:
+    """Put the lines of a pipe into a queue, each with the stream that it is meant for."""
+
+    def read() -> None:
+        with source:
+            for line in source:
+                lines.put((line.rstrip("\n"), target))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def step(lines: Lines, tail: Tail, course: Course, display: Display) -> None:
+    """Follow what has happened since the last step."""
+    for line, stream in arrived(lines):
+        course.read(line, time.monotonic())
+        display.print(line, stream)
+    for event in tail.read():
+        course.take(event, time.monotonic())
+    display.update(time.monotonic())
+
+
+def arrived(lines: Lines) -> Iterator[tuple[str, TextIO]]:
+    """The lines in the queue; waits for a first one, but not for long."""
+    timeout = INTERVAL
+    while True:
+        try:
+            yield lines.get(timeout=timeout)
+        except queue.Empty:
+            return
+        timeout = 0.0
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Within the block, signals that ask for an end raise Stopped, the first one only."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise Stopped(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def send(child: "subprocess.Popen[str]", number: int) -> None:
+    """Send a signal to the child and to all processes that it started."""
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(child.pid, number)
+
+
+def exit_code(child: "subprocess.Popen[str]") -> int:
+    """What a shell would say of an ended child: 128 + N if signal N has killed it."""
+    code = child.wait()
+    return code if code >= 0 else 128 - code
