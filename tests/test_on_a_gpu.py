@@ -1,6 +1,6 @@
 """What only a real CUDA device can show; skipped without one. The first thing to run on a new one:
 
-    python -m pytest -m gpu -n 0 tests
+    python -m pytest -n 0 tests/test_on_a_gpu.py
 
 Captured passes against eager ones, every unit of a tiny study of each paper, and a piece that is
 carried to a machine without a GPU. `test_emulated_device` has the rules that need no device.

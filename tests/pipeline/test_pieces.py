@@ -18,13 +18,14 @@ from small_units import counted, runs
 from ticketlab import gpu
 from ticketlab.files import read_json, write_json, yaml_text
 from ticketlab.papers.colt import study as colt_study
-from ticketlab.pipeline import pieces
+from ticketlab.pipeline import pieces, planning
 from ticketlab.pipeline.pieces import Piece
 from ticketlab.spec import ROOT
 from ticketlab.study import machine, results
 from ticketlab.study.forecast import Job
 from ticketlab.study.results import ELSEWHERE, Result, made_here
 from ticketlab.study.runner import Unit, run_study
+from ticketlab.study.store import Store
 from ticketlab.tickets.ticket import load_ticket
 
 # ---------------------------------------------------------------- units that fit
@@ -281,6 +282,8 @@ def test_units_of_a_cuda_device_are_read_without_one(
     monkeypatch.setattr(pieces.runner, "_perform", lambda *_: pytest.fail("trained here"))
     folder = project / "results" / "mine" / "runs" / "colt"
     assert len(run_study(colt_study.phases(params), folder)) == count
+    planned = planning.plan("mine", "colt", params, Store((folder,)), 0.1)
+    assert (planned.reused, planned.units, planned.seconds) == (count, 0, 0)
 
 
 # ---------------------------------------------------------------- the commands

@@ -19,7 +19,7 @@ from ticketlab.pipeline import params
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pipeline.repository import out_of_date, readers, stages_of
 from ticketlab.spec import InputError, Spec
-from ticketlab.study import runner
+from ticketlab.study import results, runner
 from ticketlab.study.forecast import Job
 from ticketlab.study.store import Store
 
@@ -98,7 +98,8 @@ def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> 
     known = PAPERS[paper]
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
     workers = runner.at_once(gpu.worker_count(runtime, params.load_workers()))
-    survey = runner.survey(known.phases(values), store)
+    made = results.made_elsewhere(results.runs_folder(study, paper))
+    survey = runner.survey(known.phases(values), store, made)
     expected = known.expected_passes(values)
     stored = sum(unit.passes for unit in survey.reused)
     left = max(0.0, 1 - stored / expected) if survey.missing else 0.0

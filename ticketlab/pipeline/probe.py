@@ -8,6 +8,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -185,10 +186,10 @@ def changes(before: Any, after: Any, place: str = "") -> Iterator[str]:
 
 
 def slow_units(papers: Mapping[str, Spec], speeds: Sequence[Speed]) -> Iterator[str]:
-    """A line for each unit of a first phase that is too long for a piece."""
+    """A line for each unit that is too long for a piece."""
     for paper, values in papers.items():
         slowest = min(speed.rate for speed in speeds if speed.paper == paper)
-        for unit in next(PAPERS[paper].phases(values)):
+        for unit in chain.from_iterable(PAPERS[paper].planned(values)):
             if MARGIN * unit.passes / slowest > LONGEST:
                 minutes = unit.passes / slowest / 60
                 yield f"{paper}: {unit.name} takes {minutes:.1f} minutes, too long for a piece"
