@@ -150,9 +150,8 @@ def train_piece(
     def done(unit: Unit, seconds: float) -> None:
         spent[unit.name] = round(seconds, 3)
         note(folder, paper, spent)
-        tell(
-            f"{paper}: {unit.name} in {seconds:.0f} s, {max(0, end - time.monotonic()):.0f} s left"
-        )
+        left = max(0.0, end - time.monotonic())
+        tell(f"{paper}: {unit.name} in {seconds:.1f} s, {left:.0f} s left")
 
     units = runs_of(folder, paper)
     return train(lambda: known.phases(chosen), units, end, forecast_of(spent, probed), done)
