@@ -142,7 +142,7 @@ def test_another_study_runs_beside_the_ones_of_params_yaml(clone: Clone) -> None
     ("name", "old", "new"),
     [
         ("params.yaml", "rate: 0.4", "rate: 0.35"),
-        ("ticketlab/training/loop.py", "loss.backward()", "(2 * loss).backward()"),
+        ("ticketlab/training/passes.py", "loss.backward()", "(2 * loss).backward()"),
     ],
 )
 def test_run_leaves_units_of_other_code_or_parameters_alone(

@@ -69,7 +69,7 @@ SAME = {
     "another criterion": ("pruning/criteria.py", "def uniform(", f"{NEW}def uniform("),
 }
 OTHER = {
-    "the loop": ("training/loop.py", "loss.backward()", "(2 * loss).backward()"),
+    "the loop": ("training/passes.py", "loss.backward()", "(2 * loss).backward()"),
     "a default": ("training/optimizers.py", "bool | None = None", "bool | None = True"),
     "the masks": ("pruning/masks.py", "torch.equal(self[n], other[n])", "True"),
     "its architecture": ("models/plain.py", "def conv3(", "def conv3(more: int, "),
