@@ -214,7 +214,9 @@ def test_an_event_that_comes_before_the_line_of_dvc_begins_its_stage() -> None:
     assert course.current is course.stages["read@a"] and course.current.state == "running"
     course.read("Running stage 'read@a':", 5.0)
     assert course.current.started == 4.0
-    assert course.current.others(4.0) == Part(eta.START + 30, 15, 0)
+    now = 4.0 + eta.START + 20  # half of its cells, in two thirds of its time
+    assert course.current.others(now).done == pytest.approx(eta.START + 30 * (1 / 2 + 2 / 3) / 2)
+    assert course.current.others(now, pace=2.0).done < course.current.others(now).done
 
 
 def test_a_stage_that_nobody_expected_is_followed() -> None:

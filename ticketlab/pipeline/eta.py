@@ -101,14 +101,15 @@ class Stage:
         spent = max(0.0, (now if self.running else self.worked) - self.begun)
         return Part(self.work, self.work * self._share(), spent)
 
-    def others(self, now: float) -> Part:
-        """All else: starts, data, pages."""
+    def others(self, now: float, pace: float = 1.0) -> Part:
+        """All else: starts, data, pages; `pace` is that of training, for a page that runs."""
         if self.state == "up to date":
             return Part()
-        training, spent = self.training(now), self.spent(now)
-        start = START if self.state == "done" else min(START, spent - training.spent)
-        made = 0.0 if self.units else self.work * self._share()
-        return Part(self.expected - training.expected, start + made, spent - training.spent)
+        training = self.training(now)
+        spent = self.spent(now) - training.spent
+        start = START if self.state == "done" else min(START, spent)
+        made = 0.0 if self.units else self.work * self._page((spent - start) / pace)
+        return Part(self.expected - training.expected, start + made, spent)
 
     def spent(self, now: float) -> float:
         """Seconds since it started, or until it ended."""
@@ -121,11 +122,16 @@ class Stage:
         if state == "done":
             self.units = {name: unit for name, unit in self.units.items() if unit.ended}
 
+    def _page(self, spent: float) -> float:
+        """Share of a page: between that of its cells, of which few take most of the time, and that
+        of the seconds `spent` on it."""
+        if self.state == "done" or not self.cells[1]:
+            return float(self.state == "done")
+        return (self.cells[0] / self.cells[1] + min(1.0, spent / (self.work or 1.0))) / 2
+
     def _share(self) -> float:
         if self.state == "done":
             return 1.0
-        if self.cells[1]:
-            return self.cells[0] / self.cells[1]
         whole = sum(unit.seconds for unit in self.units.values())
         made = sum(unit.seconds * unit.share for unit in self.units.values())
         return made / whole if whole else 0.0
@@ -202,10 +208,9 @@ class Course:
     def _parts(self, now: float) -> tuple[Part, Part]:
         """Training, and all else."""
         stages = self.stages.values()
-        return (
-            together(stage.training(now) for stage in stages),
-            together(stage.others(now) for stage in stages),
-        )
+        training = together(stage.training(now) for stage in stages)
+        pace = training.pace(1.0, TRUST)
+        return training, together(stage.others(now, pace) for stage in stages)
 
     def share(self, now: float) -> float:
         """How much of the expected seconds is done."""
