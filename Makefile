@@ -60,8 +60,8 @@ study: env ## run another study, of studies/: make study STUDY=cifar10
 report: env ## the results as a static site in site/, verdicts first
 	@$(BIN)/ticketlab report
 
-bench: env ## our speed beside the peers' loops on one CPU core, into benchmarks/results/ (about 6 minutes of CPU time)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks cpu
+bench: env ## our speed beside the peers' loops on one CPU core, into benchmarks/results/ (about 10 minutes of CPU time; CASES="lenet ..." for some)
+	@OMP_NUM_THREADS=1 KINETO_LOG_LEVEL=99 $(BIN)/python -m benchmarks cpu $(CASES)
 
 bench-gpu: env ## the same on an accelerator
 	@$(BIN)/python -m benchmarks gpu

@@ -1,6 +1,6 @@
 """What is compared on a CPU core: peers' loops and ours on the same synthetic images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.measure import Case, Goal, Variant
+from benchmarks.reasons import gemm
 from ticketlab import gpu, models
 from ticketlab.data.sets import Augment, Batches, DataSet, Images
 from ticketlab.gpu import Runtime
@@ -37,7 +38,8 @@ class Scale:
     rounds: int = 5
     few_rounds: int = 3
     images: int = 2400
-    conv_images: int = 48
+    conv_images: int = 192
+    conv_batch: int = 24
     nets: int = 8
     planted: int = 32
     planted_images: int = 320
@@ -54,7 +56,8 @@ class Scale:
 
 
 FULL = Scale()
-TINY = Scale(1, 1, 120, 8, 2, 2, 64, (0,), (2, 3), 100_000, False)
+TINY = Scale(1, 1, 120, 8, 4, 2, 2, 64, (0,), (2, 3), 100_000, False)
+SCALES = {"full": FULL, "tiny": TINY}
 
 
 def synthetic(count: int, shape: tuple[int, int, int], augment: Augment | None = None) -> DataSet:
@@ -146,13 +149,8 @@ def augmentation(scale: Scale) -> Case:
     ]
     pil = tuple(variant.name for variant in found[: len(scale.workers)])
     goals = [
-        Goal("data.Batches", pil, 25, "the memory's speed: a float image is 12 kB"),
-        Goal(
-            "data.Batches",
-            ("airbench-style masked copies",),
-            5,
-            "masked copies are at their best on whole epochs in cache",
-        ),
+        Goal("data.Batches", pil, 25),
+        Goal("data.Batches", ("airbench-style masked copies",), 5),
     ]
     return Case("augmentation", "Crop and flip, 3x32x32", "images/s", pil[0], found, goals)
 
@@ -189,16 +187,14 @@ def lenet(scale: Scale) -> Case:
     dense = jobs("lenet_300_100", data, scale.nets, 0.5, 60)
     found.append(Variant("plain loop, 1 ticket", partial(trained, dense[:1], "plain"), True))
     found.append(Variant("stacked", partial(trained, dense, "stacked"), True))
-    goals = [Goal("stacked", tuple(pil), 5, "GEMM rate of this core: see the fact gemm_gflops")]
+    goals = [Goal("stacked", tuple(pil), 5, torch.float32)]
     for sparsity, least in ((90, 9), (95, 12), (98, 18)):
         tickets = jobs("lenet_300_100", data, scale.nets, 1 - sparsity / 100, 60)
         few = partial(trained, tickets[:1], "sparse")
         found.append(Variant(f"sparse {sparsity} %, 1 ticket", few, True))
         found.append(Variant(f"sparse {sparsity} %", partial(trained, tickets, "sparse"), True))
-        why = "torch's CSR products, and vectors of 256 bits where 512 were planned for"
-        over = ("PIL, mask before forward",)
-        goals.append(Goal(f"sparse {sparsity} %", over, least, why))
-    facts = {"gemm_gflops": _gemm(), "tickets": scale.nets}
+        goals.append(Goal(f"sparse {sparsity} %", ("PIL, mask before forward",), least))
+    facts = {"gemm_gflops": gemm(), "tickets": scale.nets}
     return Case("lenet", "LeNet-300-100, batch 60", "images/s", pil[0], found, goals, facts)
 
 
@@ -206,18 +202,6 @@ def _peer(loop: peers.Style, job: Job, workers: int, pad: int = 0) -> float:
     assert job.mask is not None
     loader = peers.pil_loader(job.images, job.recipe.batch, pad, workers)
     return loop(job.model, loader, job.mask)
-
-
-def _gemm(n: int = 1024) -> float:
-    """GFLOP/s of a square float32 product on this core: what dense training cannot exceed."""
-    from benchmarks.measure import cpu_seconds
-
-    a = torch.randn(n, n)
-    a @ a
-    started = cpu_seconds()
-    for _ in range(5):
-        a @ a
-    return 5 * 2 * n**3 / (cpu_seconds() - started) / 1e9
 
 
 def ensembling(scale: Scale, count: int) -> Case:
@@ -235,8 +219,7 @@ def ensembling(scale: Scale, count: int) -> Case:
         Variant("stacked", partial(trained, tickets, "stacked"), True),
         Variant("plain loop, one by one", partial(trained, tickets, "plain"), True),
     ]
-    why = "both spend their time in the same batched products"
-    goals = [Goal("stacked", ("torch.func vmap",), 1.0, why)]
+    goals = [Goal("stacked", ("torch.func vmap",), 1.0, torch.float32)]
     title = f"{count} LeNets at once, batch 60"
     return Case(f"ensembling-lenet-{count}", title, "images/s", found[0].name, found, goals)
 
@@ -283,14 +266,7 @@ def planted(scale: Scale, popup: bool) -> Case:
         Variant(peer, lambda: peers.planted_epoch(nets, x, y, popup)),
         Variant("stacked", ours, True),
     ]
-    goals = [
-        Goal(
-            "stacked",
-            (peer,),
-            5 if popup else 9,
-            "products of this size run at a fraction of the GEMM rate, ours too",
-        )
-    ]
+    goals = [Goal("stacked", (peer,), 5 if popup else 9, torch.float32)]
     title = f"{count} MLPs {'-'.join(map(str, SHAPE))}" + (", edge-popup" if popup else "")
     return Case(name, title, "images/s", peer, found, goals, {"nets": count})
 
@@ -316,7 +292,7 @@ def tiny_ensembling(scale: Scale, count: int) -> Case:
         Variant("torch.func vmap", peer),
         Variant("stacked", partial(trained, tickets, "stacked"), True),
     ]
-    goals = [Goal("stacked", ("torch.func vmap",), 1.0, "both wait for the same small products")]
+    goals = [Goal("stacked", ("torch.func vmap",), 1.0, torch.float32)]
     title = f"{count} MLPs 16-100-100-100-10 at once, batch 32"
     return Case(f"ensembling-mlp-{count}", title, "images/s", found[0].name, found, goals)
 
@@ -328,7 +304,7 @@ def convnet(scale: Scale, name: str) -> Case:
     """ResNet-20 with input against the PIL loop, Conv-2 without: float32 and bf16."""
     small = name == "conv2"
     shape = MNIST if small else CIFAR
-    batch = max(4, scale.conv_images // 2)
+    batch = scale.conv_batch
     data = synthetic(scale.conv_images, shape, Augment() if small else Augment(crop=4, flip=True))
     (one,) = jobs(name, data, 1, 0.1, batch, scale.wide)
     last = CPU.model_copy(update={"channels_last": True})
@@ -346,11 +322,9 @@ def convnet(scale: Scale, name: str) -> Case:
         Variant("plain loop, channels_last", partial(trained, [one], "plain", last), True),
         Variant("plain loop, channels_last + bf16", partial(trained, [one], "plain", half), True),
     ]
-    slow = "this core has no instructions for bf16 products, so they are emulated"
-    goals = [Goal(found[3].name, (peer.name,), 1.9 if small else 2.2, slow)]
+    goals = [Goal(found[3].name, (peer.name,), 1.9 if small else 2.2, torch.bfloat16)]
     if not small:
-        why = "float32 convolutions take the time, in either layout, and they are the same ones"
-        goals.insert(0, Goal(found[2].name, (peer.name,), 1.35, why))
+        goals.insert(0, Goal(found[2].name, (peer.name,), 1.35, torch.float32))
     return Case(name, f"{name}, batch {batch}", "images/s", peer.name, found, goals)
 
 
@@ -363,7 +337,7 @@ def _resident(data: DataSet, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
 def compaction(scale: Scale) -> Case:
     """Steps of VGG-16 with batch-norm under SynFlow's mask of 1 %: whole, and compacted."""
     data = synthetic(scale.conv_images, CIFAR)
-    batch = max(4, scale.conv_images // 2)
+    batch = scale.conv_batch
     (one,) = jobs("vgg16_bn", data, 1, 1.0, batch, scale.wide)
     assert one.mask is not None
     mask = synflow_mask(one.model, one.mask, 0.01 if scale.wide else 0.2, 20, CIFAR)
@@ -375,9 +349,7 @@ def compaction(scale: Scale) -> Case:
         Variant("whole", partial(trained, [whole], "plain"), True),
         Variant("compacted", partial(trained, [less], "plain"), True),
     ]
-    goals = [
-        Goal("compacted", ("whole",), 2.5, "the FLOPs that are left: see the fact flops_ratio")
-    ]
+    goals = [Goal("compacted", ("whole",), 2.5, torch.float32)]
     facts = {"flops_ratio": small.gain, "density": mask.density}
     title = f"VGG-16-BN at 1 % (SynFlow), batch {batch}"
     return Case("compaction", title, "images/s", "whole", found, goals, facts)
@@ -414,15 +386,14 @@ def synflow(scale: Scale, name: str) -> Case:
         Variant("saliency.prune_model", partial(run, "ours", synflow_mask), True),
     ]
     least = 2.5 if name == "vgg16_bn" else 1.5
-    why = "one forward and backward pass a round in float64 is left"
-    goals = [Goal("saliency.prune_model", ("authors' way",), least, why)]
+    goals = [Goal("saliency.prune_model", ("authors' way",), least)]
     title = f"SynFlow, {name}, {rounds} rounds to 1 %"
     return Case(f"synflow-{name}", title, "rounds/s", variants[0].name, variants, goals, facts)
 
 
 def grasp(scale: Scale) -> Case:
     """GraSP's scores of ResNet-20 on one batch: the gradient twice, and both from one graph."""
-    model, data = net("resnet20", CIFAR, 0, scale.wide), synthetic(scale.conv_images, CIFAR)
+    model, data = net("resnet20", CIFAR, 0, scale.wide), synthetic(2 * scale.conv_batch, CIFAR)
     dense = ones(model, models.prunable(model, "conv_linear"))
     x, y = Batches(data.train, data)(torch.arange(len(data.train))), data.train.y
     found: dict[str, dict[str, Tensor]] = {}
@@ -448,7 +419,7 @@ def grasp(scale: Scale) -> Case:
 
 
 def threshold(scale: Scale) -> Case:
-    """The k-th of as many scores as VGG-16 has; the last two give the mask as well."""
+    """The k-th of as many scores as VGG-16 has; the last gives the mask as well."""
     scores = torch.rand(scale.scores, generator=torch.Generator().manual_seed(0)).square_()
     keep = scale.scores // 10
     place, array = scale.scores - keep, scores.numpy()
@@ -457,6 +428,7 @@ def threshold(scale: Scale) -> Case:
         "torch.sort": lambda: scores.sort().values[place],
         "torch.topk": lambda: scores.topk(keep).values[-1],
         "torch.kthvalue": lambda: scores.kthvalue(place + 1).values,
+        "np.min (one read)": array.min,
         "selection.kth_largest": lambda: selection.kth_largest([scores], keep),
         "selection.top_k (mask)": lambda: selection.top_k(scores, keep),
     }
@@ -469,10 +441,9 @@ def threshold(scale: Scale) -> Case:
         Variant(name, partial(run, way), name.startswith("selection."))
         for name, way in ways.items()
     ]
-    why = "numpy sorts with vector instructions by now: a sort takes about 5 partitions"
     goals = [
-        Goal("selection.kth_largest", ("np.sort",), 10, why),
-        Goal("selection.kth_largest", ("torch.kthvalue",), 3, "memory's speed"),
+        Goal("selection.kth_largest", ("np.sort",), 10, limit="np.min (one read)"),
+        Goal("selection.kth_largest", ("torch.kthvalue",), 3, limit="np.min (one read)"),
     ]
     expected = scores >= torch.from_numpy(np.sort(array))[place]
     chosen = selection.top_k(scores, keep)
@@ -484,24 +455,30 @@ def threshold(scale: Scale) -> Case:
 # ---------------------------------------------------------------- all of them
 
 
-def cases(scale: Scale) -> Iterator[tuple[Case, int]]:
-    """Every case with its number of rounds, made when it is its turn."""
-    few = scale.few_rounds
-    yield augmentation(scale), scale.rounds
-    yield lenet(scale), scale.rounds
-    for count in (4, 16) if scale.wide else (2,):
-        yield ensembling(scale, count), scale.rounds
-    for count in (32, 128) if scale.wide else (2,):
-        yield tiny_ensembling(scale, count), scale.rounds
-    yield planted(scale, popup=False), scale.rounds
-    yield planted(scale, popup=True), scale.rounds
-    yield convnet(scale, "resnet20"), few
-    yield convnet(scale, "conv2"), few
-    yield compaction(scale), few
-    yield synflow(scale, "resnet20"), 1 if scale.wide else few
-    yield synflow(scale, "vgg16_bn"), 1
-    yield grasp(scale), few
-    yield threshold(scale), few
+Cases = dict[str, tuple[Callable[[], Case], int]]
+"""How each case is made, when it is its turn, and its rounds; by the case's name."""
 
 
-__all__ = ["FULL", "TINY", "Scale", "cases", "jobs", "net", "synthetic", "trained"]
+def cases(scale: Scale) -> Cases:
+    """Every case on a CPU core."""
+    few, wide = scale.few_rounds, scale.wide
+    found: Cases = {
+        "augmentation": (partial(augmentation, scale), scale.rounds),
+        "lenet": (partial(lenet, scale), scale.rounds),
+    }
+    for count in (4, 16) if wide else (2,):
+        found[f"ensembling-lenet-{count}"] = partial(ensembling, scale, count), scale.rounds
+    for count in (32, 128) if wide else (2,):
+        found[f"ensembling-mlp-{count}"] = partial(tiny_ensembling, scale, count), scale.rounds
+    found |= {
+        "planted": (partial(planted, scale, popup=False), scale.rounds),
+        "edge-popup": (partial(planted, scale, popup=True), scale.rounds),
+        "resnet20": (partial(convnet, scale, "resnet20"), few),
+        "conv2": (partial(convnet, scale, "conv2"), few),
+        "compaction": (partial(compaction, scale), few),
+        "synflow-resnet20": (partial(synflow, scale, "resnet20"), few),
+        "synflow-vgg16_bn": (partial(synflow, scale, "vgg16_bn"), min(2, few)),
+        "grasp": (partial(grasp, scale), few),
+        "threshold": (partial(threshold, scale), scale.rounds),
+    }
+    return found

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import platform
 import resource
 import statistics
@@ -33,13 +34,15 @@ class Variant:
 class Goal:
     """`variant` is to be at least so many times faster than the fastest of `over`.
 
-    `why` says what binds where the goal is missed.
+    Where it is missed, `products` is the type of the products whose rate is then measured, and
+    `limit` a variant that does only what cannot be left out.
     """
 
     variant: str
     over: tuple[str, ...]
     at_least: float
-    why: str = ""
+    products: torch.dtype | None = None
+    limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,30 +81,50 @@ def timed(run: Run, device: torch.device) -> tuple[float, float]:
 # ---------------------------------------------------------------- rounds
 
 
-def interleaved(case: Case, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """One row a variant: rate and ratio to the base, median and range over the rounds.
+NATIVE, PINNED = "native", "pinned"
+"""Instruction sets: all that the processor has, and AVX2 alone, as results are made."""
+
+Elsewhere = Callable[[str, str, str], Any]
+"""Ask another process ("time" or "reason", case, variant)."""
+
+
+def interleaved(
+    case: Case, rounds: int, device: torch.device, pinned: Elsewhere | None = None
+) -> list[dict[str, Any]]:
+    """One row per variant: rate and ratio to the base, median and range over the rounds.
 
     Variants take turns within a round, so that a busy moment hits them all; one round more comes
-    first and does not count.
+    first and does not count. Ours run in the process `pinned` too.
     """
-    rates: dict[str, list[float]] = {variant.name: [] for variant in case.variants}
+    runs = [(variant, NATIVE) for variant in case.variants]
+    runs += [(variant, PINNED) for variant in case.variants if variant.ours and pinned]
+    rates: Rates = {(variant.name, own): [] for variant, own in runs}
     for turn in range(rounds + 1):
-        for variant in case.variants:
-            amount, seconds = timed(variant.run, device)
+        for variant, own in runs:
+            if own == PINNED and pinned:
+                amount, seconds = pinned("time", case.name, variant.name)
+            else:
+                amount, seconds = timed(variant.run, device)
             if turn:
-                rates[variant.name].append(amount / max(seconds, 1e-9))
-    return [_row(case, variant, rates) for variant in case.variants]
+                rates[variant.name, own].append(amount / max(seconds, 1e-9))
+    return [_row(case, variant, own, rates) for variant, own in runs]
 
 
-def _row(case: Case, variant: Variant, rates: dict[str, list[float]]) -> dict[str, Any]:
-    own = rates[variant.name]
-    ratios = [mine / base for mine, base in zip(own, rates[case.base], strict=True)]
+Rates = dict[tuple[str, str], list[float]]
+"""The rate of each round, by variant and instruction set."""
+
+
+def _row(case: Case, variant: Variant, instructions: str, rates: Rates) -> dict[str, Any]:
+    own = rates[variant.name, instructions]
+    base = rates.get((case.base, instructions), rates[case.base, NATIVE])
+    ratios = [mine / other for mine, other in zip(own, base, strict=True)]
     return {
         "case": case.name,
         "ratio": statistics.median(ratios),
         "ratio_low": min(ratios),
         "ratio_high": max(ratios),
         "variant": variant.name,
+        "instructions": instructions,
         "ours": variant.ours,
         "rate": statistics.median(own),
         "rate_low": min(own),
@@ -112,24 +135,36 @@ def _row(case: Case, variant: Variant, rates: dict[str, list[float]]) -> dict[st
 
 
 def judged(case: Case, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The case's goals with what was measured."""
-    rates = {row["variant"]: row["rate"] for row in rows}
-    verdicts = []
-    for goal in case.goals:
-        peer = max(goal.over, key=lambda name: rates[name])
-        ratio = rates[goal.variant] / rates[peer]
-        verdicts.append(
-            {
-                "case": case.name,
-                "variant": goal.variant,
-                "over": peer,
-                "ratio": ratio,
-                "goal": goal.at_least,
-                "met": ratio >= goal.at_least,
-                "why": goal.why,
-            }
-        )
-    return verdicts
+    """The case's goals with what was measured, for each instruction set; peers are native."""
+    rates = {(row["variant"], row["instructions"]): row["rate"] for row in rows}
+    return [
+        _verdict(case, goal, own, rates)
+        for own in (NATIVE, PINNED)
+        for goal in case.goals
+        if (goal.variant, own) in rates
+    ]
+
+
+def _verdict(
+    case: Case, goal: Goal, instructions: str, rates: dict[tuple[str, str], float]
+) -> dict[str, Any]:
+    over = {name: rates.get((name, instructions), rates[name, NATIVE]) for name in goal.over}
+    peer = max(over, key=lambda name: over[name])
+    ratio = rates[goal.variant, instructions] / over[peer]
+    found = {
+        "case": case.name,
+        "variant": goal.variant,
+        "over": peer,
+        "instructions": instructions,
+        "ratio": ratio,
+        "goal": goal.at_least,
+        "met": ratio >= goal.at_least,
+    }
+    if not goal.limit:
+        return found
+    return found | {
+        "limit": {"variant": goal.limit, "ratio": rates[goal.limit, NATIVE] / over[peer]}
+    }
 
 
 # ---------------------------------------------------------------- memory
@@ -177,6 +212,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "vector": torch.backends.cpu.get_cpu_capability(),
         "bf16": has_bf16(),
         "threads": torch.get_num_threads(),
+        "load at the start": os.getloadavg()[0],
         "system": platform.system(),
         "python": platform.python_version(),
         "clock": "process CPU time" if device.type == "cpu" else "device events",
