@@ -91,7 +91,11 @@ def test_an_experiment_changes_one_line_of_the_parameters(project: Project) -> N
 
 
 EDITS = {
-    "the training loop": ("ticketlab/training/passes.py", "loss.backward()", "(2 * loss).backward()"),
+    "the training loop": (
+        "ticketlab/training/passes.py",
+        "loss.backward()",
+        "(2 * loss).backward()",
+    ),
     "a docstring of the loop": ("ticketlab/training/loop.py", '"""Train `net`', '"""Trains `net`'),
     "a new criterion": (
         "ticketlab/pruning/saliency.py",
