@@ -15,10 +15,12 @@ from ticketlab.spec import ROOT
 from ticketlab.study import timings
 from ticketlab.study.runner import Unit
 
+RECORDED = ROOT / "tests" / "pipeline" / "recorded"
+"""With the timings.csv of a desk study on two cores, at commit f7ec797."""
 Happening = tuple[float, Any]
 """Seconds since the start, and a line of DVC or an event."""
 Slower = Callable[[str, str], float]
-"""By how much a paper's unit is slower here than where timings.csv was measured."""
+"""By how much a paper's unit is slower here than where the timings were recorded."""
 
 
 def follow(course: Course, happenings: Sequence[Happening], upto: float) -> None:
@@ -47,12 +49,12 @@ def errors(
 
 @cache
 def desk() -> dict[str, tuple[list[list[Unit]], dict[str, float]]]:
-    """Units by phase of each paper, and their seconds as results/desk/timings.csv has them."""
+    """Units by phase of each paper, and their seconds as they were recorded once."""
     found = {}
     for run in params.load_runs():
         values = params.load_paper(run.study, run.paper)
         phases = PAPERS[run.paper].planned(values)
-        arms = timings.known(ROOT / "results" / "desk", run.paper)
+        arms = timings.known(RECORDED, run.paper)
         found[run.paper] = phases, timings.predicted([u for p in phases for u in p], arms)
     return found
 
