@@ -43,7 +43,8 @@ def test_every_case_runs_and_is_written(tmp_path: Path, capsys: pytest.CaptureFi
         ours = [(row["case"], row["variant"]) for row in record["rows"] if row["ours"]]
         assert set(pinned_ones) == set(ours)
     for goal in record["goals"]:
-        assert goal["met"] or 0 < sum(goal["reason"]["shares"].values()) <= 1
+        shares = goal.get("reason", {}).get("shares", {})  # where torch takes most of the time
+        assert goal["met"] or ("reason" in goal and 0 <= sum(shares.values()) <= 1)
     assert len({row["axis"] for row in record["scaling"]}) == 5
 
 
