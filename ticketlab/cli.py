@@ -265,6 +265,21 @@ def timings(
 
 
 @app.command()
+def seeds(
+    study: StudyName,
+    write: Annotated[bool, typer.Option(help="write results/STUDY/seeds.csv")] = False,
+) -> None:
+    """Print all numbers by seed of a study as CSV: paper, metric, seed, value."""
+    with one_line_errors():
+        folder = ROOT / "results" / study
+        found = results.study_seeds(folder)
+        if write:
+            results.write_table(found, folder / results.SEEDS)
+        else:
+            print(found.to_csv(index=False), end="")
+
+
+@app.command()
 def tickets(
     study: Annotated[str, typer.Argument(help="default: all that have tickets here")] = "",
     paper: Annotated[str, typer.Option(help="only this paper's")] = "",
@@ -442,10 +457,11 @@ def show_claims(study: str, found: pd.DataFrame) -> None:
         table.add_column(column)
     for _, rows in with_reasons(found).groupby(level="paper"):
         table.add_section()
-        for *row, verdict in rows[list(COLUMNS)].itertuples(index=False):
+        for *row, verdict in rows[list(COLUMNS)].itertuples(index=False, name=None):
             table.add_row(*map(escape, row), Text(verdict, style=colour(verdict)))
     console = Console()
     console.print(table)
+    print(f"{study}: {verdicts.survivors(found)}")
     for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):
         console.print(f"read {page.relative_to(ROOT)}", highlight=False, soft_wrap=True)
 

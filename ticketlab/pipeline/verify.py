@@ -4,7 +4,7 @@ Whether the same bytes are to be expected depends on the two machines (`machine.
 
 A stage is `identical` if all its outputs are, byte for byte. It is `within` if its bytes differ and
 its numbers agree: every interval overlaps the committed one, every plain number is equal, and no
-verdict, judged from both sides' metrics, changed but from or to inconclusive. Else it is
+verdict, judged from both sides' metrics, changed but from or to undecided. Else it is
 `different`, and so is one with a table, figure or curve that only one side has. Words such as
 versions decide nothing. Records and tickets have no intervals of their own: where their bytes
 differ, the stages that read them decide.
@@ -30,7 +30,7 @@ from ticketlab.pipeline.repository import (
 from ticketlab.spec import InputError
 from ticketlab.study import machine
 from ticketlab.study.claims import claims_in, judge_all, load_claims
-from ticketlab.study.stats import Evidence, as_evidence, is_interval, is_share
+from ticketlab.study.stats import Evidence, as_evidence, is_evidence
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -75,8 +75,8 @@ def compare(old: Any, new: Any, name: str = "") -> Iterator[Shift]:
 
 
 def _evidence(value: Any) -> Evidence | None:
-    """What is an interval or a share of seeds, as an object."""
-    return as_evidence(value) if is_interval(value) or is_share(value) else None
+    """What is an interval, a share of seeds or a count, as an object."""
+    return as_evidence(value) if is_evidence(value) else None
 
 
 def _moved(name: str, old: Evidence, new: Evidence) -> Shift:
@@ -94,10 +94,10 @@ def _moved(name: str, old: Evidence, new: Evidence) -> Shift:
 
 
 def _word_size(name: str, old: str, new: str) -> float:
-    """Words decide nothing, but for verdicts that change otherwise than from or to inconclusive."""
+    """Words decide nothing, but for verdicts that change otherwise than from or to undecided."""
     if name.rpartition(".")[2] != "verdict":
         return 0.0
-    return 0.0 if "inconclusive" in (old, new) else math.inf
+    return 0.0 if "undecided" in (old, new) else math.inf
 
 
 def _short(value: Any) -> str:

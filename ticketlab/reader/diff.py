@@ -19,7 +19,7 @@ from ticketlab.pruning.masks import chance_jaccard, jaccard
 from ticketlab.reader.snapshots import Curve, Snapshot, Tickets
 from ticketlab.spec import InputError
 from ticketlab.study.claims import Verdict
-from ticketlab.study.stats import Interval, as_evidence, interval, is_interval, is_share
+from ticketlab.study.stats import Interval, as_evidence, interval, is_evidence
 
 SPLITS = ("place", "case")
 """Columns beside `arm` that tell the curves of a table apart."""
@@ -89,7 +89,7 @@ def _union(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def metrics(a: Snapshot, b: Snapshot) -> dict[str, list[Change]]:
-    """By paper, each interval, share or plain value in both revisions; origins left out."""
+    """By paper, each interval, share, count or plain value in both revisions; origins left out."""
     found = {}
     for place in _union(a.metrics, b.metrics):
         one, two = (_values(s.metrics.get(place, {})) for s in (a, b))
@@ -102,7 +102,7 @@ def _values(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if is_interval(tree) or is_share(tree):
+    if is_evidence(tree):
         yield prefix, as_evidence(tree)
     elif isinstance(tree, Mapping):
         for key, inner in tree.items():

@@ -22,7 +22,8 @@ from ticketlab.pipeline.params import chosen_studies
 from ticketlab.reader.html import templates
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study import machine, timings, verdicts
-from ticketlab.study.claims import COLOURS, Verdict, judge_all, load_claims
+from ticketlab.study.claims import Verdict, as_q, judge_all, load_claims, with_q
+from ticketlab.study.rules import COLOURS
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -110,23 +111,33 @@ def read_study(folder: Path, root: Path = ROOT) -> StudyPages:
     names = [
         path.stem for path in sorted(folder.glob("*/*.ipynb")) if path.stem == path.parent.name
     ]
-    return StudyPages(folder.name, [_page(folder, name, root) for name in names])
+    found = with_q([one for name in names for one in _judged(folder, name, root)])
+    return StudyPages(folder.name, [_page(folder, name, found) for name in names])
 
 
-def _page(folder: Path, name: str, root: Path) -> Page:
+def _judged(folder: Path, name: str, root: Path) -> list[Verdict]:
+    return judge_all(load_claims(name, root / "claims"), _metrics(folder, name))
+
+
+def _metrics(folder: Path, name: str) -> Mapping[str, Any]:
+    facts = folder / name / "metrics.json"
+    return read_json(facts) if facts.exists() else {}
+
+
+def _page(folder: Path, name: str, found: Sequence[Verdict]) -> Page:
     import nbformat
 
-    page, facts = folder / name / f"{name}.ipynb", folder / name / "metrics.json"
+    page = folder / name / f"{name}.ipynb"
     notebook = nbformat.read(page, as_version=4)
-    metrics = read_json(facts) if facts.exists() else {}
-    claims = load_claims(name, root / "claims")
     cells, table = verdicts.code_cells(page), verdict_cell(notebook)
     rows = [
-        Row(found, verdicts.shown_in(found.claim, cells) or table)
-        for found in judge_all(claims, metrics)
+        Row(one, verdicts.shown_in(one.claim, cells) or table)
+        for one in found
+        if one.claim.paper == name
     ]
     work = _work(folder, name)
-    return Page(name, _title(notebook), notebook, rows, metrics.get("provenance", {}), work)
+    origin = _metrics(folder, name).get("provenance", {})
+    return Page(name, _title(notebook), notebook, rows, origin, work)
 
 
 def verdict_cell(notebook: "NotebookNode") -> str:
@@ -192,7 +203,7 @@ def index(studies: Sequence[StudyPages], built_from: Mapping[str, Any]) -> str:
     origins = [page.origin for study in studies for page in study.pages]
     keys = list(dict.fromkeys(key for found in origins for key in found))
     facts = {"studies": studies, "origin": built_from, "words": list(COLOURS), "keys": keys}
-    return templates().get_template("index.html.j2").render(facts)
+    return templates(q=as_q).get_template("index.html.j2").render(facts)
 
 
 def article(page: Page, study: StudyPages) -> str:

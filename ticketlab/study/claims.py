@@ -1,7 +1,7 @@
 """What the papers claim, and the verdicts that our numbers give."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,6 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ticketlab.files import parse_yaml, read_json, read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
+from ticketlab.study import rules
+from ticketlab.study.rules import COLOURS, Tier, Unit, Word
 from ticketlab.study.stats import (
     MISSING,
     ROUNDING,
@@ -20,24 +22,12 @@ from ticketlab.study.stats import (
     Reference,
     Share,
     measured,
-    share,
 )
 
 CLAIMS = ROOT / "claims"
 """One file per paper."""
 
 EntryT = TypeVar("EntryT", bound=Spec)
-Word = Literal[
-    "reproduced", "not reproduced", "inconclusive", "not testable here", "not run at this scale"
-]
-
-COLOURS: dict[str, str] = {
-    "reproduced": "#1a7f37",
-    "not reproduced": "#c4320a",
-    "inconclusive": "#8a6d00",
-    "not testable here": "#6639a6",
-    "not run at this scale": "#767676",
-}
 
 DIGITS = 6
 """The most digits after the point that a number of a verdict is shown with."""
@@ -50,15 +40,22 @@ class Claim(Spec):
 
     id: str
     paper: str
+    tier: Tier
     statement: str
     source: str
     paper_value: str | None = None
     metric: str
-    """Dotted path of an interval or a share of seeds in the paper's metrics.json."""
+    """Dotted path of an interval, a share of seeds or a count in the paper's metrics.json."""
+    unit: Unit = "points"
+    """What the metric is in."""
     at_least: float | None = None
     """The claim holds if the metric is at least this (a non-inferiority margin is negative)."""
     above: float | None = None
     """Or if it is above this: what beats or differs must do so in the whole interval."""
+    margin: float | None = Field(default=None, gt=0)
+    """What counts as no difference where the claim is `above: 0`; else that of `rules.MARGINS`."""
+    margin_from: str | None = None
+    """Whose words a margin is that is smaller than that of `rules.MARGINS`."""
     reference: str
     """The arms of `references` in metrics.json that must have learned something."""
     figure: str | None = None
@@ -73,10 +70,33 @@ class Claim(Spec):
             raise ValueError("at_least and above: one of them is needed")
         return self
 
+    @model_validator(mode="after")
+    def _margin_by_rule(self) -> "Claim":
+        if self.margin is not None and self.above != 0:
+            raise ValueError(f"margin: {self.margin:g} given, only claims with `above: 0` have one")
+        given = self.margin if self.above == 0 else -min(0.0, self.at_least or 0.0) or None
+        rule = rules.MARGINS.get(self.unit)
+        if given and rule and given < rule and not self.margin_from:
+            raise ValueError(
+                f"margin_from: needed, a margin of {given:g} is below the rule's {rule:g} "
+                f"({self.unit})"
+            )
+        return self
+
     @property
     def bound(self) -> float:
         """What the metric is held against."""
         return self.at_least if self.above is None else self.above  # type: ignore[return-value]
+
+    @property
+    def no_difference(self) -> float | None:
+        """The margin around zero for a claim that something beats or differs; else None."""
+        return (self.margin or rules.MARGINS.get(self.unit)) if self.above == 0 else None
+
+    @property
+    def planned(self) -> int:
+        """How many seeds its verdict is planned to stand on."""
+        return rules.planned(self.tier, self.unit)
 
     @property
     def holds_if(self) -> str:
@@ -86,17 +106,33 @@ class Claim(Spec):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim's verdict with its evidence, and why there is none where it cannot be judged."""
+    """A claim's verdict with its evidence, and why there is none or what it lacks."""
 
     claim: Claim
     word: Word
     evidence: Evidence | None
     reason: str | None = None
+    q: float | None = None
+    """Its p corrected for all tested claims of a study (`with_q`)."""
 
     @property
     def ours(self) -> str:
         """The evidence with as many digits as show on which side of the bound it lies."""
         return "-" if self.evidence is None else beside(self.evidence, self.claim.bound)
+
+    @property
+    def p(self) -> float | None:
+        """p of the test that it stands on; None for counts, and where nothing was tested.
+
+        No difference stands on the larger p of the tests against both margins.
+        """
+        if self.evidence is None or self.word in ("not testable here", "not run"):
+            return None
+        margin = self.claim.no_difference
+        if self.word == "no difference" and margin is not None:
+            both = [rules.p_value(self.evidence, side) for side in (-margin, margin)]
+            return max((p for p in both if p is not None), default=None)
+        return rules.p_value(self.evidence, self.claim.bound)
 
     @property
     def message(self) -> str:
@@ -155,7 +191,7 @@ def judge_all(claims: Iterable[Claim], metrics: Mapping[str, Any]) -> list[Verdi
 
 
 def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
-    """Reproduced if the whole interval clears the bound, not if none of it does.
+    """The verdict by the rules (`rules.decide`), with what it lacks.
 
     A metric that is null was not measured in this study. Where an arm of the claim's reference is
     not above chance, nothing was learned, and where so few seeds cannot give both verdicts on a
@@ -165,22 +201,35 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
     name = f"claim {claim.id}: metric {claim.metric!r}"
     evidence = measured(metrics, claim.metric.split("."), name)
     if evidence is None:
-        return Verdict(claim, "not run at this scale", None)
-    if reason := learned_nothing(references(claim, metrics)):
+        return Verdict(claim, "not run", None)
+    arms, strictly = references(claim, metrics), claim.above is not None
+    if reason := learned_nothing(arms):
         return Verdict(claim, "not testable here", evidence, reason)
-    if alone := [arm for arm, one in references(claim, metrics).items() if one.score.n < 2]:
-        return Verdict(claim, "inconclusive", evidence, f"a single seed of {alone[0]}")
-    strictly = claim.above is not None
-    if isinstance(evidence, Share) and not is_decidable(evidence.n, claim.bound, strictly):
+    if isinstance(evidence, Share) and not rules.is_decidable(evidence.n, claim.bound, strictly):
         reason = f"{evidence.n} seeds cannot decide a share of {claim.bound:g} %"
         return Verdict(claim, "not testable here", evidence, reason)
-    return Verdict(claim, decide(evidence, claim.bound, strictly), evidence)
+    if claim.unit == "points":
+        evidence = rules.widened(evidence, max(one.resolution for one in arms.values()))
+    word = rules.decide(evidence, claim.bound, strictly, claim.no_difference)
+    if alone := [arm for arm, one in arms.items() if one.score.n < 2]:
+        return Verdict(claim, "undecided", evidence, f"a single seed of {alone[0]}")
+    return Verdict(claim, word, evidence, lacks(claim, word, evidence))
 
 
-def is_decidable(n: int, bound: float, strictly: bool) -> bool:
-    """Whether both verdicts on a share of `n` seeds are possible: all of them do it, or none."""
-    words = {decide(share([flag] * n), bound, strictly) for flag in (True, False)}
-    return words == {"reproduced", "not reproduced"}
+def lacks(claim: Claim, word: Word, evidence: Evidence) -> str | None:
+    """How many seeds would decide it, and how many of those that were planned there are."""
+    found = []
+    if word == "undecided":
+        found.append(rules.why_undecided(evidence, claim.bound, claim.no_difference))
+    if evidence.n < claim.planned:
+        found.append(f"{evidence.n} of {claim.planned} planned seeds")
+    return ", ".join(found) or None
+
+
+def with_q(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of a study with q: each p corrected for all claims that were tested in it."""
+    corrected = rules.q_values([one.p for one in verdicts])
+    return [replace(one, q=q) for one, q in zip(verdicts, corrected, strict=True)]
 
 
 def references(claim: Claim, metrics: Mapping[str, Any]) -> dict[str, Reference]:
@@ -189,7 +238,10 @@ def references(claim: Claim, metrics: Mapping[str, Any]) -> dict[str, Reference]
     if not isinstance(every, Mapping) or claim.reference not in every:
         raise InputError(f"claim {claim.id}: reference {claim.reference!r} {MISSING}")
     arms = {arm: found for arm, found in (every[claim.reference] or {}).items() if found}
-    return {arm: Reference(Interval(**one["score"]), one["chance"]) for arm, one in arms.items()}
+    return {
+        arm: Reference(Interval(**one["score"]), one["chance"], one.get("images"))
+        for arm, one in arms.items()
+    }
 
 
 def learned_nothing(found: Mapping[str, Reference]) -> str | None:
@@ -201,16 +253,6 @@ def learned_nothing(found: Mapping[str, Reference]) -> str | None:
             shown = beside(one.score, one.chance)
             return f"{arm} is not above chance, {shown}, chance is {one.chance:.4g}"
     return None
-
-
-def decide(evidence: Evidence, bound: float, strictly: bool = False) -> Word:
-    """The verdict on 'at least the bound', or `strictly` above it; one seed decides nothing."""
-    if evidence.n < 2 or evidence.low is None or evidence.high is None:
-        return "inconclusive"
-    least = bound + ROUNDING if strictly else bound - ROUNDING
-    if evidence.low > least:
-        return "reproduced"
-    return "inconclusive" if evidence.high > least else "not reproduced"
 
 
 def beside(evidence: Evidence, bound: float) -> str:
@@ -228,27 +270,37 @@ def beside(evidence: Evidence, bound: float) -> str:
 
 # ---------------------------------------------------------------- tables
 
-COLUMNS = ("claim", "statement", "holds if", "ours", "verdict")
+COLUMNS = ("claim", "tier", "statement", "holds if", "ours", "q", "verdict")
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """One row per claim: COLUMNS, and the reason where a verdict has one (else empty)."""
     rows = [
-        (v.claim.id, v.claim.statement, v.claim.holds_if, v.ours, v.word, v.reason or "")
+        (c.id, c.tier, c.statement, c.holds_if, v.ours, v.q, v.word, v.reason or "")
         for v in verdicts
+        for c in (v.claim,)
     ]
-    return pd.DataFrame(rows, columns=[*COLUMNS, "reason"])
+    return pd.DataFrame(rows, columns=[*COLUMNS, "reason"]).astype({"q": float})
+
+
+def as_q(q: float | None) -> str:
+    """'.032', '< .001', nothing for none; rounded up, so that .0501 is not shown as .050."""
+    if q is None or np.isnan(q):
+        return ""
+    return "< .001" if q < 0.001 else f"{np.ceil(1000 * q) / 1000:.3f}".removeprefix("0")
 
 
 def with_reasons(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with each reason behind its verdict, in one column."""
+    """The table as text, each reason behind its verdict in one column."""
+    if "q" in table:
+        table = table.assign(q=table.q.map(as_q))
     messages = table.verdict.where(table.reason == "", table.verdict + ": " + table.reason)
     return table.assign(verdict=messages).drop(columns="reason")
 
 
 def styled(verdicts: Sequence[Verdict]) -> Styler:
-    """The verdict table for a page, verdicts in colour; the same bytes on each run."""
-    return coloured(verdict_table(verdicts), "verdicts")
+    """The verdict table for a paper's page, which has no q: that is of a whole study."""
+    return coloured(verdict_table(verdicts).drop(columns="q"), "verdicts")
 
 
 def coloured(table: pd.DataFrame, name: str) -> Styler:

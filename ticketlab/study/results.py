@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from ticketlab.pruning.masks import Mask
 from ticketlab.pruning.patterns import Patterns, WrongMask, check_trained
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.study.fingerprint import fingerprint, strings_in
+from ticketlab.study.stats import Measured
 from ticketlab.tickets.ticket import Ticket, load_ticket, save_ticket, state_digest
 
 NUMERICAL = ("torch", "torchvision", "numpy")
@@ -25,6 +26,8 @@ NUMERICAL = ("torch", "torchvision", "numpy")
 Made = Mapping[str, str]
 """What decides a unit besides its code and arguments: the `kind` of its device, the
 `instruction_set`, and the version of each of NUMERICAL."""
+SEEDS = "seeds.csv"
+"""Beside a paper's metrics.json: the numbers by seed behind them."""
 ELSEWHERE = ".made_elsewhere.json"
 """Beside the units of a paper that were brought here from another machine: with what all of them
 were made."""
@@ -235,8 +238,43 @@ def write_curve(
 
 
 def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
-    """Nested numbers as JSON, floats to 6 digits, for `dvc metrics show` and `diff`."""
+    """Nested numbers as JSON, floats to 6 digits, for `dvc metrics show` and `diff`.
+
+    Beside it seeds.csv has the numbers by seed behind every interval, share and count.
+    """
     write_json(path, _rounded(metrics))
+    write_table(seeds_table(metrics), path.with_name(SEEDS))
+
+
+def seeds_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per metric and seed: its dotted path in metrics.json, the seed, the number.
+
+    Flags are 0 and 1. What is not by seed (draws of a mask, plain numbers) has no row.
+    """
+    rows = [
+        (name, seed, float(value))
+        for name, found in _measured(metrics, ())
+        for seed, value in sorted(found.by_seed.items())
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "seed", "value"])
+    return table.sort_values(["metric", "seed"], kind="stable")
+
+
+def _measured(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Measured]]:
+    if isinstance(tree, Measured):
+        yield ".".join(path), tree
+    elif isinstance(tree, Mapping):
+        for key, inner in tree.items():
+            yield from _measured(inner, (*path, str(key)))
+
+
+def study_seeds(study: Path) -> pd.DataFrame:
+    """All numbers by seed of results/STUDY: columns paper, metric, seed, value."""
+    paths = sorted(study.glob(f"*/{SEEDS}"))
+    if not paths:
+        raise InputError(f"study: no {SEEDS} in {study}, run `dvc repro` first")
+    tables = [pd.read_csv(path).assign(paper=path.parent.name) for path in paths]
+    return pd.concat(tables)[["paper", "metric", "seed", "value"]]
 
 
 def _rounded(value: Any) -> Any:

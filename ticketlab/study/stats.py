@@ -1,7 +1,7 @@
-"""Numbers over seeds: intervals, shares, paired differences, and how metrics.json has them."""
+"""Numbers over seeds: intervals, shares, counts, differences, and how metrics.json has them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,37 @@ class Share:
         return f"{self.k} of {self.n}, {self.share:.{digits}f} % {bounds}"
 
 
-Evidence = Interval | Share
+@dataclass(frozen=True)
+class Count:
+    """Rounds or epochs of `n` seeds: their mean, and the range that all of them lie in.
+
+    A count has few values and often no spread, so it has no t interval: seeds are compared exactly.
+    """
+
+    mean: float
+    least: float
+    most: float
+    n: int
+
+    def __str__(self) -> str:
+        return self.text()
+
+    @property
+    def low(self) -> float:
+        """The least: what an interval calls its low end."""
+        return self.least
+
+    @property
+    def high(self) -> float:
+        """The most: what an interval calls its high end."""
+        return self.most
+
+    def text(self, digits: int = 2) -> str:
+        """'4.33, all from 4 to 5 (n = 3)' with so many digits after the point of the mean."""
+        return f"{self.mean:.{digits}f}, all from {self.least:g} to {self.most:g} (n = {self.n})"
+
+
+Evidence = Interval | Share | Count
 """What decides a claim."""
 
 
@@ -94,6 +124,12 @@ def share(flags: Sequence[bool], confidence: float = 0.95) -> Share:
     k, n = int(np.sum(flags)), len(flags)
     found = binomtest(k, n).proportion_ci(confidence, method="exact")
     return Share(100 * k / n, 100 * float(found.low), 100 * float(found.high), k, n)
+
+
+def count(values: Sequence[float]) -> Count:
+    """Mean and range of counted `values` (n,), one per seed; InputError as for an interval."""
+    one = interval(values)
+    return Count(one.mean, float(min(values)), float(max(values)), one.n)
 
 
 # ---------------------------------------------------------------- numbers by seed
@@ -144,43 +180,66 @@ def across(
 # ---------------------------------------------------------------- the same in metrics.json
 
 
-def as_metric(values: Mapping[Any, float] | Iterable[float]) -> dict[str, Any] | None:
+class Measured(dict[str, Any]):
+    """An interval, share or count as metrics.json has it, and the numbers `by_seed` behind it.
+
+    `results.write_metrics` writes those into seeds.csv. What is not by seed has none.
+    """
+
+    def __init__(self, found: Evidence, values: Mapping[Any, float] | Iterable[float]) -> None:
+        super().__init__(asdict(found))
+        self.by_seed: BySeed = dict(values) if isinstance(values, Mapping) else {}
+
+
+def as_metric(values: Mapping[Any, float] | Iterable[float]) -> Measured | None:
     """The interval of some values (or of those by seed) as metrics.json has it; null for none."""
     listed = list(values.values() if isinstance(values, Mapping) else values)
-    return asdict(interval(listed)) if listed else None
+    return Measured(interval(listed), values) if listed else None
 
 
-def as_percent(values: Mapping[Any, float]) -> dict[str, Any] | None:
+def as_percent(values: Mapping[Any, float]) -> Measured | None:
     """As `as_metric` for percentages of something within each seed: bounds end at 0 and 100."""
-    found = as_metric(values)
-    if found is None or found["low"] is None:
-        return found
-    return found | {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
+    if not values:
+        return None
+    found = interval(list(values.values()))
+    if found.low is not None and found.high is not None:
+        found = Interval(found.mean, max(0.0, found.low), min(100.0, found.high), found.n)
+    return Measured(found, values)
 
 
-def as_share(flags: Mapping[Any, bool]) -> dict[str, Any] | None:
+def as_share(flags: Mapping[Any, bool]) -> Measured | None:
     """The share of seeds whose flag is true as metrics.json has it; null for none."""
-    return asdict(share(list(flags.values()))) if flags else None
+    return Measured(share(list(flags.values())), flags) if flags else None
 
 
-def is_interval(found: object) -> bool:
-    """Whether this part of a metrics.json is an interval."""
-    return isinstance(found, Mapping) and set(found) == {"mean", "low", "high", "n"}
+def as_count(values: Mapping[Any, float]) -> Measured | None:
+    """Rounds or epochs by seed as metrics.json has them; null for none."""
+    return Measured(count(list(values.values())), values) if values else None
 
 
-def is_share(found: object) -> bool:
-    """Whether this part of a metrics.json is a share of seeds."""
-    return isinstance(found, Mapping) and set(found) == {"share", "low", "high", "k", "n"}
+KINDS: tuple[type[Evidence], ...] = (Interval, Share, Count)
+
+
+def is_evidence(found: object) -> bool:
+    """Whether this part of a metrics.json is an interval, a share of seeds or a count."""
+    return isinstance(found, Mapping) and any(set(found) == _names(kind) for kind in KINDS)
+
+
+def as_evidence(found: Mapping[str, Any] | None) -> Evidence | None:
+    """An interval, a share or a count of metrics.json as an object."""
+    if found is None:
+        return None
+    kind = next(kind for kind in KINDS if set(found) == _names(kind))
+    return kind(**found)
+
+
+def _names(kind: type[Evidence]) -> set[str]:
+    return {field.name for field in fields(kind)}
 
 
 def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
     """An interval of metrics.json as an object."""
     return None if found is None else Interval(**found)
-
-
-def as_evidence(found: Mapping[str, Any] | None) -> Evidence | None:
-    """An interval or a share of metrics.json as an object."""
-    return Share(**found) if found is not None and is_share(found) else as_interval(found)
 
 
 def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]:
@@ -198,17 +257,34 @@ class Reference:
 
     score: Interval
     chance: float
+    images: int | None = None
+    """How many test images it was scored on, if it was on images."""
 
     @property
     def learned(self) -> bool:
         """Whether the whole interval is above chance; a single seed has none."""
         return self.score.low is not None and self.score.low > self.chance + ROUNDING
 
+    @property
+    def resolution(self) -> float:
+        """What one test image is of an accuracy, in points; 0 where there are no images."""
+        return 100 / self.images if self.images else 0.0
 
-def as_reference(scores: Mapping[int, float], chance: float) -> dict[str, Any] | None:
-    """A reference arm's scores by seed beside chance, as metrics.json has it; null for none."""
+
+def as_reference(
+    scores: Mapping[int, float], chance: float, images: int | None = None
+) -> dict[str, Any] | None:
+    """A reference arm's scores by seed beside chance, as metrics.json has it; null for none.
+
+    `images` is how many test images accuracies are over, None for other scores.
+    """
     score = as_metric(scores)
-    return score and {"score": score, "chance": chance}
+    return score and {"score": score, "chance": chance, "images": images}
+
+
+def above_chance(scores: Mapping[int, float], labels: ArrayLike) -> dict[str, Any] | None:
+    """`as_reference` for accuracies (percent) over test images with these `labels` (n,)."""
+    return as_reference(scores, chance_accuracy(labels), len(np.asarray(labels)))
 
 
 def chance_accuracy(labels: ArrayLike) -> float:
@@ -233,6 +309,6 @@ def measured(metrics: Mapping[str, Any], keys: Sequence[str], name: str) -> Evid
         if not isinstance(found, Mapping) or key not in found:
             raise InputError(f"{name} {MISSING}")
         found = found[key]
-    if not (found is None or is_interval(found) or is_share(found)):
-        raise InputError(f"{name} is neither an interval nor a share of seeds")
+    if not (found is None or is_evidence(found)):
+        raise InputError(f"{name} is neither an interval nor a share of seeds nor a count")
     return as_evidence(found)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ticketlab.study.results import Result
-from ticketlab.study.stats import Evidence, Interval, as_evidence, is_interval, is_share
+from ticketlab.study.stats import Evidence, Interval, as_evidence, is_evidence
 
 Accuracy = Literal["last_accuracy", "selected_accuracy"]
 """Test accuracy in percent after the last epoch, or at the epoch that is best on validation."""
@@ -52,7 +52,7 @@ def layers_table(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def text(found: Evidence | Mapping[str, Any] | float | None) -> str:
-    """A number of metrics.json: 'mean [low, high] (n = 3)', a share of seeds, or a plain number."""
+    """A number of metrics.json: 'mean [low, high] (n = 3)', a share, a count, or a plain number."""
     if found is None:
         return NONE
     if isinstance(found, Mapping):
@@ -67,7 +67,7 @@ def summary_text(row: "pd.Series[Any]") -> str:
 
 
 def intervals_column(numbers: Mapping[Any, Any], title: str) -> pd.DataFrame:
-    """Intervals, shares and plain numbers as text, one row each; several keys make a row's name."""
+    """Numbers of metrics.json as text, one row each; several keys make a row's name."""
     return pd.Series({name: text(value) for name, value in numbers.items()}).to_frame(title)
 
 
@@ -99,7 +99,7 @@ def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFram
 
 def _is_one(part: Any) -> bool:
     """Whether this is one number of metrics.json, not one per level."""
-    return part is None or is_interval(part) or is_share(part)
+    return part is None or is_evidence(part)
 
 
 def heading(key: str) -> str:

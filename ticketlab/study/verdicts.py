@@ -10,14 +10,16 @@ import pandas as pd
 from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.claims import (
-    COLOURS,
     COLUMNS,
     Claim,
     Verdict,
+    as_q,
     judge_all,
     load_claims,
     verdict_table,
+    with_q,
 )
+from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE, PLANNED
 
 RESULTS = ROOT / "results"
 SMOKE = "smoke"
@@ -29,7 +31,7 @@ SMOKE = "smoke"
 def of_study(study: Path, papers: Collection[str] | None = None) -> dict[str, list[Verdict]]:
     """The verdicts on each paper that has metrics in the folder `study`; of those named, or all.
 
-    InputError if there are none.
+    Their q is over all of them. InputError if there are none.
     """
     found: dict[str, list[Verdict]] = {}
     every = load_claims()
@@ -40,7 +42,8 @@ def of_study(study: Path, papers: Collection[str] | None = None) -> dict[str, li
             found[paper] = judge_all(claims, read_json(path))
     if not found:
         raise InputError(f"study: no metrics in {study}, run `dvc repro` first")
-    return found
+    corrected = iter(with_q([verdict for verdicts in found.values() for verdict in verdicts]))
+    return {paper: [next(corrected) for _ in verdicts] for paper, verdicts in found.items()}
 
 
 def code_cells(page: Path) -> list[Mapping[str, Any]]:
@@ -85,10 +88,20 @@ def _figure(claim: Claim, folder: Path) -> str | None:
     return found[0].relative_to(folder).as_posix() if found else None
 
 
-def counts(found: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each paper got which verdict: one row a paper, one column a verdict."""
-    return pd.DataFrame(
-        {word: (found.verdict == word).groupby(level="paper").sum() for word in COLOURS}
+def counts(found: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
+    """How many claims of each paper (or `by` tier) got which verdict: one column per verdict."""
+    rows = found.reset_index()
+    return pd.DataFrame({word: (rows.verdict == word).groupby(rows[by]).sum() for word in COLOURS})
+
+
+def survivors(found: pd.DataFrame) -> str:
+    """How many decided verdicts of a study stay when all its tests are taken together."""
+    decided = found[found.verdict.isin(DECIDED)]
+    tested = decided.q.dropna()
+    kept, counted = int((tested <= FALSE_SHARE).sum()), len(decided) - len(tested)
+    return (
+        f"{len(decided)} of {len(found)} claims are decided, {len(tested)} of them by a test: "
+        f"{kept} stay at q <= {FALSE_SHARE:g}; {counted} by counts, which are exact"
     )
 
 
@@ -107,14 +120,15 @@ MARKS = ("<!-- claims:", "<!-- /claims -->")
 def with_table(page: str, found: Mapping[str, pd.DataFrame]) -> str:
     """The page with the verdicts of all studies between its claims marks, in Markdown.
 
-    First how many of each paper and study, then each paper with the first study's evidence.
+    First how many of each paper, tier and study, then each paper with the first study's evidence.
     """
     if not all(mark in page for mark in MARKS):
         raise InputError(f"page: no {' ... '.join(MARKS)}, the table needs its marks")
     if not found:
         raise InputError("page: no study has metrics, run `dvc repro` first")
     start = page.index("\n", page.index(MARKS[0])) + 1
-    parts = [_counts(found)]
+    parts = [_counts(found, "paper"), _counts(found, "tier")]
+    parts += [f"{study}: {survivors(each)}.\n" for study, each in found.items()]
     for paper in sorted({paper for each in found.values() for paper in each.index}):
         rows = _paper(paper, {n: each[each.index == paper] for n, each in found.items()})
         head = f"<summary>{paper}: all {len(rows) - 1} claims with their evidence</summary>"
@@ -122,10 +136,14 @@ def with_table(page: str, found: Mapping[str, pd.DataFrame]) -> str:
     return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
 
 
-def _counts(found: Mapping[str, pd.DataFrame]) -> str:
-    numbers = [counts(each).assign(study=study) for study, each in found.items()]
-    whole = pd.concat(numbers).reset_index().sort_values("paper", kind="stable")
-    columns = ["paper", "study", *COLOURS]
+def _counts(found: Mapping[str, pd.DataFrame], by: str) -> str:
+    numbers = [counts(each, by).assign(study=study) for study, each in found.items()]
+    order = (
+        list(PLANNED) if by == "tier" else sorted({name for each in numbers for name in each.index})
+    )
+    whole = pd.concat(numbers).reset_index()
+    whole = whole.sort_values(by, key=lambda names: names.map(order.index), kind="stable")
+    columns = [by, "study", *COLOURS]
     return markdown([columns, *whole[columns].values.tolist()])
 
 
@@ -140,9 +158,9 @@ def _paper(paper: str, found: Mapping[str, pd.DataFrame]) -> list[list[str]]:
             claim: f"[**{word}**](results/{study}/{shown})" + (f": {reason}" if reason else "")
             for claim, word, reason, shown in parts
         }
-    found_rows = [["claim", "statement", "holds if", f"ours ({main})", *has]]
-    for row in has[main][list(COLUMNS[:4])].values.tolist():
-        found_rows.append([*row, *(words[study].get(row[0], "-") for study in has)])
+    found_rows = [[*COLUMNS[:4], f"ours ({main})", f"q ({main})", *has]]
+    for *row, q in has[main][list(COLUMNS[:6])].values.tolist():
+        found_rows.append([*row, as_q(q), *(words[study].get(row[0], "-") for study in has)])
     return found_rows
 
 

@@ -14,10 +14,10 @@ from ticketlab.study import regime, tables
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
+    above_chance,
+    as_count,
     as_metric,
-    as_reference,
     by_seed,
-    chance_accuracy,
     each_seed,
     minus,
     over_levels,
@@ -161,7 +161,7 @@ def kept_metrics(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """
     own, imp = kept_up_to(scores, params.main[0].name, params.levels)
     apart = {seed: value for seed, value in minus(own, imp).items() if own[seed] or imp[seed]}
-    return {"colt": as_metric(own), "imp": as_metric(imp), "colt_minus_imp": as_metric(apart)}
+    return {"colt": as_count(own), "imp": as_count(imp), "colt_minus_imp": as_count(apart)}
 
 
 def family_differences(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
@@ -220,15 +220,14 @@ def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
 def references(scores: pd.DataFrame, moved: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """The dense nets that must have learned something, beside chance on their test images."""
     dense = scores[(scores.arm == "imp") & (scores["round"] == 0)]
-    chance = chance_accuracy(load(params.data).test.y)
+    labels = load(params.data).test.y
     found: dict[str, Any] = {
-        "dense": {"the dense net": as_reference(by_seed(dense, ACCURACY), chance)},
+        "dense": {"the dense net": above_chance(by_seed(dense, ACCURACY), labels)},
         "transfer": None,
     }
     if params.transfer is not None and not moved.empty:
         whole = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")]
-        chance = chance_accuracy(load(params.transfer.data).test.y)
-        there = as_reference(each_seed(whole, ACCURACY), chance)
+        there = above_chance(each_seed(whole, ACCURACY), load(params.transfer.data).test.y)
         found["transfer"] = {"the dense net, moved": there}
     return found
 
@@ -247,13 +246,13 @@ def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
     """Rounds to the target by arm, how many COLT saves, and how its rate compares with chance."""
     main = params.main[0].name
     counts = {arm: rounds_to_target(rounds, arm, params.target) for arm in sorted(set(rounds.arm))}
-    found: dict[str, Any] = {arm: as_metric(by) for arm, by in counts.items()}
+    found: dict[str, Any] = {arm: as_count(by) for arm, by in counts.items()}
     fewer = {"imp_minus_colt": (counts["imp"], counts[main])}
     five = more_partitions(params)
     fewer["colt_minus_more_partitions"] = (counts[main], counts[five[0]] if five else {})
     for name, (a, b) in fewer.items():
-        found[name] = as_metric(minus(a, b))
-    found["percent_saved"] = as_metric(percent_saved(counts[main], counts["imp"]))
+        found[name] = as_count(minus(a, b))
+    found["percent_saved"] = as_count(percent_saved(counts[main], counts["imp"]))
     mine = rounds[rounds.arm == main]
     reached = 100 * mine.groupby("seed").sparsity.max()
     found["sparsity_reached"] = as_metric(reached.to_dict()) if params.target >= EXTREME else None

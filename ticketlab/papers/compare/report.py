@@ -28,11 +28,12 @@ from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
     Interval,
+    Measured,
+    above_chance,
     across,
+    as_count,
     as_metric,
-    as_reference,
     by_seed,
-    chance_accuracy,
     interval,
     minus,
     over_levels,
@@ -180,10 +181,12 @@ def summary(params: CompareParams, each: Callable[[Bed, float], BySeed]) -> dict
     return found | {"mean": as_metric(across(means))}
 
 
-def by_net(parts: Mapping[str, BySeed]) -> dict[str, Any]:
-    """Intervals of a number by net, and of its mean over the nets."""
+def by_net(
+    parts: Mapping[str, BySeed], how: Callable[[BySeed], Measured | None] = as_metric
+) -> dict[str, Any]:
+    """Intervals of a number by net (or `how` it is summed up), and of its mean over the nets."""
     mean = across(parts.values())
-    return {net: as_metric(by) for net, by in parts.items()} | {"mean": as_metric(mean)}
+    return {net: how(by) for net, by in parts.items()} | {"mean": how(mean)}
 
 
 def difference(rows: pd.DataFrame, params: CompareParams, arm: str, other: str) -> dict[str, Any]:
@@ -253,7 +256,7 @@ def fewer_rounds(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
         top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
         imp, colt = (by_seed(top[top.arm == name], "rounds") for name in ("imp", "colt"))
         parts[bed.name] = minus(imp, colt)
-    return by_net(parts)
+    return by_net(parts, as_count)
 
 
 COSTS = {
@@ -368,9 +371,9 @@ def _name(*arms: str) -> str:
 
 def references(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
     """The dense nets, which must all have learned something, beside chance on the test images."""
-    chance = chance_accuracy(load(params.data).test.y)
+    labels = load(params.data).test.y
     dense = {
-        f"the dense {bed.name}": as_reference(accuracy(rows, bed.name, "dense", 0.0), chance)
+        f"the dense {bed.name}": above_chance(accuracy(rows, bed.name, "dense", 0.0), labels)
         for bed in params.beds
     }
     return {"dense": dense}
@@ -384,7 +387,7 @@ def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
         for level in (0.0, *bed.levels):
             own = rows[(rows.net == bed.name) & (rows.level == level)]
             for arm in own.arm.unique():
-                values = own[own.arm == arm][ACCURACY]
+                values = by_seed(own[own.arm == arm], ACCURACY)
                 place = arms.setdefault(_name(arm), {})
                 place[f"at_{100 * level:g}"] = as_metric(values)
     return found
@@ -433,8 +436,8 @@ def paper_verdicts(study: Path) -> pd.DataFrame:
     """The verdicts of the four papers' own notebooks in this study; empty where there are none."""
     papers = [path.parent.name for path in sorted(study.glob("*/metrics.json"))]
     if others := [paper for paper in papers if paper != "compare"]:
-        return verdicts.table(study, others).drop(columns="shown")
-    return verdict_table([]).rename_axis("paper")
+        return verdicts.table(study, others).drop(columns=["shown", "q"])
+    return verdict_table([]).drop(columns="q").rename_axis("paper")
 
 
 def coloured(found: pd.DataFrame) -> Styler:

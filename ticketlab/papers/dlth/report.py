@@ -15,11 +15,10 @@ from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
     Interval,
+    above_chance,
     as_metric,
-    as_reference,
     as_share,
     by_seed,
-    chance_accuracy,
     minus,
     over_levels,
 )
@@ -158,11 +157,11 @@ def method_checks(rows: pd.DataFrame, looks: pd.DataFrame, case: Case) -> dict[s
         "gap_closed": gap_closed(looks[(looks.arm == "rst") & (looks.case == case.name)]),
     }
     found: dict[str, Any] = {"mask_exact": as_share(masks_exact(rows))}
-    found |= {name: as_metric(values) for name, values in worst.items()}
+    found |= {name: as_metric(values.to_dict()) for name, values in worst.items()}
     loss = pd.Series(dtype=float)
     if len(abrupt):
         loss = (abrupt.before_removal - abrupt.after_removal).groupby(abrupt.seed).min()
-    return found | {"abrupt_removal_loss": as_metric(list(loss))}
+    return found | {"abrupt_removal_loss": as_metric(loss.to_dict())}
 
 
 def masks_exact(rows: pd.DataFrame) -> dict[int, bool]:
@@ -228,10 +227,10 @@ def references(rows: pd.DataFrame, params: RstParams) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(("dense", "boundary", "tiny_imagenet"))
     for case in params.cases:
         own = rows[rows.case == case.name]
-        chance = chance_accuracy(load(case.data).test.y)
+        labels = load(case.data).test.y
         arm = f"the dense net of {case.name}"
         key = "dense" if case.name == params.cases[0].name else case.name
-        found[key] = {arm: as_reference(values_of(own, "dense", 0.0), chance)}
+        found[key] = {arm: above_chance(values_of(own, "dense", 0.0), labels)}
     return found
 
 

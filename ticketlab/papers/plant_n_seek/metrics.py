@@ -110,7 +110,7 @@ def over_constant(rows: pd.DataFrame, task: str, column: str, params: PlantParam
     case = main_case(params).model_copy(update={"task": task})
     chance = {seed: constant_score(params, case, seed) for seed in scores}
     if is_accuracy(task):
-        return as_reference(scores, max(chance.values()))
+        return as_reference(scores, max(chance.values()), params.test)
     below = {seed: log10(chance[seed] / max(error, 1e-12)) for seed, error in scores.items()}
     return as_reference(below, 0.0)
 
@@ -136,7 +136,7 @@ def arms(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:
 
 def over_seeds(values: Mapping[int, float], factor: float = 1.0) -> Found:
     """The interval of factor times the values; None without any."""
-    return as_metric([factor * value for value in values.values()])
+    return as_metric({seed: factor * value for seed, value in values.items()})
 
 
 def apart(a: Mapping[int, float], b: Mapping[int, float]) -> Found:

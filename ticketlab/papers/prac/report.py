@@ -17,12 +17,12 @@ from ticketlab.study.cost import in_steps
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
+    above_chance,
     across,
+    as_count,
     as_metric,
     as_percent,
-    as_reference,
     by_seed,
-    chance_accuracy,
     minus,
     percent_saved,
 )
@@ -232,11 +232,11 @@ def metrics(results: Results, params: PracParams) -> dict[str, Any]:
 
 def references(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
     """The dense nets that must have learned something, beside chance on the test images."""
-    chance = chance_accuracy(load(params.data).test.y)
+    labels = load(params.data).test.y
     names = {"main": "the dense net"}
     names |= {other.name: f"the dense net {other.name}" for other in params.others}
     dense = {
-        place: {name: as_reference(at(scores, "dense", 0, place), chance)}
+        place: {name: above_chance(at(scores, "dense", 0, place), labels)}
         for place, name in names.items()
     }
     others = {name: found for arms in dense.values() for name, found in arms.items()}
@@ -248,7 +248,7 @@ def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, rows in scores.groupby(["place", "arm", "round"]):
         place, arm, level = key
-        value = as_metric(rows[ACCURACY])
+        value = as_metric(by_seed(rows, ACCURACY))
         found.setdefault(str(place), {}).setdefault(str(arm), {})[f"round-{level:02d}"] = value
     return found
 
@@ -392,9 +392,10 @@ def distance_metrics(results: Results, params: PracParams) -> dict[str, Any]:
     ratio = (before / after.clip(lower=1e-6)).dropna()
     own = table[(table.arm == "prac") & (table["round"] == 1)]
     past = own.groupby("seed").epoch.max() - own.groupby("seed")["drop"].first()
-    cases = {"before_drop": before, "after_drop": after, "fall": ratio, "stop_after_drop": past}
+    cases = {"before_drop": before, "after_drop": after, "fall": ratio}
     found = {name: as_metric(values.to_dict()) for name, values in cases.items()}
-    return found | {"stop_off": as_metric(stops_off(results, params))}
+    found["stop_after_drop"] = as_count(past.to_dict())
+    return found | {"stop_off": as_count(stops_off(results, params))}
 
 
 def stops_off(results: Results, params: PracParams) -> BySeed:

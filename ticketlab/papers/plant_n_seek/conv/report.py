@@ -14,11 +14,10 @@ from ticketlab.study.plots import summarise
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
+    above_chance,
     as_metric,
     as_percent,
-    as_reference,
     by_seed,
-    chance_accuracy,
     each_seed,
     minus,
 )
@@ -49,7 +48,7 @@ COLUMNS = [
     "per_output_margin",
     "ticket",
 ]
-MISSING = "not run at this scale"
+MISSING = "not run"
 
 
 def conv_table(results: Results) -> pd.DataFrame:
@@ -155,10 +154,10 @@ def conv_metrics(results: Results) -> Numbers:
     planted = table[table.mother == "planted"]
     plantings = planting_table(results).set_index("seed")
     own = {
-        "planted_difference": as_metric(plantings.planted - plantings.ticket),
-        "ticket_score": as_metric(plantings.ticket),
-        "ticket_density": as_metric(100 * plantings.density),
-        "auroc": as_metric(plantings.auroc),
+        "planted_difference": as_metric((plantings.planted - plantings.ticket).to_dict()),
+        "ticket_score": as_metric(plantings.ticket.to_dict()),
+        "ticket_density": as_metric((100 * plantings.density).to_dict()),
+        "auroc": as_metric(plantings.auroc.to_dict()),
     }
     return _popup_numbers(planted) | _weak_numbers(planted) | _control_numbers(table) | own
 
@@ -168,8 +167,8 @@ def conv_references(results: Results, params: PlantParams) -> Numbers:
     if params.conv is None or not _plantings(results):
         return {"conv": None}
     trained = by_seed(planting_table(results), "ticket")
-    chance = chance_accuracy(load(params.conv.data).test.y)
-    return {"conv": {"the ticket before planting": as_reference(trained, chance)}}
+    labels = load(params.conv.data).test.y
+    return {"conv": {"the ticket before planting": above_chance(trained, labels)}}
 
 
 def _popup_numbers(rows: pd.DataFrame) -> Numbers:
@@ -195,7 +194,7 @@ def _weak_numbers(rows: pd.DataFrame) -> Numbers:
     apart = minus(synflow, magnitude)
     return {
         "weak_margin": as_metric(each_seed(pruned[pruned.label == "gt"], "weak_margin", "max")),
-        "parity": as_metric([-abs(points) for points in apart.values()]),
+        "parity": as_metric({seed: -abs(points) for seed, points in apart.items()}),
         "strong_shortfall": _shortfall(pruned),
     }
 

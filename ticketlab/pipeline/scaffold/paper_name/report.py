@@ -9,7 +9,7 @@ from ticketlab.data.sets import DataSet, load
 from ticketlab.pipeline.scaffold.paper_name.params import Params
 from ticketlab.study import regime, tables
 from ticketlab.study.results import Result
-from ticketlab.study.stats import as_metric, as_reference, by_seed, chance_accuracy, minus
+from ticketlab.study.stats import above_chance, as_metric, by_seed, minus
 from ticketlab.study.tables import Accuracy
 
 Results = Mapping[str, Result]
@@ -36,9 +36,9 @@ def metrics(results: Results, params: Params) -> dict[str, Any]:
     """All numbers of the study for metrics.json: intervals of each arm, and of the differences."""
     scores = scores_table(results)
     by_arm = {arm: accuracy_of(scores, arm) for arm in ARMS}
-    chance = chance_accuracy(load(params.data).test.y)
+    labels = load(params.data).test.y
     return {
-        "references": {"dense": {"the dense net": as_reference(by_arm["dense"], chance)}},
+        "references": {"dense": {"the dense net": above_chance(by_arm["dense"], labels)}},
         "accuracy": {arm: as_metric(values) for arm, values in by_arm.items()},
         "differences": {
             f"magnitude_minus_{other}": as_metric(minus(by_arm["magnitude"], by_arm[other]))
