@@ -393,7 +393,10 @@ def lay_out_paper(
 
 @app.command()
 def plan(studies: StudyNames = None) -> None:
-    """Say what `dvc repro` will run, and about how long that takes here; runs a short probe."""
+    """Say what `dvc repro` will run, about how long that takes here, and what it can decide.
+
+    Runs a short probe.
+    """
     with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = {name: params.load_study(name) for name in studies or params.chosen_studies()}
         stages = {name: planning.states(repo, name) for name in chosen}
@@ -404,6 +407,7 @@ def plan(studies: StudyNames = None) -> None:
         ]
         for study in chosen:
             show_table(f"stages of {study}", stages[study])
+            show_table(f"claims of {study}", planning.attainable(study, chosen[study]))
         each = planning.PROBE_SECONDS / max(1, len(work))
         store = stored_units()
         plans = [

@@ -79,14 +79,14 @@ def test_claims_of_either_side_are_listed_and_flips_are_told() -> None:
         return snapshot(claims={"desk/colt": known})
 
     found = diff.claims(
-        judged(h1="reproduced", h2="inconclusive", h3="inconclusive"),
-        judged(h1="inconclusive", h3="inconclusive"),
+        judged(h1="reproduced", h2="undecided", h3="undecided"),
+        judged(h1="undecided", h3="undecided"),
     )
     words = [(c.claim, c.a and c.a.word, c.b and c.b.word, c.flipped) for c in found]
     assert words == [
-        ("h1", "reproduced", "inconclusive", True),
-        ("h2", "inconclusive", None, True),
-        ("h3", "inconclusive", "inconclusive", False),
+        ("h1", "reproduced", "undecided", True),
+        ("h2", "undecided", None, True),
+        ("h3", "undecided", "undecided", False),
     ]
 
 

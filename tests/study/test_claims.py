@@ -144,11 +144,11 @@ def test_percentages_within_seeds_end_at_0_and_100() -> None:
     [
         (-1.0, 5.0, "reproduced"),  # exactly at the bound is at least the bound
         (-0.999, 5.0, "reproduced"),
-        (-1.001, 5.0, "inconclusive"),
-        (-9.0, -1.0, "inconclusive"),  # the high end meets the bound
+        (-1.001, 5.0, "undecided"),
+        (-9.0, -1.0, "undecided"),  # the high end meets the bound
         (-9.0, -1.001, "not reproduced"),
         (-1.0, -1.0, "reproduced"),
-        (None, None, "inconclusive"),
+        (None, None, "undecided"),
     ],
 )
 def test_the_whole_interval_decides(low: float | None, high: float | None, word: str) -> None:
@@ -158,7 +158,7 @@ def test_the_whole_interval_decides(low: float | None, high: float | None, word:
 @pytest.mark.parametrize("value", [-1e9, 1e9])
 def test_one_seed_decides_nothing(value: float) -> None:
     metrics = LEARNED | {"a": {"b": asdict(interval([value]))}}
-    assert judge(claim(), metrics) == Verdict(claim(), "inconclusive", interval([value]))
+    assert judge(claim(), metrics) == Verdict(claim(), "undecided", interval([value]))
 
 
 @settings(deadline=None)
@@ -166,7 +166,7 @@ def test_one_seed_decides_nothing(value: float) -> None:
 def test_a_stricter_bound_never_makes_a_better_verdict(
     values: list[float], one: float, two: float
 ) -> None:
-    order = ["not reproduced", "inconclusive", "reproduced"]
+    order = ["not reproduced", "undecided", "reproduced"]
     loose, strict = sorted((one, two))
     found = interval(values)
     assert order.index(decide(found, strict)) <= order.index(decide(found, loose))
@@ -177,7 +177,7 @@ MISSING = "is not in the metrics; if an older version wrote them, run its notebo
 
 def test_a_null_metric_was_not_run_and_a_missing_one_is_refused(one_line: Message) -> None:
     for metrics in ({"a": {"b": None}}, {"a": None}, LEARNED | {"a": None}):
-        assert judge(claim(), metrics) == Verdict(claim(), "not run at this scale", None)
+        assert judge(claim(), metrics) == Verdict(claim(), "not run", None)
     for metrics in ({}, {"a": {}}, {"a": {"c": None}}, {"a": 3.0}, {"a.b": None}):
         message = one_line(lambda metrics=metrics: judge(claim(), metrics))  # type: ignore[misc]
         assert message == f"claim colt-X: metric 'a.b' {MISSING}"
@@ -186,7 +186,7 @@ def test_a_null_metric_was_not_run_and_a_missing_one_is_refused(one_line: Messag
 def test_what_beats_does_so_in_the_whole_interval() -> None:
     beats = claim(at_least=None, above=0.0)
     for values, word in (([0.0, 0.0, 0.0], "not reproduced"), ([1.0, 1.1, 1.2], "reproduced"),
-                         ([1e-15, 1e-15], "not reproduced"), ([-1.0, 1.0], "inconclusive"),
+                         ([1e-15, 1e-15], "not reproduced"), ([-1.0, 1.0], "undecided"),
                          ([-1.0, -1.1], "not reproduced")):  # fmt: skip
         assert judge(beats, LEARNED | {"a": {"b": as_metric(values)}}).word == word
     assert judge(claim(), LEARNED | {"a": {"b": as_metric([0.0, 0.0])}}).word == "reproduced"
@@ -205,7 +205,7 @@ def test_a_page_shows_every_verdict_in_its_colour_and_the_same_each_time() -> No
     page = styled(verdicts).to_html()
     assert page == styled(verdicts).to_html() and "not testable here: why: so" in page
     assert all(f"color: {colour}" in page for colour in COLOURS.values())
-    assert verdict_table([Verdict(claim(), "not run at this scale", None)]).ours.tolist() == ["-"]
+    assert verdict_table([Verdict(claim(), "not run", None)]).ours.tolist() == ["-"]
 
 
 def test_bounds_are_shown_as_given_and_no_number_seems_to_meet_one() -> None:
@@ -239,7 +239,7 @@ def bed(*scores: float, chance: float = 10.0) -> dict[str, object]:
         ((10.0 + 1e-9,) * 3, "not testable here"),  # what floats add is not learning
         ((9.0, 11.0, 13.0), "not testable here"),  # its interval reaches chance
         ((5.0, 5.1, 5.2), "not testable here"),
-        ((80.0,), "inconclusive"),  # one seed decides nothing, whatever it says
+        ((80.0,), "undecided"),  # one seed decides nothing, whatever it says
     ],
 )
 def test_a_claim_needs_a_reference_above_chance(scores: tuple[float, ...], word: str) -> None:
@@ -336,7 +336,7 @@ def test_a_share_goes_into_metrics_comes_back_and_decides() -> None:
     assert stored.keys() == {"share", "low", "high", "k", "n"}
     assert as_evidence(stored) == share([True, True, False])
     most = claim(at_least=None, above=50.0)
-    for k, n, word in ((6, 6, "reproduced"), (4, 6, "inconclusive"), (0, 6, "not reproduced"),
+    for k, n, word in ((6, 6, "reproduced"), (4, 6, "undecided"), (0, 6, "not reproduced"),
                        (3, 3, "not testable here")):  # fmt: skip
         flags = {seed: seed < k for seed in range(n)}
         assert judge(most, LEARNED | {"a": {"b": as_share(flags)}}).word == word

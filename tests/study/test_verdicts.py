@@ -70,7 +70,7 @@ def test_a_study_has_every_claim_on_its_papers_with_evidence(tmp_path: Path) -> 
     assert [one.claim for one in found] == CLAIMS["colt"]
     first, second = found[:2]
     assert first.evidence == interval([1.0, 2.0, 3.0]) and first.word == "reproduced"
-    assert second.word == "not run at this scale" and second.evidence is None
+    assert second.word == "not run" and second.evidence is None
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_study_has_every_claim_on_its_papers_with_evidence(tmp_path: Path) -> 
     [
         ((600.0, 601.0, 602.0), "reproduced"),
         ((-602.0, -601.0, -600.0), "not reproduced"),
-        ((-600.0, 0.0, 600.0), "inconclusive"),
-        ((600.0,), "inconclusive"),  # one seed decides nothing
+        ((-600.0, 0.0, 600.0), "undecided"),
+        ((600.0,), "undecided"),  # one seed decides nothing
     ],
 )
 def test_the_metrics_decide_the_verdict(
@@ -87,10 +87,10 @@ def test_the_metrics_decide_the_verdict(
 ) -> None:
     study = made(tmp_path / "a", "plant_n_seek", values)
     words = [one.word for one in of_study(study)["plant_n_seek"]]
-    assert words.pop(1) == "not run at this scale" and set(words) == {word}
+    assert words.pop(1) == "not run" and set(words) == {word}
     nothing = made(tmp_path / "b", "plant_n_seek", values, learned=False)
     words = [one.word for one in of_study(nothing)["plant_n_seek"]]
-    assert words.pop(1) == "not run at this scale" and set(words) == {"not testable here"}
+    assert words.pop(1) == "not run" and set(words) == {"not testable here"}
 
 
 def test_papers_that_a_study_lacks_are_left_out(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_studys_table_is_judged_from_its_metrics(tmp_path: Path) -> None:
     claims = CLAIMS["colt"]
     assert found.claim.tolist() == [one.id for one in claims]
     assert found.statement.tolist() == [one.statement for one in claims]
-    assert found.verdict.iloc[1] == "not run at this scale" and found.ours.iloc[1] == "-"
+    assert found.verdict.iloc[1] == "not run" and found.ours.iloc[1] == "-"
     assert found.ours.iloc[2] == str(interval([1.0, 2.0, 3.0]))
     assert found["holds if"].iloc[0] == claims[0].holds_if
     assert set(found.shown) == {"colt/figures/accuracy.png", "colt/colt.ipynb"}

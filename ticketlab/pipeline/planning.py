@@ -1,11 +1,11 @@
-"""Before a run: which stages will run, how much training that is, and about how long it takes here.
+"""Before a run: which stages run, how much training that is, how long it takes, what it can decide.
 
 The minutes are an estimate: each paper's own nets are trained for a moment on this device, and the
 image passes its study is expected to take are divided by that speed and by the parallel workers.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,8 @@ from ticketlab.pipeline import params
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pipeline.repository import out_of_date, readers, stages_of
 from ticketlab.spec import InputError, Spec
-from ticketlab.study import results, runner
+from ticketlab.study import results, rules, runner
+from ticketlab.study.claims import Claim, load_claims
 from ticketlab.study.forecast import Job
 from ticketlab.study.store import Store
 
@@ -117,6 +118,49 @@ def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> 
         bytes=left * sum(job.passes / job.training * job.ticket for job in jobs),
         device=gpu.describe(gpu.choose_device(runtime.device)),
     )
+
+
+# ---------------------------------------------------------------- what it can decide
+
+
+def attainable(study: str, papers: Mapping[str, Spec]) -> pd.DataFrame:
+    """One row per paper, tier and kind of number: the seeds that are planned and those of the
+    study's parameters (an ablation may run fewer), and what so many seeds can decide."""
+    rows = []
+    for paper, values in papers.items():
+        n = len(values.seeds)  # type: ignore[attr-defined]
+        groups: dict[tuple[rules.Tier, str], list[Claim]] = {}
+        for claim in load_claims(paper):
+            if study in claim.studies:
+                groups.setdefault((claim.tier, _kind(claim)), []).append(claim)
+        for tier in rules.PLANNED:
+            for (own, kind), claims in groups.items():
+                if own == tier:
+                    row = (paper, tier, kind, len(claims), claims[0].planned, n)
+                    rows.append((*row, _decides(n, kind, claims)))
+    columns = ["paper", "tier", "numbers", "claims", "planned", "seeds", "decides in 80 %"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _kind(claim: Claim) -> str:
+    """How a claim's number is compared."""
+    if claim.unit == "seeds":
+        return "shares"
+    return "counts" if claim.unit in ("rounds", "epochs") else "means"
+
+
+def _decides(n: int, kind: str, claims: Sequence[Claim]) -> str:
+    """The effect that `n` seeds see; for shares, which claims so few cannot decide."""
+    if n < 2:
+        return "nothing: one seed"
+    if kind == "counts":
+        return "where all seeds agree"
+    if kind == "means":
+        return f"effects of {rules.effect_seen(n):.2f} paired sd"
+    undecidable = [
+        one.id for one in claims if not rules.is_decidable(n, one.bound, one.above is not None)
+    ]
+    return f"not {', '.join(undecidable)}" if undecidable else "clear majorities"
 
 
 # ---------------------------------------------------------------- to print

@@ -536,10 +536,10 @@ def test_a_study_without_transfer_or_ablations_says_so_with_null(done: Done) -> 
     }
     found = metrics(results, bare)
     verdicts = {one.id: judge(one, found).word for one in load_claims("colt")}
-    assert verdicts["colt-H4"] == verdicts["colt-S7"] == "not run at this scale"
-    assert verdicts["colt-H2"] != "not run at this scale"
+    assert verdicts["colt-H4"] == verdicts["colt-S7"] == "not run"
+    assert verdicts["colt-H2"] != "not run"
     assert found["rounds"]["colt_minus_more_partitions"] is None
-    assert verdicts["colt-S7-accuracy"] == verdicts["colt-H5"] == "not run at this scale"
+    assert verdicts["colt-S7-accuracy"] == verdicts["colt-H5"] == "not run"
 
 
 def test_saved_rounds_are_a_share_of_imps_and_a_reached_sparsity_needs_the_target() -> None:

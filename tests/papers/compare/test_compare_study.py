@@ -306,7 +306,7 @@ def test_every_claim_has_its_metric_and_the_pages_can_be_made(done: Study) -> No
     params, results, _ = done
     numbers = report.metrics(results, params)
     verdicts = [judge(claim, numbers) for claim in load_claims("compare")]
-    unmeasured = {v.claim.id for v in verdicts if v.word == "not run at this scale"}
+    unmeasured = {v.claim.id for v in verdicts if v.word == "not run"}
     assert unmeasured == {"compare-10", "compare-14"}  # no such control in the tiny study
     rows, layers = report.board(results), report.layers_table(results)
     drawn = [figures.accuracy(rows, params), figures.cost(rows, params),
@@ -357,9 +357,9 @@ def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> 
         write_json(tmp_path / paper / f"{paper}.ipynb", {"cells": []})
     found = report.paper_verdicts(tmp_path)
     assert set(found.index) == {"colt"} and claim.id in set(found.claim)
-    assert counts(found).loc["colt", "inconclusive"] == len(found)
+    assert counts(found).loc["colt", "undecided"] == len(found)
     page = report.coloured(found).to_html()
-    assert page == report.coloured(found).to_html() and "inconclusive" in page
+    assert page == report.coloured(found).to_html() and "undecided" in page
 
 
 # --- bad input
