@@ -48,7 +48,7 @@ stages:
 
 CLAIMS = """\
 - {id: colt-H1, tier: headline, statement: It holds., source: here, metric: difference,
-   at_least: -0.4, reference: dense, studies: [desk]}
+   unit: other, at_least: -0.4, reference: dense, studies: [desk]}
 - {id: colt-S9, tier: control, statement: It is not measured., source: here, metric: not_measured,
    above: 0.0, reference: dense, studies: [desk]}
 """

@@ -23,9 +23,9 @@ PIXEL = base64.b64encode(
     )
 ).decode()
 CLAIMS = """\
-- {id: colt-H1, statement: It "holds" & lasts., source: table 1, metric: a.b,
+- {id: colt-H1, tier: headline, statement: It "holds" & lasts., source: table 1, metric: a.b,
    at_least: -1.0, reference: dense, paper_value: "2 < 3", table: "b", studies: [desk]}
-- {id: colt-H2, statement: It is fast., source: abstract, metric: a.c,
+- {id: colt-H2, tier: paper, statement: It is fast., source: abstract, metric: a.c,
    above: 0.0, reference: dense, studies: [desk]}
 """
 EVIDENCE = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
@@ -139,9 +139,9 @@ def test_a_verdict_leads_to_the_cell_that_shows_it(site: Path) -> None:
     links = re.findall(r'<a class="([\w-]+)" href="([^"]+)">', text)
     assert links == [
         ("reproduced", "desk/colt.html#cell-5"),
-        ("not-run-at-this-scale", "desk/colt.html#cell-7"),
+        ("not-run", "desk/colt.html#cell-7"),
         ("not-testable-here", "gpu/colt.html#cell-5"),
-        ("not-run-at-this-scale", "gpu/colt.html#cell-7"),
+        ("not-run", "gpu/colt.html#cell-7"),
     ]
     why = "the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2), chance is 10"
     assert text.count(why) == 1 and "&gt;= -1<" in text and "&gt; 0<" in text

@@ -15,17 +15,17 @@ from scipy import stats
 
 from ticketlab.pipeline.params import PAPERS, read_studies
 from ticketlab.study.claims import (
-    COLOURS,
+    COLUMNS,
     Claim,
     Verdict,
     beside,
-    decide,
     judge,
     judged,
     load_claims,
     styled,
     verdict_table,
 )
+from ticketlab.study.rules import COLOURS, decide
 from ticketlab.study.stats import (
     Interval,
     as_evidence,
@@ -51,7 +51,8 @@ LEARNED = {"references": {"dense": {"the dense net": as_reference({0: 79.0, 1: 8
 
 
 def claim(metric: str = "a.b", at_least: float | None = 0.0, **changes: object) -> Claim:
-    values = {"id": "colt-X", "paper": "colt", "statement": "It holds.", "source": "abstract",
+    values = {"id": "colt-X", "paper": "colt", "tier": "finding",
+              "statement": "It holds.", "source": "abstract",
               "metric": metric, "at_least": at_least, "reference": "dense",
               "studies": ["desk"]}  # fmt: skip
     return Claim.model_validate(values | changes)
@@ -158,7 +159,8 @@ def test_the_whole_interval_decides(low: float | None, high: float | None, word:
 @pytest.mark.parametrize("value", [-1e9, 1e9])
 def test_one_seed_decides_nothing(value: float) -> None:
     metrics = LEARNED | {"a": {"b": asdict(interval([value]))}}
-    assert judge(claim(), metrics) == Verdict(claim(), "undecided", interval([value]))
+    reason = "a single seed decides nothing, 1 of 5 planned seeds"
+    assert judge(claim(), metrics) == Verdict(claim(), "undecided", interval([value]), reason)
 
 
 @settings(deadline=None)
@@ -185,8 +187,8 @@ def test_a_null_metric_was_not_run_and_a_missing_one_is_refused(one_line: Messag
 
 def test_what_beats_does_so_in_the_whole_interval() -> None:
     beats = claim(at_least=None, above=0.0)
-    for values, word in (([0.0, 0.0, 0.0], "not reproduced"), ([1.0, 1.1, 1.2], "reproduced"),
-                         ([1e-15, 1e-15], "not reproduced"), ([-1.0, 1.0], "undecided"),
+    for values, word in (([0.0, 0.0, 0.0], "no difference"), ([1.0, 1.1, 1.2], "reproduced"),
+                         ([1e-15, 1e-15], "no difference"), ([-1.0, 1.0], "undecided"),
                          ([-1.0, -1.1], "not reproduced")):  # fmt: skip
         assert judge(beats, LEARNED | {"a": {"b": as_metric(values)}}).word == word
     assert judge(claim(), LEARNED | {"a": {"b": as_metric([0.0, 0.0])}}).word == "reproduced"
@@ -200,7 +202,7 @@ def test_a_page_shows_every_verdict_in_its_colour_and_the_same_each_time() -> No
         for i, word in enumerate(COLOURS)
     ]
     table = verdict_table(verdicts)
-    assert table.columns.tolist() == ["claim", "statement", "holds if", "ours", "verdict", "reason"]
+    assert table.columns.tolist() == [*COLUMNS, "reason"]
     assert table.verdict.tolist() == list(COLOURS) and set(table.ours) == {str(found)}
     page = styled(verdicts).to_html()
     assert page == styled(verdicts).to_html() and "not testable here: why: so" in page
@@ -211,7 +213,7 @@ def test_a_page_shows_every_verdict_in_its_colour_and_the_same_each_time() -> No
 def test_bounds_are_shown_as_given_and_no_number_seems_to_meet_one() -> None:
     """0.98 against 1 was once printed as 1.0 against 1.0."""
     bounds = {0.98: ">= 0.98", 1.0: ">= 1", -0.3: ">= -0.3", 0.999999: ">= 0.999999"}
-    assert {bound: claim(at_least=bound).holds_if for bound in bounds} == bounds
+    assert {bound: claim(at_least=bound, unit="other").holds_if for bound in bounds} == bounds
     assert beside(Interval(0.98, 0.98, 0.98, 3), 1.0) == "0.98 [0.98, 0.98] (n = 3)"
     assert beside(Interval(1.2, 0.996, 1.404, 3), 1.0) == "1.200 [0.996, 1.404] (n = 3)"
     assert beside(Interval(0.1, 0.0004, 0.1996, 3), 0.0) == "0.1000 [0.0004, 0.1996] (n = 3)"
@@ -287,7 +289,7 @@ def test_verdicts_are_judged_from_the_file_as_written(tmp_path: Path) -> None:
         place: dict[str, object] = numbers
         for key in keys:
             place = place.setdefault(key, {})  # type: ignore[assignment]
-        place[last] = as_metric([one.bound - 1, one.bound - 1])
+        place[last] = as_metric([one.bound - 3, one.bound - 3])
     numbers["references"] = dict.fromkeys(("dense", "transfer"), LEARNED["references"]["dense"])
     (tmp_path / "metrics.json").write_text(json.dumps(numbers))
     found = judged("colt", tmp_path / "metrics.json")
@@ -376,7 +378,7 @@ def test_a_threshold_of_ours_is_not_said_to_be_the_papers() -> None:
 
 
 GOOD = (
-    "- {id: a, statement: s, source: t, metric: m, at_least: 1, reference: dense, "
+    "- {id: a, tier: paper, statement: s, source: t, metric: m, at_least: 1, reference: dense, "
     "studies: [desk]}\n"
 )
 
@@ -385,6 +387,9 @@ GOOD = (
     ("change", "place"),
     [
         (("metric: m, ", ""), "1.metric: "),
+        (("tier: paper, ", ""), "1.tier: "),
+        (("tier: paper", "tier: main"), "1.tier: "),
+        (("metric: m", "metric: m, unit: metres"), "1.unit: "),
         (("at_least: 1", "at_least: one"), "1.at_least: "),
         (("at_least: 1, ", ""), "1: "),
         (("at_least: 1", "at_least: 1, above: 1"), "1: "),
@@ -435,7 +440,7 @@ def test_the_file_says_whose_claims_they_are(tmp_path: Path, one_line: Message) 
      (20, 99.0, False)],
 )  # fmt: skip
 def test_a_share_of_too_few_seeds_is_not_testable(n: int, bound: float, possible: bool) -> None:
-    one = claim("found", at_least=None, above=bound)
+    one = claim("found", at_least=None, above=bound, unit="seeds")
     reference = {"dense": {"score": asdict(interval([80.0, 81.0, 82.0])), "chance": 10.0}}
     for flag in (True, False):
         metrics = {

@@ -14,7 +14,8 @@ from ticketlab import cli
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.spec import ROOT
 from ticketlab.study import verdicts
-from ticketlab.study.claims import COLOURS, Claim, judged, load_claims
+from ticketlab.study.claims import Claim, as_q, judged, load_claims
+from ticketlab.study.rules import COLOURS
 from ticketlab.study.stats import as_reference, interval
 from ticketlab.study.verdicts import (
     MARKS,
@@ -235,16 +236,20 @@ def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path: Pat
     assert sum(map(int, rows[2][2:])) == len(CLAIMS["colt"])
 
 
+HEAD = ["claim", "tier", "statement", "holds if"]
+
+
 def test_each_study_has_its_column_of_verdicts(tmp_path: Path) -> None:
     found = tables(["desk"], results(tmp_path))
     rows = rows_of(with_table(PAGE, found))
-    start = rows.index(["claim", "statement", "holds if", "ours (desk)", "desk", "mini"]) + 2
+    start = rows.index([*HEAD, "ours (desk)", "q (desk)", "desk", "mini"]) + 2
     for row, one in zip(rows[start:], CLAIMS["colt"], strict=False):
         ours, theirs = (each[each.claim == one.id].iloc[0] for each in found.values())
-        assert row[:4] == [one.id, one.statement, ours["holds if"], ours.ours]
-        assert row[4] == f"[**{ours.verdict}**](results/desk/{ours.shown})"
-        assert row[5].startswith(f"[**{theirs.verdict}**](results/mini/colt/")
-    assert ["claim", "statement", "holds if", "ours (mini)", "mini"] in rows  # desk has no prac
+        assert row[:5] == [one.id, one.tier, one.statement, ours["holds if"], ours.ours]
+        assert row[5] == as_q(ours.q)
+        assert row[6].startswith(f"[**{ours.verdict}**](results/desk/{ours.shown})")
+        assert row[7].startswith(f"[**{theirs.verdict}**](results/mini/colt/")
+    assert [*HEAD, "ours (mini)", "q (mini)", "mini"] in rows  # desk has no prac
 
 
 def test_the_table_says_why_nothing_is_testable(tmp_path: Path) -> None:
