@@ -205,14 +205,14 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
     arms, strictly = references(claim, metrics), claim.above is not None
     if reason := learned_nothing(arms):
         return Verdict(claim, "not testable here", evidence, reason)
+    if alone := [arm for arm, one in arms.items() if one.score.n < 2]:
+        return Verdict(claim, "undecided", evidence, f"a single seed of {alone[0]}")
     if isinstance(evidence, Share) and not rules.is_decidable(evidence.n, claim.bound, strictly):
         reason = f"{evidence.n} seeds cannot decide a share of {claim.bound:g} %"
         return Verdict(claim, "not testable here", evidence, reason)
     if claim.unit == "points":
         evidence = rules.widened(evidence, max(one.resolution for one in arms.values()))
     word = rules.decide(evidence, claim.bound, strictly, claim.no_difference)
-    if alone := [arm for arm, one in arms.items() if one.score.n < 2]:
-        return Verdict(claim, "undecided", evidence, f"a single seed of {alone[0]}")
     return Verdict(claim, word, evidence, lacks(claim, word, evidence))
 
 

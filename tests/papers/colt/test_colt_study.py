@@ -47,7 +47,7 @@ from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
-from ticketlab.study.stats import as_metric, interval, percent_saved
+from ticketlab.study.stats import as_metric, as_reference, count, interval, percent_saved
 from ticketlab.tickets.ticket import Ticket, make_ticket
 from ticketlab.training.recipe import Step
 
@@ -500,7 +500,8 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Done) -> N
     chance = 100 * int(labels.bincount().max()) / len(labels)
     scores = scores_table(done.results, PARAMS)
     dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].last_accuracy
-    assert found["dense"] == {"the dense net": {"score": as_metric(dense), "chance": chance}}
+    by = dict(enumerate(dense))
+    assert found["dense"] == {"the dense net": as_reference(by, chance, len(labels))}
     moved = transfer_table(done.results)
     there = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")].last_accuracy
     assert found["transfer"]["the dense net, moved"]["score"] == as_metric(there)
@@ -521,10 +522,10 @@ def test_metrics_agree_with_the_tables(done: Done) -> None:
         assert found["differences"][name]["at_50"] == asdict(interval(list(at_50.values())))
     rounds = rounds_table(done.results)
     imp, mine = (rounds_to_target(rounds, arm, 0.7) for arm in ("imp", MAIN))
-    saved = interval([imp[seed] - mine[seed] for seed in (0, 1)])
+    saved = count([imp[seed] - mine[seed] for seed in (0, 1)])
     assert found["rounds"]["imp_minus_colt"] == asdict(saved)
     five = rounds_to_target(rounds, FIVE, 0.7)
-    assert found["rounds"]["colt_minus_more_partitions"] == asdict(interval([mine[0] - five[0]]))
+    assert found["rounds"]["colt_minus_more_partitions"] == asdict(count([mine[0] - five[0]]))
 
 
 def test_a_study_without_transfer_or_ablations_says_so_with_null(done: Done) -> None:

@@ -29,7 +29,7 @@ from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
 from ticketlab.study.runner import Unit, run, run_study
-from ticketlab.study.stats import as_metric, as_reference
+from ticketlab.study.stats import as_reference
 from ticketlab.study.store import Store
 from ticketlab.study.verdicts import counts
 from ticketlab.training.recipe import Step
@@ -325,9 +325,9 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
     params, results, _ = done
     found = report.metrics(results, params)["references"]["dense"]
     labels, rows = load(params.data).test.y, report.board(results)
-    dense = as_metric(rows[rows.arm == "dense"].selected_accuracy)
+    dense = dict(enumerate(rows[rows.arm == "dense"].selected_accuracy))
     chance = 100 * int(labels.bincount().max()) / len(labels)
-    assert found == {"the dense convnet": {"score": dense, "chance": chance}}
+    assert found == {"the dense convnet": as_reference(dense, chance, len(labels))}
 
 
 def test_without_a_swap_its_table_is_empty_and_its_metrics_null(tiny_root: Path) -> None:

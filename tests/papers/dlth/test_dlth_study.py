@@ -287,6 +287,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
         (reference,) = found[key].values()
         own = rows[(rows.case == case.name) & (rows.arm == "dense")]
         assert reference["score"] == as_metric(own.last_accuracy)
+        assert reference["images"] == len(labels)
         assert reference["chance"] == 100 * int(labels.bincount().max()) / len(labels)
     assert found["tiny_imagenet"] is None
 

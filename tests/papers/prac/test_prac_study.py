@@ -29,7 +29,7 @@ from ticketlab.study import cost, runner
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result, write_table
 from ticketlab.study.runner import run_study
-from ticketlab.study.stats import as_metric
+from ticketlab.study.stats import as_metric, as_reference
 from ticketlab.tickets import imp
 from ticketlab.training import loop
 from ticketlab.training.observers import Observer, Run
@@ -458,7 +458,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Any) -> No
     scores = report.scores_table(results)
     for place, arm in (("main", "the dense net"), ("convnet", "the dense net convnet")):
         own = report.at(scores, "imp", 0, place)
-        assert found["others"][arm] == {"score": as_metric(own), "chance": chance}
+        assert found["others"][arm] == as_reference(own, chance, len(labels))
     assert found["dense"] == {"the dense net": found["others"]["the dense net"]}
 
 
