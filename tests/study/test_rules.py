@@ -5,9 +5,11 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Message
 from scipy import stats as exact
@@ -169,8 +171,16 @@ def test_claims_on_rounds_and_epochs_read_counts() -> None:
     for one in load_claims():
         if one.unit in ("rounds", "epochs"):
             assert re.search(r"^rounds\.|stop_off$", one.metric), one.id
-    fewer = compare_report.by_net({"a": {0: 2.0, 1: 3.0}, "b": {0: 2.0, 1: 4.0}}, as_count)
-    assert fewer["mean"] == {"mean": 2.75, "least": 2.0, "most": 3.5, "n": 2}
+    bed = SimpleNamespace(name="a", levels=[0.9])
+    params: Any = SimpleNamespace(beds=[bed])
+    rounds = {"imp": [12, 13], "colt": [9, 11]}
+    rows = [
+        {"net": "a", "level": 0.9, "arm": arm, "seed": seed, "rounds": n}
+        for arm, each in rounds.items()
+        for seed, n in enumerate(each)
+    ]
+    fewer = compare_report.fewer_rounds(pd.DataFrame(rows), params)
+    assert fewer["mean"] == {"mean": 2.5, "least": 2.0, "most": 3.0, "n": 2}
 
 
 def test_equal_accuracies_are_as_wide_as_a_test_image() -> None:
@@ -279,9 +289,10 @@ def test_p_is_that_of_the_tests_and_of_the_interval() -> None:
     assert rules.p_value(interval(values), 0.1) == pytest.approx(
         exact.ttest_1samp(values, 0.1).pvalue
     )
-    assert rules.p_value(share([True] * 9 + [False]), 50.0) == pytest.approx(
-        exact.binomtest(9, 10, 0.5).pvalue
-    )
+    for bound in (0.5, 0.6):
+        assert rules.p_value(share([True] * 9 + [False]), 100 * bound) == pytest.approx(
+            exact.binomtest(9, 10, bound).pvalue
+        )
     near = as_evidence(as_percent({0: 99.0, 1: 100.0, 2: 98.0}))  # its upper bound ends at 100
     assert near is not None and near.high == 100.0
     assert rules.p_value(near, 95.0) == pytest.approx(

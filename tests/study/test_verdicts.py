@@ -12,10 +12,11 @@ from conftest import Message, has_run, skip_unless_run
 
 from ticketlab import cli
 from ticketlab.pipeline.params import PAPERS
+from ticketlab.reader import website
 from ticketlab.spec import ROOT
 from ticketlab.study import verdicts
 from ticketlab.study.claims import Claim, as_q, judged, load_claims
-from ticketlab.study.rules import COLOURS
+from ticketlab.study.rules import COLOURS, q_values
 from ticketlab.study.stats import as_reference, interval
 from ticketlab.study.verdicts import (
     MARKS,
@@ -92,6 +93,16 @@ def test_the_metrics_decide_the_verdict(
     nothing = made(tmp_path / "b", "plant_n_seek", values, learned=False)
     words = [one.word for one in of_study(nothing)["plant_n_seek"]]
     assert words.pop(1) == "not run" and set(words) == {"not testable here"}
+
+
+def test_q_is_over_all_papers_of_a_study(tmp_path: Path) -> None:
+    study = made(made(tmp_path), "prac", (600.0, 601.0, 602.0))
+    every = [one for verdicts in of_study(study).values() for one in verdicts]
+    assert [one.q for one in every] == q_values([one.p for one in every])
+    alone = of_study(study, ["colt"])["colt"]
+    assert alone[0].p == every[0].p and alone[0].q != every[0].q
+    shown = website.read_study(study)
+    assert [row.verdict.q for page in shown.pages for row in page.rows] == [one.q for one in every]
 
 
 def test_papers_that_a_study_lacks_are_left_out(tmp_path: Path) -> None:
