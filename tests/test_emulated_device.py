@@ -446,15 +446,8 @@ def further(path: Path) -> Any:
     return registry.PAPERS[path.parent.name].params.model_validate(values)
 
 
-STUDIES: dict[str, tuple[str, Callable[[], Any]]] = {
-    "colt": ("colt", tiny.colt),
-    "prac": ("prac", tiny.prac),
-    "dlth": ("dlth", tiny.dlth),
-    "plant_n_seek": ("plant_n_seek", tiny.plant_n_seek),
-    "conv": ("plant_n_seek", tiny.conv),
-    "compare": ("compare", tiny.compare),
-}
-"""The paper and the tiny parameters of each study."""
+STUDIES = dict(tiny.STUDIES)
+"""Those of our papers, and of further ones."""
 for path in sorted(Path(__file__).parent.glob("papers/*/tiny.yaml")):  # further papers
     STUDIES[path.parent.name] = (path.parent.name, partial(further, path))
 

@@ -122,22 +122,13 @@ def test_a_speed_is_measured(there: DataSet, graphs: Any) -> None:
 
 # ---------------------------------------------------------------- all papers
 
-STUDIES = {
-    "colt": ("colt", tiny.colt),
-    "prac": ("prac", tiny.prac),
-    "dlth": ("dlth", tiny.dlth),
-    "plant_n_seek": ("plant_n_seek", tiny.plant_n_seek),
-    "conv": ("plant_n_seek", tiny.conv),
-    "compare": ("compare", tiny.compare),
-}
-
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", tiny.STUDIES)
 def test_every_unit_of_a_tiny_study_runs(
     name: str, precision: str, tiny_root: Path, tmp_path: Path
 ) -> None:
-    paper, make = STUDIES[name]
+    paper, make = tiny.STUDIES[name]
     runtime = {"device": "cuda", "precision": precision, "channels_last": precision == "bf16"}
     found = run_study(PAPERS[paper].phases(make(seeds=[0], runtime=runtime)), tmp_path)
     assert found and any(result.tickets for result in found.values())

@@ -3,6 +3,7 @@
 Each function takes changes of fields, in the form that params.yaml has, and validates the whole.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -284,3 +285,14 @@ def compare_setting(**changes: object) -> BedSetting:
     """A bed of the comparison as the argument of its units."""
     params = compare_bed(**changes)
     return params.setting(params.beds[0], *BedSetting.model_fields)
+
+
+STUDIES: dict[str, tuple[str, Callable[[], Any]]] = {
+    "colt": ("colt", colt),
+    "prac": ("prac", prac),
+    "dlth": ("dlth", dlth),
+    "plant_n_seek": ("plant_n_seek", plant_n_seek),
+    "conv": ("plant_n_seek", conv),
+    "compare": ("compare", compare),
+}
+"""The paper and the tiny parameters of each study."""
