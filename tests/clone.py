@@ -308,3 +308,13 @@ def running_in(clone: Clone) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def with_a_mistake(notebook: Path) -> str:
+    """Put a cell that fails into a notebook, after its first cells; the text that it had."""
+    good = notebook.read_text()
+    book = nbformat.reads(good, as_version=4)
+    del book.cells[8:]  # the rest takes longer and does not matter here
+    book.cells.append(nbformat.v4.new_code_cell("missing_name", id="cell-99"))
+    nbformat.write(book, notebook)
+    return good

@@ -18,7 +18,7 @@ import planted
 import pytest
 import quick
 import yaml
-from clone import Clone, Terminal, finished, running_in, wait_for
+from clone import Clone, Terminal, finished, running_in, wait_for, with_a_mistake
 from conftest import use_data
 from ruamel.yaml import YAML
 
@@ -252,11 +252,7 @@ def test_after_a_bad_notebook_and_a_kill_a_forced_run_writes_the_same_bytes(clon
 def fail_in_a_cell(clone: Clone) -> None:
     """A notebook with a mistake: its traceback on the terminal, and what ran under a clear name."""
     path, failed = clone.path("notebooks/colt.ipynb"), clone.path("results/desk/colt.failed.ipynb")
-    good = path.read_text()
-    book = nbformat.reads(good, as_version=4)
-    del book.cells[8:]  # the rest takes longer and does not matter here
-    book.cells.append(nbformat.v4.new_code_cell("missing_name", id="cell-99"))
-    nbformat.write(book, path)
+    good = with_a_mistake(path)
     done = clone.run("dvc repro read@desk-colt", check=False)
     assert done.returncode != 0
     assert "NameError: name 'missing_name' is not defined" in done.stderr

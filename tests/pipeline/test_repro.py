@@ -11,9 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
 import pytest
-from clone import Clone, finished, running_in, wait_for
+from clone import Clone, finished, running_in, wait_for, with_a_mistake
 
 from ticketlab.pipeline import repro
 from ticketlab.pipeline.display import Display
@@ -150,11 +149,7 @@ def test_one_more_seed_is_trained_and_the_others_are_reused(clone: Clone) -> Non
 
 def test_the_error_of_a_cell_and_of_dvc_are_shown(clone: Clone) -> None:
     path = clone.path("notebooks/colt.ipynb")
-    good = path.read_text()
-    book = nbformat.reads(good, as_version=4)
-    del book.cells[8:]  # the rest takes longer and does not matter here
-    book.cells.append(nbformat.v4.new_code_cell("missing_name", id="cell-99"))
-    nbformat.write(book, path)
+    good = with_a_mistake(path)
     done = clone.run("ticketlab repro", check=False)
     path.write_text(good)
     assert done.returncode == 255  # that of `dvc repro`
