@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +219,10 @@ def _in_processes(
     marks = {unit.name: _mark(folder, unit) for unit in units}
     for mark in marks.values():  # of a run that was killed
         mark.unlink(missing_ok=True)
-    pool = partial(Parallel, backend="loky", batch_size=1)
+    pool = partial(
+        Parallel, backend="loky", batch_size=1,
+        initializer=_end_with_parent, initargs=(os.getpid(),),
+    )  # fmt: skip
     pending, dead = list(tasks), []
     while pending:
         try:
@@ -281,9 +284,7 @@ def _place_in(unit: Unit) -> str:
 
 
 def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
-    """`_perform` in a worker process, which leaves Ctrl-C to its parent and ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent(os.getppid())
+    """`_perform` in a worker process, with a mark for its parent while it runs."""
     mark = _mark(folder, unit)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -291,11 +292,11 @@ def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
     mark.unlink()
 
 
-@cache
 def _end_with_parent(parent: int) -> None:
-    """End this worker soon after its parent is gone, even if that was killed outright.
+    """Leave Ctrl-C to the parent, and end soon after it, even if it was killed outright.
 
-    Otherwise an orphan would go on training, and write beside the run that takes up the work.
+    Otherwise an orphan would go on training, and write beside the run that takes up the work. The
+    parent says who it is: it may be gone before its worker has started.
     """
 
     def watch() -> None:
@@ -303,6 +304,7 @@ def _end_with_parent(parent: int) -> None:
             time.sleep(0.5)
         os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()
 
 
