@@ -62,12 +62,24 @@ class Claim(Spec):
     """The figure that shows it: its name in results/STUDY/PAPER/figures, without the ending."""
     table: str | None = None
     """Code of the notebook's cell that shows the number in a table."""
+    abstract: bool = False
+    """Whether the paper's abstract has it (`reader/findings.py`), as it has every headline."""
+    clause: str | None = None
+    """What follows 'that' in a sentence, if it is not the statement itself."""
+    number: str | None = None
+    """What the number is, in words with {} for its value; else a phrase for the unit."""
     studies: Annotated[tuple[str, ...], Field(strict=False)]
 
     @model_validator(mode="after")
     def _one_bound(self) -> "Claim":
         if (self.at_least is None) == (self.above is None):
             raise ValueError("at_least and above: one of them is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Claim":
+        if self.number is not None and self.number.count("{}") != 1:
+            raise ValueError(f"number: {self.number!r} given, it needs {{}} once, for the value")
         return self
 
     @model_validator(mode="after")
@@ -256,16 +268,21 @@ def learned_nothing(found: Mapping[str, Reference]) -> str | None:
 
 
 def beside(evidence: Evidence, bound: float) -> str:
-    """The evidence as text, with so many digits that none of its numbers seems to meet the bound.
+    """The evidence as text, its numbers on the side of the bound where they are (`digits`)."""
+    return evidence.text(digits(evidence, bound))
+
+
+def digits(evidence: Evidence, bound: float) -> int:
+    """So many digits after the point that none of its numbers seems to meet the bound.
 
     0.98 against 1 is '0.98', and 0.996 is not '1.00'.
     """
     numbers = [x for x in (evidence.mean, evidence.low, evidence.high) if x is not None]
     sides = [np.sign(x - bound) * (abs(x - bound) > ROUNDING) for x in numbers]
-    for digits in range(0 if isinstance(evidence, Share) else 2, DIGITS):
-        if [np.sign(round(x, digits) - bound) for x in numbers] == sides:
-            return evidence.text(digits)
-    return evidence.text(DIGITS)
+    for few in range(0 if isinstance(evidence, Share) else 2, DIGITS):
+        if [np.sign(round(x, few) - bound) for x in numbers] == sides:
+            return few
+    return DIGITS
 
 
 # ---------------------------------------------------------------- tables

@@ -1,0 +1,159 @@
+"""Findings in words: every claim has a sentence for every verdict, abstracts are of 3 to 5."""
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from ticketlab.pipeline.notebook import execute
+from ticketlab.reader import findings
+from ticketlab.reader.findings import WORDINGS, abstract, chosen, clause, misfit, sentence
+from ticketlab.study.claims import Claim, Verdict
+from ticketlab.study.rules import Tier, Word
+from ticketlab.study.stats import Evidence, count, interval, share
+
+CELLS = [
+    new_code_cell("seeds = [0]", metadata={"tags": ["parameters"]}),
+    new_code_cell("from ticketlab.reader import findings\nabstract = findings.placeholder()"),
+    new_code_cell("abstract.update(findings.in_words([]))"),
+]
+
+
+def claim(**changes: Any) -> Claim:
+    values = {"id": "colt-X", "paper": "colt", "tier": "headline",
+              "statement": "The tickets beat random ones.", "source": "s", "metric": "a.b",
+              "above": 0.0, "reference": "dense", "studies": ["desk"]}  # fmt: skip
+    return Claim.model_validate({k: v for k, v in (values | changes).items() if v is not None})
+
+
+def verdict(word: Word, found: Evidence | None, **changes: Any) -> Verdict:
+    own = {key: changes.pop(key) for key in ("q", "reason") if key in changes}
+    return Verdict(claim(**changes), word, found, **own)
+
+
+TEN = interval([2.0, 3.0] * 5)
+
+
+def test_every_word_and_tier_has_a_wording() -> None:
+    assert set(WORDINGS) == set(get_args(Word))
+    for frames in WORDINGS.values():
+        assert set(frames) == set(get_args(Tier)) and len(set(frames.values())) == len(frames)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (
+            verdict("reproduced", TEN, q=0.0312),
+            "As claimed, the tickets beat random ones: "
+            "the difference is 2.50 points [2.12, 2.88] (10 seeds, q = .032).",
+        ),
+        (
+            verdict("not reproduced", interval([-3.0, -3.1, -3.2]), q=0.0712, tier="paper"),
+            "The published statement that the tickets beat random ones was not reproduced: "
+            "the difference is -3.10 points [-3.35, -2.85] "
+            "(3 of 10 planned seeds, q = .072, above 0.05).",
+        ),
+        (
+            verdict("no difference", interval([-0.1, 0.1] * 5), tier="control"),
+            "Our control asks whether the tickets beat random ones, and there is no difference: "
+            "the difference is 0.00 points [-0.08, 0.08] (10 seeds), all within 1 point of zero.",
+        ),
+        (
+            verdict("undecided", interval([-1.0, 2.0] * 5), tier="finding", q=0.4),
+            "We could not decide whether the tickets beat random ones: the difference is "
+            "0.50 points [-0.63, 1.63] (10 seeds); about 81 seeds would decide it.",
+        ),
+        (
+            verdict("not testable here", TEN, reason="dense is not above chance"),
+            "The headline claim that the tickets beat random ones cannot be tested here: "
+            "dense is not above chance.",
+        ),
+        (
+            verdict("not run", None, tier="control"),
+            "Our control of whether the tickets beat random ones was not run in this study.",
+        ),
+        (
+            verdict("reproduced", share([True] * 19 + [False]), unit="seeds", above=50.0),
+            "As claimed, the tickets beat random ones: "
+            "this holds in 19 of 20 seeds [75, 100] %.",
+        ),
+        (
+            verdict("reproduced", count([1.0] * 10), unit="rounds", at_least=1.0, above=None),
+            "As claimed, the tickets beat random ones: "
+            "we measured 1 round in every seed (10 seeds).",
+        ),
+        (
+            verdict("undecided", count([0.0, 2.0]), unit="rounds", at_least=1.0, above=None),
+            "Whether the tickets beat random ones, as claimed, is undecided: "
+            "we measured 1 round on average, from 0 to 2 (2 of 10 planned seeds); "
+            "seeds lie on both sides of the bound.",
+        ),
+        (
+            verdict("undecided", interval([2.0])),
+            "Whether the tickets beat random ones, as claimed, is undecided: the difference is "
+            "2.00 points (1 of 10 planned seeds); a single seed decides nothing.",
+        ),
+        (
+            verdict("reproduced", TEN, number="they hold {} % of the data", unit="other"),
+            "As claimed, the tickets beat random ones: "
+            "they hold 2.50 % of the data [2.12, 2.88] (10 seeds).",
+        ),
+    ],
+)  # fmt: skip
+def test_a_sentence_says_claim_number_unit_interval_and_seeds(found: Verdict, says: str) -> None:
+    assert sentence(found) == says
+
+
+def test_names_keep_their_capital_and_a_clause_takes_the_place_of_the_statement() -> None:
+    starts = {"Another net": "another net", "PrAC's sets": "PrAC's sets", "IMP": "IMP",
+              "Circle is": "Circle is", "A COLT ticket": "a COLT ticket"}  # fmt: skip
+    for text, says in starts.items():
+        assert clause(claim(statement=f"{text}.")) == says
+    assert clause(claim(clause="the sets are small")) == "the sets are small"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "the tickets beat random ones.",
+        "The tickets beat random ones",
+        "The tickets win. Random ones lose.",
+        "The cause: random ones lose.",
+        "One shot, Circle - the tickets win.",
+        "Nor do the tickets win.",
+        "There the tickets win.",
+        "The tickets (all of them) win (by 1 point).",
+        "The tickets win (by 1 point.",
+    ],
+)
+def test_a_statement_that_fits_into_no_sentence_is_refused(statement: str) -> None:
+    assert misfit(claim()) is None
+    assert misfit(claim(statement=statement)) is not None
+    assert misfit(claim(statement=statement, clause="the tickets win (by 1 point)")) is None
+
+
+def test_an_abstract_has_headlines_then_controls_then_costs() -> None:
+    def one(id: str, **changes: Any) -> Verdict:
+        return verdict("not run", None, id=id, **changes)
+
+    cost = one("cost", unit="cost", at_least=50.0, above=None)
+    control = one("control", tier="control", abstract=True)
+    found = [cost, control, one("left out", tier="paper"), one("headline")]
+    assert [v.claim.id for v in chosen(found)] == ["headline", "control", "cost"]
+    assert abstract(found).count("tested") == 2 and abstract(found).count("was not run") == 1
+
+
+def test_the_abstract_is_where_it_was_announced(tmp_path: Path) -> None:
+    """The cell at the top shows what the last one says; that one shows nothing."""
+    source = tmp_path / "a.ipynb"
+    nbformat.write(new_notebook(cells=CELLS), source)
+    execute(source, tmp_path / "b.ipynb", {"seeds": [1]})
+    page = nbformat.read(tmp_path / "b.ipynb", as_version=4)
+    top, last = (page.cells[i].outputs for i in (-2, -1))
+    assert len(top) == 1 and last == []
+    assert re.match(r"\*\*What was found\.\*\*", top[0].data["text/markdown"])
+    assert findings.LEGEND in top[0].data["text/markdown"]

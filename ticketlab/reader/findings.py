@@ -1,0 +1,237 @@
+"""What was found, in words: a sentence per claim, from its verdict and number; abstracts of them.
+
+A sentence is one of WORDINGS, by the verdict's word and the claim's tier. What it says of the claim
+is the claim's statement (or `clause`), which must fit after "that" and "whether": `misfit` says
+whether it does. An abstract has the headlines and what `abstract: true` adds, in this order:
+headlines, then the controls that qualify them, then what it costs. So the claims decide which
+sentences there are, before any number is known.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ticketlab.study import rules
+from ticketlab.study.claims import Claim, Verdict, as_q, digits
+from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE, Tier, Unit, Word
+from ticketlab.study.stats import Count, Evidence, Share
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle, Markdown
+
+WORDINGS: dict[Word, dict[Tier, str]] = {
+    "reproduced": {
+        "headline": "As claimed, {clause}: {number}.",
+        "paper": "As published, {clause}: {number}.",
+        "control": "In our control, {clause}: {number}.",
+        "finding": "We found that {clause}: {number}.",
+    },
+    "not reproduced": {
+        "headline": "The headline claim that {clause} was not reproduced: {number}.",
+        "paper": "The published statement that {clause} was not reproduced: {number}.",
+        "control": "Our control contradicts the statement that {clause}: {number}.",
+        "finding": "We did not find that {clause}: {number}.",
+    },
+    "no difference": {
+        "headline": "The headline claim is that {clause}, but we found no difference: {number}.",
+        "paper": "The published statement is that {clause}, but we found no difference: {number}.",
+        "control": "Our control asks whether {clause}, and there is no difference: {number}.",
+        "finding": "We asked whether {clause}, and found no difference: {number}.",
+    },
+    "undecided": {
+        "headline": "Whether {clause}, as claimed, is undecided: {number}; {missing}.",
+        "paper": "Whether {clause}, as published, is undecided: {number}; {missing}.",
+        "control": "Our control leaves undecided whether {clause}: {number}; {missing}.",
+        "finding": "We could not decide whether {clause}: {number}; {missing}.",
+    },
+    "not testable here": {
+        "headline": "The headline claim that {clause} cannot be tested here: {missing}.",
+        "paper": "The published statement that {clause} cannot be tested here: {missing}.",
+        "control": "Our control cannot tell here whether {clause}: {missing}.",
+        "finding": "We cannot test here whether {clause}: {missing}.",
+    },
+    "not run": {
+        "headline": "The headline claim that {clause} was not tested: this study leaves it out.",
+        "paper": "The published statement that {clause} was not tested: this study leaves it out.",
+        "control": "Our control of whether {clause} was not run in this study.",
+        "finding": "We did not test in this study whether {clause}.",
+    },
+}
+
+NUMBERS: dict[Unit, str] = {
+    "points": "we measured {} points",
+    "rounds": "we measured {} rounds",
+    "epochs": "we measured {} epochs",
+    "cost": "we measured {} %",
+    "seeds": "this holds in {} seeds",
+    "other": "we measured {}",
+}
+"""What a claim's number is if the claim does not say it."""
+DIFFERENCE = "the difference is {} points"
+"""If it is in points and held against zero or a margin."""
+
+LEGEND = (
+    "Each sentence is computed from a claim's verdict. In brackets: the 95 % interval over seeds. "
+    "A difference is that of what is named first from what is named second."
+)
+
+COSTS: tuple[Unit, ...] = ("rounds", "epochs", "cost")
+NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
+"""Words that keep their capital in a sentence, besides those with a second one (PrAC, GraSP)."""
+
+# ---------------------------------------------------------------- a sentence
+
+
+def sentence(verdict: Verdict) -> str:
+    """The verdict as a sentence, with its number, its interval, its seeds and, if known, its q."""
+    frame = WORDINGS[verdict.word][verdict.claim.tier]
+    return frame.format(
+        clause=clause(verdict.claim), number=number(verdict), missing=missing(verdict)
+    )
+
+
+def clause(claim: Claim) -> str:
+    """The claim as it follows 'that': no period, no capital unless it starts with a name."""
+    text = claim.clause or claim.statement.removesuffix(".")
+    first = re.match(r"[A-Za-z]*", text)
+    word = first[0] if first else ""
+    is_name = word in NAMES or any(letter.isupper() for letter in word[1:])
+    return text if is_name else text[:1].lower() + text[1:]
+
+
+def number(verdict: Verdict) -> str:
+    """'the difference is 0.52 points [0.11, 0.93] (10 seeds, q = .031)'; empty for no evidence."""
+    claim, found = verdict.claim, verdict.evidence
+    if found is None:
+        return ""
+    few = digits(found, claim.bound)
+    phrase = _phrase(claim).format(_value(found, few))
+    if isinstance(found, Count) and found.mean == 1:
+        phrase = re.sub(r"\b1 (round|epoch)s\b", r"1 \1", phrase)
+    spread = f"{phrase}{_spread(found, few)}{_sure(verdict, found)}"
+    margin = claim.no_difference
+    if verdict.word == "no difference" and margin is not None:
+        return f"{spread}, all within {_amount(margin, claim.unit)} of zero"
+    return spread
+
+
+def _phrase(claim: Claim) -> str:
+    if claim.number:
+        return claim.number
+    return DIFFERENCE if claim.unit == "points" and claim.bound <= 0 else NUMBERS[claim.unit]
+
+
+def _value(found: Evidence, few: int) -> str:
+    if isinstance(found, Share):
+        return f"{found.k} of {found.n}"
+    return f"{found.mean:.3g}" if isinstance(found, Count) else f"{found.mean:.{few}f}"
+
+
+def _spread(found: Evidence, few: int) -> str:
+    """What stands behind the number: an interval, or how far counts are apart."""
+    if found.n < 2 or found.low is None or found.high is None:
+        return ""
+    if not isinstance(found, Count):
+        unit = " %" if isinstance(found, Share) else ""
+        return f" [{found.low:.{few}f}, {found.high:.{few}f}]{unit}"
+    if found.least == found.most:
+        return " in every seed"
+    return f" on average, from {found.least:g} to {found.most:g}"
+
+
+def _sure(verdict: Verdict, found: Evidence) -> str:
+    """' (10 seeds, q = .031)': how many seeds, and q of a decided verdict if it is known."""
+    parts = []
+    if found.n < verdict.claim.planned:
+        parts.append(f"{found.n} of {verdict.claim.planned} planned seeds")
+    elif not isinstance(found, Share):  # which names them itself
+        parts.append(f"{found.n} seeds")
+    if verdict.q is not None and verdict.word in DECIDED:
+        q = as_q(verdict.q)
+        above = f", above {FALSE_SHARE:g}" if verdict.q > FALSE_SHARE else ""
+        parts.append((f"q {q}" if q.startswith("<") else f"q = {q}") + above)
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _amount(value: float, unit: Unit) -> str:
+    """'1 point', '5 %', '0.5 points'."""
+    if unit == "cost":
+        return f"{value:g} %"
+    if unit in ("seeds", "other"):
+        return f"{value:g}"
+    return f"{value:g} {unit.removesuffix('s') if value == 1 else unit}"
+
+
+def missing(verdict: Verdict) -> str:
+    """Why it is undecided or cannot be tested, as a clause; empty for other words."""
+    found = verdict.evidence
+    if verdict.word != "undecided" or found is None:
+        return verdict.reason or ""
+    if found.n < 2:
+        return "a single seed decides nothing"
+    if isinstance(found, Count):
+        return "seeds lie on both sides of the bound"
+    needed = rules.seeds_needed(found, verdict.claim.bound, verdict.claim.no_difference)
+    if needed is None:
+        return f"more than {rules.MOST} seeds would be needed"
+    return f"about {needed} seeds would decide it"
+
+
+# ---------------------------------------------------------------- does a statement fit?
+
+_STARTS = (
+    "Against that", "And", "Before that", "But", "It", "Nor", "Of them", "So", "That", "The cause",
+    "Then", "There", "These", "They", "This", "Those",
+)  # fmt: skip
+"""Of statements that need the one before."""
+_FITS = {
+    r"[A-Z].*\.": "must start with a capital and end with a period",
+    r"(?!.*\. )(?!.*[:;?!]).*": "must be one sentence without a colon or semicolon",
+    r"(?!.* [-–] ).*": "must have no dash between words",
+    r"[^()]*(\([^()]*\)[^()]*)?": "may have one pair of parentheses",
+    rf"(?!({'|'.join(_STARTS)})\b).*": "must not need the statement before it",
+}
+
+
+def misfit(claim: Claim) -> str | None:
+    """What keeps the claim out of the sentences above; None if it fits."""
+    own = claim.clause
+    text = claim.statement if own is None else f"{own[:1].upper()}{own[1:]}."
+    return next((why for rule, why in _FITS.items() if not re.fullmatch(rule, text)), None)
+
+
+# ---------------------------------------------------------------- abstracts
+
+
+def chosen(found: Sequence[Verdict]) -> list[Verdict]:
+    """What the abstract of a paper says, in its order."""
+    some = [one for one in found if one.claim.tier == "headline" or one.claim.abstract]
+    return sorted(some, key=lambda one: (one.claim.unit in COSTS, one.claim.tier != "headline"))
+
+
+def abstract(found: Sequence[Verdict]) -> str:
+    """The abstract of a paper from its verdicts."""
+    return " ".join(map(sentence, chosen(found)))
+
+
+def counted(found: Sequence[Verdict]) -> str:
+    """'32 claims: 14 reproduced, 5 not reproduced'."""
+    words = [one.word for one in found]
+    some = ", ".join(f"{words.count(word)} {word}" for word in COLOURS if word in words)
+    return f"{len(words)} claims: {some}"
+
+
+def placeholder() -> "DisplayHandle":
+    """Where a notebook's abstract will stand once its verdicts are known (`in_words`)."""
+    from IPython.display import DisplayHandle, Markdown
+
+    handle = DisplayHandle("abstract")
+    handle.display(Markdown("*The abstract appears here once all cells have run.*"))
+    return handle
+
+
+def in_words(found: Sequence[Verdict]) -> "Markdown":
+    """The abstract of a paper for its page, which has no q: that is of a whole study."""
+    from IPython.display import Markdown
+
+    return Markdown(f"**What was found.** {abstract(found)}\n\n*{LEGEND} {counted(found)}.*")
