@@ -19,9 +19,9 @@ from ticketlab import gpu
 from ticketlab.data.sets import Augment, DataSet
 from ticketlab.gpu import Runtime
 from ticketlab.many.train_many import Job, train_many
-from ticketlab.pipeline import pieces
+from ticketlab.pipeline import machine, pieces
 from ticketlab.pipeline.registry import PAPERS
-from ticketlab.study import forecast, machine, results
+from ticketlab.study import forecast, results
 from ticketlab.study.runner import run_study
 from ticketlab.training.loop import train
 from ticketlab.training.net import Net

@@ -24,15 +24,25 @@ from ticketlab import gpu, instruction_set, progress
 from ticketlab.data import sets
 from ticketlab.data.prepared import read_prepared
 from ticketlab.files import replace_folder, write_atomically, write_json
-from ticketlab.pipeline import code, new_paper, params, pieces, planning, probe, repository, studies
+from ticketlab.pipeline import (
+    code,
+    machine,
+    new_paper,
+    params,
+    pieces,
+    planning,
+    probe,
+    repository,
+    studies,
+)
 from ticketlab.pipeline import repro as reproduction
+from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, Started, execute
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.reader import inventory, published
 from ticketlab.spec import ROOT, InputError, Spec
-from ticketlab.study import machine, results, runner, verdicts
-from ticketlab.study import timings as seconds
+from ticketlab.study import results, runner, verdicts
 from ticketlab.study.claims import COLUMNS, colour, with_reasons
 from ticketlab.study.runner import UnitFailed
 from ticketlab.study.store import EMPTY, Store

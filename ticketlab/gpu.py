@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 from torch import Tensor, nn
 
 from ticketlab.spec import InputError, Spec
@@ -49,6 +49,8 @@ class Runtime(Spec):
     cuda_graphs: bool | Literal["auto"] = "auto"
     """Replay captured steps; "auto" is on a CUDA device, but not with `compile`."""
     deterministic: bool = True
+    perturb: float = Field(default=0.0, ge=0, lt=1)
+    """Relative noise on initial weights: 1e-7 stands for another machine's rounding."""
 
 
 # ---------------------------------------------------------------- device and processes
@@ -170,6 +172,24 @@ def derive_seed(*parts: object) -> int:
 def generator(device: torch.device | str, *parts: object) -> torch.Generator:
     """A random generator of its own on `device`, seeded from `parts`."""
     return torch.Generator(device).manual_seed(derive_seed(*parts))
+
+
+def perturbed(
+    weights: Mapping[str, torch.Tensor], runtime: Runtime, seed: int
+) -> Mapping[str, torch.Tensor]:
+    """Initial weights on the CPU, each times 1 + `runtime.perturb` x its own standard normal draw.
+
+    A tensor's draws depend on its name, its shape and the seed. Whole numbers stay as they are.
+    """
+    if not runtime.perturb:
+        return weights
+    found = dict(weights)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point():
+            random = generator("cpu", "perturb", name, seed)
+            noise = torch.randn(tensor.shape, generator=random, dtype=torch.float64)
+            found[name] = (tensor.double() * (1 + runtime.perturb * noise)).to(tensor.dtype)
+    return found
 
 
 # ---------------------------------------------------------------- precision and layout

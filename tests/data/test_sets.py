@@ -32,7 +32,9 @@ from ticketlab.data.sets import (
     load,
     prepare,
 )
+from ticketlab.papers.prac.units import PracBench
 from ticketlab.spec import ROOT, InputError
+from ticketlab.study.bench import Bench
 
 Arrays = dict[str, np.ndarray]
 
@@ -551,6 +553,24 @@ def test_validation_and_nested_train_depend_on_the_split_seed_alone(
     assert torch.equal(small.train_index, toy(train=6).train_index)
 
 
+def test_a_run_draws_its_split_unless_the_parameters_do(tiny_root: Path) -> None:
+    """By its seed; test images that are all used are the same for every seed."""
+    whole = tiny.DIGITS.model_copy(update={"test": None})
+    zero, one = load(whole), load(whole, seed=1)
+    assert not torch.equal(zero.train_index, one.train_index)
+    assert not torch.equal(zero.validation_index, one.validation_index)
+    assert torch.equal(zero.test.x, one.test.x)
+    assert not set(one.train_index.tolist()) & set(one.validation_index.tolist())
+    chosen = whole.model_copy(update={"split_seed": 1})
+    assert torch.equal(load(chosen, seed=5).train_index, one.train_index)
+    for seed in (0, 1):
+        bench = Bench(tiny.colt(data=whole.model_dump()), seed)
+        assert torch.equal(bench.data.train_index, load(whole, seed=seed).train_index)
+    assert PracBench(tiny.prac(data=whole.model_dump()).setting(), 1).data.train_index.equal(
+        one.train_index
+    )
+
+
 def test_split_is_the_same_on_every_machine(toy: Callable[..., DataSet]) -> None:
     """Literal indices: a change of numpy's or our own drawing would show here."""
     assert toy(train=6).validation_index.tolist() == VALIDATION_INDEX
@@ -955,12 +975,14 @@ def test_a_set_is_read_once_until_its_file_changes(
         sets, "read_prepared", lambda path, name: read.append(name) or real(path, name)
     )
     sets._loaded.cache_clear()
+    sets._arrays.cache_clear()
     first = load(tiny.DIGITS)
-    assert load(tiny.DIGITS) is first and read == ["digits_tiny"]
+    assert load(tiny.DIGITS) is first
     assert load(tiny.DIGITS.model_copy(update={"split_seed": 3})) is not first
+    assert read == ["digits_tiny"]  # another split is of the same arrays
     path = prepared.prepared_path("digits_tiny")
     path.unlink()
-    assert load(tiny.DIGITS) is not first and len(read) == 3
+    assert load(tiny.DIGITS) is not first and len(read) == 2
     with path.open("ab") as file:
         file.write(b"x")
     with pytest.raises(InputError, match="damaged"):

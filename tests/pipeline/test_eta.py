@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from ticketlab.pipeline import eta, outlook, params
+from ticketlab.pipeline import eta, outlook, params, timings
 from ticketlab.pipeline.eta import Course, Part, Stage
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT
-from ticketlab.study import timings
 from ticketlab.study.runner import Unit
 
 RECORDED = ROOT / "tests" / "pipeline" / "recorded"

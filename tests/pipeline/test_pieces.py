@@ -18,10 +18,10 @@ from small_units import counted, runs
 from ticketlab import gpu
 from ticketlab.files import read_json, write_json, yaml_text
 from ticketlab.papers.colt import study as colt_study
-from ticketlab.pipeline import pieces, planning
+from ticketlab.pipeline import machine, pieces, planning
 from ticketlab.pipeline.pieces import Piece
 from ticketlab.spec import ROOT
-from ticketlab.study import machine, results
+from ticketlab.study import results
 from ticketlab.study.forecast import Job
 from ticketlab.study.results import ELSEWHERE, Result, made_here
 from ticketlab.study.runner import Unit, run_study

@@ -11,9 +11,9 @@ import pytest
 from conftest import Message
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from ticketlab.pipeline import machine
 from ticketlab.reader import website
 from ticketlab.spec import ROOT
-from ticketlab.study import machine
 from ticketlab.study.stats import as_reference
 
 PIXEL = base64.b64encode(

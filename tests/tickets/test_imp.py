@@ -152,7 +152,7 @@ def test_the_rewind_point_reaches_the_tickets(tiny_root: object) -> None:
     )
     result = search_imp(params, 0, "imp")
     compared = [ticket for ticket in result.tickets.values() if ticket.weights is not None]
-    assert len(compared) == 2  # those nearest to the two levels; the others keep the mask alone
+    assert len(compared) == 3  # dense and nearest to the two levels; the others are a mask alone
     for ticket in compared:
         assert ticket.weights is not None
         for name, tensor in ticket.weights.items():

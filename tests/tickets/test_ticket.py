@@ -14,7 +14,9 @@ from ticketlab import models
 from ticketlab.data.sets import DataSet
 from ticketlab.files import read_safetensors, write_safetensors
 from ticketlab.pruning.masks import Mask, State, ones, prune
+from ticketlab.spec import InputError
 from ticketlab.tickets.ticket import (
+    Outcome,
     Ticket,
     load_ticket,
     make_ticket,
@@ -53,6 +55,19 @@ def test_rounds_have_names_that_sort_and_say_their_number() -> None:
 def written(folder: Path, ticket: Ticket, name: str = "t.safetensors") -> Path:
     save_ticket(ticket, folder / name)
     return folder / name
+
+
+def test_an_outcome_comes_back_bit_for_bit_and_is_verified(tmp_path: Path) -> None:
+    outcome = Outcome(state(), torch.tensor([[0.5, -0.0], [float("nan"), 1e-45]]))
+    path = written(tmp_path, make_ticket(mask(), outcome=outcome))
+    back = load_ticket(path).outcome
+    assert back is not None and equal(back.state, outcome.state)
+    assert back.logits.numpy().tobytes() == outcome.logits.numpy().tobytes()
+    tensors, header = read_safetensors(path)
+    for name in ("logits", "trained.head.weight"):
+        write_safetensors(path, tensors | {name: torch.zeros_like(tensors[name])}, header)
+        with pytest.raises(InputError, match="SHA-256"):
+            load_ticket(path)
 
 
 def test_mask_weights_and_facts_come_back_bit_for_bit(tmp_path: Path) -> None:

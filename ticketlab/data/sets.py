@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Generator, Tensor
 
 from ticketlab.data import sources
-from ticketlab.data.prepared import prepare, prepared_path, read_prepared
+from ticketlab.data.prepared import Header, prepare, prepared_path, read_prepared
 from ticketlab.data.sources import DataNotFound
 from ticketlab.spec import InputError, Spec
 
@@ -70,8 +71,8 @@ class DataSpec(Spec):
 
     Train and validation are disjoint draws from the official training set, each class in proportion
     to its size: equally many of each where the set is balanced. Training keeps an image of every
-    class. The indices depend on the data set, the sizes and `split_seed` alone, never on a run's
-    seed.
+    class. The indices depend on the data set, the sizes and the seed of the split alone: all arms
+    of a run's seed share it.
     """
 
     name: DataName
@@ -79,7 +80,7 @@ class DataSpec(Spec):
     validation: int = Field(default=1000, ge=0)
     test: int | None = Field(default=None, ge=1)  # None: the whole official test set
     pool: int = Field(default=1, ge=1, le=64)  # average-pool factor, applied once
-    split_seed: int = Field(default=0, ge=0, lt=2**32)
+    split_seed: int | None = Field(default=None, ge=0, lt=2**32)  # None: the seed of the run
     augment: Augment = Augment()
     mean: Channels | None = None  # per channel on the 0..1 scale; None: of the training split
     std: Scales | None = None
@@ -140,8 +141,13 @@ class DataSet:
 # --- loading and splitting -----------------------------------------------------------------------
 
 
-def load(spec: DataSpec, device: str | torch.device = "cpu", root: Path | None = None) -> DataSet:
+def load(
+    spec: DataSpec, device: str | torch.device = "cpu", root: Path | None = None, seed: int = 0
+) -> DataSet:
     """Load the data set of `spec` onto `device`, prepared first when its file is missing.
+
+    `seed` is that of the run, which draws the split where `split_seed` is none; sizes do not depend
+    on it, nor do test images if all are used.
 
     Raises `DataNotFound`, or `InputError` naming the key: a damaged file, too many images asked
     for, a pool factor or a number of channels that does not fit. Nobody may write into its tensors:
@@ -150,14 +156,27 @@ def load(spec: DataSpec, device: str | torch.device = "cpu", root: Path | None =
     path = prepared_path(spec.name, root)
     if not path.exists():
         prepare(spec.name, root)
+    if spec.split_seed is None:
+        spec = spec.model_copy(update={"split_seed": seed})
+    return _loaded(path, spec, torch.device(device), *_state(path))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when the file does."""
     state = path.stat()
-    return _loaded(path, spec, torch.device(device), state.st_mtime_ns, state.st_size)
+    return state.st_mtime_ns, state.st_size
+
+
+@lru_cache(maxsize=2)
+def _arrays(path: Path, name: str, *_: int) -> tuple[Mapping[str, Tensor], Header]:
+    """The arrays of a file in this state; reading and checking CIFAR-10 takes seconds."""
+    return read_prepared(path, name)
 
 
 @lru_cache(maxsize=3)
-def _loaded(path: Path, spec: DataSpec, device: torch.device, *_: int) -> DataSet:
-    """`load` from a file in this state; reading, checking and splitting CIFAR-10 takes seconds."""
-    arrays, header = read_prepared(path, spec.name)
+def _loaded(path: Path, spec: DataSpec, device: torch.device, *state: int) -> DataSet:
+    """`load` from a file in this state, with the seed of its split."""
+    arrays, header = _arrays(path, spec.name, *state)
     train, validation, test = _split(arrays["y_train"], arrays["y_test"], spec)
     official_train = Images(arrays["x_train"], arrays["y_train"])
     official_test = Images(arrays["x_test"], arrays["y_test"])
@@ -183,7 +202,8 @@ def _split(y_train: Tensor, y_test: Tensor, spec: DataSpec) -> tuple[Tensor, Ten
     """Train, validation and test indices. Validation is drawn first: it stays as train grows."""
     counts = torch.bincount(y_train).tolist()
     _check_sizes(counts, len(y_test), spec)
-    order = _shuffled(len(y_train), spec.split_seed)
+    seed = spec.split_seed or 0
+    order = _shuffled(len(y_train), seed)
     shares = _shares(counts, spec.validation, most=[count - 1 for count in counts])
     validation, train = _drawn(order, y_train, shares)
     if spec.train is not None:
@@ -191,7 +211,7 @@ def _split(y_train: Tensor, y_test: Tensor, spec: DataSpec) -> tuple[Tensor, Ten
         train, _ = _drawn(train, y_train, _shares(counts, spec.train, least=1, most=left))
     if spec.test is None:
         return train, validation, torch.arange(len(y_test))
-    order = _shuffled(len(y_test), spec.split_seed)
+    order = _shuffled(len(y_test), seed)
     shares = _shares(torch.bincount(y_test).tolist(), spec.test)
     return train, validation, _drawn(order, y_test, shares)[0]
 

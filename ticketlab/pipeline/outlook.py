@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from ticketlab import gpu
 from ticketlab.data import sets
-from ticketlab.pipeline import eta, params, planning, repository
+from ticketlab.pipeline import eta, params, planning, repository, timings
 from ticketlab.pipeline.eta import Stage
 from ticketlab.pipeline.params import Run
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT, Spec
-from ticketlab.study import results, runner, timings
+from ticketlab.study import results, runner
 from ticketlab.study.runner import Unit
 from ticketlab.study.store import Store
 

@@ -21,10 +21,10 @@ from ticketlab.files import (
     write_json,
     yaml_text,
 )
-from ticketlab.pipeline import params, studies
+from ticketlab.pipeline import machine, params, studies, timings
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import InputError, Spec
-from ticketlab.study import machine, results, runner, timings
+from ticketlab.study import results, runner
 from ticketlab.study.forecast import Job
 from ticketlab.study.results import ELSEWHERE, NUMERICAL, Made
 from ticketlab.study.runner import Phases, Unit

@@ -18,9 +18,9 @@ from typing import IO, TextIO
 from ticketlab.pipeline import outlook, params, repository
 from ticketlab.pipeline.display import Display, summary
 from ticketlab.pipeline.eta import Course
+from ticketlab.pipeline.machine import LOCKS
 from ticketlab.progress import REPRO, REPRO_PROCESS, Tail
 from ticketlab.spec import ROOT, InputError
-from ticketlab.study.machine import LOCKS
 from ticketlab.study.store import Store
 
 INTERVAL = 0.25

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ticketlab.files import read_json
+from ticketlab.pipeline import machine
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pipeline.repository import (
     Committed,
@@ -28,7 +29,6 @@ from ticketlab.pipeline.repository import (
     tree_hash,
 )
 from ticketlab.spec import InputError
-from ticketlab.study import machine
 from ticketlab.study.claims import claims_in, judge_all, load_claims
 from ticketlab.study.stats import Evidence, as_evidence, is_evidence
 

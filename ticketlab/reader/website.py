@@ -17,11 +17,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ticketlab.files import read_json, replace_folder, write_atomically
+from ticketlab.pipeline import machine, timings
 from ticketlab.pipeline.notebook import tags
 from ticketlab.pipeline.params import chosen_studies
 from ticketlab.reader.html import templates
 from ticketlab.spec import ROOT, InputError
-from ticketlab.study import machine, timings, verdicts
+from ticketlab.study import verdicts
 from ticketlab.study.claims import Verdict, as_q, judge_all, load_claims, with_q
 from ticketlab.study.rules import COLOURS
 

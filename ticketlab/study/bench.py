@@ -17,7 +17,7 @@ from ticketlab.models import ModelSpec
 from ticketlab.pruning.masks import Mask, State, ones
 from ticketlab.spec import InputError, Spec
 from ticketlab.tickets import imp
-from ticketlab.tickets.ticket import Ticket, make_ticket, network
+from ticketlab.tickets.ticket import Outcome, Ticket, make_ticket, network
 from ticketlab.training.net import Net
 from ticketlab.training.recipe import Recipe, Step, StepField
 
@@ -68,8 +68,8 @@ class Bench:
 
     @cached_property
     def data(self) -> DataSet:
-        """The data set, resident on the device."""
-        return load(self.setting.data, self.device)
+        """The data set as this seed splits it, resident on the device."""
+        return load(self.setting.data, self.device, seed=self.seed)
 
     def model(self, stream: str = "init", classes: int | None = None) -> torch.nn.Module:
         """The architecture at its initial weights, on the CPU; another stream is another draw.
@@ -77,11 +77,13 @@ class Bench:
         All head widths share the weights of the body; the head depends on the width.
         """
         seed = gpu.derive_seed(self.seed, stream)
-        full = models.build(self.setting.model, self.data.shape, self.data.classes, seed)
-        if classes in (None, self.data.classes):
-            return full
-        assert classes is not None
-        return models.with_head(full, classes, gpu.derive_seed(self.seed, stream, "head"))
+        shape, full = self.data.shape, self.data.classes
+        model: torch.nn.Module = models.build(self.setting.model, shape, full, seed)
+        if classes is not None and classes != full:
+            model = models.with_head(model, classes, gpu.derive_seed(self.seed, stream, "head"))
+        drawn = model.state_dict()
+        model.load_state_dict(gpu.perturbed(drawn, self.setting.runtime, self.seed))
+        return model
 
     def net(self, stream: str = "init", classes: int | None = None) -> Net:
         """`model` on the device."""
@@ -136,14 +138,15 @@ class Bench:
         mask: Mask,
         weights: State | None = None,
         pruned_from: Mask | None = None,
+        outcome: Outcome | None = None,
         **origin: Any,
     ) -> Ticket:
-        """A ticket of this seed; `weights` are those it is rewound to.
+        """A ticket of this seed; `weights` are those it is rewound to, `outcome` what it became.
 
         It was trained under its own mask, or else `pruned_from` the one of the training before.
         """
         facts = network(self.setting.model, self.data)
-        return make_ticket(mask, weights, pruned_from, seed=self.seed, **facts | origin)
+        return make_ticket(mask, weights, pruned_from, outcome, seed=self.seed, **facts | origin)
 
 
 def _grafted(onto: State, graft: State) -> State:

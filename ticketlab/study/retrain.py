@@ -2,12 +2,15 @@
 
 `last_accuracy` is test accuracy in percent after the last epoch; `selected_accuracy` that of the
 epoch that was best on validation images (the first of several), whose accuracy on these is
-`validation_accuracy`. Test images select nothing.
+`validation_accuracy`. `train_accuracy` is that of the last epoch's batches while it trained. Test
+images select nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from ticketlab.data.sets import Batches
 from ticketlab.many.train_many import Job, train_many
@@ -15,7 +18,8 @@ from ticketlab.pruning.masks import Mask, State
 from ticketlab.study.bench import Bench, Setting
 from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
-from ticketlab.training.evaluation import evaluate
+from ticketlab.tickets.ticket import Outcome
+from ticketlab.training.evaluation import predict, score_of
 from ticketlab.training.net import Net
 from ticketlab.training.observers import Epoch, KeepBest, Observer
 from ticketlab.training.recipe import Recipe
@@ -31,6 +35,15 @@ class Retrained:
     selected: State
     scores: Scores
     history: list[Epoch]
+    logits: Tensor
+    """Of the last state, float32 (N, classes), on the test images."""
+    spent: Cost = field(default_factory=Cost)
+    """What the training cost with its looks at validation images; of `retrain_many` alone."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What a ticket keeps of it."""
+        return Outcome(self.last, self.logits)
 
 
 def retrain(
@@ -58,28 +71,39 @@ def retrain(
         mask=mask,
         observers=[*observers, *([best] if best else [])],
     )
-    last, path = net.state(), {"path": history[-1].path}
+    last, end = net.state(), history[-1]
+    facts = {"train_accuracy": 100 * end.accuracy, "path": end.path}
     if best is None:
-        return Retrained(last, last, scores_of(net, account.bench, {"last": last}) | path, history)
-    same = best.epoch == history[-1].epoch
-    states = {"last": last} | ({} if same else {"selected": best.state})
-    scores = scores_of(net, account.bench, states)
+        scores, logits = scores_of(net, account.bench, last)
+        return Retrained(last, last, scores | facts, history, logits)
+    same = best.epoch == end.epoch
+    scores, logits = scores_of(net, account.bench, last, None if same else best.state)
     if same:
         scores |= {f"selected_{what}": scores[f"last_{what}"] for what in ("accuracy", "loss")}
     net.rewind(last)
-    scores |= {"validation_accuracy": 100 * best.accuracy} | path
-    return Retrained(last, best.state, scores, history)
+    scores |= {"validation_accuracy": 100 * best.accuracy} | facts
+    return Retrained(last, best.state, scores, history, logits)
 
 
-def scores_of(net: Net, bench: Bench, states: dict[str, State]) -> Scores:
-    """Accuracy in percent and loss on the test images of states by name; the net keeps the last."""
-    scores: Scores = {}
+def scores_of(
+    net: Net, bench: Bench, last: State, selected: State | None = None
+) -> tuple[Scores, Tensor]:
+    """Accuracy in percent and loss of both states on the test images, and the logits of the last.
+
+    The net is left at one of them.
+    """
+    scores, logits = _scored(net, bench, "last", last)
+    if selected is not None:
+        scores |= _scored(net, bench, "selected", selected)[0]
+    return scores, logits
+
+
+def _scored(net: Net, bench: Bench, name: str, state: State) -> tuple[Scores, Tensor]:
+    net.rewind(state)
     test = bench.data.test
-    for name, state in states.items():
-        net.rewind(state)
-        score = evaluate(net, test, Batches(test, bench.data))
-        scores |= {f"{name}_accuracy": 100 * score.accuracy, f"{name}_loss": score.loss}
-    return scores
+    logits = predict(net, test, Batches(test, bench.data))
+    score = score_of(logits, test.y)
+    return {f"{name}_accuracy": 100 * score.accuracy, f"{name}_loss": score.loss}, logits
 
 
 # ---------------------------------------------------------------- several tickets at once
@@ -94,8 +118,8 @@ class Start:
     recipe: Recipe | None = None
 
 
-def retrain_many(bench: Bench, starts: Sequence[Start]) -> list[tuple[Scores, Cost]]:
-    """Train tickets, all on the same batches; for each its scores, and what that cost.
+def retrain_many(bench: Bench, starts: Sequence[Start]) -> list[Retrained]:
+    """Train tickets, all on the same batches; for each what `retrain` returns, and what it cost.
 
     `path` says how it was trained (`many.train_many`). Needs validation images.
     """
@@ -121,9 +145,11 @@ def retrain_many(bench: Bench, starts: Sequence[Start]) -> list[tuple[Scores, Co
         steps = bench.iterations(job.recipe)
         account.charge(net, steps, job.recipe.passes(len(data.train)), job.mask)
         account.look(net, epochs(job.recipe, len(data.train)) * len(data.validation), job.mask)
-        scores = scores_of(net, bench, {"selected": done.best.state, "last": done.state})
+        scores, logits = scores_of(net, bench, done.state, done.best.state)
         scores |= {"validation_accuracy": 100 * done.best.accuracy, "path": done.path}
-        found.append((scores, account.spent))
+        scores |= {"train_accuracy": 100 * done.history[-1].accuracy}
+        best, spent = done.best.state, account.spent
+        found.append(Retrained(done.state, best, scores, done.history, logits, spent))
     return found
 
 
@@ -144,7 +170,10 @@ def train_dense(setting: Setting, seed: int) -> Result:
     """The net with all its weights, from its initial ones: what tickets are measured against."""
     bench = Bench(setting, seed)
     bench.label("dense", bench.dense)
-    ((scores, spent),) = retrain_many(bench, [Start(bench.net().state(), bench.dense)])
+    start = bench.net().state()
+    (done,) = retrain_many(bench, [Start(start, bench.dense)])
     record = {"seed": seed, "data_sha256": bench.data.sha256, "alive": bench.dense.total}
     layers = {"layers": bench.dense.densities()}
-    return Result(record | layers | {"scores": scores, "cost": spent.row()})
+    dense = bench.ticket(bench.dense, start, outcome=done.outcome, arm="dense")
+    record |= layers | {"scores": done.scores, "cost": done.spent.row()}
+    return Result(record, {"dense": dense})

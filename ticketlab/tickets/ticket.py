@@ -1,4 +1,4 @@
-"""A ticket: a mask and the weights it starts from, as one verified file that knows its origin."""
+"""A ticket: a mask, the weights it starts from and what became of it, as one verified file."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ticketlab import gpu, models
 from ticketlab.data.sets import DataSet
@@ -17,12 +17,32 @@ from ticketlab.spec import InputError
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of a net: its weights after the last epoch, and its logits on test images."""
+
+    state: State
+    logits: Tensor
+    """Float32 (N, classes), in the order of the data set's test images."""
+
+    def named(self) -> State:
+        """All tensors under one name each, as `from_named` takes them apart."""
+        return {f"trained.{name}": t for name, t in self.state.items()} | {"logits": self.logits}
+
+    @classmethod
+    def from_named(cls, tensors: Mapping[str, Tensor]) -> "Outcome | None":
+        """The outcome among the tensors of a file, None if there is none."""
+        found = {n.removeprefix("trained."): t for n, t in tensors.items() if n[:8] == "trained."}
+        return cls(found, tensors["logits"]) if "logits" in tensors else None
+
+
+@dataclass(frozen=True)
 class Ticket:
-    """A mask, the weights it starts from (if kept), and where it comes from."""
+    """A mask, the weights it starts from and what became of it (if kept), and its origin."""
 
     mask: Mask
     weights: State | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = None
 
     def model(self) -> nn.Module:
         """The network at the ticket's weights, on the CPU and ready to train under `mask`.
@@ -42,7 +62,11 @@ class Ticket:
 
 
 def make_ticket(
-    mask: Mask, weights: State | None = None, pruned_from: Mask | None = None, **origin: Any
+    mask: Mask,
+    weights: State | None = None,
+    pruned_from: Mask | None = None,
+    outcome: Outcome | None = None,
+    **origin: Any,
 ) -> Ticket:
     """A ticket on the CPU: removed weights are zero, `origin` becomes its metadata.
 
@@ -54,11 +78,13 @@ def make_ticket(
     mask = mask.to("cpu")
     trained = mask if pruned_from is None else pruned_from
     origin |= {"sparsity": mask.sparsity, "trained_mask_sha256": trained.digest()}
+    if outcome is not None:
+        outcome = Outcome(gpu.moved(outcome.state, "cpu"), outcome.logits.cpu())
     if weights is None:
-        return Ticket(mask, None, origin)
+        return Ticket(mask, None, origin, outcome)
     host = gpu.moved(weights, "cpu")
     kept = {name: w * mask[name] if name in mask else w for name, w in host.items()}
-    return Ticket(mask, kept, {"init_sha256": state_digest(host)} | origin)
+    return Ticket(mask, kept, {"init_sha256": state_digest(host)} | origin, outcome)
 
 
 def round_name(index: int) -> str:
@@ -82,16 +108,17 @@ def network(spec: models.ModelSpec, data: DataSet) -> dict[str, Any]:
 
 
 def save_ticket(ticket: Ticket, path: Path) -> None:
-    """Write a ticket as safetensors: bit-packed mask, rewound weights, hashes, metadata."""
+    """Write a ticket as safetensors: packed mask, rewound weights, outcome, hashes, metadata."""
     bits, shapes = pack(ticket.mask)
+    after = ticket.outcome.named() if ticket.outcome else {}
     weights = {f"weight.{name}": tensor for name, tensor in (ticket.weights or {}).items()}
     # As pairs: the order of the layers is part of a mask, and the header's keys are sorted.
     header = {
         "shapes": list(shapes.items()),
         "metadata": dict(ticket.metadata),
-        "sha256": _digest(ticket.mask, ticket.weights or {}, ticket.metadata),
+        "sha256": _digest(ticket),
     }
-    write_safetensors(path, bits | weights, header)
+    write_safetensors(path, bits | weights | after, header)
 
 
 def load_ticket(path: Path) -> Ticket:
@@ -103,14 +130,18 @@ def load_ticket(path: Path) -> Ticket:
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a readable ticket ({error!r})") from error
     weights = {n.removeprefix("weight."): t for n, t in tensors.items() if n.startswith("weight.")}
-    if _digest(mask, weights, metadata) != expected:
+    ticket = Ticket(mask, weights or None, metadata, Outcome.from_named(tensors))
+    if _digest(ticket) != expected:
         raise InputError(f"{path}: the ticket does not match its SHA-256, the file was changed")
-    return Ticket(mask, weights or None, metadata)
+    return ticket
 
 
-def _digest(mask: Mask, weights: State, metadata: Mapping[str, Any]) -> str:
+def _digest(ticket: Ticket) -> str:
     """SHA-256 over all that a ticket holds."""
-    text = json.dumps([mask.digest(), state_digest(weights), metadata], sort_keys=True)
+    parts = [ticket.mask.digest(), state_digest(ticket.weights or {}), dict(ticket.metadata)]
+    if ticket.outcome is not None:
+        parts.append(state_digest(ticket.outcome.named()))
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -34,8 +34,12 @@ def predict(net: Net, images: Images, batches: Batches, batch: int = 500) -> Ten
 
 def evaluate(net: Net, images: Images, batches: Batches) -> Score:
     """Loss and accuracy on `images`."""
-    logits = predict(net, images, batches)
-    loss = functional.cross_entropy(logits, images.y)
-    hits = (logits.argmax(1) == images.y).float().mean()
+    return score_of(predict(net, images, batches), images.y)
+
+
+def score_of(logits: Tensor, labels: Tensor) -> Score:
+    """Loss and accuracy of logits (N, C) against labels (N,)."""
+    loss = functional.cross_entropy(logits, labels)
+    hits = (logits.argmax(1) == labels).float().mean()
     mean_loss, accuracy = torch.stack([loss, hits]).tolist()
-    return Score(mean_loss, accuracy, len(images))
+    return Score(mean_loss, accuracy, len(labels))

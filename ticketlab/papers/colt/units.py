@@ -1,6 +1,7 @@
 """What one unit of the COLT study does: a search, or the retraining of its tickets."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import log
 from typing import Any
 
@@ -16,9 +17,9 @@ from ticketlab.spec import InputError
 from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
-from ticketlab.study.retrain import Scores, retrain
+from ticketlab.study.retrain import Retrained, retrain
 from ticketlab.tickets import imp
-from ticketlab.tickets.ticket import Ticket, round_name, round_of
+from ticketlab.tickets.ticket import Outcome, Ticket, round_name, round_of
 from ticketlab.training.net import Net
 from ticketlab.training.observers import KeepBest, Track
 
@@ -27,24 +28,28 @@ from ticketlab.training.observers import KeepBest, Track
 
 def train_and_score(
     account: Account, setting: ColtSetting, net: Net, start: State, mask: Mask
-) -> tuple[State, Scores]:
-    """Retrain a ticket on all data; the weights that are pruned next, by `prune_from`, and scores.
+) -> Retrained:
+    """Retrain a ticket on all data.
 
-    Beside those of `retrain`: where asked for, the best test accuracy over all epochs.
+    Beside the scores of `retrain`: where asked for, the best test accuracy over all epochs.
     """
     data = account.bench.data
     watch = [Track(data.test, data)] if setting.authors_metric else []
     done = retrain(account, net, start, mask, observers=watch)
-    scores = done.scores
-    for tracked in watch:
-        best = 100 * max(score.accuracy for score in tracked.scores)
-        scores |= {"best_test_accuracy": best}
-    return done.last if setting.prune_from == "last" else done.selected, scores
+    best = [100 * max(score.accuracy for score in tracked.scores) for tracked in watch]
+    return replace(done, scores=done.scores | ({"best_test_accuracy": best[0]} if best else {}))
 
 
-def ticket(bench: Bench, arm: str, index: int, mask: Mask, weights: State | None = None) -> Ticket:
+def ticket(
+    bench: Bench,
+    arm: str,
+    index: int,
+    mask: Mask,
+    weights: State | None = None,
+    outcome: Outcome | None = None,
+) -> Ticket:
     """A round's ticket that was trained under its mask, with the weights it is rewound to."""
-    return bench.ticket(mask, weights, paper="colt", arm=arm, round=index)
+    return bench.ticket(mask, weights, outcome=outcome, paper="colt", arm=arm, round=index)
 
 
 def describe_mask(mask: Mask, model: torch.nn.Module) -> dict[str, Any]:
@@ -145,16 +150,18 @@ def search_imp(
     theta = bench.theta(net)
     account.reach_rewind_point()
     rounds: list[dict[str, Any]] = []
+    outcomes: list[Outcome] = []
 
     def train_masked(mask: Mask) -> State:
         bench.label(arm, mask)
         own = Account(bench)
-        trained, scores = train_and_score(own, setting, net, theta, mask)
-        rounds.append(account.spent.row("search_") | scores)
+        done = train_and_score(own, setting, net, theta, mask)
+        rounds.append(account.spent.row("search_") | done.scores)
+        outcomes.append(done.outcome)
         account.trained += own.trained
         if setting.prune_from == "validation":  # else the looks serve the ticket's score alone
             account.looked += own.looked
-        return trained
+        return done.last if setting.prune_from == "last" else done.selected
 
     own = imp.constant_rate(setting.imp_rate), setting.max_rounds, setting.target
     keep, limit, target = own if schedule is None else imp.same_schedule(schedule)
@@ -165,9 +172,11 @@ def search_imp(
         rounds[level.index] |= {"round": level.index} | describe_mask(level.mask, net.model)
         tickets[round_name(level.index)] = ticket(bench, arm, level.index, level.mask)
     found = Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
-    # Tickets that are compared keep their rewound weights; the others are a mask alone.
-    for name, mask in chosen_tickets(found, setting.levels).items():
-        tickets[name] = ticket(bench, arm, round_of(name), mask, theta)
+    # Tickets that are compared keep their weights, before and after; the others are a mask alone.
+    compared = {round_name(0): tickets[round_name(0)].mask, **chosen_tickets(found, setting.levels)}
+    for name, mask in compared.items():
+        index = round_of(name)
+        tickets[name] = ticket(bench, arm, index, mask, theta, outcomes[index])
     return found
 
 
@@ -192,9 +201,10 @@ def score_tickets(setting: ColtSetting, seed: int, arm: str, chosen: dict[str, M
             mask = shuffle_layerwise(mask, gpu.generator("cpu", seed, "shuffle", index))
         mask = mask.to(bench.device)
         bench.label(arm, mask)
-        _, scores = train_and_score(Account(bench), setting, net, theta, mask)
-        rounds.append({"round": index} | describe_mask(mask, net.model) | scores)
-        tickets[name] = ticket(bench, arm, index, mask, theta)
+        done = train_and_score(Account(bench), setting, net, theta, mask)
+        rounds.append({"round": index} | describe_mask(mask, net.model) | done.scores)
+        kept = None if arm in ("shuffled", "reinit") else done.outcome
+        tickets[name] = ticket(bench, arm, index, mask, theta, kept)
     record = {"arm": arm, "seed": seed, "rewind_images": rewinding.spent.images}
     return Result(record | {"rounds": rounds}, tickets)
 
@@ -223,8 +233,8 @@ def transfer_tickets(
     for name, stored in chosen.items():
         mask = stored.to(bench.device)
         bench.label(f"transfer {arm}", mask)
-        _, scores = train_and_score(Account(elsewhere), setting, net, theta, mask)
-        rounds.append({"round": round_of(name)} | describe_mask(mask, net.model) | scores)
+        done = train_and_score(Account(elsewhere), setting, net, theta, mask)
+        rounds.append({"round": round_of(name)} | describe_mask(mask, net.model) | done.scores)
     kind = "mask and weights" if with_weights else "mask only"
     return Result({"arm": arm, "seed": seed, "carried": kind, "rounds": rounds})
 

@@ -7,9 +7,12 @@ from ticketlab.papers.compare.params import BedSetting, Weights, own_weights, ti
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
-from ticketlab.study.retrain import Scores, Start, retrain_many
+from ticketlab.study.retrain import Retrained, Start, retrain_many
 from ticketlab.tickets.ticket import Ticket
 from ticketlab.training.recipe import Step
+
+KEPT = ("imp", "colt", "prac", "rst", "random")
+"""The methods whose tickets keep what became of them."""
 
 # ---------------------------------------------------------------- rows and tickets
 
@@ -32,17 +35,18 @@ def describe(
     }
 
 
-def priced(row: dict[str, Any], scores: Scores, spent: Cost, last: Cost) -> dict[str, Any]:
+def priced(row: dict[str, Any], done: Retrained, spent: Cost) -> dict[str, Any]:
     """The row with its scores, what its search cost, and what search and final training cost."""
-    return row | scores | spent.row("search_") | (spent + last).row()
+    return row | done.scores | spent.row("search_") | (spent + done.spent).row()
 
 
-def ticket(
-    bench: BedBench, arm: str, level: float, mask: Mask, weights: State, rounds: int
-) -> Ticket:
-    """A level's ticket with the weights it starts from."""
-    origin: dict[str, Any] = {"net": bench.setting.name, "arm": arm}
-    return bench.ticket(mask, weights, paper="compare", level=level, round=rounds, **origin)
+def ticket(bench: BedBench, arm: str, found: Found, weights: State, done: Retrained) -> Ticket:
+    """A level's ticket with the weights it starts from, and its outcome for arms that keep it."""
+    origin: dict[str, Any] = {"paper": "compare", "net": bench.setting.name, "arm": arm}
+    origin |= {"level": found.level, "round": found.rounds}
+    return bench.ticket(
+        found.mask, weights, outcome=done.outcome if arm in KEPT else None, **origin
+    )
 
 
 # ---------------------------------------------------------------- units
@@ -60,13 +64,10 @@ def train_method(
     begun = [start_of(bench, method, find, theta) for find in found]
     bench.label(method, found[-1].mask)
     starts = [Start(state, find.mask) for find, (state, _) in zip(found, begun, strict=True)]
-    for find, (state, spent), (scores, last) in zip(
-        found, begun, retrain_many(bench, starts), strict=True
-    ):
+    for find, (state, spent), done in zip(found, begun, retrain_many(bench, starts), strict=True):
         row = describe(bench, method, find.level, weights, find.mask, find.rounds)
-        rows.append(priced(row, scores, spent, last))
-        made = ticket(bench, method, find.level, find.mask, state, find.rounds)
-        tickets[ticket_name(find.level)] = made
+        rows.append(priced(row, done, spent))
+        tickets[ticket_name(find.level)] = ticket(bench, method, find, state, done)
     return Result({"rows": rows, "left": left, "data_sha256": bench.data.sha256}, tickets)
 
 
@@ -86,9 +87,9 @@ def train_long(setting: BedSetting, seed: int, arm: str, mask: Mask, images: int
     longer = recipe.model_copy(update={"length": Step(round(images / total * per_epoch), "it")})
     mask = mask.to(bench.device)
     bench.label(arm, mask)
-    ((scores, last),) = retrain_many(bench, [Start(bench.net().state(), mask, longer)])
+    (done,) = retrain_many(bench, [Start(bench.net().state(), mask, longer)])
     row = describe(bench, arm, setting.levels[-1], "init", mask)
-    return Result({"rows": [priced(row, scores, Cost(), last)]})
+    return Result({"rows": [priced(row, done, Cost())]})
 
 
 def train_swapped(
@@ -104,8 +105,8 @@ def train_swapped(
         starts[method] = Start(state, mask)
     bench.label(f"masks on {weights}", starts[next(iter(starts))].mask)
     rows = [
-        describe(bench, method, level, weights, start.mask) | scores
-        for (method, start), (scores, _) in zip(
+        describe(bench, method, level, weights, start.mask) | done.scores
+        for (method, start), done in zip(
             starts.items(), retrain_many(bench, list(starts.values())), strict=True
         )
     ]

@@ -18,7 +18,7 @@ from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Retrained, retrain
-from ticketlab.tickets.ticket import Ticket, state_digest
+from ticketlab.tickets.ticket import Outcome, Ticket, state_digest
 from ticketlab.training.evaluation import evaluate
 from ticketlab.training.net import Net
 from ticketlab.training.observers import Observer
@@ -52,6 +52,7 @@ def ticket(
     weights: State,
     start: State,
     pruned_from: Mask | None = None,
+    outcome: Outcome | None = None,
 ) -> Ticket:
     """A ticket at the weights that are finetuned; `start` are the seed's initial ones.
 
@@ -59,7 +60,7 @@ def ticket(
     """
     origin: dict[str, Any] = {"arm": arm, "case": cell.name, "level": level}
     origin["init_sha256"] = state_digest(start)
-    return bench.ticket(mask, weights, pruned_from, paper="dlth", **origin)
+    return bench.ticket(mask, weights, pruned_from, outcome, paper="dlth", **origin)
 
 
 def with_length(recipe: Recipe, length: Step) -> Recipe:
@@ -87,6 +88,8 @@ class Work:
     net: Net
     account: Account
     facts: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    """What became of the net, once it is finished."""
 
     @classmethod
     def begin(cls, cell: Cell, seed: int, arm: str, level: float) -> "Work":
@@ -143,6 +146,7 @@ class Work:
         digest, before = mask.digest(), self.accuracy()
         self.label("finetune")
         done = retrain(self.account, self.net, self.net.state(), mask, recipe=recipe)
+        self.outcome = done.outcome
         left = torch.stack([(done.last[n].bool() & ~keep).any() for n, keep in mask.items()])
         return self.row(mask, done) | {
             "before_finetune": before,
@@ -184,7 +188,10 @@ def train_plain(cell: Cell, seed: int, arm: str, level: float) -> Result:
     if arm == "warm-up":
         work.train(cell.pressed, "transform", mask)
     recipe = longer(work.bench, cell.pressed) if arm == "scratch-long" else None
-    return Result({"rows": [work.finish(mask, recipe)]})
+    begun = work.net.state()
+    row = work.finish(mask, recipe)
+    made = ticket(work.bench, cell, arm, level, mask, begun, begun, outcome=work.outcome)
+    return Result({"rows": [row]}, {"ticket": made})
 
 
 def train_abruptly(cell: Cell, seed: int, levels: Sequence[float]) -> Result:
@@ -225,7 +232,8 @@ def train_pressed(
     looks = press(work, mask)
     work.remove(mask)
     weights = work.net.state()
-    rows = [work.at(arm, level).finish(mask)]
+    main = work.at(arm, level)
+    rows = [main.finish(mask)]
     for damage in damaged:
         state, places = damage_ticket(bench, damage, weights, mask)
         work.net.rewind(state)
@@ -234,7 +242,8 @@ def train_pressed(
         rows.append(hurt.finish(places))
     here = {"case": cell.name, "arm": arm, "seed": seed, "mask_seed": mask_seed, "level": level}
     record = {"rows": rows, "looks": [here | look for look in looks]}
-    return Result(record, {"ticket": ticket(bench, cell, arm, level, mask, weights, start)})
+    made = ticket(bench, cell, arm, level, mask, weights, start, outcome=main.outcome)
+    return Result(record, {"ticket": made})
 
 
 def press(work: Work, mask: Mask) -> list[dict[str, float]]:
@@ -289,16 +298,18 @@ def train_pretrained(cell: Cell, seed: int, arms: Sequence[tuple[float, Sequence
     birds = early_birds(work, [level for level, each in arms if "early-bird" in each])
     work.label("finetune")
     done = retrain(work.account, work.net, start, None, observers=list(birds.values()))
-    rows, tickets = [work.row(dense, done) | {"intact": True}], {}
+    rows = [work.row(dense, done) | {"intact": True}]
+    whole = ticket(bench, cell, "dense", 0.0, dense, start, start, DENSE, done.outcome)
+    tickets = {"dense": whole}
     for level, each in arms:
         mask = algorithm.magnitude_mask(done.last, dense, level)
-        made = ticket(bench, cell, "lth", level, mask, start, start, DENSE)
-        tickets[f"lth-{100 * level:g}"] = made
-        rows += [
-            _pretrained_row(work.at(arm, level), mask, start, done.last, birds.get(level))
-            for arm in each
-            if arm in PRETRAINED
-        ]
+        facts = (bench, cell, "lth", level, mask, start, start)
+        tickets[f"lth-{100 * level:g}"] = ticket(*facts, DENSE)
+        for arm in filter(PRETRAINED.__contains__, each):
+            own = work.at(arm, level)
+            rows.append(_pretrained_row(own, mask, start, done.last, birds.get(level)))
+            if arm == "lth":
+                tickets[f"lth-{100 * level:g}"] = ticket(*facts, outcome=own.outcome)
     return Result({"rows": rows}, tickets)
 
 

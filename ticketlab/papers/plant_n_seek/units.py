@@ -98,7 +98,8 @@ class PlantBench:
         last = f"bias{len(weights) // 2}"
         if mother == "unbiased":
             weights = weights | {last: torch.zeros_like(weights[last])}
-        return stacks.cast(weights, torch.float32)
+        drawn = stacks.cast(weights, torch.float32)
+        return dict(gpu.perturbed(drawn, self.params.runtime, self.seed))
 
     @cached_property
     def probe(self) -> Probe:

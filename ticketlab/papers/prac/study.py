@@ -147,7 +147,7 @@ def first_searches(params: PracParams) -> list[Unit]:
     """IMP, PrAC and its halves, for the main net, the other nets, and flipped labels."""
     main, units = params.setting(), []
     for seed in params.seeds:
-        units += _pair("main", main, seed)
+        units += _pair("main", main, seed, (0, *params.levels))
         for arm in ("cet-only", "cep-only", "imp-early-stop"):
             units.append(_search("main", main, seed, arm))
     for seed in _few(params, params.ablation_seeds):
@@ -163,9 +163,11 @@ def first_searches(params: PracParams) -> list[Unit]:
     return units
 
 
-def _pair(place: str, setting: PracSetting, seed: int) -> list[Unit]:
-    """IMP and PrAC."""
-    ladder = _unit(f"search/{place}", "imp", seed, search_imp, setting.rounds + 1, setting)
+def _pair(place: str, setting: PracSetting, seed: int, judged: tuple[int, ...] = ()) -> list[Unit]:
+    """IMP and PrAC; IMP's tickets of the rounds in `judged` keep what became of them."""
+    more = {"judged": judged} if judged else {}
+    trainings = setting.rounds + 1
+    ladder = _unit(f"search/{place}", "imp", seed, search_imp, trainings, setting, **more)
     return [ladder, _search(place, setting, seed, "prac")]
 
 

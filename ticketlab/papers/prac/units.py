@@ -23,6 +23,7 @@ from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Scores, Start, retrain, retrain_many
 from ticketlab.tickets import imp
+from ticketlab.tickets.ticket import Outcome as Trained
 from ticketlab.tickets.ticket import Ticket, round_name, round_of
 from ticketlab.training.observers import Epoch, KeepBest, Observer, Snapshot
 from ticketlab.training.recipe import Recipe, Step
@@ -39,11 +40,11 @@ class PracBench(Bench):
     @cached_property
     def clean(self) -> DataSet:
         """The data set with its own labels."""
-        return load(self.setting.data, self.device)
+        return load(self.setting.data, self.device, seed=self.seed)
 
     @cached_property
     def _flipped(self) -> tuple[Tensor, Tensor]:
-        seed = ("noise", self.setting.data.split_seed)
+        seed = ("noise", self.seed)
         return subsets.flip_labels(self.clean.train.y, self.setting.noise, self.clean.classes, seed)
 
     @cached_property
@@ -359,17 +360,21 @@ def selections(
     return found
 
 
-def search_imp(setting: PracSetting, seed: int, arm: str = "imp") -> Result:
+def search_imp(
+    setting: PracSetting, seed: int, arm: str = "imp", judged: Sequence[int] = ()
+) -> Result:
     """IMP on all data with the full schedule; its trainings are those of its own tickets.
 
     Round k is the training that made ticket k, as in any search; `scores` has each ticket's own
     training. The looks that select an epoch serve the scores alone and are no cost of a round.
+    Tickets of the rounds in `judged` keep what became of them.
     """
     plan = Plan(subset="all", shorten="none", stop=False)
     searcher = Searcher(setting, seed, arm, plan)
     bench, images = searcher.bench, len(searcher.bench.data.train)
     trainings: list[dict[str, Any]] = []
     scores: list[Scores] = []
+    outcomes: list[Trained] = []
 
     def train_masked(mask: Mask) -> State:
         index, account = len(trainings), Account(bench)
@@ -381,6 +386,7 @@ def search_imp(setting: PracSetting, seed: int, arm: str = "imp") -> Result:
         facts = round_facts(done.history, setting.recipe, images, watch, 0)
         trainings.append(facts | account.trained.row())
         scores.append(done.scores)
+        outcomes.append(done.outcome)
         return done.last
 
     before, rounds, tickets = 0.0, [], {}
@@ -397,13 +403,22 @@ def search_imp(setting: PracSetting, seed: int, arm: str = "imp") -> Result:
             rounds.append({"round": level.index} | sparsity | trainings[level.index - 1])
         before = level.mask.sparsity
         name = round_name(level.index)
-        tickets[name] = rewound_ticket(bench, arm, name, level.mask, searcher.theta)
+        kept = outcomes[level.index] if level.index in judged else None
+        tickets[name] = rewound_ticket(bench, arm, name, level.mask, searcher.theta, kept)
     return Result({"arm": arm, "seed": seed, "rounds": rounds, "scores": scores}, tickets)
 
 
-def rewound_ticket(bench: Bench, arm: str, name: str, mask: Mask, weights: State | None) -> Ticket:
+def rewound_ticket(
+    bench: Bench,
+    arm: str,
+    name: str,
+    mask: Mask,
+    weights: State | None,
+    outcome: Trained | None = None,
+) -> Ticket:
     """The ticket of a round called round-NN that was trained under its mask."""
-    return bench.ticket(mask, weights, paper="prac", arm=arm, round=round_of(name))
+    origin: dict[str, Any] = {"paper": "prac", "arm": arm, "round": round_of(name)}
+    return bench.ticket(mask, weights, outcome=outcome, **origin)
 
 
 # ---------------------------------------------------------------- retraining tickets (units)
@@ -433,9 +448,10 @@ def score_tickets(
     bench.label_at(arm, max(mask.sparsity for mask in masks.values()))
     trained = retrain_many(bench, [Start(theta, mask) for mask in masks.values()])
     scores, tickets = [], {}
-    for (name, mask), (found, spent) in zip(masks.items(), trained, strict=True):
-        scores.append({"round": round_of(name), "sparsity": mask.sparsity} | found | spent.row())
-        tickets[name] = rewound_ticket(bench, arm, name, mask, theta)
+    for (name, mask), done in zip(masks.items(), trained, strict=True):
+        head = {"round": round_of(name), "sparsity": mask.sparsity}
+        scores.append(head | done.scores | done.spent.row())
+        tickets[name] = rewound_ticket(bench, arm, name, mask, theta, done.outcome)
     record = {"arm": arm, "seed": seed, "rewinding": rewinding.spent.row(), "scores": scores}
     return Result(record, tickets)
 

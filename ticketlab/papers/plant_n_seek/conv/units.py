@@ -83,7 +83,7 @@ class ConvBench:
     @cached_property
     def data(self) -> DataSet:
         """The images, resident on the device."""
-        return load(self.conv.data, self.device)
+        return load(self.conv.data, self.device, seed=self.seed)
 
     def model(self, spec: ModelSpec) -> nn.Module:
         """The architecture; its weights are to be replaced."""
@@ -97,7 +97,8 @@ class ConvBench:
     def drawn(self, spec: ModelSpec, *stream: object) -> State:
         """Initial weights, He-scaled with non-zero biases; float64, on the CPU."""
         like = dict(self.model(spec).named_parameters())
-        return conv_planting.chain_mother(like, self.names, self.random(*stream))
+        drawn = conv_planting.chain_mother(like, self.names, self.random(*stream))
+        return dict(gpu.perturbed(drawn, self.setting.runtime, self.seed))
 
     def random(self, *stream: object) -> torch.Generator:
         """A generator of this seed."""

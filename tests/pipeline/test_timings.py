@@ -6,7 +6,7 @@ import pytest
 from conftest import Message
 
 from ticketlab.files import read_json
-from ticketlab.study import timings
+from ticketlab.pipeline import timings
 from ticketlab.study.runner import Unit
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import CPU, Message
 
 from ticketlab.files import read_json
-from ticketlab.study import machine
+from ticketlab.pipeline import machine
 
 VERSIONS = {"torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
 AMD = {"kind": "cpu", "vendor": "AuthenticAMD", "instruction_set": "avx2", "processor": "EPYC",
