@@ -40,7 +40,7 @@ from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline import verify as verification
 from ticketlab.pipeline.notebook import NotebookFailed, Started, execute
 from ticketlab.pipeline.registry import PAPERS
-from ticketlab.reader import inventory, published
+from ticketlab.reader import findings, inventory, published
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.study import results, runner, verdicts
 from ticketlab.study.claims import COLUMNS, colour, with_reasons
@@ -245,7 +245,9 @@ def assemble(
 @app.command()
 def claims(
     study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
-    write: Annotated[bool, typer.Option(help="renew README.md and PUBLISHED.md")] = False,
+    write: Annotated[
+        bool, typer.Option(help="renew README.md, PUBLISHED.md and findings.md")
+    ] = False,
 ) -> None:
     """Show the verdicts of a study, judged now from its metrics, and where to read on."""
     with one_line_errors():
@@ -254,10 +256,13 @@ def claims(
             show_claims(name, verdicts.table(ROOT / "results" / name))
         if write:
             readme, found = ROOT / "README.md", verdicts.tables(chosen)
+            told = {name: findings.page(ROOT / "results" / name) for name in found}
             rows = published.rows(list(found))  # first what takes time: then no edit is lost
             write_atomically(readme, verdicts.with_table(readme.read_text(), found).encode())
             numbers = published.with_rows(published.PAGE.read_text(), rows)
             write_atomically(published.PAGE, numbers.encode())
+            for name, text in told.items():
+                write_atomically(ROOT / "results" / name / findings.FILE, text.encode())
 
 
 @app.command()
@@ -442,6 +447,22 @@ def compare(
     with one_line_errors():
         summary = diff_page.write(a, b, out)
         print(f"{a} and {b}: {summary}; read {out}")
+
+
+@app.command()
+def robustness(
+    a: Annotated[str, typer.Argument(help="a folder of results/, or a git revision")],
+    b: Annotated[str, typer.Argument(help="the same, of another run")],
+    study: Annotated[str, typer.Option(help="the study to take of a revision")] = "desk",
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("robustness.md"),
+) -> None:
+    """Compare the verdicts of two runs, as of two machines, with what the rules predict."""
+    from ticketlab.reader import robustness  # opens DVC: no other command waits for it
+
+    with one_line_errors():
+        found = robustness.pairs(robustness.read(a, study), robustness.read(b, study))
+        write_atomically(out, robustness.page(a, b, found).encode())
+        print(f"{robustness.opposites(found)}\n{robustness.stayed(found)}\nread {out}")
 
 
 @app.command()

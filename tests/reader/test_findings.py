@@ -1,19 +1,23 @@
 """Findings in words: every claim has a sentence for every verdict, abstracts are of 3 to 5."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_args
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ticketlab.pipeline.notebook import execute
 from ticketlab.reader import findings
 from ticketlab.reader.findings import WORDINGS, abstract, chosen, clause, misfit, sentence
+from ticketlab.spec import ROOT
+from ticketlab.study import verdicts
 from ticketlab.study.claims import Claim, Verdict
 from ticketlab.study.rules import Tier, Word
-from ticketlab.study.stats import Evidence, count, interval, share
+from ticketlab.study.stats import Evidence, Interval, count, interval, share
 
 CELLS = [
     new_code_cell("seeds = [0]", metadata={"tags": ["parameters"]}),
@@ -59,8 +63,9 @@ def test_every_word_and_tier_has_a_wording() -> None:
         ),
         (
             verdict("no difference", interval([-0.1, 0.1] * 5), tier="control"),
-            "Our control asks whether the tickets beat random ones, and there is no difference: "
-            "the difference is 0.00 points [-0.08, 0.08] (10 seeds), all within 1 point of zero.",
+            "Our control asks whether the tickets beat random ones, and finds no difference: "
+            "the difference is 0.00 points [-0.08, 0.08] (10 seeds), "
+            "and the interval is within 1 point of zero.",
         ),
         (
             verdict("undecided", interval([-1.0, 2.0] * 5), tier="finding", q=0.4),
@@ -74,7 +79,7 @@ def test_every_word_and_tier_has_a_wording() -> None:
         ),
         (
             verdict("not run", None, tier="control"),
-            "Our control of whether the tickets beat random ones was not run in this study.",
+            "Our control asks whether the tickets beat random ones. It was not run in this study.",
         ),
         (
             verdict("reproduced", share([True] * 19 + [False]), unit="seeds", above=50.0),
@@ -106,6 +111,49 @@ def test_every_word_and_tier_has_a_wording() -> None:
 )  # fmt: skip
 def test_a_sentence_says_claim_number_unit_interval_and_seeds(found: Verdict, says: str) -> None:
     assert sentence(found) == says
+
+
+README = (ROOT / "claims" / "README.md").read_text()
+
+EXAMPLES = {
+    "not reproduced": verdict(
+        "not reproduced", Interval(-3.95, -5.65, -2.25, 10), q=0.0019, at_least=-1.0, above=None,
+        statement="COLT tickets are on a par with IMP tickets (within 1 point).",
+        number="COLT minus IMP is {} points",
+    ),
+    "reproduced": verdict(
+        "reproduced", Interval(86.1, 85.2, 87.0, 10), q=0.0001, at_least=80.0, above=None,
+        statement="Over all rounds the search saves at least 80 % of IMP's iterations.",
+        number="it saves {} %", unit="cost",
+    ),
+    "no difference": verdict(
+        "no difference", Interval(0.1, -0.21, 0.41, 10), q=0.0038, tier="paper",
+        statement="PrAC's sets are better than random sets of the same sizes.",
+    ),
+    "undecided": verdict(
+        "undecided", Interval(0.4, -0.1, 0.9, 10), tier="control",
+        statement="RST beats Scratch that sees as many images.",
+        number="RST minus Scratch is {} points",
+    ),
+    "not testable here": verdict(
+        "not testable here", Interval(0.4, -0.1, 0.9, 10), tier="finding",
+        reason="IMP does not beat random pruning on this bed",
+        statement="More segments make worse tickets.",
+    ),
+    "not run": verdict(
+        "not run", None, tier="paper", statement="On ImageNet, COLT tickets are as good as IMP's."
+    ),
+}  # fmt: skip
+"""One of each word, as claims/README.md shows them."""
+
+
+@pytest.mark.parametrize("word", get_args(Word))
+def test_the_examples_of_the_page_are_what_the_code_says(word: Word) -> None:
+    assert f"- {sentence(EXAMPLES[word])}\n" in README
+
+
+def test_the_table_of_the_page_is_that_of_the_code() -> None:
+    assert findings.wordings() in README, "put what findings.wordings() returns there"
 
 
 def test_names_keep_their_capital_and_a_clause_takes_the_place_of_the_statement() -> None:
@@ -145,6 +193,29 @@ def test_an_abstract_has_headlines_then_controls_then_costs() -> None:
     found = [cost, control, one("left out", tier="paper"), one("headline")]
     assert [v.claim.id for v in chosen(found)] == ["headline", "control", "cost"]
     assert abstract(found).count("tested") == 2 and abstract(found).count("was not run") == 1
+
+
+def test_a_studys_page_has_a_summary_and_each_papers_abstract_with_q(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = {"colt": [verdict("reproduced", TEN, q=0.01)], "prac": [verdict("not run", None)]}
+    monkeypatch.setattr(findings.verdicts, "of_study", lambda study: some)
+    monkeypatch.setattr(findings.verdicts, "table", lambda study: pd.DataFrame())
+    monkeypatch.setattr(findings.verdicts, "survivors", lambda table: "1 of 2 stays")
+    (tmp_path / "colt").mkdir()
+    cells = [{"source": ["# COLT: tickets\n", "\n", "text"]}]
+    (tmp_path / "colt" / "colt.ipynb").write_text(json.dumps({"cells": cells}))
+    text = findings.page(tmp_path)
+    assert "\n**All papers**: 2 claims: 1 reproduced, 1 not run. 1 of 2 stays.\n" in text
+    assert "\n## [COLT: tickets](colt/colt.ipynb)\n\nAs claimed, " in text and "q = .010)" in text
+    assert "\n## [prac](prac/prac.ipynb)\n\nThe headline claim that " in text
+
+
+def test_the_pages_of_the_results_are_current(committed: Path) -> None:
+    results = committed / "results"
+    for study in verdicts.tables([], results):
+        told = (results / study / findings.FILE).read_text()
+        assert findings.page(results / study) == told, "run: ticketlab claims --write"
 
 
 def test_the_abstract_is_where_it_was_announced(tmp_path: Path) -> None:

@@ -9,15 +9,20 @@ sentences there are, before any number is known.
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ticketlab.study import rules
+from ticketlab.files import read_json
+from ticketlab.study import rules, verdicts
 from ticketlab.study.claims import Claim, Verdict, as_q, digits
 from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE, Tier, Unit, Word
 from ticketlab.study.stats import Count, Evidence, Share
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle, Markdown
+
+FILE = "findings.md"
+"""In results/STUDY, written by `ticketlab claims --write`."""
 
 WORDINGS: dict[Word, dict[Tier, str]] = {
     "reproduced": {
@@ -29,19 +34,19 @@ WORDINGS: dict[Word, dict[Tier, str]] = {
     "not reproduced": {
         "headline": "The headline claim that {clause} was not reproduced: {number}.",
         "paper": "The published statement that {clause} was not reproduced: {number}.",
-        "control": "Our control contradicts the statement that {clause}: {number}.",
-        "finding": "We did not find that {clause}: {number}.",
+        "control": "Our control asks whether {clause}, and the answer is no: {number}.",
+        "finding": "We asked whether {clause}, and the answer is no: {number}.",
     },
     "no difference": {
         "headline": "The headline claim is that {clause}, but we found no difference: {number}.",
         "paper": "The published statement is that {clause}, but we found no difference: {number}.",
-        "control": "Our control asks whether {clause}, and there is no difference: {number}.",
+        "control": "Our control asks whether {clause}, and finds no difference: {number}.",
         "finding": "We asked whether {clause}, and found no difference: {number}.",
     },
     "undecided": {
         "headline": "Whether {clause}, as claimed, is undecided: {number}; {missing}.",
         "paper": "Whether {clause}, as published, is undecided: {number}; {missing}.",
-        "control": "Our control leaves undecided whether {clause}: {number}; {missing}.",
+        "control": "Our control leaves open whether {clause}: {number}; {missing}.",
         "finding": "We could not decide whether {clause}: {number}; {missing}.",
     },
     "not testable here": {
@@ -53,7 +58,7 @@ WORDINGS: dict[Word, dict[Tier, str]] = {
     "not run": {
         "headline": "The headline claim that {clause} was not tested: this study leaves it out.",
         "paper": "The published statement that {clause} was not tested: this study leaves it out.",
-        "control": "Our control of whether {clause} was not run in this study.",
+        "control": "Our control asks whether {clause}. It was not run in this study.",
         "finding": "We did not test in this study whether {clause}.",
     },
 }
@@ -72,7 +77,7 @@ DIFFERENCE = "the difference is {} points"
 
 LEGEND = (
     "Each sentence is computed from a claim's verdict. In brackets: the 95 % interval over seeds. "
-    "A difference is that of what is named first from what is named second."
+    "A difference is what is named first minus what is named second."
 )
 
 COSTS: tuple[Unit, ...] = ("rounds", "epochs", "cost")
@@ -111,7 +116,7 @@ def number(verdict: Verdict) -> str:
     spread = f"{phrase}{_spread(found, few)}{_sure(verdict, found)}"
     margin = claim.no_difference
     if verdict.word == "no difference" and margin is not None:
-        return f"{spread}, all within {_amount(margin, claim.unit)} of zero"
+        return f"{spread}, and the interval is within {_amount(margin, claim.unit)} of zero"
     return spread
 
 
@@ -177,6 +182,16 @@ def missing(verdict: Verdict) -> str:
     return f"about {needed} seeds would decide it"
 
 
+def wordings() -> str:
+    """The table of all wordings as Markdown."""
+    rows = [
+        [f"*{word}*", tier, frame.replace("{", "*").replace("}", "*")]
+        for word, frames in WORDINGS.items()
+        for tier, frame in frames.items()
+    ]
+    return verdicts.markdown([["word", "tier", "sentence"], *rows])
+
+
 # ---------------------------------------------------------------- does a statement fit?
 
 _STARTS = (
@@ -235,3 +250,34 @@ def in_words(found: Sequence[Verdict]) -> "Markdown":
     from IPython.display import Markdown
 
     return Markdown(f"**What was found.** {abstract(found)}\n\n*{LEGEND} {counted(found)}.*")
+
+
+# ---------------------------------------------------------------- the page of a study
+
+
+def page(study: Path) -> str:
+    """All papers of the study in the folder `study` as Markdown, with q over all of them.
+
+    InputError if none has metrics.
+    """
+    found = verdicts.of_study(study)
+    every = [verdict for paper in found.values() for verdict in paper]
+    parts = [
+        f"# What `{study.name}` found\n",
+        f"{LEGEND} q is corrected for all claims of the study that were tested: of all decided "
+        f"verdicts with q up to {FALSE_SHARE:g}, about {100 * FALSE_SHARE:g} % may be wrong. "
+        f"`ticketlab claims --write` renews this page.\n",
+        f"**All papers**: {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
+    ]
+    for paper, some in found.items():
+        told = ", ".join(one.claim.id for one in chosen(some))
+        parts.append(f"## [{title(study / paper / f'{paper}.ipynb')}]({paper}/{paper}.ipynb)\n")
+        parts.append(f"{abstract(some)}\n\n*{counted(some)}. The sentences are about {told}.*\n")
+    return "\n".join(parts)
+
+
+def title(notebook: Path) -> str:
+    """The heading of a paper's page, or its name where there is no page yet."""
+    if not notebook.exists():
+        return notebook.stem
+    return "".join(read_json(notebook)["cells"][0]["source"]).partition("\n")[0].lstrip("# ")
