@@ -45,8 +45,11 @@ from ticketlab.training.recipe import learning_rate
 
 
 def images(name: str) -> dict[str, Any]:
-    """120 training, 40 validation and 60 test images of 3 x 14 x 14 pixels that are augmented."""
-    return {"name": name, "train": 120, "validation": 40, "test": 60, "pool": 2,
+    """120 training, 40 validation and 60 test images of 3 x 14 x 14 pixels that are augmented.
+
+    In one split for all seeds: a recording knows by an image which part it belongs to.
+    """
+    return {"name": name, "train": 120, "validation": 40, "test": 60, "pool": 2, "split_seed": 0,
             "augment": {"crop": 1, "flip": True}}  # fmt: skip
 
 
@@ -477,6 +480,45 @@ def test_the_net_that_is_kept_is_the_best_on_validation(tape: Tape) -> None:
 def test_the_zeros_of_a_trained_net_are_those_of_its_mask(tape: Tape) -> None:
     assert any(t.mask is not None and t.mask.sparsity > 0.5 for t in tape.trainings())
     assert {t.unit: t.strange for t in tape.trainings() if t.strange} == {}
+
+
+# ---------------------------------------------------------------- law 6: outcomes
+
+KEEPING = {
+    "colt": {"imp", "imp-matched", "colt-class-2of2", "colt-random-2of2"},
+    "prac": {"imp", "prac", "random"},
+    "dlth": {"dense", "lth", "rst", "scratch"},
+    "compare": {"imp", "colt", "prac", "rst", "random"},
+}
+"""The arms whose judged tickets keep what became of them, at least."""
+
+
+@of(*KEEPING)
+def test_an_outcome_is_the_trained_net_and_its_logits_on_the_test_images(
+    tape: Tape, paper: str
+) -> None:
+    kept = [t for r in tape.results.values() for t in r.tickets.values() if t.outcome is not None]
+    assert KEEPING[paper] <= {ticket.metadata["arm"] for ticket in kept}
+    ends = {training.unit: [] for training in tape.trainings()}
+    for training in tape.trainings():
+        ends[training.unit].append(training.end)
+    data = tape_data(tape)
+    for unit, result in tape.results.items():
+        for name, ticket in result.tickets.items():
+            if ticket.outcome is None:
+                continue
+            assert any(same(end, ticket.outcome.state) for end in ends[unit]), (unit, name)
+            assert not zeros_differ(ticket.mask, ticket.outcome.state)
+            model = models.build(
+                models.ModelSpec.model_validate(ticket.metadata["model"]),
+                data.shape, data.classes, 0,
+            )  # fmt: skip
+            net = Net(model, Runtime.model_validate(RUNTIME))
+            net.rewind(ticket.outcome.state)
+            logits = predict(net, data.test, Batches(data.test, data))
+            assert torch.equal(logits, ticket.outcome.logits), (unit, name)
+            accuracy = 100 * score_of(logits, data.test.y).accuracy
+            assert accuracy in set(numbers_in(result.record, "last_accuracy")), (unit, name)
 
 
 # ---------------------------------------------------------------- COLT: laws 3 and 4
