@@ -18,10 +18,10 @@ from ticketlab.study.claims import (
     COLUMNS,
     Claim,
     Verdict,
-    beside,
     judge,
     judged,
     load_claims,
+    load_redirects,
     styled,
     verdict_table,
 )
@@ -34,6 +34,7 @@ from ticketlab.study.stats import (
     as_percent,
     as_reference,
     as_share,
+    beside,
     by_seed,
     chance_accuracy,
     interval,
@@ -362,6 +363,29 @@ def test_every_claim_of_ours_is_of_a_known_paper_and_study_and_has_its_own_id() 
 
 
 BEATS = re.compile(r"\b(beats?|better|worse|differs?|improves|easier|larger|smaller|less)\b")
+
+
+def test_a_claim_that_is_no_more_says_what_became_of_it() -> None:
+    """Every id that ever was is one of ours or leads to one, in one step, or says why it ended."""
+    ours = {claim.id for claim in load_claims()}
+    gone = {one.old: one for one in load_redirects()}
+    before = (Path(__file__).parent / "claims_before.txt").read_text().split()
+    assert len(gone) == len(load_redirects()) and not ours & set(gone)
+    assert set(before) <= ours | set(gone)
+    for one in gone.values():
+        assert one.new is None or one.new in ours, one.old
+        assert one.reason.strip(), one.old
+
+
+def test_seeds_beyond_the_planned_ones_are_said_to_be_an_extension() -> None:
+    """Whoever adds seeds after a look has another error rate than the page says."""
+    for n, extended in ((10, False), (11, True)):
+        metrics = LEARNED | {"a": {"b": as_metric({seed: 5.0 + seed / n for seed in range(n)})}}
+        verdict = judge(claim(), metrics)
+        assert ("extended" in (verdict.reason or "")) == extended
+    flags = {seed: True for seed in range(20)}
+    share_of_20 = judge(claim(unit="seeds", at_least=50.0), LEARNED | {"a": {"b": as_share(flags)}})
+    assert share_of_20.reason is None
 
 
 def test_what_says_beats_or_differs_needs_the_whole_interval_above_its_bound() -> None:

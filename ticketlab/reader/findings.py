@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from ticketlab.files import read_json
 from ticketlab.study import rules, verdicts
-from ticketlab.study.claims import Claim, Verdict, as_q, digits
+from ticketlab.study.claims import Claim, Verdict, as_q
 from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE, Tier, Unit, Word
-from ticketlab.study.stats import Count, Evidence, Share
+from ticketlab.study.stats import Count, Evidence, Share, digits
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle, Markdown

@@ -12,15 +12,15 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ticketlab.files import parse_yaml, read_json, read_yaml
 from ticketlab.spec import ROOT, InputError, Spec
-from ticketlab.study import rules
+from ticketlab.study import controls, rules
 from ticketlab.study.rules import COLOURS, Tier, Unit, Word
 from ticketlab.study.stats import (
     MISSING,
-    ROUNDING,
     Evidence,
     Interval,
     Reference,
     Share,
+    beside,
     measured,
 )
 
@@ -28,9 +28,6 @@ CLAIMS = ROOT / "claims"
 """One file per paper."""
 
 EntryT = TypeVar("EntryT", bound=Spec)
-
-DIGITS = 6
-"""The most digits after the point that a number of a verdict is shown with."""
 
 # ---------------------------------------------------------------- claims and verdicts
 
@@ -56,6 +53,8 @@ class Claim(Spec):
     """What counts as no difference where the claim is `above: 0`; else that of `rules.MARGINS`."""
     margin_from: str | None = None
     """Whose words a margin is that is smaller than that of `rules.MARGINS`."""
+    needs: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """The positive controls that must have passed, as BED.NAME of `controls` in metrics.json."""
     reference: str
     """The arms of `references` in metrics.json that must have learned something."""
     figure: str | None = None
@@ -192,6 +191,23 @@ def _of_paper(content: object, paper: str, name: str) -> list[Claim]:
     return found
 
 
+class Redirect(Spec):
+    """What became of a claim that is no more (claims/redirects/PAPER.yaml)."""
+
+    old: str
+    new: str | None
+    """The claim that it went into; none for one that was dropped."""
+    reason: str
+    verdict: Word
+    """Its last verdict in the desk study."""
+
+
+def load_redirects(folder: Path = CLAIMS) -> list[Redirect]:
+    """All claims that were merged or dropped; InputError names a bad entry."""
+    paths = sorted((folder / "redirects").glob("*.yaml"))
+    return [one for path in paths for one in read_entries(path, Redirect)]
+
+
 def judged(paper: str, metrics: Path) -> list[Verdict]:
     """The verdicts on a paper's claims from its metrics.json, as it was written."""
     return judge_all(load_claims(paper), read_json(metrics))
@@ -206,9 +222,10 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
     """The verdict by the rules (`rules.decide`), with what it lacks.
 
     A metric that is null was not measured in this study. Where an arm of the claim's reference is
-    not above chance, nothing was learned, and where so few seeds cannot give both verdicts on a
-    share, the parameters decide: neither is testable. InputError for a metric or a
-    reference that does not exist.
+    not above chance, nothing was learned; where a control that it needs has not passed, the bed
+    cannot show it; where so few seeds cannot give both verdicts on a share, the parameters decide:
+    none of these is testable. InputError for a metric, a reference or a control that does not
+    exist.
     """
     name = f"claim {claim.id}: metric {claim.metric!r}"
     evidence = measured(metrics, claim.metric.split("."), name)
@@ -219,6 +236,8 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
         return Verdict(claim, "not testable here", evidence, reason)
     if alone := [arm for arm, one in arms.items() if one.score.n < 2]:
         return Verdict(claim, "undecided", evidence, f"a single seed of {alone[0]}")
+    if reason := controls.failed(metrics, claim.needs, claim.id):
+        return Verdict(claim, "not testable here", evidence, reason)
     if isinstance(evidence, Share) and not rules.is_decidable(evidence.n, claim.bound, strictly):
         reason = f"{evidence.n} seeds cannot decide a share of {claim.bound:g} %"
         return Verdict(claim, "not testable here", evidence, reason)
@@ -229,12 +248,14 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
 
 
 def lacks(claim: Claim, word: Word, evidence: Evidence) -> str | None:
-    """How many seeds would decide it, and how many of those that were planned there are."""
+    """How many seeds would decide it, and how its seeds differ from those that were planned."""
     found = []
     if word == "undecided":
         found.append(rules.why_undecided(evidence, claim.bound, claim.no_difference))
     if evidence.n < claim.planned:
         found.append(f"{evidence.n} of {claim.planned} planned seeds")
+    if evidence.n > (most := rules.most_planned(claim.unit)):
+        found.append(f"extended: {evidence.n} seeds, {most} were planned")
     return ", ".join(found) or None
 
 
@@ -265,24 +286,6 @@ def learned_nothing(found: Mapping[str, Reference]) -> str | None:
             shown = beside(one.score, one.chance)
             return f"{arm} is not above chance, {shown}, chance is {one.chance:.4g}"
     return None
-
-
-def beside(evidence: Evidence, bound: float) -> str:
-    """The evidence as text, its numbers on the side of the bound where they are (`digits`)."""
-    return evidence.text(digits(evidence, bound))
-
-
-def digits(evidence: Evidence, bound: float) -> int:
-    """So many digits after the point that none of its numbers seems to meet the bound.
-
-    0.98 against 1 is '0.98', and 0.996 is not '1.00'.
-    """
-    numbers = [x for x in (evidence.mean, evidence.low, evidence.high) if x is not None]
-    sides = [np.sign(x - bound) * (abs(x - bound) > ROUNDING) for x in numbers]
-    for few in range(0 if isinstance(evidence, Share) else 2, DIGITS):
-        if [np.sign(round(x, few) - bound) for x in numbers] == sides:
-            return few
-    return DIGITS
 
 
 # ---------------------------------------------------------------- tables

@@ -60,6 +60,11 @@ def planned(tier: Tier, unit: Unit) -> int:
     return PLANNED_SHARE if unit == "seeds" else PLANNED[tier]
 
 
+def most_planned(unit: Unit) -> int:
+    """How many seeds a study plans at most; a verdict on more was extended after a look."""
+    return PLANNED_SHARE if unit == "seeds" else max(PLANNED.values())
+
+
 # ---------------------------------------------------------------- the word
 
 

@@ -132,6 +132,30 @@ def count(values: Sequence[float]) -> Count:
     return Count(one.mean, float(min(values)), float(max(values)), one.n)
 
 
+# ---------------------------------------------------------------- as text
+
+DIGITS = 6
+"""The most digits after the point that a number of a verdict is shown with."""
+
+
+def beside(evidence: Evidence, bound: float) -> str:
+    """The evidence as text, its numbers on the side of the bound where they are (`digits`)."""
+    return evidence.text(digits(evidence, bound))
+
+
+def digits(evidence: Evidence, bound: float) -> int:
+    """So many digits after the point that none of its numbers seems to meet the bound.
+
+    0.98 against 1 is '0.98', and 0.996 is not '1.00'.
+    """
+    numbers = [x for x in (evidence.mean, evidence.low, evidence.high) if x is not None]
+    sides = [np.sign(x - bound) * (abs(x - bound) > ROUNDING) for x in numbers]
+    for few in range(0 if isinstance(evidence, Share) else 2, DIGITS):
+        if [np.sign(round(x, few) - bound) for x in numbers] == sides:
+            return few
+    return DIGITS
+
+
 # ---------------------------------------------------------------- numbers by seed
 
 BySeed = dict[int, float]

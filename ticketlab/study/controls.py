@@ -1,0 +1,129 @@
+"""Positive controls: what must hold on a bed before a claim can be judged there.
+
+A bed is a net, its data and its recipe. A control is a number over seeds and a bound that was fixed
+in advance; it passes if the whole 95 % interval is at the bound or beyond.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from ticketlab.spec import InputError
+from ticketlab.study import rules
+from ticketlab.study.stats import (
+    MISSING,
+    Evidence,
+    Measured,
+    as_evidence,
+    as_metric,
+    as_share,
+    beside,
+)
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control of a bed as it came out."""
+
+    bed: str
+    name: str
+    says: str
+    evidence: Evidence
+    bound: float
+    strictly: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether the whole interval is at the bound or beyond."""
+        return rules.decide(self.evidence, self.bound, self.strictly) == "reproduced"
+
+    @property
+    def needed(self) -> str:
+        """The condition: '>= 80' or '> 0'."""
+        return f"{'>' if self.strictly else '>='} {self.bound:g}"
+
+    @property
+    def ours(self) -> str:
+        """The number, with as many digits as show on which side of the bound it lies."""
+        return beside(self.evidence, self.bound)
+
+
+def control(
+    says: str,
+    values: Mapping[Any, float],
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+) -> Entry | None:
+    """A control for metrics.json: numbers or flags by seed, or a count; null where none ran.
+
+    `says` is what holds if it passes. InputError unless one of the bounds is given.
+    """
+    if (at_least is None) == (above is None):
+        raise InputError(f"control {says!r}: at_least and above: one of them is needed")
+    if not values:
+        return None
+    strictly, bound = above is not None, at_least if above is None else above
+    return {"says": says, "bound": bound, "strictly": strictly, "number": _number(values)}
+
+
+def _number(values: Mapping[Any, float]) -> Measured | None:
+    if isinstance(values, Measured):
+        return values
+    flags = all(isinstance(value, bool) for value in values.values())
+    return as_share(values) if flags else as_metric(values)  # type: ignore[arg-type]
+
+
+def all_of(metrics: Mapping[str, Any]) -> Iterator[Control]:
+    """Every control that a study has measured, bed by bed."""
+    for bed, entries in (metrics.get("controls") or {}).items():
+        for name, entry in (entries or {}).items():
+            if entry is not None:
+                yield _read(bed, name, entry)
+
+
+def _read(bed: str, name: str, entry: Mapping[str, Any]) -> Control:
+    evidence = as_evidence(entry["number"])
+    assert evidence is not None
+    return Control(bed, name, entry["says"], evidence, entry["bound"], entry["strictly"])
+
+
+def failed(metrics: Mapping[str, Any], needs: Sequence[str], claim: str) -> str | None:
+    """Why a claim cannot be judged: the first of the controls BED.NAME that did not pass; or None.
+
+    InputError for one that the metrics do not have.
+    """
+    for need in needs:
+        bed, _, name = need.partition(".")
+        entries = (metrics.get("controls") or {}).get(bed) or {}
+        if name not in entries:
+            raise InputError(f"claim {claim}: control {need!r} {MISSING}")
+        if entries[name] is None:
+            return f"control {need} was not run"
+        found = _read(bed, name, entries[name])
+        if not found.passed:
+            return f"control {need} has not passed, {found.ours}, needed {found.needed}"
+    return None
+
+
+COLUMNS = ("bed", "control", "needed", "ours", "passed")
+
+
+def table(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per control, in words."""
+    rows = [
+        (one.bed, one.says, one.needed, one.ours, "yes" if one.passed else "no")
+        for one in all_of(metrics)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def styled(metrics: Mapping[str, Any]) -> Styler:
+    """The table for the top of a paper's page."""
+    shown = Styler(table(metrics), uuid="controls").hide(axis="index")
+    return shown.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
