@@ -170,7 +170,7 @@ PLANT_N_SEEK: dict[str, Any] = {
     "rounds": 2,
     "round_epochs": 1,
     "score_rounds": 3,
-    "audits": 2,
+    "audits": [0, 1],
     "popup": {"batch": 50, "epochs": 2},
     "grids": [
         {
@@ -234,7 +234,7 @@ BESIDE_CONV: dict[str, Any] = {
     "rounds": 1,
     "round_epochs": 1,
     "score_rounds": 2,
-    "audits": 2,
+    "audits": [0, 1],
     "popup": {"epochs": 1},
     "grids": [{"tasks": ["relu"], "widths": [8], "densities": [0.5], "singleshot": ["random"]}],
     "runtime": RUNTIME,
@@ -256,7 +256,7 @@ COMPARE: dict[str, Any] = {
     "probe": 20,
     "synflow_rounds": 3,
     "long": [{"mask": "random", "budget": "imp"}, {"mask": "synflow", "budget": "rst"}],
-    "swap_masks": ["imp", "imp-shuffled", "random"],
+    "swap_masks": ["imp", "random"],
     "beds": [
         {
             "name": "convnet",

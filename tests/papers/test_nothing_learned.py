@@ -62,7 +62,7 @@ def plant_n_seek(lr: float) -> Any:
     conv = tiny.CONV | {"recipe": recipe, "popup_recipe": popup}
     fit = {"lr": lr, "batch": 50, "epochs": 1}
     return tiny.plant_n_seek(
-        seeds=SEEDS, fit=fit, popup={"lr": lr, "batch": 50, "epochs": 2}, audits=3, conv=conv
+        seeds=SEEDS, fit=fit, popup={"lr": lr, "batch": 50, "epochs": 2}, audits=SEEDS, conv=conv
     )
 
 

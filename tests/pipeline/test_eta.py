@@ -48,13 +48,19 @@ def errors(
 
 @cache
 def desk() -> dict[str, tuple[list[list[Unit]], dict[str, float]]]:
-    """Units by phase of each paper, and their seconds as they were recorded once."""
+    """Units by phase of each paper, and their seconds as they were recorded once.
+
+    A unit that was not recorded takes as long per image pass as those of its paper.
+    """
     found = {}
     for run in params.load_runs():
         values = params.load_paper(run.study, run.paper)
         phases = PAPERS[run.paper].planned(values)
         arms = timings.known(RECORDED, run.paper)
-        found[run.paper] = phases, timings.predicted([u for p in phases for u in p], arms)
+        units = [unit for phase in phases for unit in phase]
+        timed = timings.predicted(units, arms)
+        pace = sum(timed.values()) / sum(unit.passes for unit in units if unit.name in timed)
+        found[run.paper] = phases, {u.name: timed.get(u.name, pace * u.passes) for u in units}
     return found
 
 

@@ -101,8 +101,7 @@ def make(
     edited = any(observer.edits for observer in observers)
     if path == "auto":
         path = choose(net.model, mask, net.runtime, shape, edited)
-    else:
-        check(net, mask, path)
+    check(net, mask, path)
     keep = None if mask is None else net.flatten(mask)
     if path == "sparse" and mask is not None:
         is_mlp = bool(mlp.linears(net.model))

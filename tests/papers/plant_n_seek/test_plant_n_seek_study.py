@@ -86,6 +86,22 @@ def test_masks_have_their_density_and_the_scores_are_paired(results: dict[str, R
     assert circle.weak.dropna().between(0, 100).all()
 
 
+def test_masks_that_are_not_trained_are_those_that_would_be(results: dict[str, Result]) -> None:
+    grid = {k: v for k, v in tiny.PLANT_N_SEEK["grids"][0].items() if k != "controls"}
+    bare = study.units(tiny.plant_n_seek(seeds=[1], grids=[grid | {"trained": False}]))
+    for unit in bare:
+        found, whole = unit.work(**unit.arguments), results[unit.name]
+        assert not found.tickets and all("weak" not in row for row in found.record["rows"])
+        rows = {(row["method"], row["label"]): row for row in whole.record["rows"]}
+        assert found.record["rows"]
+        for row in found.record["rows"]:
+            trained = rows[row["method"], row["label"]]
+            assert row == {k: v for k, v in trained.items() if k != "weak"}
+        assert unit.passes < next(
+            u.passes for u in study.units(tiny.plant_n_seek()) if u.name == unit.name
+        )
+
+
 def test_arms_of_a_seed_share_mother_and_data() -> None:
     one, other = bench(), bench()
     assert equal(one.start("unplanted"), other.start("unplanted"))
@@ -286,6 +302,7 @@ def test_bad_parameters_are_refused_in_one_line(one_line: Message) -> None:
     assert "'half'" in refused(densities=["half"])
     assert "magnitud" in refused(singleshot=["magnitud"])
     assert "unknown key" in refused(methods=["random"])
+    assert "controls" in refused(trained=False)
     twice = one_line(
         lambda: study.units(
             tiny.plant_n_seek(grids=[tiny.PLANT_N_SEEK["grids"][0], tiny.PLANT_N_SEEK["grids"][0]])
@@ -293,7 +310,7 @@ def test_bad_parameters_are_refused_in_one_line(one_line: Message) -> None:
     )
     assert "in two grids" in twice
     assert "train" in one_line(lambda: tiny.plant_n_seek(train=3))
-    assert "audits: 1" in one_line(lambda: tiny.plant_n_seek(audits=1))
+    assert "audits" in one_line(lambda: tiny.plant_n_seek(audits=[7]))
 
 
 @pytest.mark.parametrize("block", ["desk", "cifar10", "paper"])

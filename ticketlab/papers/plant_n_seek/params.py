@@ -3,7 +3,7 @@
 from itertools import product
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ticketlab import plugins
 from ticketlab.data.sets import DataSpec
@@ -77,8 +77,16 @@ class Grid(Spec):
     heads: Annotated[tuple[Head, ...], Field(strict=False)] = ("linear",)
     controls: bool = False
     """Also train the dense net, the planted ticket and its controls."""
+    trained: bool = True
+    """False: masks are scored as they are, without the training after the search."""
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None
     """Seeds of this grid's own; None is the study's."""
+
+    @model_validator(mode="after")
+    def _controls_are_trained(self) -> "Grid":
+        if self.controls and not self.trained:
+            raise ValueError("controls: true given, allowed is false where `trained` is false")
+        return self
 
 
 class ConvParams(Spec):
@@ -146,9 +154,9 @@ class PlantParams(Spec):
     as_released: bool = False
     """Ties at the threshold all go and removed weights can return, as in the authors' code."""
     popup: PopupFit
-    audits: int = Field(default=20, ge=2)
-    """Mothers of the planting audit (seeds 0, 1, ...), which trains nothing: what is visible in one
-    is judged by the others."""
+    audits: Annotated[Seeds, Field(min_length=2)]
+    """Seeds of the planting audit's mothers, which trains nothing: what is visible in one is judged
+    by the others."""
     grids: Annotated[tuple[Grid, ...], Field(strict=False, min_length=1)]
     conv: ConvParams | None = None
     """The convolutional part; None leaves it out."""

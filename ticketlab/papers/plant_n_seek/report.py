@@ -314,7 +314,7 @@ def this_study(params: PlantParams) -> dict[str, str]:
         "training": f"{fit.epochs} epochs of {fit.batch} samples, learning rate {fit.lr:g}",
         "multishot": f"{params.rounds} x {params.round_epochs} epochs",
         "edge-popup": f"{popup.epochs} epochs of {popup.batch} samples",
-        "audit": f"{params.audits} seeds",
+        "audit": regime.seeds(params.audits),
         "convolutional ticket": _conv_said(params),
         "seeds": regime.seeds(params.seeds),
     }

@@ -87,7 +87,7 @@ def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> li
         if not methods and not controls:
             continue
         nets = len(methods) * len(grid.densities) + 6 * controls
-        epochs = nets * params.fit.epochs
+        epochs = nets * params.fit.epochs * grid.trained
         if regime == "multishot":  # its first round is of one dense net
             epochs += (nets * (params.rounds - 1) + 1) * params.round_epochs
         arguments = {
@@ -99,6 +99,7 @@ def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> li
             "methods": methods,
             "densities": grid.densities,
             "controls": controls,
+            "trained": grid.trained,
         }
         name = f"{regime}/{case.name}/{mother}/seed-{seed}"
         made.append(Unit(name, prune_and_train, arguments, params.train * epochs))
@@ -128,14 +129,14 @@ def _audit_units(params: PlantParams) -> list[Unit]:
     made = []
     for name, case in chosen.items():
         arguments = {"params": shared(params), "case": case, "audits": params.audits}
-        made.append(Unit(f"audit/{name}", audit_planting, arguments, 3e4 * params.audits))
+        made.append(Unit(f"audit/{name}", audit_planting, arguments, 3e4 * len(params.audits)))
     return made
 
 
 def shared(params: PlantParams) -> PlantParams:
     """The parameters without grids and seeds: a unit must not be redone for another's sake."""
     no_grid = (Grid(tasks=("relu",)),)
-    return params.model_copy(update={"grids": no_grid, "seeds": (0,), "audits": 2, "conv": None})
+    return params.model_copy(update={"grids": no_grid, "seeds": (0,), "audits": (), "conv": None})
 
 
 # ---------------------------------------------------------------- the convolutional part

@@ -258,8 +258,12 @@ def prune_and_train(
     methods: Sequence[str],
     densities: Sequence[Density],
     controls: bool = False,
+    trained: bool = True,
 ) -> Result:
-    """All methods and densities of one regime for one seed: strong score, training, weak score."""
+    """All methods and densities of one regime for one seed: strong score, training, weak score.
+
+    Without the training there is no weak score, and no ticket: what is stored was trained.
+    """
     bench = PlantBench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=regime)
     start = bench.start(mother)
@@ -267,15 +271,20 @@ def prune_and_train(
     arms = find(bench, arms_of(bench, methods, densities), start) if methods else []
     arms += control_arms(bench) if controls else []
     starts = [start if arm.start is None else arm.start for arm in arms]
-    trained = train(bench, starts, [arm.mask for arm in arms], params.fit)
     rows = [
-        describe(bench, arm, stacks.cast(at, torch.float32)) | {"weak": _test_score(bench, weights)}
-        for arm, at, weights in zip(arms, starts, trained, strict=True)
+        describe(bench, arm, stacks.cast(at, torch.float32))
+        for arm, at in zip(arms, starts, strict=True)
     ]
+    if trained:
+        nets = train(bench, starts, [arm.mask for arm in arms], params.fit)
+        rows = [
+            row | {"weak": _test_score(bench, weights)}
+            for row, weights in zip(rows, nets, strict=True)
+        ]
     rows += [narrow_row(bench)] if controls else []
     head = case.model_dump() | {"seed": seed, "mother": mother, "regime": regime}
-    ticket = ticket_line(bench)
-    return Result({"head": head, "ticket": ticket, "rows": rows}, _tickets(arms, head))
+    tickets = _tickets(arms, head) if trained else {}
+    return Result({"head": head, "ticket": ticket_line(bench), "rows": rows}, tickets)
 
 
 def _tickets(arms: Sequence[Arm], head: dict[str, Any]) -> dict[str, Ticket]:
@@ -369,7 +378,7 @@ def pop(
     return Result({"head": record, "ticket": ticket_line(bench), "rows": rows})
 
 
-def audit_planting(params: PlantParams, case: Case, audits: int) -> Result:
+def audit_planting(params: PlantParams, case: Case, audits: Sequence[int]) -> Result:
     """How visible and how judgeable the ticket is in each planting mode; trains nothing.
 
     Per mode and seed: entries beyond any random weight, exact zeros, the ticket's own strong
@@ -380,12 +389,13 @@ def audit_planting(params: PlantParams, case: Case, audits: int) -> Result:
     rows, ranks = [], []
     for mode in get_args(algorithm.Mode):
         chosen = params.model_copy(update={"mode": mode})
-        benches = [PlantBench(chosen, case, seed) for seed in range(audits)]
+        benches = [PlantBench(chosen, case, seed) for seed in audits]
         areas = algorithm.detectability([bench.planted for bench in benches])
-        for seed, (bench, area) in enumerate(zip(benches, areas, strict=True)):
-            rows.append({"mode": mode, "seed": seed} | audit_row(bench) | {"auroc": area})
-            if seed < 3:
-                ranks += [{"mode": mode, "seed": seed} | row for row in rank_rows(bench)]
+        for bench, area in zip(benches, areas, strict=True):
+            named = {"mode": mode, "seed": bench.seed}
+            rows.append(named | audit_row(bench) | {"auroc": area})
+            if bench.seed in audits[:3]:
+                ranks += [named | row for row in rank_rows(bench)]
     return Result({"head": case.model_dump(), "rows": rows, "ranks": ranks})
 
 
