@@ -256,7 +256,7 @@ COMPARE: dict[str, Any] = {
     "probe": 20,
     "synflow_rounds": 3,
     "long": [{"mask": "random", "budget": "imp"}, {"mask": "synflow", "budget": "rst"}],
-    "swap_masks": ["imp", "random"],
+    "swap_masks": ["imp", "imp-shuffled", "random"],
     "beds": [
         {
             "name": "convnet",

@@ -257,9 +257,9 @@ def claims(
         if write:
             readme, found = ROOT / "README.md", verdicts.tables(chosen)
             told = {name: findings.page(ROOT / "results" / name) for name in found}
-            rows = published.rows(list(found))  # first what takes time: then no edit is lost
+            parts = published.parts(list(found))  # first what takes time: then no edit is lost
             write_atomically(readme, verdicts.with_table(readme.read_text(), found).encode())
-            numbers = published.with_rows(published.PAGE.read_text(), rows)
+            numbers = published.with_parts(published.PAGE.read_text(), parts)
             write_atomically(published.PAGE, numbers.encode())
             for name, text in told.items():
                 write_atomically(ROOT / "results" / name / findings.FILE, text.encode())

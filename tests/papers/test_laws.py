@@ -330,6 +330,9 @@ def stage_of_planting(training: Training) -> object:
     return "final" if last else training.label["round"]
 
 
+AGAIN = "train, again"
+"""The order of IMP's second run in the comparison, in its search and its tickets."""
+
 ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
     # Copies on equal images differ by their order alone.
     "colt": lambda t: t.label.get("copy"),
@@ -338,8 +341,8 @@ ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
     # Rounds of pruning, and levels of edge-popup.
     "plant": stage_of_planting,
     "conv": stage_of_planting,
-    # So do RST's transformation and its finetuning.
-    "compare": lambda t: "transform" if t.order[-1] == "transform" else None,
+    # So do RST's transformation and its finetuning; IMP's second run is to differ by this alone.
+    "compare": lambda t: t.order[-1] if t.order[-1] in ("transform", AGAIN) else None,
 }
 
 
@@ -1399,13 +1402,16 @@ def kept(mask: Mask, level: float) -> int:
     return left(mask.total, level)
 
 
-def theta_of(tape: Tape, bed: str, seed: int, steps: int) -> State:
-    """Where the dense net was after so many steps."""
+def theta_of(tape: Tape, bed: str, seed: int, steps: int, method: str) -> State:
+    """Where the dense net is after so many steps, in the order that the method's trainings have."""
     (dense,) = tape.trainings(f"{bed}/dense/seed-{seed}")
-    if dense.on_the_way:
+    again = method == "imp-again"
+    if dense.on_the_way and not again:
         return dense.on_the_way[steps - 1]
-    (early,) = (t for t in before_finals(tape, f"{bed}/imp/seed-{seed}") if t.mask is None)
-    assert early.steps == steps and same(early.start, dense.start) and begins_with(early, dense)
+    unit = f"{bed}/imp-again/seed-{seed}" if again else f"{bed}/imp/seed-{seed}"
+    (early,) = (t for t in before_finals(tape, unit) if t.mask is None)
+    assert early.steps == steps and same(early.start, dense.start)
+    assert begins_with(early, dense) != again
     return early.end
 
 
@@ -1418,7 +1424,9 @@ def test_all_tickets_of_the_comparison_are_trained_alike(tape: Tape) -> None:
             if unit.startswith(f"{bed.name}/") and unit.endswith(f"/seed-{seed}"):
                 for training in finals(tape, unit):
                     paths.add(training.path)
-                    assert training.order == dense.order and begins_with(training, dense), unit
+                    same_order = "/imp-again/" not in unit
+                    assert (training.order == dense.order) == same_order, unit
+                    assert begins_with(training, dense) == same_order, unit
                     assert training.places == dense.places
                     if "/long-" not in unit:
                         assert training.recipe == bed.recipe and training.steps == dense.steps
@@ -1451,14 +1459,16 @@ def test_masks_from_one_look_are_of_the_initial_weights(tape: Tape) -> None:
 @of("compare")
 def test_searches_of_the_comparison_prune_what_they_trained(tape: Tape) -> None:
     for bed, seed, _ in beds(tape):
-        theta = theta_of(tape, bed.name, seed, int(tape.params.rewind.value))
         dense = tape.trainings(f"{bed.name}/dense/seed-{seed}")[0].mask
         assert dense is not None
-        for method in ("imp", "imp-matched", "colt", "prac"):
+        for method in ("imp", "imp-again", "imp-matched", "colt", "prac"):
+            theta = theta_of(tape, bed.name, seed, int(tape.params.rewind.value), method)
             unit = f"{bed.name}/{method}/seed-{seed}"
             rounds = [t for t in before_finals(tape, unit) if t.mask is not None]
             masks = [t.mask for t in rounds if t.mask is not None]
             tickets = finals(tape, unit)
+            levels = [row["level"] for row in ticket_rows(tape, unit)]
+            assert levels == [*([tape.params.rate] if method == "imp" else []), *bed.levels]
             copies = tape.params.partitions if method == "colt" else 1
             paces = tape.results[unit].record["left"]
             if method == "imp-matched":
@@ -1478,7 +1488,7 @@ def test_searches_of_the_comparison_prune_what_they_trained(tape: Tape) -> None:
                 assert common.alive == paces[number], (unit, number)
                 if (number + 1) * copies < len(rounds):
                     assert rounds[(number + 1) * copies].mask == common, (unit, number)
-                for level, ticket in zip(bed.levels, tickets, strict=True):
+                for level, ticket in zip(levels, tickets, strict=True):
                     found = ticket.mask
                     assert found is not None and found.alive == kept(dense, level)
                     if common.alive <= found.alive < mask.alive:
@@ -1556,9 +1566,10 @@ def test_the_swap_puts_masks_on_the_weights_of_its_columns(tape: Tape) -> None:
             for number, (training, row) in enumerate(
                 zip(finals(tape, unit), tape.results[unit].record["swapped"], strict=True)
             ):
-                own = finals(tape, f"{bed.name}/{row['arm']}/seed-{seed}")[-1]
-                mask = training.mask
-                assert mask is not None and mask == own.mask, unit
+                method, shuffled, _ = row["arm"].partition("-shuffled")
+                own, mask = finals(tape, f"{bed.name}/{method}/seed-{seed}")[-1].mask, training.mask
+                assert mask is not None and own is not None
+                assert (mask == own) != bool(shuffled) and counts(mask) == counts(own), unit
                 if weights == "reinit":
                     assert drawn_anew(training.start, init, mask)
                     continue
@@ -1594,7 +1605,7 @@ def test_rows_of_the_comparison_cost_what_was_trained_and_looked_at(tape: Tape) 
                 search = before_finals(tape, unit)
                 if row["arm"] == "rst":
                     search = search[number : number + 1]
-                elif row["arm"] in ("imp", "imp-matched", "colt", "prac"):
+                elif row["arm"] in ("imp", "imp-again", "imp-matched", "colt", "prac"):
                     copies = tape.params.partitions if row["arm"] == "colt" else 1
                     early = [t for t in search if t.mask is None]
                     if row["arm"] == "prac":  # its dense round passes through the rewind point

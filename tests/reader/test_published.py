@@ -4,19 +4,22 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from conftest import Message
 
 from ticketlab.pipeline import params
 from ticketlab.reader.published import (
     PAGE,
+    Derived,
+    InPaper,
     Published,
+    known_rows,
     load_published,
     metrics_of,
     ours,
-    rows,
-    with_rows,
+    parts,
+    with_parts,
 )
 from ticketlab.study import verdicts
 
@@ -50,15 +53,36 @@ def test_a_bad_entry_is_one_line(tmp_path: Path, one_line: Message) -> None:
     assert "low: 5 is above high, 4" in one_line(lambda: load_published(path))
     path.write_text(json.dumps([values | {"speed": 3}]))
     assert "published.yaml: 0.speed" in one_line(lambda: load_published(path))
-    assert "marks" in one_line(lambda: with_rows("no marks", [["a"]]))
+    path.write_text(json.dumps([values | {"kind": "guessed"}]))
+    assert "published.yaml: 0.kind" in one_line(lambda: load_published(path))
 
 
-def test_a_number_that_nobody_published_is_marked() -> None:
-    heading, *found = rows([])
-    kinds = {row[heading.index("quantity")]: row[heading.index("kind")] for row in found}
-    assert kinds == {one.quantity: one.kind for one in load_published()}
-    derived = {one.id for one in load_published() if one.source.startswith(("derived", "expected"))}
-    assert derived <= {one.id for one in load_published() if one.kind == "derived"} and derived
+def test_published_and_derived_numbers_are_apart() -> None:
+    """What a source calls a run of others or a rewriting is not published."""
+    tables = [known_rows(get_args(kinds))[1:] for kinds in (InPaper, Derived)]
+    assert sum(map(len, tables)) == len(load_published()) and all(tables)
+    for *_, kind, source in tables[0]:
+        assert kind in ("printed", "digitised") and re.match(r"table|figure|section", source)
+        assert not re.search(r"run|rewritten|derived|expected", source)
+
+
+def test_shares_are_those_of_the_images_that_their_sources_name() -> None:
+    checked = 0
+    for one in load_published():
+        if named := re.search(r"([\d,]{6})(?: and ([\d,]{6}))? of 45,000", one.source):
+            images = [int(text.replace(",", "")) for text in named.groups() if text]
+            shares = [100 * number / 45_000 for number in images]
+            assert (one.low, one.high) == (round(min(shares), 1), round(max(shares), 1)), one.id
+            checked += 1
+    assert checked >= 5
+
+
+def test_each_part_goes_between_its_marks(one_line: Message) -> None:
+    page = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\nc\n"
+    made = with_parts(page, {"x": "one\n", "y": "two\n"})
+    assert made == "a\n<!-- x -->\none\n<!-- /x -->\nb\n<!-- y -->\ntwo\n<!-- /y -->\nc\n"
+    assert with_parts(made, {"x": "one\n", "y": "two\n"}) == made
+    assert "marks" in one_line(lambda: with_parts(page, {"z": "none\n"}))
 
 
 def test_every_number_has_ours_at_desk() -> None:
@@ -72,7 +96,7 @@ def test_the_page_is_that_of_the_results(committed: Path) -> None:
     results = committed / "results"
     studies = list(verdicts.tables(params.chosen_studies(), results))
     page = (committed / PAGE.name).read_text()
-    assert with_rows(page, rows(studies, results)) == page, "run: ticketlab claims --write"
+    assert with_parts(page, parts(studies, results)) == page, "run: ticketlab claims --write"
 
 
 def percentages(found: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

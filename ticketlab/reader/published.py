@@ -1,19 +1,29 @@
-"""Published numbers beside ours (published.yaml): how far each study is from them, and why."""
+"""PUBLISHED.md: published numbers, others that can be established, ours beside them, and why.
 
+The numbers are in published.yaml; what did not reproduce and released code are in `released.py`.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import model_validator
 
 from ticketlab.files import read_json
+from ticketlab.reader import released
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.study.claims import read_entries
 from ticketlab.study.stats import Evidence, measured
 from ticketlab.study.verdicts import markdown
 
 PAGE = ROOT / "PUBLISHED.md"
-MARKS = ("<!-- published -->", "<!-- /published -->")
+
+InPaper = Literal["printed", "digitised"]
+"""Printed in a paper, or read from its figure."""
+Derived = Literal["logged", "measured", "derived", "expected"]
+"""Nobody published it: logged by released code in a run of others, measured with the authors'
+recipe, derived from what is known, or expected from similar results."""
 
 
 class Published(Spec):
@@ -25,9 +35,7 @@ class Published(Spec):
     low: float
     high: float
     """The number, or the ends of what is known about it."""
-    kind: Literal["printed", "digitised", "logged", "derived", "measured"]
-    """Printed in a paper, read from its figure, logged by its code, derived by us from what is
-    known of it, or measured by others with the authors' recipe."""
+    kind: InPaper | Derived
     source: str
     metric: str
     """Path of an interval in results/STUDY/PAPER/metrics.json, a/b/c."""
@@ -72,14 +80,25 @@ def metrics_of(study: str, results: Path = ROOT / "results") -> dict[str, Any]:
     return {path.parent.name: read_json(path) for path in results.glob(f"{study}/*/metrics.json")}
 
 
-def rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[list[str]]:
-    """A heading, then a row per number: paper, quantity, it, its kind, each study's, the reason."""
-    found = [["paper", "quantity", "number", "kind", *studies, "source", "likely reason"]]
+def known_rows(kinds: Sequence[str]) -> list[list[str]]:
+    """A heading, then a row per number of these kinds: paper, quantity, it, its kind and source."""
+    found = [["paper", "quantity", "number", "kind", "source"]]
+    found += [
+        [one.paper, one.quantity, one.known, one.kind, _line(one.source)]
+        for one in load_published()
+        if one.kind in kinds
+    ]
+    return found
+
+
+def our_rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[list[str]]:
+    """A heading, then a row per number: what is known, ours with its distance, the reason."""
+    found = [["paper", "quantity", "known", *studies, "likely reason for a distance"]]
     metrics = {study: metrics_of(study, results) for study in studies}
     for entry in load_published():
         cells = [_cell(entry, ours(entry, metrics[study])) for study in studies]
-        known = [entry.paper, entry.quantity, entry.known, entry.kind]
-        found.append([*known, *cells, entry.source, " ".join(entry.reason.split())])
+        known = [entry.paper, entry.quantity, f"{entry.known} ({entry.kind})"]
+        found.append([*known, *cells, _line(entry.reason)])
     return found
 
 
@@ -90,9 +109,31 @@ def _cell(entry: Published, found: Evidence | None) -> str:
     return f"{found} (**{f'{gap:+.2g}' if gap else 'inside'}**)"
 
 
-def with_rows(page: str, found: Sequence[Sequence[str]]) -> str:
-    """The page with the table between its marks."""
-    if not all(mark in page for mark in MARKS):
-        raise InputError(f"{PAGE.name}: no {' ... '.join(MARKS)}, the table needs its marks")
-    head, _, rest = page.partition(MARKS[0])
-    return f"{head}{MARKS[0]}\n{markdown(found)}{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# ---------------------------------------------------------------- the page
+
+
+def parts(studies: Sequence[str], results: Path = ROOT / "results") -> dict[str, str]:
+    """What is computed of PUBLISHED.md, by the name of its marks."""
+    code, verdicts = released.load_released(), released.verdicts_of(studies, results)
+    return {
+        "published": markdown(known_rows(get_args(InPaper))),
+        "derived": markdown(known_rows(get_args(Derived))),
+        "ours": markdown(our_rows(studies, results)),
+        "not reproduced": released.not_reproduced(verdicts, code, results),
+        "released code": markdown(released.code_rows(verdicts, code)),
+    }
+
+
+def with_parts(page: str, found: Mapping[str, str]) -> str:
+    """The page with each part between its marks: <!-- NAME --> and <!-- /NAME -->."""
+    for name, text in found.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if not re.search(f"{start}.*{end}", page, re.DOTALL):
+            raise InputError(f"{PAGE.name}: no {start} ... {end}, the part needs its marks")
+        head, _, rest = page.partition(start)
+        page = f"{head}{start}\n{text}{end}{rest.partition(end)[2]}"
+    return page

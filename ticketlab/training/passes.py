@@ -101,7 +101,8 @@ def make(
     edited = any(observer.edits for observer in observers)
     if path == "auto":
         path = choose(net.model, mask, net.runtime, shape, edited)
-    check(net, mask, path)
+    else:
+        check(net, mask, path)
     keep = None if mask is None else net.flatten(mask)
     if path == "sparse" and mask is not None:
         is_mlp = bool(mlp.linears(net.model))

@@ -156,8 +156,8 @@ def test_every_method_has_every_level_at_exactly_the_same_sparsity(done: Study) 
         assert sorted(own.arm) == sorted(METHODS * 2)
         assert set(own.alive) == {alive}
     tickets = [t for result in done[1].values() for t in result.tickets.values()]
-    assert len(tickets) == len(METHODS) * 2 * 2
-    assert {ticket.mask.alive for ticket in tickets} == {443, 221}
+    assert len(tickets) == (len(METHODS) * 2 + 2) * 2  # and the dense net, and IMP's first round
+    assert {ticket.mask.alive for ticket in tickets} == {1476, 590, 443, 221}
 
 
 def test_methods_share_their_initial_weights_but_rst_has_its_own(done: Study) -> None:
@@ -204,7 +204,7 @@ def test_costs_count_search_and_final_training(done: Study) -> None:
 def test_the_swap_reuses_what_the_searches_trained(done: Study) -> None:
     swaps = report.swap_table(done[1], done[0])
     cells = swaps.groupby(["mask", "weights"]).seed.count()
-    assert len(cells) == 2 * len(WEIGHTS) and set(cells) == {2}
+    assert len(cells) == 3 * len(WEIGHTS) and set(cells) == {2}
     rows = report.board(done[1])
     own = swaps[(swaps["mask"] == "imp") & (swaps.weights == "init")].set_index("seed")
     board = rows[(rows.arm == "imp") & (rows.level == 0.85)].set_index("seed")

@@ -32,6 +32,12 @@ class BedBench(Bench):
     """What every method of a seed starts from, with exact sparsities."""
 
     setting: BedSetting
+    again: bool = False
+    """Whether every training sees the images in another order than those of the other arms."""
+
+    def order(self, stage: str = "train") -> tuple[object, ...]:
+        """The data order of a training of this seed."""
+        return super().order(f"{stage}, again" if self.again else stage)
 
     def kept(self, level: float) -> int:
         """Weights that a ticket of this sparsity has, whatever the method."""
@@ -39,7 +45,8 @@ class BedBench(Bench):
 
     def label(self, arm: str, mask: Mask, **more: object) -> None:
         """Name what is being trained, for the person who waits."""
-        super().label(f"{self.setting.name} {arm}", mask, **more)
+        again = " again" if self.again else ""
+        super().label(f"{self.setting.name} {arm}{again}", mask, **more)
 
 
 # ---------------------------------------------------------------- from rounds to exact levels
@@ -289,6 +296,7 @@ def press(bench: BedBench, mask: Mask, account: Account) -> State:
 
 TURNS: Registry[str, Callable[[BedBench, Account], Iterator[Turn]]] = {
     "imp": imp_turns,
+    "imp-again": imp_turns,
     "colt": colt_turns,
     "prac": prac_turns,
 }

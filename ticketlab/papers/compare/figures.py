@@ -52,7 +52,8 @@ def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
     figure, axes = _panels(params, 5)
     methods, looks = order(params), look(order(params))
     for ax, bed in zip(axes, params.beds, strict=True):
-        own = _without_collapsed(ax, rows[rows.net == bed.name])
+        scored = (rows.net == bed.name) & rows.level.isin([0.0, *bed.levels])
+        own = _without_collapsed(ax, rows[scored])
         _dense_line(ax, own)
         for i, method in enumerate(methods):
             if method not in set(own.arm):

@@ -23,8 +23,9 @@ ONE_SHOT: tuple[str, ...] = ("random", "magnitude", "snip", "grasp", "synflow")
 """Masks from one look at the initial net (Plant 'n' Seek's criteria)."""
 ITERATIVE: tuple[str, ...] = get_args(Iterative)
 """Masks from rounds of training."""
-METHODS = (*ONE_SHOT, "imp", "imp-matched", "colt", "prac", "rst")
-"""Every way to a ticket; "imp-matched" is IMP at COLT's pace, "rst" transforms the random mask."""
+METHODS = (*ONE_SHOT, "imp", "imp-again", "imp-matched", "colt", "prac", "rst")
+"""Every way to a ticket. "imp-again" is IMP on another order of the same images, from the same
+weights; "imp-matched" is IMP at COLT's pace; "rst" transforms the random mask."""
 MASKS = tuple(method for method in METHODS if method != "rst")
 """The methods that have a mask of their own."""
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
@@ -41,8 +42,11 @@ Criterion = Annotated[str, AfterValidator(_checked)]
 """A criterion of one's own, as `my_module:function`."""
 OneShot = Annotated[str, AfterValidator(lambda name: _checked(name, *ONE_SHOT))]
 """One of ONE_SHOT, or a criterion of one's own."""
-Searched = Annotated[str, AfterValidator(lambda name: _checked(name, *ONE_SHOT, *ITERATIVE))]
-"""A method whose masks need no other method's result."""
+Swapped = Annotated[
+    str, AfterValidator(lambda name: _checked(name, *ONE_SHOT, *ITERATIVE, "imp-shuffled"))
+]
+"""A mask of the swap: of a method that needs no other method's result, or "imp-shuffled", which
+keeps as many weights in each layer as IMP's, at random places."""
 
 
 class Long(Spec):
@@ -116,10 +120,19 @@ class CompareParams(Searches):
     """One-shot masks by criteria of one's own, beside those of ONE_SHOT."""
     long: Annotated[tuple[Long, ...], Field(strict=False)] = ()
     """Controls of equal cost, at the highest level."""
-    swap_masks: Annotated[tuple[Searched, ...], Field(strict=False)] = ()
+    swap_masks: Annotated[tuple[Swapped, ...], Field(strict=False)] = ()
     """Masks that are trained on other weights, at the highest level; none leaves the swap out."""
+    swap_weights: Annotated[tuple[Weights, ...], Field(strict=False)] = WEIGHTS
+    """The weights that they are trained from."""
+    swap_seeds: int | None = Field(default=None, ge=1)
+    """How many of the seeds, from the first on, have the swap; none: all."""
     beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
     runtime: Runtime = Runtime()
+
+    @property
+    def light(self) -> float:
+        """The sparsity after IMP's first round: the level at which pruning should not help yet."""
+        return self.rate
 
     def setting(self, bed: Bed, *used: str) -> BedSetting:
         """A bed as a unit's argument: of what only some units need, it has what is `used`."""
@@ -153,8 +166,11 @@ def ticket_name(level: float) -> str:
 
 def own_weights(method: str, rewind: Step) -> str:
     """The weights that a method's tickets start from, where searches rewind to a point."""
-    searched_from_later = method in (*ITERATIVE, "imp-matched") and rewind.value
-    return "rst" if method == "rst" else "searched" if searched_from_later else "init"
+    if method == "rst":
+        return "rst"
+    if not rewind.value or method not in (*ITERATIVE, "imp-again", "imp-matched"):
+        return "init"
+    return "searched again" if method == "imp-again" else "searched"
 
 
 # ---------------------------------------------------------------- what is refused

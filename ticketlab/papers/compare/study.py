@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ticketlab import plugins
+from ticketlab import gpu, plugins
 from ticketlab.data.sets import DataSpec, load
 from ticketlab.papers.colt.algorithm import chance_rate, rounds_to
 from ticketlab.papers.compare.params import (
-    WEIGHTS,
     Bed,
     CompareParams,
     check,
@@ -18,7 +17,7 @@ from ticketlab.papers.compare.params import (
     ticket_name,
 )
 from ticketlab.papers.compare.units import train_long, train_method, train_swapped
-from ticketlab.pruning.masks import Mask
+from ticketlab.pruning.masks import Mask, shuffle_layerwise
 from ticketlab.study.bench import Setting
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
@@ -44,7 +43,7 @@ def method_units(params: CompareParams) -> list[Unit]:
             units.append(_dense_unit(params, bed, seed))
             for method in methods_of(params):
                 if method != "imp-matched":
-                    cost = len(bed.levels) + searched(params, bed, method)
+                    cost = len(levels_of(params, bed, method)) + searched(params, bed, method)
                     units.append(
                         _unit(params, place, seed, train_method, method, cost, method=method)
                     )
@@ -71,7 +70,8 @@ def follow_up_units(params: CompareParams, found: Mapping[str, Result]) -> list[
                 )
             )
             units += long_units(params, place, seed, found)
-            units += swap_units(params, place, seed, found)
+            if seed in params.seeds[: params.swap_seeds]:
+                units += swap_units(params, place, seed, found)
     return units
 
 
@@ -110,7 +110,7 @@ def swap_units(
     """Masks under other weights than their own; what a search has trained already is left out."""
     bed, units = params.beds[place], []
     masks = {method: _last_mask(found, bed, method, seed) for method in params.swap_masks}
-    for weights in WEIGHTS:
+    for weights in params.swap_weights:
         chosen = {m: mask for m, mask in masks.items() if not is_own(params, m, weights)}
         if chosen:
             cost = len(chosen) * (2 if weights == "rst" else 1)
@@ -131,12 +131,22 @@ def swap_units(
 
 def is_own(params: CompareParams, method: str, weights: str) -> bool:
     """Whether a method's own tickets have these weights (RST's are the random mask's)."""
+    if method == "imp-shuffled":
+        return False
     if weights in ("rst", "rst-other"):
         return method == "random"
     return weights == own_weights(method, params.rewind)
 
 
+def levels_of(params: CompareParams, bed: Bed, method: str) -> tuple[float, ...]:
+    """The sparsities of a method's tickets: IMP's first round is a control, and scored as well."""
+    return tuple(sorted({params.light, *bed.levels})) if method == "imp" else bed.levels
+
+
 def _last_mask(found: Mapping[str, Result], bed: Bed, method: str, seed: int) -> Mask:
+    if method == "imp-shuffled":
+        random = gpu.generator("cpu", seed, "shuffle", bed.name)
+        return shuffle_layerwise(_last_mask(found, bed, "imp", seed), random)
     return found[name_of(bed, method, seed)].tickets[ticket_name(bed.levels[-1])].mask
 
 
@@ -146,7 +156,9 @@ def _unit(
     bed = params.beds[place]
     which = more.get("method", more.get("weights", ""))
     used = ("probe",) if plugins.is_plugin(which) else USED.get(which, ())
-    arguments = {"setting": params.setting(bed, *used), "seed": seed, **more}
+    levels = levels_of(params, bed, which)
+    setting = params.setting(bed, *used).model_copy(update={"levels": levels})
+    arguments = {"setting": setting, "seed": seed, **more}
     return Unit(name_of(bed, what, seed), work, arguments, cost * one_training(params, bed))
 
 
@@ -157,12 +169,14 @@ def _dense_unit(params: CompareParams, bed: Bed, seed: int) -> Unit:
     return Unit(name_of(bed, "dense", seed), train_dense, arguments, one_training(params, bed))
 
 
+SEARCHED = ("rate", "max_rounds")
 PRESSED = ("transform", "penalty")
 USED: Mapping[str, tuple[str, ...]] = {
     "snip": ("probe",),
     "grasp": ("probe",),
     "synflow": ("synflow_rounds",),
-    "imp": ("rate", "max_rounds"),
+    "imp": SEARCHED,
+    "imp-again": SEARCHED,
     "colt": ("rate", "max_rounds", "partitions"),
     "prac": ("rate", "max_rounds", "shorten", "threshold", "stop", "least_iterations"),
     "rst": PRESSED,
@@ -193,6 +207,7 @@ def searched(params: CompareParams, bed: Bed, method: str) -> float:
     pressed = _passes(bed.transform, params.data) / one_training(params, bed)
     return {
         "imp": rounds,
+        "imp-again": rounds,
         "prac": 0.6 * rounds,
         "colt": fast,
         "imp-matched": fast,

@@ -56,11 +56,11 @@ def train_method(
     setting: BedSetting, seed: int, method: str, schedule: tuple[int, ...] = ()
 ) -> Result:
     """A method's tickets at all levels, each trained as every ticket is."""
-    bench, rows, tickets = BedBench(setting, seed), [], {}
+    bench, rows, tickets = BedBench(setting, seed, again=method == "imp-again"), [], {}
     found, left = search(bench, method, schedule)
     weights = own_weights(method, setting.rewind)
     net = bench.net()
-    theta = bench.theta(net) if weights == "searched" else net.state()
+    theta = bench.theta(net) if weights.startswith("searched") else net.state()
     begun = [start_of(bench, method, find, theta) for find in found]
     bench.label(method, found[-1].mask)
     starts = [Start(state, find.mask) for find, (state, _) in zip(found, begun, strict=True)]

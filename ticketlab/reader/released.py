@@ -1,0 +1,130 @@
+"""Released code and what did not reproduce: what was run, at which revision (released.yaml)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ticketlab.files import read_json
+from ticketlab.spec import ROOT, Spec
+from ticketlab.study import verdicts
+from ticketlab.study.claims import Verdict, as_q, read_entries
+from ticketlab.study.verdicts import markdown
+
+Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
+"""Of each study, of each paper."""
+
+
+class Finding(Spec):
+    """Something that released code does, and how that is known."""
+
+    says: str
+    how: Literal["read", "ran", "rewritten", "calculated"]
+    """Read in the code; its own modules were run; rewritten here or before, and run; or worked out
+    from what it does."""
+    ran: str
+    """What exactly: which files or settings, how many seeds."""
+    claims: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Our claims that test it, by id."""
+
+
+class Released(Spec):
+    """The released code of a paper and what it was used for here."""
+
+    paper: str
+    code: str | None = None
+    """The repository, OWNER/NAME, where its name is known."""
+    revision: str
+    """The commit that the findings are about."""
+    use: str
+    """What was read and what was run of it."""
+    checked: str
+    """What was done to find a fault of ours before anything was called not reproduced."""
+    notes: dict[str, str] = Field(default_factory=dict)
+    """By claim id: what to know if it is not reproduced."""
+    findings: Annotated[tuple[Finding, ...], Field(strict=False)] = ()
+
+    @property
+    def named(self) -> str:
+        """'OWNER/NAME at `revision`'."""
+        return f"{self.code} at `{self.revision}`" if self.code else f"`{self.revision}`"
+
+
+def load_released(path: Path = ROOT / "released.yaml") -> list[Released]:
+    """The entries of released.yaml; InputError names a bad one."""
+    return read_entries(path, Released)
+
+
+def verdicts_of(studies: Iterable[str], results: Path = ROOT / "results") -> Verdicts:
+    """The verdicts of some studies, by study and paper."""
+    return {study: verdicts.of_study(results / study) for study in studies}
+
+
+# ---------------------------------------------------------------- the code itself
+
+
+def code_rows(found: Verdicts, released: Sequence[Released]) -> list[list[str]]:
+    """A heading, then a row per finding: the code, what it does, what was run, our verdicts."""
+    words = _words(found)
+    heading = ["paper", "code", "what was found", "how", "what was run", "our claims on it"]
+    rows = [heading]
+    for one in released:
+        for it in one.findings:
+            ours = "; ".join(f"{claim}: {words.get(claim, 'not run')}" for claim in it.claims)
+            rows.append([one.paper, one.named, _line(it.says), it.how, _line(it.ran), ours or "-"])
+    return rows
+
+
+def _words(found: Verdicts) -> dict[str, str]:
+    """The verdict on each claim in every study that has it: '*reproduced* (desk)'."""
+    words: dict[str, list[str]] = {}
+    for study, papers in found.items():
+        for one in (verdict for some in papers.values() for verdict in some):
+            words.setdefault(one.claim.id, []).append(f"*{one.word}* ({study})")
+    return {claim: ", ".join(each) for claim, each in words.items()}
+
+
+# ---------------------------------------------------------------- what did not reproduce
+
+
+def not_reproduced(
+    found: Verdicts, released: Sequence[Released], results: Path = ROOT / "results"
+) -> str:
+    """Each claim that is not reproduced, by study and paper, below what was run, as Markdown."""
+    known = {one.paper: one for one in released}
+    parts = []
+    for study, papers in found.items():
+        for paper, some in papers.items():
+            failed = [one for one in some if one.word == "not reproduced"]
+            if failed:
+                origin = read_json(results / study / paper / "metrics.json")["provenance"]
+                head = _what_was_run(study, paper, origin, known.get(paper))
+                parts.append(f"{head}\n\n{markdown(_rows(failed, known.get(paper)))}")
+    return "\n".join(parts) or "Nothing: no claim of these studies is not reproduced.\n"
+
+
+def _what_was_run(study: str, paper: str, origin: Mapping[str, Any], code: Released | None) -> str:
+    ours = (
+        f"**{paper}**, study `{study}`: run by our code (fingerprint `{origin['code'][:12]}`) on "
+        f"data `{origin['data'][:12]}`, {origin['device']}, {origin['instruction_set']}, torch "
+        f"{origin['torch']}."
+    )
+    if code is None:
+        return ours
+    theirs = f"The authors' code ({code.named}): {_line(code.use)}"
+    return f"{ours} {theirs} {_line(code.checked)}"
+
+
+def _rows(failed: Sequence[Verdict], code: Released | None) -> list[list[str]]:
+    notes = code.notes if code else {}
+    rows = [["claim", "statement", "where", "published", "holds if", "ours", "q", "note"]]
+    for one in failed:
+        claim, note = one.claim, _line(notes.get(one.claim.id, ""))
+        told = [claim.statement, claim.source, claim.paper_value or "-", claim.holds_if]
+        rows.append([claim.id, *told, one.ours, as_q(one.q), note])
+    return rows
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
