@@ -125,11 +125,12 @@ def _popup_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list
 
 
 def _audit_units(params: PlantParams) -> list[Unit]:
-    chosen = {case.name: case for grid in params.grids if grid.controls for case in cases(grid)}
+    """The audits of the cells of the first grid with controls."""
+    grid = next((grid for grid in params.grids if grid.controls), None)
     made = []
-    for name, case in chosen.items():
+    for case in cases(grid) if grid else ():
         arguments = {"params": shared(params), "case": case, "audits": params.audits}
-        made.append(Unit(f"audit/{name}", audit_planting, arguments, 3e4 * len(params.audits)))
+        made.append(Unit(f"audit/{case.name}", audit_planting, arguments, 3e4 * len(params.audits)))
     return made
 
 
