@@ -82,6 +82,16 @@ def test_every_word_and_tier_has_a_wording() -> None:
             "Our control asks whether the tickets beat random ones. It was not run in this study.",
         ),
         (
+            verdict("reproduced", interval([21.0, 22.0] * 5), at_least=20.0, above=None),
+            "As claimed, the tickets beat random ones: "
+            "we measured 21.50 points [21.12, 21.88] (10 seeds).",
+        ),
+        (
+            verdict("reproduced", interval([2.0, 3.0] * 6), number="COLT minus IMP is {} points"),
+            "As claimed, the tickets beat random ones: COLT minus IMP is 2.50 points [2.17, 2.83] "
+            "(12 seeds, extended from 10 planned ones).",
+        ),
+        (
             verdict("reproduced", share([True] * 19 + [False]), unit="seeds", above=50.0),
             "As claimed, the tickets beat random ones: "
             "this holds in 19 of 20 seeds [75, 100] %.",
@@ -216,6 +226,15 @@ def test_the_pages_of_the_results_are_current(committed: Path) -> None:
     for study in verdicts.tables([], results):
         told = (results / study / findings.FILE).read_text()
         assert findings.page(results / study) == told, "run: ticketlab claims --write"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.stem)
+def test_every_notebook_begins_with_its_abstract(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert cells[1].source == code[0] and code[0].endswith("abstract = findings.placeholder()")
+    judged = next(i for i, text in enumerate(code) if "styled(verdicts)" in text)
+    assert code[judged + 1] == "abstract.update(findings.in_words(verdicts))"
 
 
 def test_the_abstract_is_where_it_was_announced(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Message
 
 from ticketlab.pipeline.params import PAPERS
+from ticketlab.reader import released
 from ticketlab.reader.released import Finding, Released, code_rows, load_released, not_reproduced
-from ticketlab.study.claims import Verdict, load_claims
+from ticketlab.study.claims import Redirect, Verdict, load_claims, load_redirects
 from ticketlab.study.rules import Word
 from ticketlab.study.stats import interval
 
@@ -60,6 +62,15 @@ def test_code_without_a_name_or_an_entry_and_nothing_to_tell(tmp_path: Path) -> 
     assert not_reproduced(none, [CODE], folder).startswith("Nothing")
 
 
+def test_a_claim_that_was_merged_is_shown_under_its_new_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved = [Redirect(old=CLAIMS[0].id, new="colt-new", reason="r", verdict="undecided"),
+             Redirect(old="colt-gone", new=None, reason="r", verdict="not run")]  # fmt: skip
+    monkeypatch.setattr(released, "load_redirects", lambda: moved)
+    assert code_rows({}, [CODE])[1][-1] == "colt-new: not run"
+
+
 def test_a_finding_has_its_revision_and_our_verdicts_of_each_study() -> None:
     some = verdicts("reproduced", "undecided", "not run")
     other = [replace(one, word="undecided") for one in some]
@@ -83,12 +94,12 @@ def test_a_bad_entry_is_one_line(tmp_path: Path, one_line: Message) -> None:
 
 
 def test_the_entries_are_of_our_papers_and_claims_and_each_paper_has_one() -> None:
-    released = load_released()
-    assert sorted(one.paper for one in released) == sorted({"prac", "colt", "dlth", "plant_n_seek"})
-    assert {one.paper for one in released} <= set(PAPERS)
-    known = {claim.id for claim in load_claims()}
-    named = {claim for one in released for finding in one.findings for claim in finding.claims}
-    assert named | {claim for one in released for claim in one.notes} <= known
-    for one in released:
+    every = load_released()
+    assert sorted(one.paper for one in every) == sorted({"prac", "colt", "dlth", "plant_n_seek"})
+    assert {one.paper for one in every} <= set(PAPERS)
+    known = {claim.id for claim in load_claims()} | {one.old for one in load_redirects()}
+    named = {claim for one in every for finding in one.findings for claim in finding.claims}
+    assert named | {claim for one in every for claim in one.notes} <= known
+    for one in every:
         assert one.checked.startswith("Checked first: ") and "(tests/" in one.checked
         assert one.findings and all(finding.ran for finding in one.findings)

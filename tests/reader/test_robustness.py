@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from ticketlab import cli
 from ticketlab.reader import robustness
-from ticketlab.reader.robustness import DRAWS, Pair, drawn, opposites, page, pairs, stayed
+from ticketlab.reader.robustness import Pair, drawn, opposites, page, pairs, stayed
 from ticketlab.reader.snapshots import Snapshot
 from ticketlab.study import rules
 from ticketlab.study.claims import Claim, Verdict, judge
@@ -61,13 +61,16 @@ def test_only_claims_that_both_ran_are_compared(one_line: Message) -> None:
 
 
 @pytest.mark.parametrize("mean", [0.0, 2.0, 5.0, -30.0])
-def test_the_predicted_share_is_that_of_the_power_of_the_test(mean: float) -> None:
+def test_the_predicted_share_is_that_of_the_power_of_the_test(
+    mean: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Undecided twice, decided for twice, or against twice, by the noncentral t distribution."""
+    monkeypatch.setattr(robustness, "DRAWS", draws := 20_000)
     same = drawn(verdict(spread(mean)))
     above, below = (rules.power(10, side * mean / np.sqrt(10)) for side in (1, -1))
     expected = above**2 + below**2 + (1 - above - below) ** 2
-    assert same is not None and len(same) == DRAWS
-    assert abs(same.mean() - expected) <= 4 * np.sqrt(expected * (1 - expected) / DRAWS)
+    assert same is not None and len(same) == draws
+    assert abs(same.mean() - expected) <= 4 * np.sqrt(expected * (1 - expected) / draws)
 
 
 def test_the_prediction_knows_the_margin_and_what_is_strict() -> None:
@@ -76,6 +79,9 @@ def test_the_prediction_knows_the_margin_and_what_is_strict() -> None:
     for found, changes, same in ((tiny, beats, 0.951), (exact, ties, 1.0), (tiny, ties, 0.905)):
         drawings = drawn(verdict(found, "undecided", **changes))
         assert drawings is not None and abs(drawings.mean() - same) < 0.03
+    all_but_one = share([True] * 19 + [False])  # at 20 of 20 the interval ends at the bound
+    strict = drawn(verdict(all_but_one, unit="seeds", at_least=None, above=100.0))
+    assert strict is not None and bool(strict.all())
 
 
 def test_the_prediction_for_a_share_is_binomial() -> None:

@@ -146,9 +146,11 @@ def _spread(found: Evidence, few: int) -> str:
 
 def _sure(verdict: Verdict, found: Evidence) -> str:
     """' (10 seeds, q = .031)': how many seeds, and q of a decided verdict if it is known."""
-    parts = []
-    if found.n < verdict.claim.planned:
-        parts.append(f"{found.n} of {verdict.claim.planned} planned seeds")
+    parts, claim = [], verdict.claim
+    if found.n < claim.planned:
+        parts.append(f"{found.n} of {claim.planned} planned seeds")
+    elif found.n > (most := rules.most_planned(claim.unit)):
+        parts.append(f"{found.n} seeds, extended from {most} planned ones")
     elif not isinstance(found, Share):  # which names them itself
         parts.append(f"{found.n} seeds")
     if verdict.q is not None and verdict.word in DECIDED:

@@ -9,7 +9,7 @@ from pydantic import Field
 from ticketlab.files import read_json
 from ticketlab.spec import ROOT, Spec
 from ticketlab.study import verdicts
-from ticketlab.study.claims import Verdict, as_q, read_entries
+from ticketlab.study.claims import Verdict, as_q, load_redirects, read_entries
 from ticketlab.study.verdicts import markdown
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
@@ -26,7 +26,7 @@ class Finding(Spec):
     ran: str
     """What exactly: which files or settings, how many seeds."""
     claims: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Our claims that test it, by id."""
+    """Our claims that test it, by id; of one that was merged, that which it went into is shown."""
 
 
 class Released(Spec):
@@ -66,12 +66,13 @@ def verdicts_of(studies: Iterable[str], results: Path = ROOT / "results") -> Ver
 
 def code_rows(found: Verdicts, released: Sequence[Released]) -> list[list[str]]:
     """A heading, then a row per finding: the code, what it does, what was run, our verdicts."""
-    words = _words(found)
+    words, moved = _words(found), {one.old: one.new for one in load_redirects()}
     heading = ["paper", "code", "what was found", "how", "what was run", "our claims on it"]
     rows = [heading]
     for one in released:
         for it in one.findings:
-            ours = "; ".join(f"{claim}: {words.get(claim, 'not run')}" for claim in it.claims)
+            claims = dict.fromkeys(filter(None, (moved.get(claim, claim) for claim in it.claims)))
+            ours = "; ".join(f"{claim}: {words.get(claim, 'not run')}" for claim in claims)
             rows.append([one.paper, one.named, _line(it.says), it.how, _line(it.ran), ours or "-"])
     return rows
 
