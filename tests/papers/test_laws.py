@@ -343,6 +343,7 @@ ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
     "conv": stage_of_planting,
     # So do RST's transformation and its finetuning; IMP's second run is to differ by this alone.
     "compare": lambda t: t.order[-1] if t.order[-1] in ("transform", AGAIN) else None,
+    "prac": lambda t: "again" if t.order[-1] == "again" else None,
 }
 
 
@@ -756,11 +757,13 @@ def prac_units(tape: Tape, *prefixes: str) -> Iterator[tuple[str, str, int, list
             yield place, arm, int(seed.removeprefix("seed-")), rounds_of(tape, name)
 
 
-def prac_setting(tape: Tape, place: str) -> Any:
-    """The parameters of a net."""
+def prac_setting(tape: Tape, place: str, arm: str = "prac") -> Any:
+    """The parameters of a net, and of an arm of it."""
     p = tape.params
     others = {other.name: p.other(other) for other in p.others}
-    return {"main": p, "noise": p.noisy(), **others}[place]
+    arms = {f"prac-{variant.name}": p.variant(variant) for variant in p.variants}
+    arms["prac-eps-0.1"] = p.setting(stop=p.stop.model_copy(update={"epsilon": 0.1}))
+    return arms.get(arm) or {"main": p, "noise": p.noisy(), **others}[place]
 
 
 def prac_theta(tape: Tape, place: str, seed: int) -> State:
@@ -805,10 +808,12 @@ def forgotten(training: Training) -> dict[Place, float]:
     }
 
 
-BY_CRITERIA = ("prac-by-snip",)
+BY_CRITERIA = ("by-snip",)
 CRITICAL = ("prac", "cet-only", "cep-only", "prac-linear", "prac-quadratic", "prac-ef-1",
-            *BY_CRITERIA)  # fmt: skip
-FOLLOWERS = ("random", "el2n", "margin", "ccs", "fixed")
+            "prac-eps-0.1", "prac-low-rate", "prac-warm-up")  # fmt: skip
+FOLLOWERS = ("random", "el2n", "aum", "dual", "ccs", "fixed")
+VARIANTS = ("prac-low-rate", "prac-warm-up")
+IMPS = ("imp", "imp-again")
 
 
 @of("prac")
@@ -839,6 +844,7 @@ def test_prac_masks_are_pruned_from_the_last_weights_and_rewound_to_theta(tape: 
         name, rate = f"search/{place}/{arm}/seed-{seed}", tape.params.rate
         tickets, theta = tape.results[name].tickets, prac_theta(tape, place, seed)
         dense = rounds_of(tape, f"search/{place}/imp/seed-{seed}")[0]
+        theta = dense.start if arm in VARIANTS else theta  # these rewind to the initial weights
         follows = arm in FOLLOWERS
         for index, training in enumerate(rounds, start=int(follows)):
             mask = training.mask
@@ -871,7 +877,7 @@ def remaining(dense: Mask | None, rate: float, rounds: int) -> int:
 def test_prac_followers_train_on_as_many_images_for_as_long(tape: Tape) -> None:
     whole = everything(tape)
     for place, arm, seed, rounds in prac_units(tape, "search/"):
-        if arm not in (*FOLLOWERS, "short-imp"):
+        if arm not in (*FOLLOWERS, *BY_CRITERIA, "short-imp"):
             continue
         leader = rounds_of(tape, f"search/{place}/prac/seed-{seed}")
         rows = tape.results[f"search/{place}/prac/seed-{seed}"].record["rounds"]
@@ -879,18 +885,23 @@ def test_prac_followers_train_on_as_many_images_for_as_long(tape: Tape) -> None:
             assert all(set(t.places) == set(whole) for t in rounds)
             assert [t.steps for t in rounds] == [t.steps for t in leader]
             continue
+        if arm in BY_CRITERIA:  # from the dense round on, which prunes by the criterion, too
+            random = rounds_of(tape, f"search/{place}/random/seed-{seed}")
+            assert [t.steps for t in rounds] == [t.steps for t in leader]
+            assert [t.places for t in rounds] == [leader[0].places, *(t.places for t in random)]
+            continue
         assert [t.steps for t in rounds] == [t.steps for t in leader[1:]], (place, arm)
         sizes = [row["set_samples"] for row in rows[:-1]]
         assert [len(t.places) for t in rounds] == sizes, (place, arm)
         sets = [set(t.places) for t in rounds]
         scores = leader[0].observer("Difficulty").scores()
-        if arm in ("el2n", "margin"):
+        if arm in ("el2n", "aum", "dual"):
             order = torch.argsort(scores[arm], descending=True, stable=True).tolist()
             assert sets == [{whole[i] for i in order[:n]} for n in sizes], (place, arm)
         elif arm == "fixed":
             assert sorted(sets, key=len)[0] <= sorted(sets, key=len)[-1]
         elif arm == "ccs":
-            hard = torch.argsort(scores["margin"], descending=True, stable=True).tolist()
+            hard = torch.argsort(scores["aum"], descending=True, stable=True).tolist()
             for chosen, size in zip(sets, sizes, strict=True):
                 cut = int(min(tape.params.ccs_cut, 1 - size / len(whole)) * len(whole))
                 assert not chosen & {whole[i] for i in hard[:cut]}
@@ -925,7 +936,7 @@ def planned(arm: str, setting: Any, samples: int, spent: int) -> int:
     """Iterations that a round is planned for, by the arm's rule."""
     full = setting.recipe.iterations(120)[1]
     own = epoch_of(samples, setting.recipe.batch)
-    if arm in ("imp", "imp-early-stop"):
+    if arm in (*IMPS, "imp-early-stop"):
         return full
     if arm == "short-imp":
         return spent
@@ -938,23 +949,29 @@ def planned(arm: str, setting: Any, samples: int, spent: int) -> int:
 @of("prac")
 def test_prac_schedules_are_as_long_as_their_rules_say(tape: Tape) -> None:
     for place, arm, seed, rounds in prac_units(tape, "search/"):
-        setting = prac_setting(tape, place)
+        setting = prac_setting(tape, place, arm)
         for training in rounds:
             limit = planned(arm, setting, len(training.places), training.steps)
             assert total(training) == limit, (place, arm, seed)
             ends_early = arm in (*FOLLOWERS, "prac", "cet-only", "cep-only", "imp-early-stop",
-                                 "prac-ef-1", "transfer-sequence", "transfer-final",
-                                 *BY_CRITERIA)  # fmt: skip
+                                 "prac-ef-1", "prac-eps-0.1", *VARIANTS, *BY_CRITERIA,
+                                 "transfer-sequence", "transfer-final")  # fmt: skip
             assert training.steps <= limit if ends_early else training.steps == limit
     for _, _, _, rounds in prac_units(tape, "score/"):
         assert all(t.steps == total(t) for t in rounds)
+
+
+def after_warm_up(training: Training, epoch: int) -> bool:
+    """Whether an epoch, counted from 0, begins after the warm-up has ended."""
+    per_epoch, total = training.recipe.iterations(len(training.places))
+    return epoch * per_epoch > training.recipe.warmup.iterations(per_epoch, total)
 
 
 @of("prac")
 def test_prac_stops_when_its_mask_has_settled(tape: Tape) -> None:
     stopped = 0
     for place, arm, seed, rounds in prac_units(tape, "search/"):
-        setting = prac_setting(tape, place)
+        setting = prac_setting(tape, place, arm)
         rows = tape.results[f"search/{place}/{arm}/seed-{seed}"].record["rounds"]
         for index, training in enumerate(rounds):
             watch, mask, moved = training.observer("MaskWatch"), training.mask, []
@@ -970,8 +987,10 @@ def test_prac_stops_when_its_mask_has_settled(tape: Tape) -> None:
             for epoch, steps in enumerate(training.ends):
                 seen = moved[:epoch]
                 settled = any(d > epsilon for d in seen) and seen[-1] < epsilon
-                least = max(setting.least_iterations, 0 if index else 6)
-                ended = settled and steps >= least
+                rewind = setting.rewind.iterations(6)
+                least = max(setting.least_iterations, 0 if index else rewind)
+                counted = [d for d in range(1, epoch + 1) if after_warm_up(training, d)]
+                ended = settled and bool(counted) and steps >= least
                 assert ended == (epoch == len(training.ends) - 1) or steps == total(training)
             stopped += watch.stopped
             assert rows[index]["stopped"] == watch.stopped
@@ -992,6 +1011,10 @@ def test_prac_tickets_are_retrained_from_theta_and_controls_are_what_they_say(ta
             if arm == "random-pruning":
                 assert mask != ladder[key].mask and (before is None or before.contains(mask))
                 before = mask
+            elif arm.endswith("-shuffled"):
+                source = arm.removesuffix("-shuffled")
+                own = tape.results[f"search/{place}/{source}/seed-{seed}"].tickets[key].mask
+                assert mask != own and counts(mask) == counts(own), name
             else:
                 source = "prac" if arm == "reinit" else arm
                 found = tape.results[f"search/{place}/{source}/seed-{seed}"].tickets
@@ -1008,7 +1031,7 @@ def test_prac_rounds_cost_what_was_trained_and_looked_at(tape: Tape) -> None:
         name = f"search/{place}/{arm}/seed-{seed}"
         rows = tape.results[name].record["rounds"]
         early = [t for t in tape.trainings(name) if t.mask is None]  # up to the rewind point
-        assert len(rounds) == len(rows) + (arm == "imp")
+        assert len(rounds) == len(rows) + (arm in IMPS)
         for index, (training, row) in enumerate(zip(rounds, rows, strict=False)):
             cost = priced([*(early if index == 0 else []), training])
             if arm in CRITICAL:
@@ -1018,7 +1041,7 @@ def test_prac_rounds_cost_what_was_trained_and_looked_at(tape: Tape) -> None:
                 count = (len(training.ends) + 1) * tape.params.probe
                 cost += np.array([0, count, 0, *(STEP * count * flops_of(training))])
             if arm not in CRITICAL:  # chooses nothing but the epoch at which IMP's ticket is scored
-                assert arm == "imp" or not training.looks, name
+                assert arm in IMPS or not training.looks, name
             assert paid(row) == expensive(cost), (name, index)
             assert row["rewind_iterations"] == (sum(t.steps for t in early) if index == 0 else 0)
             assert row["samples"] == len(training.places)

@@ -19,7 +19,7 @@ from ticketlab.papers.dlth import report as dlth_report
 from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import study as plant_study
-from ticketlab.papers.prac import report as prac_report
+from ticketlab.papers.prac import metrics as prac_metrics
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.spec import Spec
 from ticketlab.study.claims import Verdict, judged, load_claims
@@ -74,7 +74,7 @@ def compare(lr: float) -> Any:
 
 STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[..., Numbers]]] = {
     "colt": (colt, colt_study.phases, colt_report.metrics),
-    "prac": (prac, prac_study.phases, prac_report.metrics),
+    "prac": (prac, prac_study.phases, prac_metrics.metrics),
     "dlth": (dlth, dlth_study.phases, dlth_report.metrics),
     "plant_n_seek": (plant_n_seek, plant_study.phases, plant_metrics.metrics),
     "compare": (compare, compare_study.phases, compare_report.metrics),

@@ -1,6 +1,7 @@
 """Scores, selections and index files of training subsets."""
 
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
@@ -90,6 +91,7 @@ class ByHand(Observer):
 
     def __init__(self) -> None:
         self.margins: dict[int, list[float]] = {}
+        self.own: dict[int, list[float]] = {}
         self.errors: dict[int, list[float]] = {}
 
     def before_step(self, run: Run) -> None:
@@ -97,11 +99,23 @@ class ByHand(Observer):
             others = torch.cat([logits[:label], logits[label + 1 :]])
             self.margins.setdefault(image, []).append(float(logits[label] - others.max()))
             error = logits.softmax(0)
+            self.own.setdefault(image, []).append(float(error[label]))
             error[label] -= 1
             self.errors.setdefault(image, []).append(float(error.norm()))
 
 
-def test_margin_and_el2n_are_means_over_epochs() -> None:
+def test_dual_is_uncertainty_times_difficulty_in_windows() -> None:
+    """Three samples: learned late, never sure nor unsure, and as unsure as the first but easier."""
+    seen = torch.tensor([[0.2, 0.5, 0.6], [0.6, 0.5, 1.0], [1.0, 0.5, 0.6]])
+    spread = 0.4 / 2**0.5  # of two values that are .4 apart
+    windows = [0.6 * spread, 0.2 * spread], [0.2 * spread, 0.2 * spread]
+    first, last = (sum(pair) / 2 for pair in windows)
+    assert sets.dual(seen, 2).tolist() == pytest.approx([first, 0.0, last])
+    assert sets.dual(seen, 10)[0] == pytest.approx(0.4 * 0.4)  # one window: mean .6, deviation .4
+    assert sets.dual(seen[:1], 10).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_aum_el2n_and_dual_are_of_the_passes_before_updates() -> None:
     data = tiny()
     net = Net(
         build(ModelSpec(name="mlp", width=8, depth=1), (1, 8, 8), 3, 0), Runtime(device="cpu")
@@ -112,8 +126,10 @@ def test_margin_and_el2n_are_means_over_epochs() -> None:
     found = watch.scores()
     for image in range(30):
         margins, errors = by_hand.margins[image], by_hand.errors[image]
-        assert found["margin"][image] == pytest.approx(-sum(margins) / 4, abs=1e-5)
+        assert found["aum"][image] == pytest.approx(-sum(margins) / 4, abs=1e-5)
         assert found["el2n"][image] == pytest.approx(sum(errors[:2]) / 2, abs=1e-5)
+        mean, deviation = fmean(by_hand.own[image]), stdev(by_hand.own[image])
+        assert found["dual"][image] == pytest.approx((1 - mean) * deviation, abs=1e-5)
 
 
 # Index files

@@ -14,13 +14,25 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ticketlab.data.sets import Images
-from ticketlab.papers.prac.params import BY, FOLLOWERS, LADDERS, PracParams, pruned_by
-from ticketlab.papers.prac.report import ACCURACY, round_said
+from ticketlab.papers.prac.params import (
+    AGAIN,
+    BY,
+    CONTROLS,
+    FOLLOWERS,
+    LADDERS,
+    PARTS,
+    PracParams,
+    pruned_by,
+    with_epsilon,
+    with_threshold,
+)
+from ticketlab.papers.prac.report import ACCURACY, at, round_said, sparsity_of
 from ticketlab.papers.prac.subsets import NEVER
 from ticketlab.study.plots import PALETTE, Look, curves, density_axis, error_bars, look, summarise
+from ticketlab.study.stats import as_interval, paired
 from ticketlab.study.tables import LABELS
 
-ARMS = ("imp", *LADDERS, *FOLLOWERS, "random-pruning", "reinit")
+ARMS = ("imp", *LADDERS, *FOLLOWERS, *CONTROLS, *PARTS[:2])
 
 
 def looks(arms: Sequence[str] = ARMS) -> dict[str, Look]:
@@ -111,23 +123,14 @@ def one_distance(distances: Sequence[float], epsilon: float, drops: Sequence[flo
 
 
 def accuracy(scores: pd.DataFrame) -> Figure:
-    """Test accuracy of the main net's tickets against sparsity: IMP's relatives, and other sets.
+    """Test accuracy of the main net's tickets against sparsity: searches, and masks without one.
 
     Arms that other criteria prune stand in the second panel.
     """
     own = sorted(arm for arm in scores.arm.unique() if arm.startswith(BY))
     panels = {
-        "All data": ("imp", "prac", "imp-early-stop", "short-imp"),
-        "Other samples, masks, weights": (
-            "imp",
-            "prac",
-            "cet-only",
-            "cep-only",
-            "random",
-            "random-pruning",
-            "reinit",
-            *own,
-        ),
+        "Searches": ("imp", *LADDERS, *FOLLOWERS, *PARTS[:2]),
+        "Other masks, criteria and weights": ("imp", "prac", *CONTROLS, *own),
     }
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     frame = scores[scores.place == "main"].assign(density=1 - scores.sparsity)
@@ -142,6 +145,28 @@ def accuracy(scores: pd.DataFrame) -> Figure:
     margin = 0.15 * np.ptp(frame[ACCURACY]) + 0.2
     axes[0].set_ylim(frame[ACCURACY].min() - margin, frame[ACCURACY].max() + margin)
     axes[0].set_ylabel(LABELS[ACCURACY])
+    return figure
+
+
+def against_imp(scores: pd.DataFrame, levels: Sequence[int]) -> Figure:
+    """Accuracy against IMP's ticket of the same seed at each level, in points, with intervals.
+
+    Random pruning and shuffled masks, which lose most, are left to `accuracy`.
+    """
+    arms = ("prac", "random", "cet-only", "short-imp", "reinit")
+    chosen, every = sorted(set(levels)), looks()
+    figure, ax = plt.subplots(figsize=(9, 4.2))
+    for number, arm in enumerate(arms):
+        values = [paired(at(scores, arm, level), at(scores, "imp", level)) for level in chosen]
+        shift = 0.12 * (number - (len(arms) - 1) / 2)
+        for place, found in enumerate(values):
+            label = f"{arm} (n = {found.n})" if place == 0 else None
+            error_bars(ax, place + shift, found, every[arm], label=label)
+    ax.axhline(0, color="0.4", lw=1)
+    ax.set_xticks(range(len(chosen)), [f"{sparsity_of(scores, level):.1f} %" for level in chosen])
+    ax.set(xlabel="sparsity of the prunable weights", ylabel="points against IMP (last epoch)")
+    ax.set_title("How much better than IMP's tickets? (95 % intervals)")
+    ax.legend(fontsize=8, loc="lower left")
     return figure
 
 
@@ -220,22 +245,36 @@ def distances(table: pd.DataFrame, params: PracParams) -> Figure:
     return figure
 
 
+def overlap(table: pd.DataFrame) -> Figure:
+    """IoU of masks with IMP's of the same seed, a dot per seed, with intervals; line: by chance."""
+    arms = (AGAIN, "imp-early-stop", "short-imp", "prac", "random", "cet-only")
+    table = table[table.arm.isin(arms)]
+    means = summarise(table, ["arm"], "iou").sort_values("mean", ascending=False)
+    places = {arm: place for place, arm in enumerate(means.arm)}
+    figure, ax = plt.subplots(figsize=(8, 3.8))
+    ax.plot(table.arm.map(places), table.iou, "o", color=PALETTE[0], alpha=0.6, ms=4)
+    error_bars(ax, range(len(means)), means, {"color": "0.2", "marker": "_"}, size=14)
+    ax.axhline(table.chance.mean(), color="0.5", ls="--", lw=1, label="by chance")
+    ax.set_xticks(range(len(means)), list(means.arm), rotation=30, ha="right")
+    ax.set(ylabel="intersection over union", title="How near is each mask to IMP's?")
+    ax.legend(fontsize=8)
+    return figure
+
+
 def decomposition(found: Mapping[str, Any]) -> Figure:
     """What each step saves of IMP's iterations, and what it does to accuracy, with intervals."""
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.6), sharey=True)
-    names = list(found)
-    colours = [PALETTE[1] if name.endswith("alone") else PALETTE[0] for name in names]
     titles = {"saving": "iterations saved (% of IMP's)", "accuracy": "accuracy (points)"}
     for ax, (key, title) in zip(axes, titles.items(), strict=True):
-        values = [found[name][key] for name in names]
-        if any(value is None for value in values):
-            ax.set_title(f"{title}: not measured")
-            continue
-        means = [value["mean"] for value in values]
-        reach = [0 if v["low"] is None else v["high"] - v["mean"] for v in values]
-        ax.barh(names, means, xerr=reach, color=colours, ecolor="0.3", capsize=3)
+        for place, name in enumerate(found):
+            value = as_interval(found[name][key])
+            colour = PALETTE[1] if name.endswith("alone") else PALETTE[0]
+            if value is not None:
+                style = {"color": colour, "marker": "o"}
+                error_bars(ax, place, value, style, upright=False, size=6)
         ax.axvline(0, color="0.4", lw=1)
         ax.set_title(title)
+    axes[0].set_yticks(range(len(found)), list(found))
     axes[0].invert_yaxis()
     return figure
 
@@ -260,31 +299,28 @@ def transfer(found: Mapping[str, Any], params: PracParams) -> Figure:
         "final_minus_native": f"last set of {params.model.name}",
         "random_minus_native": "random, same sizes",
     }
-    names = [other.name for other in params.others]
-    table = pd.DataFrame({n: [found[n][row]["mean"] for row in rows] for n in names})
-    table.index = pd.Index(rows.values())
-    limit = max(1.0, float(np.abs(table.to_numpy()).max()))
-    figure, ax = plt.subplots(figsize=(2.8 + 1.6 * len(names), 2.4))
-    sns.heatmap(
-        table,
-        annot=True,
-        fmt="+.2f",
-        cmap="vlag_r",
-        vmin=-limit,
-        vmax=limit,
-        ax=ax,
-        cbar_kws={"label": "points"},
-    )
-    ax.set(title="Sets from elsewhere, against the net's own", xlabel="tickets of")
+    every = look([other.name for other in params.others])
+    figure, ax = plt.subplots(figsize=(7, 2.6))
+    for number, (name, style) in enumerate(every.items()):
+        for place, row in enumerate(rows):
+            value, shift = as_interval(found[name][row]), 0.15 * number
+            if value is not None:
+                label = name if place == 0 else None
+                error_bars(ax, place + shift, value, style, label=label, upright=False)
+    ax.axvline(0, color="0.4", lw=1)
+    ax.set_yticks(range(len(rows)), list(rows.values()))
+    ax.invert_yaxis()
+    ax.set(title="Sets from elsewhere, against the net's own", xlabel="points (last epoch)")
+    ax.legend(fontsize=8, title="tickets of")
     return figure
 
 
 def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     """Test accuracy at the last ablation level by how the set was chosen, a dot a seed."""
     level = max(params.ablation_levels)
-    efs = [f"prac-ef-{value}" for value in params.thresholds]
-    own = [*efs, *(pruned_by(name) for name in params.criteria)]
-    arms = ["imp", "prac", *own, "cet-only", "cep-only", *params.scores, "random", "short-imp"]
+    own = [*map(with_threshold, params.thresholds), *map(with_epsilon, params.epsilons)]
+    others = [*params.scores, "random", *map(pruned_by, params.criteria)]
+    arms = ["imp", "prac", *own, "cet-only", "cep-only", *others, "short-imp"]
     rows = scores[(scores.place == "main") & (scores["round"] == level) & scores.arm.isin(arms)]
     means = summarise(rows, ["arm"], ACCURACY).set_index("arm").reindex(arms).dropna(subset="mean")
     figure, ax = plt.subplots(figsize=(8, 4))

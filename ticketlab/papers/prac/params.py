@@ -11,12 +11,13 @@ from ticketlab.spec import Name, Spec
 from ticketlab.study.bench import Prunable, Setting
 from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
-SELECTIONS = ("el2n", "margin", "ccs", "random", "fixed")
+SELECTIONS = ("el2n", "aum", "dual", "ccs", "random", "fixed")
 """Ways to choose as many samples as PrAC did, other than PrAC's."""
 
 Rounds = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
-Score = Literal["el2n", "margin", "ccs", "fixed"]
+VariantName = Literal["low-rate", "warm-up"]
+Score = Literal["el2n", "aum", "dual", "ccs", "fixed"]
 
 # ---------------------------------------------------------------- parameters of a unit
 
@@ -78,6 +79,16 @@ class Other(Spec):
     """Sets to carry over, instead of those that this study finds with its main net."""
 
 
+class Variant(Spec):
+    """PrAC's search with another learning rate or warm-up; its tickets are not retrained."""
+
+    name: VariantName
+    lr: float = Field(gt=0)
+    warmup: StepField = Step(0, "it")
+    rewind: StepField = Step(0, "it")
+    """The paper rewinds these to the initial weights."""
+
+
 class PracParams(PracSetting):
     """All parameters of the PrAC study."""
 
@@ -86,10 +97,18 @@ class PracParams(PracSetting):
     """Rounds whose tickets are retrained and compared; all arms have equal sparsity there."""
     thresholds: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
     """Other values of E_F."""
+    epsilons: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)] = ()
+    """Other bounds on the mask distance that ends a round."""
+    variants: Annotated[tuple[Variant, ...], Field(strict=False)] = ()
+    """Other learning rates, of which the paper gives the cost of the search alone."""
+    again_rounds: int = Field(default=0, ge=0)
+    """Rounds of IMP with another data order from the same rewind point: how alike are two of IMP's
+    own masks? 0 is none; it follows `ablation_seeds`."""
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
     """Other ways to choose sets as large as PrAC's."""
     criteria: Annotated[tuple[CriterionName, ...], Field(strict=False)] = ()
-    """Criteria that prune PrAC's rounds instead of magnitude: built-in ones, or one's own."""
+    """Criteria that prune instead of magnitude, built-in ones or one's own: in rounds as long as
+    PrAC's, on random sets of its sizes."""
     probe: Positive = 100
     """Training images that these criteria score on."""
     ablation_levels: Rounds
@@ -123,6 +142,11 @@ class PracParams(PracSetting):
         own = set(Other.model_fields) & set(PracSetting.model_fields)
         return self.setting(**{name: getattr(other, name) for name in own})
 
+    def variant(self, variant: Variant) -> PracSetting:
+        """The main net's setting at another learning rate."""
+        changes = {"lr": variant.lr, "warmup": variant.warmup}
+        return self.setting(recipe=self.recipe.model_copy(update=changes), rewind=variant.rewind)
+
 
 # ---------------------------------------------------------------- arms
 
@@ -145,10 +169,33 @@ def pruned_by(criterion: str) -> str:
     return f"{BY}{plugins.slug(criterion)}"
 
 
-BY = "prac-by-"
+def with_threshold(value: int) -> str:
+    """PrAC with another E_F."""
+    return f"prac-ef-{value}"
+
+
+def with_epsilon(value: float) -> str:
+    """PrAC with another epsilon."""
+    return f"prac-eps-{value:g}"
+
+
+def varied(variant: Variant) -> str:
+    """PrAC at another learning rate."""
+    return f"prac-{variant.name}"
+
+
+BY = "by-"
 SHORT_IMP = Plan(subset="all", shorten="fitted", stop=False)
-DECOMPOSITION = ("prac-linear", "prac-quadratic")
-"""PrAC without early stopping, schedules shortened by the paper's formula or as the code does."""
-LADDERS = ("prac", "cet-only", "cep-only", "imp-early-stop")
+LADDERS = ("prac", "cet-only")
+"""Searches of their own that all seeds have, besides IMP."""
+PARTS = ("cep-only", "imp-early-stop", "prac-linear", "prac-quadratic")
+"""PrAC's parts alone: CEP, early stopping on all data, and PrAC without early stopping, its
+schedules shortened by the paper's formula or as the code does. They follow `ablation_seeds`."""
 FOLLOWERS = ("random", "short-imp")
 """Arms that need PrAC's search: its set sizes, its iterations."""
+CONTROLS = ("random-pruning", "imp-shuffled", "prac-shuffled", "reinit")
+"""Masks that no search of their own found, and PrAC's masks on new initial weights."""
+AGAIN = "imp-again"
+"""IMP with another data order."""
+KEPT = ("prac", "random", "random-pruning")
+"""Arms whose tickets keep what became of them, besides IMP's (`Ticket.outcome`)."""

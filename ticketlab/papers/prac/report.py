@@ -1,48 +1,30 @@
-"""What the PrAC study says: tables, costs, differences paired by seed, metrics."""
+"""The tables of the PrAC study, and what its page says of its parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ticketlab.data.sets import DataSet, load
-from ticketlab.papers.prac.params import FOLLOWERS, LADDERS, PracParams, Score, pruned_by
+from ticketlab.papers.prac.params import PracParams
 from ticketlab.papers.prac.subsets import IndexFile, save_index, unpack_index
 from ticketlab.pruning.masks import chance_jaccard, jaccard
 from ticketlab.study import regime
-from ticketlab.study.cost import in_steps
 from ticketlab.study.results import Result
-from ticketlab.study.stats import (
-    BySeed,
-    above_chance,
-    across,
-    as_count,
-    as_metric,
-    as_percent,
-    by_seed,
-    minus,
-    percent_saved,
-)
+from ticketlab.study.stats import BySeed, by_seed
 from ticketlab.study.tables import Accuracy
-from ticketlab.training.recipe import epoch_steps
 
 Results = Mapping[str, Result]
 
-ACCURACY: Accuracy = "selected_accuracy"
-"""What tables, differences and claims of this study are about."""
+ACCURACY: Accuracy = "last_accuracy"
+"""What tables, differences and claims of this study are about. The paper takes the epoch that is
+best on validation; a change of rounding alone moves that one by up to 1.5 points, this by .4."""
 Row = dict[str, Any]
 
 LONG = ("set", "distances", "train_accuracy", "classes", "forgetting")
 """What a round's record holds beyond single numbers."""
-PAIRS = (*LADDERS[1:], *FOLLOWERS, "random-pruning", "reinit")
-"""The arms, besides IMP and the dense net, that PrAC is compared with at every level."""
-ABOVE_RANDOM = ("imp", "prac", "cet-only", "random")
-"""The arms whose masks the paper ranks above random pruning."""
-EASY_SAVING = 80.0
-"""Percent of IMP's iterations that PrAC saves at least on CIFAR-10 (prac-S1)."""
 
 
 # ---------------------------------------------------------------- rounds of searches
@@ -172,7 +154,8 @@ def forgetting_table(results: Results) -> pd.DataFrame:
 
 def scores_table(results: Results) -> pd.DataFrame:
     """One row a retrained ticket: place, arm, seed, round, sparsity, accuracies in percent."""
-    kept = ("round", "sparsity", "selected_accuracy", "last_accuracy", "validation_accuracy")
+    measured = ("last_accuracy", "selected_accuracy", "validation_accuracy", "train_accuracy")
+    kept = ("round", "sparsity", *measured)
     rows = []
     for name, result in results.items():
         _, place, arm, _ = name.split("/")
@@ -208,342 +191,24 @@ def matches(scores: pd.DataFrame, level: int) -> bool:
     return bool(np.mean(own) >= np.mean(imp) - (np.std(imp, ddof=1) if len(imp) > 1 else 0.0))
 
 
-# ---------------------------------------------------------------- metrics
-
-
-def metrics(results: Results, params: PracParams) -> dict[str, Any]:
-    """All numbers of the study for metrics.json: intervals by arm, paired differences, costs."""
-    rounds, scores, sets = rounds_table(results), scores_table(results), sets_table(results)
-    return {
-        "references": references(scores, params),
-        "accuracy": accuracies(scores),
-        "differences": differences(scores, params),
-        "saving": savings(rounds, scores, params),
-        "decomposition": decomposition(rounds, scores, params),
-        "cost": costs(rounds, params),
-        "sets": set_metrics(sets, params),
-        "mask_distance": distance_metrics(results, params),
-        "ablations": ablations(rounds, scores, params),
-        "transfer": transfers(scores, params),
-        "amortised": amortised(rounds, params),
-        "noise": noise_metrics(results, scores, params),
-    }
-
-
-def references(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """The dense nets that must have learned something, beside chance on the test images."""
-    labels = load(params.data).test.y
-    names = {"main": "the dense net"}
-    names |= {other.name: f"the dense net {other.name}" for other in params.others}
-    dense = {
-        place: {name: above_chance(at(scores, "dense", 0, place), labels)}
-        for place, name in names.items()
-    }
-    others = {name: found for arms in dense.values() for name, found in arms.items()}
-    return {"dense": dense["main"], "others": others if params.others else None}
-
-
-def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
-    """Interval of the test accuracy by place, arm and round."""
-    found: dict[str, Any] = {}
-    for key, rows in scores.groupby(["place", "arm", "round"]):
-        place, arm, level = key
-        value = as_metric(by_seed(rows, ACCURACY))
-        found.setdefault(str(place), {}).setdefault(str(arm), {})[f"round-{level:02d}"] = value
-    return found
-
-
-def differences(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """PrAC minus each other arm at the first and last level, and its mean over the levels."""
-    levels, found = sorted(set(params.levels)), {}
-    for other in ("imp", "dense", *PAIRS):
-        each = [minus(at(scores, "prac", k), at(scores, other, k)) for k in levels]
-        found[f"prac_minus_{_key(other)}"] = _at_ends(each)
-    least = [minus(least_of(scores, k), at(scores, "random-pruning", k)) for k in levels]
-    return found | {"least_minus_random_pruning": _at_ends(least)}
-
-
-def _at_ends(each: Sequence[BySeed]) -> dict[str, Any]:
-    """A number at each level, as metrics of the first one, the last one, and the mean over all."""
-    cases = {"first_level": each[0], "last_level": each[-1], "mean": across(each)}
-    return {name: as_metric(by) for name, by in cases.items()}
-
-
-def least_of(scores: pd.DataFrame, level: int) -> BySeed:
-    """The lowest accuracy of ABOVE_RANDOM after `level` rounds, for the seeds that all have."""
-    return across((at(scores, arm, level) for arm in ABOVE_RANDOM), min)
-
-
-def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """Iterations saved against IMP in percent after the last round, by arm, and how they differ.
-
-    `matched_level` is the last of the levels at which PrAC matches IMP by the paper's rule.
-    """
-    last = rounds[(rounds.place == "main") & (rounds["round"] == params.rounds)]
-    own = {str(arm): by_seed(rows, "saving") for arm, rows in last.groupby("arm")}
-    found: dict[str, Any] = {_key(arm): as_metric(by) for arm, by in own.items() if arm != "imp"}
-    less = {seed: EASY_SAVING - value for seed, value in own["prac"].items()}
-    found["short_of_80_on_a_hard_task"] = as_metric(less) if _is_hard(params) else None
-    found["prac_minus_imp_early_stop"] = as_metric(minus(own["prac"], own["imp-early-stop"]))
-    level = max((k for k in params.levels if matches(scores, k)), default=None)
-    rows = rounds[(rounds.place == "main") & (rounds.arm == "prac") & (rounds["round"] == level)]
-    return found | {
-        "matched_level": level,
-        "where_matched": None if level is None else as_metric(by_seed(rows, "saving")),
-    }
-
-
-def decomposition(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """What each step from IMP to PrAC saves of IMP's iterations, and does to accuracy (points).
-
-    data: fewer samples, as many epochs. schedule: fewer epochs, too (the code's quadratic rule).
-    early_stop: rounds end when the mask has settled. Beside them, the last two without PrAC's
-    data: early stopping on all samples, and the whole schedule squeezed into PrAC's iterations.
-    """
-    before = "prac-linear" if params.shorten == "iterations" else "prac-quadratic"
-    steps = {
-        "data": ("prac-linear", "imp"),
-        "schedule": ("prac-quadratic", "prac-linear"),
-        "early_stop": ("prac", before),
-        "early_stop_alone": ("imp-early-stop", "imp"),
-        "schedule_alone": ("short-imp", "imp"),
-    }
-    last = rounds[(rounds.place == "main") & (rounds["round"] == params.rounds)]
-    saved = {
-        arm: by_seed(last[last.arm == arm], "saving") for pair in steps.values() for arm in pair
-    }
-    level = max(set(params.levels) & set(params.ablation_levels), default=None)
-    found = {}
-    for name, (arm, base) in steps.items():
-        gained = None if level is None else minus(at(scores, arm, level), at(scores, base, level))
-        found[name] = {
-            "saving": as_metric(minus(saved[arm], saved[base])),
-            "accuracy": as_metric(gained) if gained else None,
-        }
-    return found
-
-
-def costs(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """All that a search costs, in trainings of IMP: training passes, and forward passes at a third.
-
-    A forward pass of a criterion that prunes counts as one of training: it may take gradients.
-
-    With the one training that the ticket needs afterwards, `saving_in_all` is what is left of the
-    saving against IMP; random subsets and short IMP also need PrAC's search to know their sizes.
-    """
-    one = rounds[(rounds.place == "main") & (rounds.arm == "imp") & (rounds["round"] == 1)]
-    training = float(one.images.iloc[0])
-    main = rounds[rounds.place == "main"].groupby(["arm", "seed"])
-    total = main[["images", "forward_images"]].sum() / training
-    total["all"] = in_steps(total["images"], total["forward_images"]) + 1
-    arms = {str(arm): rows for arm, rows in total.reset_index().groupby("arm")}
-    imp = by_seed(arms["imp"], "all")
-    return {
-        _key(arm): {
-            "training": as_metric(by_seed(own, "images")),
-            "forward": as_metric(by_seed(own, "forward_images")),
-            "saving_in_all": as_metric(percent_saved(by_seed(own, "all"), imp)),
-        }
-        for arm, own in arms.items()
-    }
-
-
-def set_metrics(sets: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """Sizes of PrAC's sets in percent of the data, their rebound, and how CEP lies in CET."""
-    own = sets[sets.place == "main"]
-    share = own.pivot(index="seed", columns="round", values="share")
-    late = own[own["round"] > 1].groupby("seed").overlap.mean()
-    second = own[own["round"] == 2]
-    last = share[share.columns[-1]]
-    returns = own[own["round"] > 1].returned > 0
-    return {
-        "first_share": as_percent(share[1].to_dict()),
-        "smallest_share": as_percent(share.min(axis=1).to_dict()),
-        "last_share": as_percent(last.to_dict()),
-        "shrinkage": as_metric((share[1] - share.min(axis=1)).to_dict()),
-        "rebound": as_metric((last - share.min(axis=1)).to_dict()),
-        "overlap": as_percent(late.dropna().to_dict()),
-        "overlap_in_round_2": as_percent(by_seed(second.dropna(subset="overlap"), "overlap")),
-        "cet_outside": int(own.cet_outside.sum()),
-        "rounds_with_cet_inside": as_percent(_percent(own.cet_outside == 0, own.seed)),
-        "rounds_with_returns": as_percent(_percent(returns, own.seed)),
-        "always_left_out": as_percent((100 - share.max(axis=1)).to_dict()),
-        "last_share_of_a_hard_task": as_percent(last.to_dict()) if _is_hard(params) else None,
-    }
-
-
-def _percent(holds: pd.Series, seed: pd.Series) -> BySeed:
-    """In how many percent of its rows something holds, by seed."""
-    return {int(str(key)): 100.0 * value for key, value in holds.groupby(seed).mean().items()}
-
-
-def _is_hard(params: PracParams) -> bool:
-    return params.data.name == "cifar100"
-
-
-def distance_metrics(results: Results, params: PracParams) -> dict[str, Any]:
-    """Dense rounds: IMP's mask distance around the rate's first fall, PrAC's early stop."""
-    table = distances_table(results, ("imp", "prac"))
-    dense = table[(table.arm == "imp") & (table["round"] == 1)]
-    before = (
-        dense[dense.epoch <= dense["drop"]].groupby("seed").distance.apply(lambda d: d[-3:].mean())
-    )
-    after = dense[dense.epoch >= dense["drop"] + 1].groupby("seed").distance.first()
-    ratio = (before / after.clip(lower=1e-6)).dropna()
-    own = table[(table.arm == "prac") & (table["round"] == 1)]
-    past = own.groupby("seed").epoch.max() - own.groupby("seed")["drop"].first()
-    cases = {"before_drop": before, "after_drop": after, "fall": ratio}
-    found = {name: as_metric(values.to_dict()) for name, values in cases.items()}
-    found["stop_after_drop"] = as_count(past.to_dict())
-    return found | {"stop_off": as_count(stops_off(results, params))}
-
-
-def stops_off(results: Results, params: PracParams) -> BySeed:
-    """Minus the epochs by which PrAC's dense round misses its expected stop, by seed (section 3.3).
-
-    Expected is the first fall of the learning rate plus the epochs for which the mask must not
-    move: 91 + 5 in the paper. Empty where a recipe cannot show it: no fall, one within an epoch, or
-    a stop there that the least length of a round forbids or the end of the schedule hides.
-    """
-    found = {}
-    for seed in params.seeds if params.recipe.milestones else ():
-        turn = results[f"search/main/prac/seed-{seed}"].record["rounds"][0]
-        per_epoch = epoch_steps(turn["samples"], params.recipe.batch)
-        expected = turn["first_drop"] + params.stop.window
-        can_be_seen = params.least_iterations <= expected * per_epoch < turn["limit"]
-        if can_be_seen and float(turn["first_drop"]).is_integer():
-            found[seed] = -abs(turn["iterations"] / per_epoch - expected)
-    return found
-
-
-def ablations(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """PrAC minus each ablation at the last ablation level; set sizes by E_F, in percent of data."""
-    level, main = max(params.ablation_levels), rounds[rounds.place == "main"]
-    own = at(scores, "prac", level)
-    arms = [*(f"prac-ef-{v}" for v in params.thresholds), *get_args(Score)]
-    arms += [pruned_by(name) for name in params.criteria]
-    found: dict[str, Any] = {
-        f"prac_minus_{_key(arm)}": as_metric(minus(own, at(scores, arm, level))) for arm in arms
-    }
-    mean = main[main["round"] == 1].set_index(["arm", "seed"]).set_samples.dropna()
-    highest = f"prac-ef-{max(params.thresholds, default=0)}"
-    has = highest in mean.index.get_level_values("arm")
-    images = float(main[(main.arm == "imp")].samples.iloc[0])
-    scale = {arm: (100 * mean.loc[arm] / images).to_dict() for arm in ("prac", highest) if has}
-    found["threshold_set_share"] = as_metric(minus(scale["prac"], scale[highest])) if has else None
-    found["threshold_accuracy"] = found.get(f"prac_minus_{_key(highest)}")
-    ladder = ["prac", *(f"prac-ef-{v}" for v in sorted(params.thresholds))]
-    shares = [(100 * mean.loc[arm] / images).to_dict() for arm in ladder]
-    found["threshold_least_step_share"] = least_step(shares)
-    found["threshold_least_step_accuracy"] = least_step([at(scores, a, level) for a in ladder])
-    return found
-
-
-def least_step(ladder: Sequence[Mapping[int, float]]) -> dict[str, Any] | None:
-    """The smallest fall from one value to the next, by seed; null with fewer than two steps."""
-    if len(ladder) < 3:
-        return None
-    return as_metric(across((minus(high, low) for high, low in pairwise(ladder)), min))
-
-
-def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """On the other nets, at their last level: carried or random sets minus native ones."""
-    found: dict[str, Any] = {}
-    pooled: dict[str, list[BySeed]] = {}
-    for other in params.others:
-        level = max(other.levels)
-        native = at(scores, "prac", level, other.name)
-        pairs = {
-            "sequence_minus_native": ("transfer-sequence", native),
-            "final_minus_native": ("transfer-final", native),
-            "random_minus_native": ("random", native),
-            "native_minus_imp": ("prac", at(scores, "imp", level, other.name)),
-        }
-        each = {n: minus(at(scores, arm, level, other.name), b) for n, (arm, b) in pairs.items()}
-        found[other.name] = {name: as_metric(by) for name, by in each.items()}
-        for name, by in each.items():
-            pooled.setdefault(name, []).append(by)
-    names = ("sequence_minus_native", "final_minus_native")
-    return found | {name: as_metric(across(pooled.get(name, []))) for name in names}
-
-
-def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """Iterations saved against IMP on the other nets in percent, with the main net's sets.
-
-    "native" searches on each net. Carried sets cost their training there ("final" also the rewind
-    point, which its rounds do not pass through), and the search that made them has to be paid once:
-    `over_1`, `over_10` share it among so many nets.
-    """
-    top = rounds.groupby(["place", "arm", "seed"])["round"].transform("max")
-    last = rounds[rounds["round"] == top]
-    total = last.set_index(["place", "arm", "seed"]).total_iterations.to_dict()
-    found: dict[str, dict[str, Any]] = {}
-    for arm in ("prac", "transfer-sequence", "transfer-final"):
-        cases = {"own": 0.0} if arm == "prac" else {"own": 0.0, "over_1": 1.0, "over_10": 0.1}
-        own = {name: _amortised(total, params, arm, paid) for name, paid in cases.items()}
-        label = "native" if arm == "prac" else arm.removeprefix("transfer-")
-        found[label] = {name: as_metric(by) for name, by in own.items()}
-    return found
-
-
-def _amortised(total: Mapping[Any, float], params: PracParams, arm: str, paid: float) -> BySeed:
-    """Percent saved by seed, when each net pays the share `paid` of the main net's search."""
-    names, found = [other.name for other in params.others], {}
-    for seed in params.seeds:
-        if names and all((name, arm, seed) in total for name in names):
-            source = paid * len(names) * total["main", "prac", seed]
-            spent = source + sum(total[name, arm, seed] for name in names)
-            found[seed] = 100 * (1 - spent / sum(total[name, "imp", seed] for name in names))
-    return found
-
-
-def noise_metrics(
-    results: Results, scores: pd.DataFrame, params: PracParams
-) -> dict[str, Any] | None:
-    """With flipped labels: how many are in PrAC's last set, and what that does to the ticket."""
-    if not params.label_noise:
-        return None
-    kept, enriched, never = {}, {}, {}
-    for (place, arm, seed), result in searches(results):
-        if (place, arm) != ("noise", "prac"):
-            continue
-        rounds = result.record["rounds"]
-        images, turn = rounds[0]["samples"], rounds[-1]
-        flipped = round(params.label_noise * images)
-        kept[seed] = 100 * turn["flipped"] / flipped
-        enriched[seed] = turn["flipped"] / turn["union"] / params.label_noise
-        never[seed] = 100 * turn["flipped_never"] / max(1, turn["never"])
-    level = params.noise_rounds
-    own = at(scores, "prac", level, "noise")
-    clean = at(scores, "imp", level), at(scores, "imp", level, "noise")
-    return {
-        "flipped_in_set": as_percent(kept),
-        "enrichment": as_metric(enriched),
-        "flipped_of_never_learned": as_percent(never),
-        "prac_minus_imp": as_metric(minus(own, at(scores, "imp", level, "noise"))),
-        "prac_minus_random": as_metric(minus(own, at(scores, "random", level, "noise"))),
-        "imp_noisy_minus_clean": as_metric(minus(clean[1], clean[0])),
-    }
-
-
-def _key(arm: str) -> str:
-    return arm.replace("-", "_")
-
-
 # ---------------------------------------------------------------- tables for the page
 
 
-def levels_said(scores: pd.DataFrame, params: PracParams) -> str:
-    """The rounds whose tickets are compared, with their sparsity: 'round 3 (83.4 % sparse)'."""
-    named = dict.fromkeys(("first_level", "last_level"))
-    rounds = zip(named, (min(params.levels), max(params.levels)), strict=True)
-    return ", ".join(f"{name}: {round_said(scores, level)}" for name, level in rounds)
+def levels_said(scores: pd.DataFrame, levels: Sequence[int]) -> str:
+    """What tables call levels, with their sparsity: 'first_level: round 7, 79.0 % sparse'."""
+    named = {"first_level": min(levels), "last_level": max(levels)}
+    return ", ".join(f"{name}: {round_said(scores, level)}" for name, level in named.items())
 
 
 def round_said(scores: pd.DataFrame, level: int, place: str = "main") -> str:
-    """A round with the sparsity of its tickets, which all arms share."""
+    """A round with the sparsity of its tickets."""
+    return f"round {level}, {sparsity_of(scores, level, place):.1f} % sparse"
+
+
+def sparsity_of(scores: pd.DataFrame, level: int, place: str = "main") -> float:
+    """The sparsity of a round's tickets in percent, which all arms share."""
     rows = scores[(scores.place == place) & (scores["round"] == level)]
-    return f"round {level}, {100 * rows.sparsity.iloc[0]:.1f} % sparse"
+    return 100 * float(rows.sparsity.iloc[0])
 
 
 def this_study(params: PracParams, scores: pd.DataFrame, data: DataSet) -> dict[str, str]:
@@ -569,15 +234,16 @@ def this_study(params: PracParams, scores: pd.DataFrame, data: DataSet) -> dict[
 # ---------------------------------------------------------------- index files
 
 
-def export_sets(results: Results, params: PracParams, data: DataSet, folder: Path) -> list[Path]:
+def export_sets(results: Results, params: PracParams, folder: Path) -> list[Path]:
     """Write the sets of PrAC's main search as index files, one a seed; returns their paths.
 
-    Set k of a file is the one found in round k + 1, for any net on the same data set.
+    Set k of a file is the one found in round k + 1, for any net on the same split of the data set.
     """
     paths = []
     for seed in params.seeds:
         rounds = results[f"search/main/prac/seed-{seed}"].record["rounds"]
-        sets = [unpack_index(turn["set"], len(data.train)) for turn in rounds]
+        own = load(params.data, seed=seed)
+        sets = [unpack_index(turn["set"], len(own.train)) for turn in rounds]
         facts = {
             "paper": "prac",
             "model": params.model.name,
@@ -586,6 +252,6 @@ def export_sets(results: Results, params: PracParams, data: DataSet, folder: Pat
             "rate": params.rate,
         }
         path = folder / "sets" / f"seed-{seed}.safetensors"
-        save_index(path, IndexFile(sets, facts), data)
+        save_index(path, IndexFile(sets, facts), own)
         paths.append(path)
     return paths

@@ -8,9 +8,11 @@ from ticketlab import models
 from ticketlab.data.sets import DataSpec, load
 from ticketlab.papers.prac import algorithm, subsets
 from ticketlab.papers.prac.params import (
-    DECOMPOSITION,
+    AGAIN,
     FOLLOWERS,
+    KEPT,
     LADDERS,
+    PARTS,
     SHORT_IMP,
     Other,
     Plan,
@@ -18,8 +20,11 @@ from ticketlab.papers.prac.params import (
     PracSetting,
     plans,
     pruned_by,
+    varied,
+    with_epsilon,
+    with_threshold,
 )
-from ticketlab.papers.prac.units import random_ladder, score_tickets, search, search_imp
+from ticketlab.papers.prac.units import random_ladder, score_tickets, search, search_imp, shuffled
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.results import Result
@@ -39,6 +44,10 @@ def check(params: PracParams) -> PracParams:
     models.check(params.model, data.shape)
     check_setting(params, "", len(data.train), params.levels)
     check_criteria(params, len(data.train))
+    check_variants(params, len(data.train))
+    if params.again_rounds > params.rounds:
+        allowed = f"0 to {params.rounds} (rounds)"
+        raise InputError(f"again_rounds: {params.again_rounds}, allowed: {allowed}")
     names = [other.name for other in params.others]
     for number, other in enumerate(params.others):
         place = f"others.{number}."
@@ -49,13 +58,25 @@ def check(params: PracParams) -> PracParams:
             raise InputError(f"{place}rounds: {other.rounds}, allowed: {allowed}")
         models.check(other.model, data.shape)
         check_setting(params.other(other), place, len(data.train), other.levels)
-        if other.index_file is not None:
-            carried = subsets.load_index(ROOT / other.index_file, data).sets
-            if len(carried) < other.rounds:
+        for seed in _few(params, other.seeds) if other.index_file is not None else ():
+            count = len(read_sets(params, other, seed))
+            if count < other.rounds:
                 raise InputError(
-                    f"{place}index_file: {len(carried)} sets, {other.rounds} rounds are asked for"
+                    f"{place}index_file: {count} sets, {other.rounds} rounds are asked for"
                 )
     return params
+
+
+def check_variants(params: PracParams, images: int) -> None:
+    """Each learning rate is there once, and its rewind point is in the run."""
+    names = [variant.name for variant in params.variants]
+    for number, variant in enumerate(params.variants):
+        if names.count(variant.name) > 1:
+            raise InputError(f"variants.{number}.name: {variant.name!r} is there twice")
+        try:
+            params.variant(variant).recipe.check(images, variant.rewind)
+        except InputError as error:
+            raise InputError(f"variants.{number}.{error}") from None
 
 
 def check_criteria(params: PracParams, images: int) -> None:
@@ -144,16 +165,15 @@ def _few(params: PracParams, count: int) -> tuple[int, ...]:
 
 
 def first_searches(params: PracParams) -> list[Unit]:
-    """IMP, PrAC and its halves, for the main net, the other nets, and flipped labels."""
+    """IMP, PrAC and its parts, for the main net, the other nets, and flipped labels."""
     main, units = params.setting(), []
     for seed in params.seeds:
-        units += _pair("main", main, seed, (0, *params.levels))
-        for arm in ("cet-only", "cep-only", "imp-early-stop"):
-            units.append(_search("main", main, seed, arm))
+        units.append(_imp("main", main, seed, (0, *params.levels)))
+        units += [_search("main", main, seed, arm) for arm in LADDERS]
     for seed in _few(params, params.ablation_seeds):
-        units += [_search("main", main, seed, arm) for arm in DECOMPOSITION]
-        units += [_threshold(params, seed, value) for value in params.thresholds]
-        units += [_criterion(params, seed, name) for name in params.criteria]
+        units += [_search("main", main, seed, arm) for arm in PARTS]
+        units += [_prac(arm, setting, seed) for arm, setting in changed(params).items()]
+        units += [_prac(varied(v), params.variant(v), seed) for v in params.variants]
     for other in params.others:
         for seed in _few(params, other.seeds):
             units += _pair(other.name, params.other(other), seed)
@@ -163,12 +183,23 @@ def first_searches(params: PracParams) -> list[Unit]:
     return units
 
 
-def _pair(place: str, setting: PracSetting, seed: int, judged: tuple[int, ...] = ()) -> list[Unit]:
-    """IMP and PrAC; IMP's tickets of the rounds in `judged` keep what became of them."""
+def changed(params: PracParams) -> dict[str, PracSetting]:
+    """PrAC with other values of E_F and epsilon, by arm."""
+    thresholds = {with_threshold(v): params.setting(threshold=v) for v in params.thresholds}
+    stops = {v: params.stop.model_copy(update={"epsilon": v}) for v in params.epsilons}
+    return thresholds | {with_epsilon(v): params.setting(stop=stop) for v, stop in stops.items()}
+
+
+def _pair(place: str, setting: PracSetting, seed: int) -> list[Unit]:
+    """IMP and PrAC."""
+    return [_imp(place, setting, seed), _search(place, setting, seed, "prac")]
+
+
+def _imp(place: str, setting: PracSetting, seed: int, judged: tuple[int, ...] = ()) -> Unit:
+    """IMP; its tickets of the rounds in `judged` keep what became of them."""
     more = {"judged": judged} if judged else {}
     trainings = setting.rounds + 1
-    ladder = _unit(f"search/{place}", "imp", seed, search_imp, trainings, setting, **more)
-    return [ladder, _search(place, setting, seed, "prac")]
+    return _unit(f"search/{place}", "imp", seed, search_imp, trainings, setting, **more)
 
 
 def _search(place: str, setting: PracSetting, seed: int, arm: str) -> Unit:
@@ -177,29 +208,25 @@ def _search(place: str, setting: PracSetting, seed: int, arm: str) -> Unit:
     return _unit(f"search/{place}", arm, seed, search, share * setting.rounds, setting, plan=plan)
 
 
-def _threshold(params: PracParams, seed: int, value: int) -> Unit:
-    setting = params.setting(threshold=value)
-    plan = plans(setting)["prac"]
-    return _unit("search/main", f"prac-ef-{value}", seed, search, 1, setting, plan=plan)
-
-
-def _criterion(params: PracParams, seed: int, name: str) -> Unit:
-    setting, changes = params.setting(), {"criterion": name, "probe": params.probe}
-    plan = plans(setting)["prac"].model_copy(update=changes)
-    return _unit("search/main", pruned_by(name), seed, search, 1, setting, plan=plan)
+def _prac(arm: str, setting: PracSetting, seed: int) -> Unit:
+    """PrAC in another setting."""
+    return _unit("search/main", arm, seed, search, 1, setting, plan=plans(setting)["prac"])
 
 
 # ---------------------------------------------------------------- second: searches that follow PrAC
 
 
 def second_searches(params: PracParams, found: Found) -> list[Unit]:
-    """Same-size sets of other samples, IMP with PrAC's iterations, sets carried to other nets."""
+    """Same-size sets of other samples, other criteria, IMP with PrAC's iterations or with another
+    data order, sets carried to other nets."""
     units = []
     for seed in params.seeds:
         units.append(_like_prac("main", params.setting(), seed, "random", found))
         units.append(_short_imp("main", params.setting(), seed, found))
     for seed in _few(params, params.ablation_seeds):
         units += [_like_prac("main", params.setting(), seed, s, found) for s in params.scores]
+        units += [_criterion(params, seed, name, found) for name in params.criteria]
+        units += [_again(params, seed, found)] if params.again_rounds else []
     for other in params.others:
         for seed in _few(params, other.seeds):
             units.append(_like_prac(other.name, params.other(other), seed, "random", found))
@@ -222,6 +249,33 @@ def _like_prac(place: str, setting: PracSetting, seed: int, arm: str, found: Fou
         more["dense"] = _dense(place, seed, found)
         more["start"] = leader.tickets["round-01"].mask
     return _unit(f"search/{place}", arm, seed, search, 1, setting, **more)
+
+
+def _criterion(params: PracParams, seed: int, name: str, found: Found) -> Unit:
+    """Random sets of PrAC's sizes for as many iterations, each round pruned by a criterion."""
+    leader, setting = found[f"search/main/prac/seed-{seed}"], params.setting()
+    plan = Plan(
+        subset="given", shorten=setting.shorten, stop=False, criterion=name, probe=params.probe
+    )
+    return _unit(
+        "search/main",
+        pruned_by(name),
+        seed,
+        search,
+        1,
+        setting,
+        plan=plan,
+        given=leader.record["selections"]["random"],
+        spent=spent(leader),
+        dense=_dense("main", seed, found),
+    )
+
+
+def _again(params: PracParams, seed: int, found: Found) -> Unit:
+    """IMP with another data order, from the rewind point that all arms of the seed share."""
+    setting, dense = params.setting(rounds=params.again_rounds), _dense("main", seed, found)
+    more = {"stage": "again", "dense": dense}
+    return _unit("search/main", AGAIN, seed, search_imp, setting.rounds + 1, setting, **more)
 
 
 def _short_imp(place: str, setting: PracSetting, seed: int, found: Found) -> Unit:
@@ -254,7 +308,14 @@ def carried_sets(params: PracParams, other: Other, seed: int, found: Found) -> l
     if other.index_file is None:
         rounds = found[f"search/main/prac/seed-{seed}"].record["rounds"]
         return [row["set"] for row in rounds]
-    data = load(params.data)
+    return read_sets(params, other, seed)
+
+
+def read_sets(params: PracParams, other: Other, seed: int) -> list[str]:
+    """The packed sets of the index file of a net, for the split of a seed; none without a file."""
+    if other.index_file is None:
+        return []
+    data = load(params.data, seed=seed)
     sets = subsets.load_index(ROOT / other.index_file, data).sets
     return [subsets.pack_index(index, len(data.train)) for index in sets]
 
@@ -268,14 +329,13 @@ def spent(found: Result) -> list[int]:
 
 
 def scorings(params: PracParams, found: Found) -> list[Unit]:
-    """Retraining for every search but IMP's own, random pruning and re-initialised tickets."""
+    """Retraining for every search but IMP's own, random and shuffled masks, new initial weights."""
     units, main = [], params.setting()
     for seed in params.seeds:
         for arm in (*LADDERS, *FOLLOWERS):
             units.append(_score("main", main, seed, arm, found, params.levels))
         units += _controls(main, params.levels, seed, found)
-    extra = (*DECOMPOSITION, *(f"prac-ef-{v}" for v in params.thresholds), *params.scores)
-    extra += tuple(pruned_by(name) for name in params.criteria)
+    extra = (*PARTS, *changed(params), *params.scores, *map(pruned_by, params.criteria))
     for seed in _few(params, params.ablation_seeds):
         units += [_score("main", main, seed, a, found, params.ablation_levels) for a in extra]
     for other in params.others:
@@ -283,6 +343,7 @@ def scorings(params: PracParams, found: Found) -> list[Unit]:
             for arm in ("prac", "random", "transfer-sequence", "transfer-final"):
                 setting = params.other(other)
                 units.append(_score(other.name, setting, seed, arm, found, other.levels))
+            units.append(_random(other.name, params.other(other), other.levels, seed, found))
     if params.label_noise:
         for seed in _few(params, params.noise_seeds):
             for arm in ("prac", "random"):
@@ -299,41 +360,46 @@ def _dense(place: str, seed: int, found: Found) -> Ticket:
 def _score(
     place: str, setting: PracSetting, seed: int, arm: str, found: Found, levels: tuple[int, ...]
 ) -> Unit:
+    """The tickets of a search."""
     chosen = _at(found[f"search/{place}/{arm}/seed-{seed}"], levels)
-    return _unit(
-        f"score/{place}",
-        arm,
-        seed,
-        score_tickets,
-        len(chosen),
-        setting,
-        chosen=chosen,
-        dense=_dense(place, seed, found),
-    )
+    return _retrained(place, arm, setting, seed, chosen, _dense(place, seed, found))
+
+
+def _random(
+    place: str, setting: PracSetting, levels: tuple[int, ...], seed: int, found: Found
+) -> Unit:
+    """Random pruning at the sparsities of the levels."""
+    dense = _dense(place, seed, found)
+    ladder = random_ladder(dense.mask, setting.rate, setting.rounds, seed)
+    chosen = {name: ladder[name] for name in _names(levels)}
+    return _retrained(place, "random-pruning", setting, seed, chosen, dense)
 
 
 def _controls(setting: PracSetting, levels: tuple[int, ...], seed: int, found: Found) -> list[Unit]:
-    """Random pruning at the same sparsities, and PrAC's masks on new initial weights."""
+    """Random pruning, IMP's and PrAC's masks shuffled, and PrAC's on new initial weights."""
     dense = _dense("main", seed, found)
-    ladder = random_ladder(dense.mask, setting.rate, setting.rounds, seed)
-    random = {name: ladder[name] for name in _names(levels)}
-    masks = _at(found[f"search/main/prac/seed-{seed}"], levels)
-    cost = len(levels)
+    masks = {a: _at(found[f"search/main/{a}/seed-{seed}"], levels) for a in ("imp", "prac")}
+    mixed = {f"{arm}-shuffled": shuffled(chosen, seed, arm) for arm, chosen in masks.items()}
     return [
-        _unit(
-            "score/main",
-            "random-pruning",
-            seed,
-            score_tickets,
-            cost,
-            setting,
-            chosen=random,
-            dense=dense,
-        ),
-        _unit(
-            "score/main", "reinit", seed, score_tickets, cost, setting, chosen=masks, reinit=True
-        ),
+        _random("main", setting, levels, seed, found),
+        *(_retrained("main", arm, setting, seed, masks, dense) for arm, masks in mixed.items()),
+        _retrained("main", "reinit", setting, seed, masks["prac"], None),
     ]
+
+
+def _retrained(
+    place: str,
+    arm: str,
+    setting: PracSetting,
+    seed: int,
+    chosen: dict[str, Mask],
+    dense: Ticket | None,
+) -> Unit:
+    """Tickets of these masks, at the rewind point that `dense` holds or on new initial weights."""
+    more: dict[str, Any] = {"chosen": chosen}
+    more |= {"reinit": True} if dense is None else {"dense": dense}
+    more |= {"outcomes": True} if place == "main" and arm in KEPT else {}
+    return _unit(f"score/{place}", arm, seed, score_tickets, len(chosen), setting, **more)
 
 
 def _names(levels: tuple[int, ...]) -> list[str]:

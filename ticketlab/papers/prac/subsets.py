@@ -77,31 +77,66 @@ def forgetting_events(record: Tensor) -> Tensor:
     return events
 
 
+DUAL_EPOCHS = 30
+"""DUAL looks at so many first epochs (its authors: 30 of 200) ..."""
+DUAL_WINDOW = 10
+"""... in windows of so many."""
+
+
 class Difficulty(Observer):
-    """Running means over training passes on the device: margins, and EL2N of the first epochs."""
+    """What training passes tell of each sample: AUM, and of first epochs EL2N and DUAL."""
 
     def __init__(self, images: int, el2n_epochs: int) -> None:
         self.images, self.el2n_epochs = images, el2n_epochs
         self._sums = torch.empty(0)
+        self._probabilities = torch.empty(0)
+        self._epochs = 0
 
     def before_step(self, run: Run) -> None:
-        """Add this batch's margins and, early on, its error norms."""
+        """Add this batch's margins and, early on, its error norms and probabilities."""
         if run.iteration == 0:
             self._sums = torch.zeros(4, self.images, device=run.labels.device)
+            shape = (min(DUAL_EPOCHS, -(-run.total // run.per_epoch)), self.images)
+            self._probabilities = torch.zeros(shape, device=run.labels.device)
         self._sums[:2, run.index] += torch.stack([_margin(run), torch.ones_like(run.labels)])
         if run.epoch < self.el2n_epochs:
             self._sums[2:, run.index] += torch.stack(
                 [_error_norm(run), torch.ones_like(run.labels)]
             )
+        if run.epoch < len(self._probabilities):
+            self._probabilities[run.epoch, run.index] = _probability(run)
+            self._epochs = run.epoch + 1
 
     def scores(self) -> dict[str, Tensor]:
-        """Scores (N,) by name: "margin" (negated, so that high is hard) and "el2n"."""
+        """Scores (N,) by name: "aum" (negated, so that high is hard), "el2n" and "dual"."""
         mean = self._sums[::2] / self._sums[1::2].clamp(min=1)
-        return {"margin": -mean[0], "el2n": mean[1]}
+        uncertain = dual(self._probabilities[: self._epochs], DUAL_WINDOW)
+        return {"aum": -mean[0], "el2n": mean[1], "dual": uncertain}
+
+
+def dual(probabilities: Tensor, window: int) -> Tensor:
+    """DUAL's score (N,) of the label's `probabilities` (T, N), an epoch each (Cho et al. 2025).
+
+    In each window of epochs, uncertainty (the standard deviation) times difficulty (1 - the mean);
+    their mean over the windows. High is hard. Fewer epochs than `window` are one window; a single
+    one has no deviation, so all samples score 0.
+    """
+    width = min(window, len(probabilities))
+    if width < 2:
+        return torch.zeros_like(probabilities[0])
+    windows = probabilities.unfold(0, width, 1)
+    found: Tensor = ((1 - windows.mean(2)) * windows.std(2)).mean(0)
+    return found
+
+
+def _probability(run: Run) -> Tensor:
+    """Softmax probability of the label (B,)."""
+    return run.logits.float().softmax(1).gather(1, run.labels[:, None])[:, 0]
 
 
 def _margin(run: Run) -> Tensor:
-    """Logit of the label minus the best other one (B,) (Pleiss et al. 2020, eq. 1)."""
+    """Logit of the label minus the best other one (B,); its mean over epochs is AUM (Pleiss et al.
+    2020, section 3)."""
     own = run.logits.float().gather(1, run.labels[:, None])[:, 0]
     others = run.logits.float().scatter(1, run.labels[:, None], -torch.inf)
     return own - others.amax(1)

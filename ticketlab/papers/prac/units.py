@@ -12,11 +12,11 @@ from ticketlab import gpu
 from ticketlab.data.sets import Batches, DataSet, Images, load
 from ticketlab.papers.prac import algorithm, subsets
 from ticketlab.papers.prac.algorithm import CriticalSet, MaskWatch, Outcome
-from ticketlab.papers.prac.params import Plan, PracSetting
+from ticketlab.papers.prac.params import SELECTIONS, Plan, PracSetting
 from ticketlab.papers.prac.subsets import NEVER, Correctness, Difficulty, forgetting_events
 from ticketlab.pruning import saliency
 from ticketlab.pruning.criteria import magnitude, uniform
-from ticketlab.pruning.masks import Mask, State, prune
+from ticketlab.pruning.masks import Mask, State, prune, shuffle_layerwise
 from ticketlab.spec import InputError
 from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account
@@ -33,9 +33,15 @@ from ticketlab.training.recipe import Recipe, Step
 
 @dataclass(frozen=True)
 class PracBench(Bench):
-    """The bench of a seed whose training labels may be flipped."""
+    """The bench of a seed whose training labels may be flipped, and whose data order may be another
+    than that of all arms (`stage`)."""
 
     setting: PracSetting
+    stage: str = "train"
+
+    def order(self, stage: str = "train") -> tuple[object, ...]:
+        """The data order of a training of this seed; see `bench.order`."""
+        return super().order(self.stage if stage == "train" else stage)
 
     @cached_property
     def clean(self) -> DataSet:
@@ -91,9 +97,10 @@ class Searcher:
         plan: Plan,
         spent: list[int] | None = None,
         theta: State | None = None,
+        stage: str = "train",
     ) -> None:
         self.setting, self.arm, self.plan, self.spent = setting, arm, plan, spent
-        self.bench = PracBench(setting, seed)
+        self.bench = PracBench(setting, seed, stage)
         self.net = self.bench.net()
         self.start = self.net.state()
         self.theta = theta if setting.rewind.value else self.start
@@ -338,20 +345,17 @@ def selections(
 ) -> dict[str, list[str]]:
     """Packed sets as large as this search's own, chosen otherwise; entry k is for round k.
 
-    From the dense round's scores: the hardest by EL2N or margin, or coverage over margins; and two
+    From the dense round's scores: the hardest by EL2N, AUM or DUAL, or coverage over AUM; and two
     random draws, one anew each round ("random") and one that only shrinks or grows ("fixed").
     """
-    images = len(scores["margin"])
-    found: dict[str, list[str]] = {
-        name: [] for name in ("el2n", "margin", "ccs", "random", "fixed")
-    }
+    images = len(scores["aum"])
+    found: dict[str, list[str]] = {name: [] for name in SELECTIONS}
     fixed = torch.randperm(images, generator=gpu.generator("cpu", "fixed", seed))
     for number, count in enumerate([images, *(row["set_samples"] for row in rounds)]):
         cut = min(setting.ccs_cut, 1 - count / images)
-        chosen = {
-            "el2n": subsets.hardest(scores["el2n"], count),
-            "margin": subsets.hardest(scores["margin"], count),
-            "ccs": subsets.coverage(scores["margin"], count, cut, 50, (seed, number)),
+        chosen = {name: subsets.hardest(scores[name], count) for name in ("el2n", "aum", "dual")}
+        chosen |= {
+            "ccs": subsets.coverage(scores["aum"], count, cut, 50, (seed, number)),
             "random": subsets.random_draw(images, count, (seed, number)),
             "fixed": fixed[:count],
         }
@@ -361,16 +365,23 @@ def selections(
 
 
 def search_imp(
-    setting: PracSetting, seed: int, arm: str = "imp", judged: Sequence[int] = ()
+    setting: PracSetting,
+    seed: int,
+    arm: str = "imp",
+    judged: Sequence[int] = (),
+    stage: str = "train",
+    dense: Ticket | None = None,
 ) -> Result:
     """IMP on all data with the full schedule; its trainings are those of its own tickets.
 
     Round k is the training that made ticket k, as in any search; `scores` has each ticket's own
     training. The looks that select an epoch serve the scores alone and are no cost of a round.
-    Tickets of the rounds in `judged` keep what became of them.
+    Tickets of the rounds in `judged` keep what became of them. Another `stage` is another data
+    order, from the rewind point of `dense`, an unpruned ticket.
     """
     plan = Plan(subset="all", shorten="none", stop=False)
-    searcher = Searcher(setting, seed, arm, plan)
+    theta = rewound(dense, gpu.start(setting.runtime))
+    searcher = Searcher(setting, seed, arm, plan, theta=theta, stage=stage)
     bench, images = searcher.bench, len(searcher.bench.data.train)
     trainings: list[dict[str, Any]] = []
     scores: list[Scores] = []
@@ -431,12 +442,14 @@ def score_tickets(
     chosen: dict[str, Mask],
     dense: Ticket | None = None,
     reinit: bool = False,
+    outcomes: bool = False,
 ) -> Result:
     """Retrain tickets from the rewind point on all data with the full schedule (2.2).
 
     `chosen` maps rounds to masks. `dense` is the unpruned ticket of the seed, at the rewind point;
     without it, the point is trained to again, and counted (`rewinding`). `reinit` keeps the masks
-    and draws new initial weights, which then have a rewind point of their own.
+    and draws new initial weights, which then have a rewind point of their own. With `outcomes` the
+    tickets keep what became of them.
     """
     bench = PracBench(setting, seed)
     net, rewinding = bench.net("reinit" if reinit else "init"), Account(bench)
@@ -451,9 +464,19 @@ def score_tickets(
     for (name, mask), done in zip(masks.items(), trained, strict=True):
         head = {"round": round_of(name), "sparsity": mask.sparsity}
         scores.append(head | done.scores | done.spent.row())
-        tickets[name] = rewound_ticket(bench, arm, name, mask, theta, done.outcome)
+        kept = done.outcome if outcomes else None
+        tickets[name] = rewound_ticket(bench, arm, name, mask, theta, kept)
     record = {"arm": arm, "seed": seed, "rewinding": rewinding.spent.row(), "scores": scores}
     return Result(record, tickets)
+
+
+def shuffled(chosen: Mapping[str, Mask], seed: int, arm: str) -> dict[str, Mask]:
+    """Masks with as many weights in each layer at random places, by round name."""
+    found = {}
+    for name, mask in chosen.items():
+        random = gpu.generator("cpu", seed, "shuffle", arm, name)
+        found[name] = shuffle_layerwise(mask, random)
+    return found
 
 
 def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, Mask]:

@@ -1,0 +1,456 @@
+"""What the PrAC study measures: accuracies, differences paired by seed, costs, sets, controls."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import pandas as pd
+
+from ticketlab.data.sets import load
+from ticketlab.papers.prac.params import (
+    AGAIN,
+    CONTROLS,
+    FOLLOWERS,
+    LADDERS,
+    PARTS,
+    PracParams,
+    Score,
+    VariantName,
+    pruned_by,
+    with_epsilon,
+    with_threshold,
+)
+from ticketlab.papers.prac.report import (
+    ACCURACY,
+    Results,
+    at,
+    classes_table,
+    distances_table,
+    matches,
+    overlaps_table,
+    rounds_table,
+    scores_table,
+    searches,
+    sets_table,
+)
+from ticketlab.study.controls import control
+from ticketlab.study.cost import in_steps
+from ticketlab.study.stats import (
+    BySeed,
+    above_chance,
+    across,
+    as_count,
+    as_metric,
+    as_percent,
+    by_seed,
+    minus,
+    percent_saved,
+)
+
+PAIRS = ("dense", "imp", *LADDERS[1:], *FOLLOWERS, *CONTROLS)
+"""The arms that PrAC is compared with at every level."""
+PUBLISHED_ROUNDS = 16
+"""Rounds of the paper's searches: up to 96.48 % sparsity."""
+PUBLISHED_CRITERIA = ("snip", "grasp", "synflow")
+"""The criteria that the paper gives PrAC's iterations and numbers of samples."""
+EASY_SAVING = 80.0
+"""Percent of IMP's iterations that PrAC saves at least on CIFAR-10 (prac-S1)."""
+TRAINED = 80.0
+"""Percent of the training images that a dense net must get right at its end to judge a claim."""
+
+
+def metrics(results: Results, params: PracParams) -> dict[str, Any]:
+    """All numbers of the study for metrics.json."""
+    rounds, scores, sets = rounds_table(results), scores_table(results), sets_table(results)
+    return {
+        "references": references(scores, params),
+        "controls": controls(rounds, scores, params),
+        "accuracy": accuracies(scores),
+        "differences": differences(scores, params),
+        "saving": savings(rounds, scores, params),
+        "decomposition": decomposition(rounds, scores, params),
+        "cost": costs(rounds),
+        "sets": set_metrics(sets, classes_table(results), params),
+        "mask_distance": distance_metrics(results),
+        "ablations": ablations(scores, params),
+        "thresholds": thresholds(rounds, scores, params),
+        "overlap": overlaps(results, params),
+        "transfer": transfers(scores, params),
+        "amortised": amortised(rounds, params),
+        "noise": noise_metrics(results, scores, params),
+    }
+
+
+# ---------------------------------------------------------------- may the study judge claims?
+
+
+def references(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """The dense nets that must have learned something, beside chance on the test images."""
+    labels = load(params.data).test.y
+    names = {"main": "the dense net"}
+    names |= {other.name: f"the dense net {other.name}" for other in params.others}
+    dense = {
+        place: {name: above_chance(at(scores, "dense", 0, place), labels)}
+        for place, name in names.items()
+    }
+    others = {name: found for arms in dense.values() for name, found in arms.items()}
+    return {"dense": dense["main"], "others": others if params.others else None}
+
+
+BEDS: dict[str, tuple[str, dict[str, float]]] = {
+    "trained": (
+        f"At its end the dense net gets {TRAINED:g} % of its training images right.",
+        {"at_least": TRAINED},
+    ),
+    "pruning_does_not_help": (
+        "The first round of pruning gains less than a point over the dense net (IMP).",
+        {"at_least": -1.0},
+    ),
+    "imp_beats_random": (
+        "IMP's tickets beat random pruning (mean over levels).",
+        {"above": 0.0},
+    ),
+    "imp_beats_shuffled": (
+        "IMP's tickets beat their masks shuffled within each layer (mean over levels).",
+        {"above": 0.0},
+    ),
+    "early_stop_fires": (
+        "The mask ends half of PrAC's rounds or more (percent of the rounds).",
+        {"at_least": 50.0},
+    ),
+}
+"""What must hold on a bed that judges claims, and from which value on."""
+
+
+def controls(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """The positive controls of the main net's bed, and of the others' together."""
+    main = _controls(rounds, scores, "main", params.levels)
+    others = [_controls(rounds, scores, other.name, other.levels) for other in params.others]
+    beds = {"main": main, "others": {name: across(f[name] for f in others) for name in BEDS}}
+    return {
+        bed: {name: control(says, found[name], **bound) for name, (says, bound) in BEDS.items()}
+        for bed, found in beds.items()
+    }
+
+
+def _controls(
+    rounds: pd.DataFrame, scores: pd.DataFrame, place: str, levels: Sequence[int]
+) -> dict[str, BySeed]:
+    """The number of each control by seed."""
+
+    def ahead(other: str) -> BySeed:
+        pairs = ((at(scores, arm, level, place) for arm in ("imp", other)) for level in levels)
+        return across(minus(imp, own) for imp, own in pairs)
+
+    dense = scores[(scores.place == place) & (scores.arm == "imp") & (scores["round"] == 0)]
+    own = rounds[(rounds.place == place) & (rounds.arm == "prac")]
+    return {
+        "trained": by_seed(dense, "train_accuracy"),
+        "pruning_does_not_help": minus(by_seed(dense, ACCURACY), at(scores, "imp", 1, place)),
+        "imp_beats_random": ahead("random-pruning"),
+        "imp_beats_shuffled": ahead("imp-shuffled"),
+        "early_stop_fires": _percent(own.stopped, own.seed),
+    }
+
+
+def _percent(holds: pd.Series, seed: pd.Series) -> BySeed:
+    """In how many percent of its rows something holds, by seed."""
+    return {int(str(key)): 100.0 * value for key, value in holds.groupby(seed).mean().items()}
+
+
+# ---------------------------------------------------------------- accuracies
+
+
+def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
+    """Interval of the test accuracy by place, arm and round."""
+    found: dict[str, Any] = {}
+    for key, rows in scores.groupby(["place", "arm", "round"]):
+        place, arm, level = key
+        value = as_metric(by_seed(rows, ACCURACY))
+        found.setdefault(str(place), {}).setdefault(str(arm), {})[f"round-{level:02d}"] = value
+    return found
+
+
+def differences(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """PrAC minus each other arm at the first and last level, and its mean over the levels."""
+    return {f"prac_minus_{_key(arm)}": gain(scores, "prac", arm, params.levels) for arm in PAIRS}
+
+
+def gain(scores: pd.DataFrame, arm: str, base: str, levels: Sequence[int]) -> dict[str, Any]:
+    """What an arm's tickets are better by: at the first level, the last one, and on average."""
+    chosen = sorted(set(levels))
+    each = [minus(at(scores, arm, level), at(scores, base, level)) for level in chosen]
+    cases = {"first_level": each[0], "last_level": each[-1], "mean": across(each)}
+    return {name: as_metric(by) for name, by in cases.items()}
+
+
+def ablations(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """PrAC minus sets chosen by other scores, other criteria, and PrAC's parts.
+
+    Whatever a study leaves out is null.
+    """
+    arms = {*PARTS[:1], *get_args(Score), *map(pruned_by, (*PUBLISHED_CRITERIA, *params.criteria))}
+    levels = params.ablation_levels
+    found = {f"prac_minus_{_key(arm)}": gain(scores, "prac", arm, levels) for arm in sorted(arms)}
+    return found | {f"{_key(AGAIN)}_minus_imp": _again(scores, params)}
+
+
+def _again(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """IMP with another data order against IMP: an arm against itself."""
+    levels = [level for level in params.levels if level <= params.again_rounds]
+    return gain(scores, AGAIN, "imp", levels or params.levels)
+
+
+def thresholds(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """PrAC minus PrAC with the highest E_F: first sets in percent of the data, and accuracy."""
+    highest = with_threshold(max(params.thresholds, default=0))
+    first = rounds[(rounds.place == "main") & (rounds["round"] == 1)]
+    share = 100 / float(first[first.arm == "imp"].samples.iloc[0])
+    own, fewer = (by_seed(first[first.arm == arm], "set_samples") for arm in ("prac", highest))
+    return {
+        "set_share": as_metric({seed: share * n for seed, n in minus(own, fewer).items()}),
+        "accuracy": gain(scores, "prac", highest, params.ablation_levels)["mean"],
+    }
+
+
+# ---------------------------------------------------------------- costs
+
+
+def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """Iterations saved against IMP in percent after the last round, by arm, and how they differ.
+
+    `matched_level` is the last of the levels at which PrAC matches IMP by the paper's rule.
+    """
+    last = rounds[(rounds.place == "main") & (rounds["round"] == params.rounds)]
+    own = {str(arm): by_seed(rows, "saving") for arm, rows in last.groupby("arm")}
+    named = {_key(f"prac-{name}"): None for name in get_args(VariantName)}
+    found: dict[str, Any] = named | {_key(a): as_metric(by) for a, by in own.items() if a != "imp"}
+    less = {seed: EASY_SAVING - value for seed, value in own["prac"].items()}
+    lower = with_epsilon(min(params.epsilons, default=0.0))
+    level = max((k for k in params.levels if matches(scores, k)), default=None)
+    at_level = rounds[(rounds.place == "main") & (rounds.arm == "prac")]
+    where = by_seed(at_level[at_level["round"] == level], "saving")
+    return found | {
+        "prac_minus_imp_early_stop": as_metric(minus(own["prac"], own.get("imp-early-stop", {}))),
+        "prac_minus_lowest_epsilon": as_metric(minus(own["prac"], own.get(lower, {}))),
+        "short_of_80_on_a_hard_task": as_metric(less) if _is_hard(params) else None,
+        "matched_level": level,
+        "where_matched": as_metric(where),
+    }
+
+
+def decomposition(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """What each step from IMP to PrAC saves of IMP's iterations, and does to accuracy (points).
+
+    data: fewer samples, as many epochs. schedule: fewer epochs, too (the code's quadratic rule).
+    early_stop: rounds end when the mask has settled. Beside them, the last two without PrAC's
+    data: early stopping on all samples, and the whole schedule squeezed into PrAC's iterations.
+    """
+    before = "prac-linear" if params.shorten == "iterations" else "prac-quadratic"
+    steps = {
+        "data": ("prac-linear", "imp"),
+        "schedule": ("prac-quadratic", "prac-linear"),
+        "early_stop": ("prac", before),
+        "early_stop_alone": ("imp-early-stop", "imp"),
+        "schedule_alone": ("short-imp", "imp"),
+    }
+    last = rounds[(rounds.place == "main") & (rounds["round"] == params.rounds)]
+    saved = {a: by_seed(last[last.arm == a], "saving") for pair in steps.values() for a in pair}
+    return {
+        name: {
+            "saving": as_metric(minus(saved[arm], saved[base])),
+            "accuracy": gain(scores, arm, base, params.ablation_levels)["mean"],
+        }
+        for name, (arm, base) in steps.items()
+    }
+
+
+def costs(rounds: pd.DataFrame) -> dict[str, Any]:
+    """All that a search costs, in trainings of IMP: training passes, and forward passes at a third.
+
+    A forward pass of a criterion that prunes counts as one of training: it may take gradients.
+
+    With the one training that the ticket needs afterwards, `saving_in_all` is what is left of the
+    saving against as many rounds of IMP; random subsets and short IMP also need PrAC's search to
+    know their sizes.
+    """
+    main = rounds[rounds.place == "main"]
+    one = main[(main.arm == "imp") & (main["round"] == 1)]
+    training = float(one.images.iloc[0])
+    total = main.groupby(["arm", "seed"])[["images", "forward_images"]].sum() / training
+    total["all"] = in_steps(total["images"], total["forward_images"]) + 1
+    arms = {str(arm): rows for arm, rows in total.reset_index().groupby("arm")}
+    imp = by_seed(arms["imp"], "all")
+    return {
+        _key(arm): {
+            "training": as_metric(by_seed(own, "images")),
+            "forward": as_metric(by_seed(own, "forward_images")),
+            "saving_in_all": as_metric(percent_saved(by_seed(own, "all"), imp)),
+        }
+        for arm, own in arms.items()
+        if arm != AGAIN
+    }
+
+
+# ---------------------------------------------------------------- sets and masks
+
+
+def set_metrics(sets: pd.DataFrame, classes: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """Sizes of PrAC's sets in percent of the data, their rebound, and how CEP lies in CET.
+
+    `rarest_class` has that many percent of the samples of the most frequent one, in the last set.
+    """
+    own = sets[sets.place == "main"]
+    share = own.pivot(index="seed", columns="round", values="share")
+    late = own[own["round"] > 1].groupby("seed").overlap.mean()
+    second = own[own["round"] == 2]
+    last = share[share.columns[-1]]
+    published = share[min(PUBLISHED_ROUNDS, params.rounds)]
+    return {
+        "first_share": as_percent(share[1].to_dict()),
+        "smallest_share": as_percent(share.min(axis=1).to_dict()),
+        "last_share": as_percent(last.to_dict()),
+        "left_out": as_percent((100 - published).to_dict()),
+        "shrinkage": as_metric((share[1] - share.min(axis=1)).to_dict()),
+        "rebound": as_metric((last - share.min(axis=1)).to_dict()),
+        "overlap": as_percent(late.dropna().to_dict()),
+        "overlap_in_round_2": as_percent(by_seed(second.dropna(subset="overlap"), "overlap")),
+        "rarest_class": as_percent(_balance(classes)),
+        "last_share_of_a_hard_task": as_percent(last.to_dict()) if _is_hard(params) else None,
+    }
+
+
+def _balance(classes: pd.DataFrame) -> BySeed:
+    """The rarest class of the last set in percent of the most frequent one, by seed."""
+    last = classes[classes["round"] == classes["round"].max()]
+    share = last.groupby("seed").share
+    balance = 100 * share.min() / share.max()
+    return {int(str(seed)): float(value) for seed, value in balance.items()}
+
+
+def _is_hard(params: PracParams) -> bool:
+    return params.data.name == "cifar100"
+
+
+def distance_metrics(results: Results) -> dict[str, Any]:
+    """Dense rounds: IMP's mask distance around the rate's first fall, PrAC's early stop."""
+    table = distances_table(results, ("imp", "prac"))
+    dense = table[(table.arm == "imp") & (table["round"] == 1)]
+    before = (
+        dense[dense.epoch <= dense["drop"]].groupby("seed").distance.apply(lambda d: d[-3:].mean())
+    )
+    after = dense[dense.epoch >= dense["drop"] + 1].groupby("seed").distance.first()
+    ratio = (before / after.clip(lower=1e-6)).dropna()
+    own = table[(table.arm == "prac") & (table["round"] == 1)]
+    past = own.groupby("seed").epoch.max() - own.groupby("seed")["drop"].first()
+    cases = {"before_drop": before, "after_drop": after, "fall": ratio}
+    found = {name: as_metric(values.to_dict()) for name, values in cases.items()}
+    return found | {"stop_after_drop": as_count(past.to_dict())}
+
+
+def overlaps(results: Results, params: PracParams) -> dict[str, Any]:
+    """IoU with IMP's mask of the same seed after `again_rounds`, in percent, by arm.
+
+    `imp_again` is IMP itself with another data order: as alike as two masks of IMP are.
+    """
+    arms = ("prac", "random", "short-imp", AGAIN)
+    table = overlaps_table(results, params.again_rounds) if params.again_rounds else None
+    if table is None:
+        return {**{_key(arm): None for arm in arms}, "chance": None, "prac_minus_imp_again": None}
+    iou = {arm: _in_percent(by_seed(table[table.arm == arm], "iou")) for arm in arms}
+    chance = _in_percent(by_seed(table[table.arm == "prac"], "chance"))
+    return {
+        **{_key(arm): as_percent(by) for arm, by in iou.items()},
+        "chance": as_percent(chance),
+        "prac_minus_imp_again": as_metric(minus(iou["prac"], iou[AGAIN])),
+    }
+
+
+def _in_percent(by: BySeed) -> BySeed:
+    return {seed: 100 * value for seed, value in by.items()}
+
+
+# ---------------------------------------------------------------- other nets, wrong labels
+
+
+def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """On the other nets, at their last level: carried or random sets minus native ones."""
+    found: dict[str, Any] = {}
+    pooled: dict[str, list[BySeed]] = {}
+    for other in params.others:
+        level = max(other.levels)
+        native = at(scores, "prac", level, other.name)
+        pairs = {
+            "sequence_minus_native": ("transfer-sequence", native),
+            "final_minus_native": ("transfer-final", native),
+            "random_minus_native": ("random", native),
+            "native_minus_imp": ("prac", at(scores, "imp", level, other.name)),
+        }
+        each = {n: minus(at(scores, arm, level, other.name), b) for n, (arm, b) in pairs.items()}
+        found[other.name] = {name: as_metric(by) for name, by in each.items()}
+        for name, by in each.items():
+            pooled.setdefault(name, []).append(by)
+    names = ("sequence_minus_native", "final_minus_native", "native_minus_imp")
+    return found | {name: as_metric(across(pooled.get(name, []))) for name in names}
+
+
+def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
+    """Iterations saved against IMP on the other nets in percent, with the main net's sets.
+
+    "native" searches on each net. Carried sets cost their training there ("final" also the rewind
+    point, which its rounds do not pass through), and the search that made them has to be paid once:
+    `over_1`, `over_10` share it among so many nets.
+    """
+    top = rounds.groupby(["place", "arm", "seed"])["round"].transform("max")
+    last = rounds[rounds["round"] == top]
+    total = last.set_index(["place", "arm", "seed"]).total_iterations.to_dict()
+    found: dict[str, dict[str, Any]] = {}
+    for arm in ("prac", "transfer-sequence", "transfer-final"):
+        cases = {"own": 0.0} if arm == "prac" else {"own": 0.0, "over_1": 1.0, "over_10": 0.1}
+        own = {name: _amortised(total, params, arm, paid) for name, paid in cases.items()}
+        label = "native" if arm == "prac" else arm.removeprefix("transfer-")
+        found[label] = {name: as_metric(by) for name, by in own.items()}
+    return found
+
+
+def _amortised(total: Mapping[Any, float], params: PracParams, arm: str, paid: float) -> BySeed:
+    """Percent saved by seed, when each net pays the share `paid` of the main net's search."""
+    names, found = [other.name for other in params.others], {}
+    for seed in params.seeds:
+        if names and all((name, arm, seed) in total for name in names):
+            source = paid * len(names) * total["main", "prac", seed]
+            spent = source + sum(total[name, arm, seed] for name in names)
+            found[seed] = 100 * (1 - spent / sum(total[name, "imp", seed] for name in names))
+    return found
+
+
+def noise_metrics(
+    results: Results, scores: pd.DataFrame, params: PracParams
+) -> dict[str, Any] | None:
+    """With flipped labels: how many are in PrAC's last set, and what that does to the ticket."""
+    if not params.label_noise:
+        return None
+    kept, enriched, never = {}, {}, {}
+    for (place, arm, seed), result in searches(results):
+        if (place, arm) != ("noise", "prac"):
+            continue
+        rounds = result.record["rounds"]
+        images, turn = rounds[0]["samples"], rounds[-1]
+        flipped = round(params.label_noise * images)
+        kept[seed] = 100 * turn["flipped"] / flipped
+        enriched[seed] = turn["flipped"] / turn["union"] / params.label_noise
+        never[seed] = 100 * turn["flipped_never"] / max(1, turn["never"])
+    level = params.noise_rounds
+    own = at(scores, "prac", level, "noise")
+    clean = at(scores, "imp", level), at(scores, "imp", level, "noise")
+    return {
+        "flipped_in_set": as_percent(kept),
+        "enrichment": as_metric(enriched),
+        "flipped_of_never_learned": as_percent(never),
+        "prac_minus_imp": as_metric(minus(own, at(scores, "imp", level, "noise"))),
+        "prac_minus_random": as_metric(minus(own, at(scores, "random", level, "noise"))),
+        "imp_noisy_minus_clean": as_metric(minus(clean[1], clean[0])),
+    }
+
+
+def _key(arm: str) -> str:
+    return arm.replace("-", "_")
