@@ -136,6 +136,7 @@ DLTH: dict[str, Any] = {
         *("rst-jump", "rst-square", "rst-cube", "shuffled", "reinit", "signs"),
     ],
     "extra_levels": [0.8],
+    "rates": [0.05, 0.1],
     "draws": 3,
     "looks": 2,
     "others": [
@@ -149,6 +150,8 @@ DLTH: dict[str, Any] = {
             "transform": {"lr": 0.02, "batch": 50, "length": "3it", "schedule": "constant"},
             "penalty": {"ceiling": 10.0, "ramp": 2, "every": 1},
             "arms": ["scratch", "rst", "lth"],
+            "rates": [0.05, 0.1],
+            "rate_arms": ["scratch", "rst", "lth"],
         }
     ],
     "runtime": RUNTIME,

@@ -53,7 +53,7 @@ def prac(lr: float) -> Any:
 def dlth(lr: float) -> Any:
     values = deepcopy(tiny.DLTH)
     for case in (values, *values["others"]):
-        case["finetune"] |= {"lr": lr}
+        case |= {"finetune": case["finetune"] | {"lr": lr}, "rates": []}
     return tiny.dlth(**values | {"seeds": SEEDS})
 
 

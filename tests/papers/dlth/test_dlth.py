@@ -156,14 +156,6 @@ def test_without_growth_the_whole_penalty_is_there_from_the_first_step() -> None
     assert algorithm.borrowing_window(penalty, recipe) == pytest.approx(7 / (0.2 * 7))
 
 
-@pytest.mark.parametrize("power", [0, 1, 2, 3])
-def test_the_applied_trace_is_the_planned_one_but_for_the_last_increment(power: int) -> None:
-    penalty = Penalty(ceiling=4.0, ramp=100, every=2, power=power)
-    applied = [algorithm.strength(penalty, step) for step in range(150)]
-    assert algorithm.trace_error(applied, penalty) < 0.07
-    assert algorithm.trace_error([2 * value for value in applied], penalty) > 0.9
-
-
 def test_the_borrowing_window_of_the_authors_schedules() -> None:
     recipe = Recipe(lr=0.001, momentum=0.9)
     windows = [algorithm.borrowing_window(Penalty(power=p), recipe) for p in (1, 2, 3)]

@@ -195,17 +195,6 @@ class GrowingPenalty(Observer):
         run.net.grads.addcmul_(self.removed, run.net.weights, value=now)
 
 
-def trace_error(trace: Sequence[float], penalty: Penalty) -> float:
-    """How far applied lambdas ever are from ceiling x min(1, k / updates)^power, over the ceiling.
-
-    k counts the increments so far; what remains is the one increment too many of the strict >.
-    """
-    updates = max(1, penalty.ramp // penalty.every)
-    made = np.arange(len(trace)) // penalty.every + 1
-    planned = penalty.ceiling * np.minimum(1, made / updates) ** penalty.power
-    return float(np.abs(np.asarray(trace) - planned).max() / penalty.ceiling)
-
-
 # ---------------------------------------------------------------- transformation (steps 3-8)
 
 

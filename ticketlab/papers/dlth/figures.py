@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.params import Case, RstParams
-from ticketlab.papers.dlth.report import ACCURACY, difference
+from ticketlab.papers.dlth.report import ACCURACY, at_own_rates, at_rates, difference
 from ticketlab.pruning.masks import Mask, State
-from ticketlab.study.plots import PALETTE, density_axis, error_bars, look, summarise
+from ticketlab.study.plots import PALETTE, error_bars, look, summarise
 from ticketlab.study.stats import interval
 from ticketlab.study.tables import LABELS
 
@@ -100,32 +101,68 @@ def jump(runs: Mapping[str, Looks], milestones: Sequence[int] = ()) -> Figure:
 
 
 def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
-    """Test accuracy against sparsity: mean over seeds, 95 % interval, all main arms."""
-    figure, ax = plt.subplots(figsize=(9, 5))
-    shown = [arm for arm in LOOKS if (rows.arm == arm).any()]
-    for i, arm in enumerate(shown):
-        values = summarise(rows[rows.arm == arm], ["level"], ACCURACY)
-        aside = 1.035 ** ((len(shown) - 1) / 2 - i)  # side by side, on the log axis
-        places, style = (1 - values.level) * aside, LOOKS[arm]
-        ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
-        error_bars(ax, places, values, style, label=f"{arm} (n = {int(values.n.max())})")
-    dense = rows[rows.arm == "dense"][ACCURACY].mean()
-    ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
-    density_axis(ax, 1 - max(case.levels))
-    ax.set_xlim(1.25 * (1 - min(case.levels)), 0.8 * (1 - max(case.levels)))
-    ax.set(xlabel="sparsity of each masked layer", ylabel=LABELS[ACCURACY])
-    ax.set_title("All arms against sparsity")
-    ax.legend(fontsize=8, ncol=2)
+    """Test accuracy of each arm at the highest sparsity: every seed, mean and 95 % interval.
+
+    Filled: at the common learning rate; open: at each seed's own one. `rows` are those of all
+    cases.
+    """
+    figure, ax = plt.subplots(figsize=(8, 5))
+    here = rows[(rows.case == case.name) & (rows.level == case.judged)]
+    own = at_own_rates(rows, case)
+    shown = [arm for arm in LOOKS if (here.arm == arm).any()]
+    for place, arm in enumerate(shown):
+        for part, aside, fill in ((here, -0.13, "full"), (own, 0.17, "none")):
+            values = part[part.arm == arm][ACCURACY].tolist()
+            if values:
+                _dots(ax, place + aside, values, LOOKS[arm]["color"], fill)
+    dense = rows[(rows.case == case.name) & (rows.arm == "dense")][ACCURACY].mean()
+    ax.axvline(dense, color="0.5", lw=1, ls="--", label="dense")
+    for fill, label in (("full", "one common learning rate"), ("none", "own learning rates")):
+        ax.plot([], [], "o", color="0.3", fillstyle=fill, label=label)
+    ax.set_yticks(range(len(shown)), shown)
+    ax.invert_yaxis()
+    ax.set(xlabel=LABELS[ACCURACY], title=f"{case.name}: {100 * case.judged:g} % sparse")
+    ax.legend(fontsize=8)
+    return figure
+
+
+def _dots(ax: Axes, place: float, values: list[float], color: str, fill: str = "full") -> None:
+    """Seeds as dots beside their mean and 95 % interval, lying at a height."""
+    ax.plot(values, [place] * len(values), ".", color=color, alpha=0.35, ms=4)
+    found = interval(values)
+    if found.low is not None and found.high is not None:
+        ax.plot([found.low, found.high], [place] * 2, "-", color=color, lw=1.4)
+    ax.plot([found.mean], [place], "o", color=color, fillstyle=fill, ms=6)
+
+
+def rates(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
+    """Test accuracy against the learning rate of finetuning, a panel per case with several."""
+    some = [case for case in cases if case.rates]
+    figure, axes = plt.subplots(
+        1, max(1, len(some)), figsize=(5 * max(1, len(some)), 4), squeeze=False
+    )
+    for ax, case in zip(axes[0], some, strict=False):
+        every = at_rates(rows, case)
+        for i, (arm, style) in enumerate(look(("dense", *case.rate_arms)).items()):
+            values = summarise(every[every.arm == arm], ["lr"], ACCURACY)
+            places = values.lr * 1.03 ** (i - len(case.rate_arms) / 2)  # side by side
+            ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
+            error_bars(ax, places, values, style, label=arm)
+        ax.set(xscale="log", xlabel="learning rate of finetuning", title=case.name)
+        ax.set_xticks(case.rates, [f"{lr:g}" for lr in case.rates])
+        ax.minorticks_off()
+    axes[0][0].set(ylabel=LABELS[ACCURACY])
+    axes[0][-1].legend(fontsize=8)
     return figure
 
 
 def fairness(rows: pd.DataFrame, case: Case) -> Figure:
-    """Test accuracy against all images seen, a panel a level: what the budget alone buys.
+    """Test accuracy against all images seen, a panel per level: what the budget alone buys.
 
     The grey line joins Scratch and Scratch-long, the same recipe given more images. Arms of one
     budget stand side by side.
     """
-    levels = case.levels
+    levels = case.levels_of("scratch-long") or (case.judged,)
     figure, axes = plt.subplots(1, len(levels), figsize=(4.8 * len(levels), 4.6), squeeze=False)
     for ax, level in zip(axes[0], levels, strict=True):
         own = rows[rows.level == level]
@@ -157,8 +194,9 @@ def _side_by_side(places: Mapping[str, float], near: float = 0.02) -> dict[str, 
 
 
 def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
-    """Difference of every arm to Scratch, paired by seed, a panel a case and level."""
+    """Difference of every arm to Scratch, paired by seed, a panel per case and level."""
     panels = [(case, level) for case in cases for level in case.levels]
+    rows = rows[rows.case.isin([case.name for case in cases])]
     names = [arm for arm in rows.arm.unique() if arm not in ("scratch", "dense")]
     tall = 0.27 * len(names) + 1.2
     figure, axes = plt.subplots(
@@ -168,12 +206,9 @@ def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
         own = rows[rows.case == case.name]
         for place, arm in enumerate(names):
             by = difference(own, arm, "scratch", level)
-            if not by:
-                continue
-            color = KEPT if arm.startswith("rst") else "0.35"
-            ax.plot(list(by.values()), [place] * len(by), ".", color=color, alpha=0.4, ms=4)
-            style = {"color": color, "marker": "o"}
-            error_bars(ax, place, interval(list(by.values())), style, upright=False)
+            if by:
+                color = KEPT if arm.startswith("rst") else "0.35"
+                _dots(ax, place, list(by.values()), color)
         ax.axvline(0, color="0.4", lw=1)
         ax.set(title=f"{case.name}, {100 * level:g} %", xlabel="points over Scratch (last step)")
     axes[0][0].set_yticks(range(len(names)), names)

@@ -1,6 +1,6 @@
 """The parameters of the DLTH study: cases, their arms, and what each arm's training takes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -46,6 +46,7 @@ def _with_both_sides(arms: tuple[str, ...]) -> tuple[str, ...]:
 
 
 MainArms = Annotated[Arms, AfterValidator(_with_both_sides)]
+Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)]
 
 
 class Iteration(Spec):
@@ -111,6 +112,28 @@ class Case(Ways):
     """Where the extra arms run; "shuffled", "reinit" and "signs" damage the RST ticket there."""
     draws: int = Field(default=0, ge=0)
     """Masks on one initialisation, and initialisations under one mask (C11); 0 leaves it out."""
+    rates: Rates = ()
+    """Learning rates of finetuning, that of `finetune` among them: at the highest level `rate_arms`
+    run at all of them, and a seed's own rate of an arm is the best on validation images."""
+    rate_arms: MainArms = ("scratch", "scratch-long", "rst", "lth")
+
+    @property
+    def judged(self) -> float:
+        """The level that claims are about: the highest."""
+        return max(self.levels)
+
+    @property
+    def rated(self) -> "tuple[Case, ...]":
+        """The case at each further rate: the same but for its arms and the rate of finetuning."""
+        return tuple(self._at(lr) for lr in self.rates if lr != self.finetune.lr)
+
+    def _at(self, lr: float) -> "Case":
+        own = {name: getattr(self, name) for name in Case.model_fields}
+        fewer: dict[str, Any] = {"levels": (self.judged,), "arms": self.rate_arms, "rates": ()}
+        fewer |= {"extra_arms": (), "extra_levels": (), "draws": 0, "looks": 1}
+        named = {"name": f"{self.name}-lr-{lr:g}".replace(".", "_")}
+        fine = {"finetune": self.finetune.model_copy(update={"lr": lr})}
+        return Case(**own | fewer | named | fine)
 
     def cell(self, runtime: Runtime, *used: str) -> Cell:
         """The case as a unit's argument: of what only some units need, it has what is `used`."""
@@ -137,6 +160,11 @@ class RstParams(Case):
     def cases(self) -> tuple[Case, ...]:
         """The main case first."""
         return (self, *self.others)
+
+    @property
+    def all_cases(self) -> tuple[Case, ...]:
+        """All that is trained: the cases, each with itself at its further rates."""
+        return tuple(each for case in self.cases for each in (case, *case.rated))
 
 
 def penalty_of(case: Case | Cell, arm: str) -> Penalty:

@@ -36,15 +36,15 @@ from ticketlab.training.recipe import Step
 
 def check(params: RstParams) -> RstParams:
     """Refuse what can only be seen across parameters and data, before anything runs."""
-    names = [case.name for case in params.cases]
+    names = [case.name for case in params.all_cases]
     if len(set(names)) < len(names):
         raise InputError(f"others: the names {', '.join(names)} are not all different")
-    if "dense" in names[1:]:
+    if "main" in names[1:]:
         raise InputError(
-            "others: a case is called 'dense', allowed is any other name: metrics.json has the "
-            "main case's dense net under that one"
+            "others: a case is called 'main', allowed is any other name: metrics.json has the "
+            "first case under that one"
         )
-    for case in params.cases:
+    for case in params.all_cases:
         _check_case(Bench(case.cell(params.runtime, "transform"), params.seeds[0]), case)
     return params
 
@@ -61,6 +61,12 @@ def _check_case(bench: Bench, case: Case) -> None:
             raise InputError(f"finetune.milestones: '{milestone}', allowed are shares as '50%'")
     if strange := set(case.extra_levels) - set(case.levels):
         raise InputError(f"extra_levels: {min(strange)} is not one of levels {case.levels}")
+    if case.rates and case.finetune.lr not in case.rates:
+        rate = f"{case.finetune.lr:g}, the rate of finetune, is not among them"
+        raise InputError(f"rates: {rate}, allowed are lists with it")
+    absent = set(case.rate_arms) - set(case.arms_at(case.judged))
+    if case.rates and absent:
+        raise InputError(f"rate_arms: {min(absent)!r} does not run at level {case.judged:g}")
     if (case.draws or case.extra_arms) and not case.extra_levels:
         raise InputError("extra_levels: empty, extra_arms and draws need at least one")
     algorithm.check_penalty(case.penalty, case.transform, bench.iterations(case.transform))
@@ -83,7 +89,7 @@ def phases(params: RstParams) -> Phases:
 def first_units(params: RstParams) -> list[Unit]:
     """Everything but the swap test, the decisive arms first."""
     units: list[Unit] = []
-    for case in params.cases:
+    for case in params.all_cases:
         for seed in params.seeds:
             units += _units_of(params, case, seed)
         units += _draw_units(params, case)
@@ -107,7 +113,7 @@ def _units_of(params: RstParams, case: Case, seed: int) -> list[Unit]:
                 units.append(make(train_plain, name, passes, used, **here))
             if arm in PRESSED:
                 damaged = [a for a in arms if a in DAMAGED] if arm == "rst" else []
-                passes = full + one * len(damaged)
+                passes = full * (1 + len(damaged))
                 more = {"mask_seed": seed, "damaged": damaged}
                 units.append(make(train_pressed, name, passes, PRESSING, **here, **more))
             if arm == "rst-iter":

@@ -121,8 +121,6 @@ class Work:
         watching = [*growing, *observers]
         images = self.bench.data.train
         self.account.train(self.net, images, recipe, stage=stage, mask=mask, observers=watching)
-        for each in growing:
-            self.facts["lambda_error"] = algorithm.trace_error(each.trace, each.penalty)
 
     def label(self, stage: str) -> None:
         """Name what is being trained, for the person who waits."""
@@ -154,9 +152,13 @@ class Work:
         }
 
     def row(self, mask: Mask, done: Retrained) -> dict[str, Any]:
-        """What tells the row apart, its cost, what was noted on the way, and its scores."""
+        """What tells the row apart, its cost, what was noted on the way, and its scores.
+
+        `last_validation` is validation accuracy after the last epoch: what chooses a rate.
+        """
         facts = self.account.spent.row() | self.facts | done.scores
-        return self.head(mask) | facts | {"mask_sha256": mask.digest()}
+        last = {"last_validation": self.accuracy(), "mask_sha256": mask.digest()}
+        return self.head(mask) | facts | last
 
     def head(self, mask: Mask) -> dict[str, Any]:
         """What tells the row apart: arm, seed, level, and the sparsities really reached.
@@ -171,6 +173,7 @@ class Work:
             "seed": self.bench.seed,
             "mask_seed": self.facts.get("mask_seed", self.bench.seed),
             "level": self.level,
+            "lr": self.bench.setting.recipe.lr,
             "sparsity": mask.sparsity,
             "overall_sparsity": (mask.total - mask.alive) / every,
             "exact": mask.counts() == algorithm.kept_counts(mask, self.level),
@@ -184,13 +187,13 @@ class Work:
 def train_plain(cell: Cell, seed: int, arm: str, level: float) -> Result:
     """A random mask on the initial weights: Scratch, its equal-budget form, masked warm-up."""
     work = Work.begin(cell, seed, arm, level)
-    mask = draw_mask(work.bench, work.net, level, arm)
+    start, mask = work.net.state(), draw_mask(work.bench, work.net, level, arm)
     if arm == "warm-up":
         work.train(cell.pressed, "transform", mask)
     recipe = longer(work.bench, cell.pressed) if arm == "scratch-long" else None
     begun = work.net.state()
     row = work.finish(mask, recipe)
-    made = ticket(work.bench, cell, arm, level, mask, begun, begun, outcome=work.outcome)
+    made = ticket(work.bench, cell, arm, level, mask, begun, start, outcome=work.outcome)
     return Result({"rows": [row]}, {"ticket": made})
 
 
@@ -219,7 +222,8 @@ def train_pressed(
 ) -> Result:
     """RST under the arm's mask, and the damaged forms of its ticket.
 
-    A given `mask` is that of the trained dense net, which the arm pays for.
+    Damage undoes training, so these are finetuned for as many images as RST trains in all. A
+    given `mask` is that of the trained dense net, which the arm pays for.
     """
     work = Work.begin(cell, seed, arm, level)
     bench, start = work.bench, work.net.state()
@@ -228,7 +232,7 @@ def train_pressed(
     else:
         images, mask = len(bench.data.train), mask.to(bench.device)
         work.account.charge(work.net, bench.iterations(), cell.recipe.passes(images))
-    work.facts = {"mask_seed": mask_seed, "init_ratio": algorithm.weight_ratio(start, mask)}
+    work.facts = {"mask_seed": mask_seed}
     looks = press(work, mask)
     work.remove(mask)
     weights = work.net.state()
@@ -239,7 +243,7 @@ def train_pressed(
         work.net.rewind(state)
         hurt = work.at(damage, level)
         hurt.facts = {}
-        rows.append(hurt.finish(places))
+        rows.append(hurt.finish(places, longer(bench, cell.pressed)))
     here = {"case": cell.name, "arm": arm, "seed": seed, "mask_seed": mask_seed, "level": level}
     record = {"rows": rows, "looks": [here | look for look in looks]}
     made = ticket(bench, cell, arm, level, mask, weights, start, outcome=main.outcome)
