@@ -273,6 +273,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "re-initialised tickets have PrAC's masks": Fault(
             "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/main/reinit'))"
         ),
+        "shuffled masks keep the density of every layer": Fault(
+            "made", "exchange(made, 'layers', made.arm == 'prac-shuffled')"
+        ),
         "CET lies in the set of its round in all searches": Fault(
             "turns", "turns.assign(cet_outside=turns.cet_outside + 1)"
         ),
@@ -289,7 +292,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "turns",
             "exchange(turns, 'samples', turns.arm == 'transfer-final', turns.arm == 'prac')",
         ),
-        "exported sets read back as the search found them": Fault("paths", "paths[::-1]"),
+        "exported sets read back as the search found them": Fault("searched", "searched[::-1]"),
     },
     "dlth": {
         "first and output layer stay dense": Fault(

@@ -66,6 +66,7 @@ class Fault:
 
 COLT_ARMS, COLT_STUDY = "ticketlab/papers/colt/units.py", "ticketlab/papers/colt/study.py"
 PRAC_ARMS, PRAC_STUDY = "ticketlab/papers/prac/units.py", "ticketlab/papers/prac/study.py"
+PRAC_SCORES, PRAC_BENCH = "ticketlab/papers/prac/retraining.py", "ticketlab/papers/prac/bench.py"
 RST_ARMS, RST_PARAMS = "ticketlab/papers/dlth/units.py", "ticketlab/papers/dlth/params.py"
 COMPARE_WAYS, COMPARE_ARMS = (
     "ticketlab/papers/compare/algorithm.py",
@@ -144,15 +145,22 @@ FAULTS = (
     Fault("prac", "order", 1, "searches have an order by arm", PRAC_ARMS,
           "recipe, mask=mask, observers=observers, until=until)",
           "recipe, stage=self.arm, mask=mask, observers=observers, until=until)"),
-    Fault("prac", "order", 1, "re-initialised tickets have an order of their own", PRAC_ARMS,
+    Fault("prac", "order", 1, "re-initialised tickets have an order of their own", PRAC_SCORES,
           "retrain_many(bench, [Start(theta",
           "retrain_many(PracBench(setting, seed + 100 * reinit), [Start(theta"),
     Fault("prac", "mask", 4, "followers start from PrAC's second mask", PRAC_STUDY,
           'more["start"] = leader.tickets["round-01"].mask',
           'more["start"] = leader.tickets["round-02"].mask'),
     Fault("prac", "mask", 4, "the re-initialised tickets are IMP's", PRAC_STUDY,
-          'masks = _at(found[f"search/main/prac/seed-{seed}"]',
-          'masks = _at(found[f"search/main/imp/seed-{seed}"]'),
+          'setting, seed, masks["prac"], None)', 'setting, seed, masks["imp"], None)'),
+    Fault("prac", "mask", 4, "shuffled masks are not shuffled", PRAC_SCORES,
+          "found[name] = shuffle_layerwise(mask, random)", "found[name] = mask"),
+    Fault("prac", "order", 4, "IMP again has IMP's data order", PRAC_BENCH,
+          'self.stage if stage == "train" else stage', "stage"),
+    Fault("prac", "mask", 4, "criteria start from PrAC's first mask", PRAC_STUDY,
+          '        dense=_dense("main", seed, found),\n    )',
+          '        dense=_dense("main", seed, found),\n'
+          '        start=leader.tickets["round-01"].mask,\n    )'),
     Fault("prac", "schedule", 4, "given sets are one round late", PRAC_ARMS,
           "sets[min(index + 1, len(sets) - 1)]", "sets[min(index, len(sets) - 1)]"),
     Fault("prac", "schedule", 4, "followers are as long as PrAC's round before", PRAC_ARMS,
@@ -165,9 +173,9 @@ FAULTS = (
           "(epochs + (rest > 0)) * images"),
     Fault("prac", "price", 3, "IMP pays for the looks that score its tickets", PRAC_ARMS,
           "facts | account.trained.row()", "facts | account.spent.row()"),
-    Fault("prac", "weights", 4, "re-initialised tickets keep their weights", PRAC_ARMS,
+    Fault("prac", "weights", 4, "re-initialised tickets keep their weights", PRAC_SCORES,
           'bench.net("reinit" if reinit else "init")', 'bench.net("init")'),
-    Fault("prac", "weights", 4, "re-initialised tickets are rewound to the first draw", PRAC_ARMS,
+    Fault("prac", "weights", 4, "re-initialised tickets are rewound to the first draw", PRAC_SCORES,
           "theta = None if reinit else rewound(dense, bench.device)",
           "theta = rewound(dense, bench.device)"),
     Fault("prac", "start", 4, "rounds start from the initial weights", PRAC_ARMS,

@@ -28,6 +28,7 @@ from ticketlab.papers.plant_n_seek import study as plant_study
 from ticketlab.papers.plant_n_seek import units as plant_units
 from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.params import Case
+from ticketlab.papers.prac import retraining as prac_retraining
 from ticketlab.papers.prac import units as prac_units
 from ticketlab.pruning.criteria import uniform
 from ticketlab.pruning.masks import Mask, ones, prune
@@ -169,7 +170,7 @@ def prac_scored(items: Sequence[Any]) -> Made:
     net = {"name": "conv3", "width": 4, "conv_bias": False}
     setting = tiny.prac(model=net, prunable="conv").setting()
     chosen = {name: masks_of(3)[name] for name in items}
-    return rows_by(prac_units.score_tickets(setting, 0, "prac", chosen), "round")
+    return rows_by(prac_retraining.score_tickets(setting, 0, "prac", chosen), "round")
 
 
 # ---------------------------------------------------------------- DLTH
@@ -287,11 +288,15 @@ def test_what_is_made_is_the_same_alone_in_company_and_in_any_order(
 def test_pracs_sets_and_random_masks_of_a_round_do_not_depend_on_how_many_rounds_follow() -> None:
     """Random masks nest, so that a round's depends on those before it, and on no other."""
     dense = dense_mask()
-    long, short = (prac_units.random_ladder(dense, 0.5, rounds, 0) for rounds in (5, 2))
+    long, short = (prac_retraining.random_ladder(dense, 0.5, rounds, 0) for rounds in (5, 2))
     assert {name: long[name] for name in short} == short
     assert all(not bool((long[b].flat() & ~long[a].flat()).any()) for a, b in pairwise(long))
+    mixed = prac_retraining.shuffled(long, 0, "prac")
+    assert prac_retraining.shuffled(short, 0, "prac") == {name: mixed[name] for name in short}
+    assert all(mask.densities() == long[name].densities() for name, mask in mixed.items())
+    assert mixed != prac_retraining.shuffled(long, 0, "imp") and mixed != long
     random, setting = torch.Generator().manual_seed(0), tiny.prac().setting()
-    scores = {name: torch.rand(200, generator=random) for name in ("el2n", "margin")}
+    scores = {name: torch.rand(200, generator=random) for name in ("el2n", "aum", "dual")}
     rounds = [{"set_samples": count} for count in (90, 60, 70)]
     whole, part = (prac_units.selections(scores, rows, setting, 0) for rows in (rounds, rounds[:1]))
     assert {name: sets[:2] for name, sets in whole.items()} == part

@@ -874,6 +874,16 @@ def remaining(dense: Mask | None, rate: float, rounds: int) -> int:
 
 
 @of("prac")
+def test_imp_again_differs_from_imp_by_its_data_order_alone(tape: Tape) -> None:
+    first, again = (rounds_of(tape, f"search/main/{arm}/seed-0") for arm in IMPS)
+    assert len(again) == tape.params.again_rounds + 1
+    for one, other in zip(first, again, strict=False):
+        assert one.places == other.places and one.recipe == other.recipe
+        assert one.batches[0].digest != other.batches[0].digest
+    assert same(first[0].start, again[0].start)
+
+
+@of("prac")
 def test_prac_followers_train_on_as_many_images_for_as_long(tape: Tape) -> None:
     whole = everything(tape)
     for place, arm, seed, rounds in prac_units(tape, "search/"):

@@ -18,9 +18,10 @@ from torch import Tensor
 from ticketlab.data.sets import DataSpec, load
 from ticketlab.many import lanes
 from ticketlab.many import train_many as many
-from ticketlab.papers.prac import algorithm, figures, metrics, report, subsets
+from ticketlab.papers.prac import algorithm, figures, metrics, report, retraining, subsets
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac import units as prac_units
+from ticketlab.papers.prac.bench import PracBench
 from ticketlab.papers.prac.forecast import expected_passes
 from ticketlab.papers.prac.params import LADDERS, PracParams, plans
 from ticketlab.pipeline.params import load_study, read_studies, validate
@@ -170,7 +171,7 @@ def test_imps_last_ticket_scores_as_a_retraining_of_its_mask(done: Any) -> None:
     p, results, _ = done
     imp = results["search/main/imp/seed-0"]
     chosen = {"round-03": imp.tickets["round-03"].mask}
-    again = prac_units.score_tickets(p.setting(), 0, "imp", chosen)
+    again = retraining.score_tickets(p.setting(), 0, "imp", chosen)
     one, other = again.record["scores"][0], imp.record["scores"][3]
     assert one["selected_accuracy"] == other["selected_accuracy"]
     assert one["last_accuracy"] == other["last_accuracy"]
@@ -265,7 +266,7 @@ def test_a_mask_that_never_moves_by_epsilon_arms_only_if_told(tiny_root: Path) -
 
 def test_flipped_labels_are_only_those_of_training(tiny_root: Path, done: Any) -> None:
     p, results, _ = done
-    bench = prac_units.PracBench(p.noisy(), 0)
+    bench = PracBench(p.noisy(), 0)
     changed = (bench.data.train.y != bench.clean.train.y).nonzero().flatten()
     assert torch.equal(changed.sort().values, bench.flipped.sort().values) and len(changed) == 20
     assert torch.equal(bench.data.test.y, bench.clean.test.y)
@@ -288,7 +289,7 @@ def test_the_same_search_twice_is_the_same(tiny_root: Path, done: Any) -> None:
 
 def test_the_rewind_point_is_the_dense_run_after_an_epoch(tiny_root: Path, done: Any) -> None:
     p, results, _ = done
-    bench = prac_units.PracBench(p.other(p.others[0]), 0)
+    bench = PracBench(p.other(p.others[0]), 0)
     net = bench.net()
     theta = bench.theta(net)
     assert theta["body.bn1.num_batches_tracked"] == 10

@@ -1,8 +1,8 @@
 """What a PrAC study trains, before it has: image passes, and the nets."""
 
 from ticketlab.papers.prac.params import SELECTIONS, PracParams
+from ticketlab.papers.prac.retraining import score_tickets
 from ticketlab.papers.prac.study import phases
-from ticketlab.papers.prac.units import score_tickets
 from ticketlab.study.forecast import Job, image_job, planned_units, predicted_search, total_passes
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Unit

@@ -24,7 +24,8 @@ from ticketlab.papers.prac.params import (
     with_epsilon,
     with_threshold,
 )
-from ticketlab.papers.prac.units import random_ladder, score_tickets, search, search_imp, shuffled
+from ticketlab.papers.prac.retraining import random_ladder, score_tickets, shuffled
+from ticketlab.papers.prac.units import search, search_imp
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.results import Result

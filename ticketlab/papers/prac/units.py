@@ -1,83 +1,30 @@
-"""The units of the PrAC study: one search or one retraining of one arm and seed."""
+"""The units of the PrAC study that search: all rounds of one arm and seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ticketlab import gpu
-from ticketlab.data.sets import Batches, DataSet, Images, load
+from ticketlab.data.sets import Batches
 from ticketlab.papers.prac import algorithm, subsets
 from ticketlab.papers.prac.algorithm import CriticalSet, MaskWatch, Outcome
+from ticketlab.papers.prac.bench import PracBench, rewound, rewound_ticket
 from ticketlab.papers.prac.params import SELECTIONS, Plan, PracSetting
 from ticketlab.papers.prac.subsets import NEVER, Correctness, Difficulty, forgetting_events
 from ticketlab.pruning import saliency
-from ticketlab.pruning.criteria import magnitude, uniform
-from ticketlab.pruning.masks import Mask, State, prune, shuffle_layerwise
+from ticketlab.pruning.criteria import magnitude
+from ticketlab.pruning.masks import Mask, State
 from ticketlab.spec import InputError
-from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
-from ticketlab.study.retrain import Scores, Start, retrain, retrain_many
+from ticketlab.study.retrain import Scores, retrain
 from ticketlab.tickets import imp
 from ticketlab.tickets.ticket import Outcome as Trained
-from ticketlab.tickets.ticket import Ticket, round_name, round_of
+from ticketlab.tickets.ticket import Ticket, round_name
 from ticketlab.training.observers import Epoch, KeepBest, Observer, Snapshot
 from ticketlab.training.recipe import Recipe, Step
-
-# ---------------------------------------------------------------- what one seed starts from
-
-
-@dataclass(frozen=True)
-class PracBench(Bench):
-    """The bench of a seed whose training labels may be flipped, and whose data order may be another
-    than that of all arms (`stage`)."""
-
-    setting: PracSetting
-    stage: str = "train"
-
-    def order(self, stage: str = "train") -> tuple[object, ...]:
-        """The data order of a training of this seed; see `bench.order`."""
-        return super().order(self.stage if stage == "train" else stage)
-
-    @cached_property
-    def clean(self) -> DataSet:
-        """The data set with its own labels."""
-        return load(self.setting.data, self.device, seed=self.seed)
-
-    @cached_property
-    def _flipped(self) -> tuple[Tensor, Tensor]:
-        seed = ("noise", self.seed)
-        return subsets.flip_labels(self.clean.train.y, self.setting.noise, self.clean.classes, seed)
-
-    @cached_property
-    def data(self) -> DataSet:
-        """The data set as training sees it, with flipped labels where the setting asks for them."""
-        return replace(self.clean, train=Images(self.clean.train.x, self._flipped[0]))
-
-    @property
-    def flipped(self) -> Tensor:
-        """Indices of the training samples with a flipped label."""
-        return self._flipped[1]
-
-    @property
-    def rewind_steps(self) -> int:
-        """Optimiser steps to the rewind point."""
-        recipe, rewind = self.setting.recipe, self.setting.rewind
-        return imp.rewind_cost(recipe, len(self.data.train), rewind)[0]
-
-    @property
-    def per_epoch(self) -> int:
-        """Iterations of an epoch on all training samples."""
-        return self.setting.recipe.iterations(len(self.data.train))[0]
-
-    def everything(self) -> Tensor:
-        """Indices of all training samples."""
-        return torch.arange(len(self.data.train), device=self.device)
-
 
 # ---------------------------------------------------------------- one round
 
@@ -291,11 +238,6 @@ def search(
     return Result(record, tickets)
 
 
-def rewound(dense: Ticket | None, device: torch.device) -> State | None:
-    """The rewind point that an unpruned ticket holds."""
-    return None if dense is None or dense.weights is None else gpu.moved(dense.weights, device)
-
-
 def describe_round(turn: algorithm.Round, searcher: Searcher) -> dict[str, Any]:
     """One row: sparsity, cost, the set that follows with its composition, as packed bits."""
     bench, found = searcher.bench, turn.outcome.found
@@ -417,73 +359,3 @@ def search_imp(
         kept = outcomes[level.index] if level.index in judged else None
         tickets[name] = rewound_ticket(bench, arm, name, level.mask, searcher.theta, kept)
     return Result({"arm": arm, "seed": seed, "rounds": rounds, "scores": scores}, tickets)
-
-
-def rewound_ticket(
-    bench: Bench,
-    arm: str,
-    name: str,
-    mask: Mask,
-    weights: State | None,
-    outcome: Trained | None = None,
-) -> Ticket:
-    """The ticket of a round called round-NN that was trained under its mask."""
-    origin: dict[str, Any] = {"paper": "prac", "arm": arm, "round": round_of(name)}
-    return bench.ticket(mask, weights, outcome=outcome, **origin)
-
-
-# ---------------------------------------------------------------- retraining tickets (units)
-
-
-def score_tickets(
-    setting: PracSetting,
-    seed: int,
-    arm: str,
-    chosen: dict[str, Mask],
-    dense: Ticket | None = None,
-    reinit: bool = False,
-    outcomes: bool = False,
-) -> Result:
-    """Retrain tickets from the rewind point on all data with the full schedule (2.2).
-
-    `chosen` maps rounds to masks. `dense` is the unpruned ticket of the seed, at the rewind point;
-    without it, the point is trained to again, and counted (`rewinding`). `reinit` keeps the masks
-    and draws new initial weights, which then have a rewind point of their own. With `outcomes` the
-    tickets keep what became of them.
-    """
-    bench = PracBench(setting, seed)
-    net, rewinding = bench.net("reinit" if reinit else "init"), Account(bench)
-    theta = None if reinit else rewound(dense, bench.device)
-    if theta is None:
-        theta = bench.theta(net)
-        rewinding.reach_rewind_point()
-    masks = {name: mask.to(bench.device) for name, mask in chosen.items()}
-    bench.label_at(arm, max(mask.sparsity for mask in masks.values()))
-    trained = retrain_many(bench, [Start(theta, mask) for mask in masks.values()])
-    scores, tickets = [], {}
-    for (name, mask), done in zip(masks.items(), trained, strict=True):
-        head = {"round": round_of(name), "sparsity": mask.sparsity}
-        scores.append(head | done.scores | done.spent.row())
-        kept = done.outcome if outcomes else None
-        tickets[name] = rewound_ticket(bench, arm, name, mask, theta, kept)
-    record = {"arm": arm, "seed": seed, "rewinding": rewinding.spent.row(), "scores": scores}
-    return Result(record, tickets)
-
-
-def shuffled(chosen: Mapping[str, Mask], seed: int, arm: str) -> dict[str, Mask]:
-    """Masks with as many weights in each layer at random places, by round name."""
-    found = {}
-    for name, mask in chosen.items():
-        random = gpu.generator("cpu", seed, "shuffle", arm, name)
-        found[name] = shuffle_layerwise(mask, random)
-    return found
-
-
-def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, Mask]:
-    """Random pruning at the sparsities of a search: nested masks by round name."""
-    random = gpu.generator("cpu", seed, "random pruning")
-    found = {}
-    for index in range(1, rounds + 1):
-        mask = prune(uniform(mask, random), mask, rate)
-        found[round_name(index)] = mask
-    return found
