@@ -11,6 +11,7 @@ from conftest import Message, equal
 
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm, report, study
+from ticketlab.papers.plant_n_seek import controls as plant_controls
 from ticketlab.papers.plant_n_seek import figures as draw
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import units as plant_units
@@ -18,11 +19,13 @@ from ticketlab.papers.plant_n_seek.metrics import metrics
 from ticketlab.papers.plant_n_seek.params import PlantParams, cases
 from ticketlab.papers.plant_n_seek.units import PlantBench, multishot_masks, singleshot_masks
 from ticketlab.pipeline import params
+from ticketlab.study import rules
 from ticketlab.study.claims import judge, load_claims
+from ticketlab.study.controls import all_of
 from ticketlab.study.plots import use_style
 from ticketlab.study.results import Result, load_result
 from ticketlab.study.runner import run_study
-from ticketlab.study.stats import as_metric
+from ticketlab.study.stats import as_metric, as_share
 
 
 @pytest.fixture(scope="module")
@@ -153,19 +156,27 @@ def test_a_deaf_net_is_remembered_as_collapsed() -> None:
 
 def test_metrics_answer_every_claim(results: dict[str, Result]) -> None:
     numbers = metrics(results, tiny.plant_n_seek())
-    verdicts = {
-        v.claim.id: v for v in map(lambda c: judge(c, numbers), load_claims("plant_n_seek"))
-    }
+    claims = load_claims("plant_n_seek")
+    verdicts = {claim.id: judge(claim, numbers) for claim in claims}
     missing = [name for name, verdict in verdicts.items() if verdict.evidence is None]
     assert "pns-C11" in missing and "pns-C5-shallow" in missing
-    assert verdicts["pns-S6"].evidence is not None and verdicts["pns-S5"].evidence is not None
-    assert verdicts["pns-S5"].evidence.n == 3
-    released = numbers["popup"]["relu_released_shortfall"]
-    assert numbers["popup"]["relu_gt_found_joint_unbiased"]["n"] == 3
-    assert numbers["popup"]["relu_gt_found_joint_unplanted"] is None
+    assert not {"pns-C1-circle", "pns-C1-relu", "pns-S2", "pns-S5", "pns-S6"} & set(missing)
+    popup = numbers["popup"]
+    assert popup["relu_gt_found_planted"]["n"] == popup["relu_gt_found_joint_unbiased"]["n"] == 3
+    assert popup["relu_gt_found_joint_unplanted"] is None
     assert set(numbers["conv"].values()) == {None}
     assert numbers["visible"]["circle_norm"]["n"] == 2
-    assert released["mean"] > 1 and numbers["popup"]["relu_gt_found_released"]["share"] == 0
+    assert popup["relu_released_none_found"]["k"] == popup["relu_released_none_found"]["n"] == 3
+    assert popup["relu_gt_found_released"]["share"] == 0
+
+
+def test_parameters_decide_no_share(results: dict[str, Result]) -> None:
+    """What some seeds do and others do not must be able to come out either way."""
+    shares = [claim for claim in load_claims("plant_n_seek") if claim.unit == "seeds"]
+    assert len(shares) > 15
+    for claim in shares:
+        assert rules.is_decidable(claim.planned, claim.bound, claim.above is not None), claim.id
+    assert not rules.is_decidable(5, 50.0, strictly=True)  # what five seeds would do to them
 
 
 def test_references_are_trained_dense_nets_beside_a_constant_prediction(
@@ -208,49 +219,190 @@ def pruned(**columns: object) -> pd.DataFrame:
     return pd.DataFrame(usual | columns)
 
 
-def mean(found: plant_metrics.Found) -> float:
-    assert found is not None
-    return float(found["mean"])
+def test_a_ticket_is_found_within_ten_points_or_a_decade() -> None:
+    circle = pruned(weak_margin=[0.0, -10.0, -10.1], seed=[0, 1, 2])
+    assert list(report.is_found(circle)) == [True, True, False]
+    relu = pruned(task="relu", weak_margin=[-0.9, -1.0, -1.1], scalar_margin=-2.0, seed=[0, 1, 2])
+    assert list(report.is_found(relu)) == [True, True, False]
+    assert not report.is_found(relu, "scalar_margin").any()
 
 
-def test_accuracies_and_errors_are_held_against_fixed_bounds() -> None:
-    circle = pruned(method=["random", "snip", "grasp", "magnitude"], weak=[85.0, 87.0, 20.0, 99.0])
+def test_every_and_no_method_are_counted_in_seeds_that_have_all_arms() -> None:
+    """Seed 0 finds with both, seed 1 with one, seed 2 with none; seed 3 lacks an arm."""
+    rows = pruned(seed=[0, 0, 1, 1, 2, 2, 3], method=["snip", "random"] * 3 + ["snip"],
+                  weak_margin=[-1.0, -2.0, -1.0, -50.0, -60.0, -50.0, -1.0])  # fmt: skip
+    assert plant_metrics.all_found(rows) == as_share({0: True, 1: False, 2: False})
+    assert plant_metrics.none_found(rows) == as_share({0: False, 1: False, 2: True})
+    assert plant_metrics.all_found(rows[:0]) is None
+
+
+def test_means_stand_on_the_seeds_planned_for_means() -> None:
+    """Twenty seeds for shares are no reason to call a mean extended."""
+    later = {seed: 100.0 if seed >= 110 else 1.0 for seed in range(119, 99, -1)}
+    found = plant_metrics.over_seeds(later)
+    assert found is not None and (found["n"], found["mean"]) == (10, 1.0)
+    assert plant_metrics.apart(later, dict.fromkeys(later, 1.0)) == as_metric([0.0] * 10)
+
+
+def test_one_shot_is_counted_by_task_and_density() -> None:
+    methods = ["random", "magnitude", "snip", "grasp", "synflow"]
+    circle = pruned(method=methods, weak_margin=[-1.0, -2.0, -3.0, -4.0, -50.0])
     found = plant_metrics.singleshot_metrics(circle)
-    assert found["circle_above_thresholds"] == as_metric([-1.0])  # SNIP; GraSP has no threshold
-    dense = circle.assign(label="0.5", density=0.5)
-    assert plant_metrics.singleshot_metrics(dense)["circle_above_thresholds"] == as_metric([-8])
-    gt = plant_metrics.singleshot_metrics(circle.assign(label="gt", density=0.005))
-    assert gt["circle_gt_below_20"] == as_metric([-79.0]) and gt["relu_gt_shortfall"] is None
-    helix = pruned(task="helix", label="0.5", method=["random", "grasp"], weak=[2e-4, 1.0])
-    found = plant_metrics.singleshot_metrics(helix)
-    assert mean(found["helix_below_0002_at_05"]) == pytest.approx(1)
-    assert mean(found["helix_grasp_above_01"]) == pytest.approx(1)
+    assert found["circle_moderate_all_found"] == as_share({0: False})  # SynFlow has not
+    assert found["circle_sparse_none_found"] is found["relu_moderate_all_found"] is None
+    assert found["magnitude_minus_special"] == as_metric([-2.0 + 57.0 / 3])
+    sparse = pruned(method=methods, label="0.01", density=0.01, weak_margin=-80.0)
+    found = plant_metrics.singleshot_metrics(sparse)
+    assert found["circle_sparse_none_found"] == as_share({0: True})
+    one = sparse.assign(weak_margin=[-80.0, -80.0, -9.0, -80.0, -80.0])
+    found = plant_metrics.singleshot_metrics(one)
+    assert found["circle_sparse_none_found"] == as_share({0: False})  # SNIP has
+    often = pruned(method=["synflow_rounds"], label="0.01", density=0.01, weak_margin=-4.0)
+    found = plant_metrics.singleshot_metrics(pd.concat([sparse, often]))
+    assert found["synflow_rounds_found_at_001"] == as_share({0: True})
+    assert found["circle_sparse_none_found"] == as_share({0: True})  # is no method of the paper's
+    helix = pruned(task="helix", method=methods, weak_margin=[-0.1, -3.0, -3.0, -3.0, -3.0])
+    assert plant_metrics.singleshot_metrics(helix)["helix_none_found"] == as_share({0: False})
+    dead = pruned(method=["random", "magnitude", "synflow", "snip"], label="gt",
+                  alive=[False, False, False, True])  # fmt: skip
+    assert plant_metrics.singleshot_metrics(dead)["circle_gt_dead"] == as_share({0: True})
 
 
-def test_gains_widths_and_local_grasp_are_paired_by_seed() -> None:
+def test_many_rounds_are_paired_with_one_shot_and_with_each_other() -> None:
     both = pruned(regime=["singleshot", "multishot"], label="0.01", density=0.01,
                   method="magnitude", weak_margin=[-60.0, -10.0])  # fmt: skip
     found = plant_metrics.multishot_metrics(both)
-    assert found["magnitude_gain_at_001"] == as_metric([50.0]) and not found["snip_gain_at_001"]
-    assert found["grasp_local_deficit"] is None
-    local = pruned(regime="multishot", method=["snip", "grasp_local"], weak_margin=[-5.0, -30.0])
-    assert plant_metrics.multishot_metrics(local)["grasp_local_deficit"] == as_metric([25.0])
-    wide = pruned(depth=6, width=[100, 1000, 1000], label=["0.1", "0.1", "0.9"],
-                  per_output_margin=[-40.0, -44.0, 0.0])  # fmt: skip
-    assert plant_metrics.wide_likeness(wide) == as_metric([-4.0])
-    assert plant_metrics.wide_likeness(wide[:1]) is None
+    assert found["circle_gain_at_001"] == as_metric([50.0])
+    assert found["grasp_deficit"] is found["grasp_local_deficit"] is None
+    local = pruned(regime="multishot", method=["snip", "grasp_local", "grasp"],
+                   weak_margin=[-5.0, -30.0, -7.0])  # fmt: skip
+    found = plant_metrics.multishot_metrics(local)
+    assert found["grasp_local_deficit"] == as_metric([25.0])
+    assert found["grasp_deficit"] == as_metric([2.0])
+    gt = pruned(regime="multishot", label="gt", density=0.005, seed=[0, 0, 0, 1, 1, 1],
+                method=["synflow", "snip", "magnitude"] * 2,
+                weak_margin=[-3.0, -4.0, -40.0, -12.0, -11.0, -40.0])  # fmt: skip
+    found = plant_metrics.multishot_metrics(gt)
+    assert found["synflow_gt_found"] == found["synflow_best_at_gt"] == as_share({0: True, 1: False})
 
 
-def test_sparse_and_linear_edge_popup_have_their_bounds() -> None:
-    circle = pruned(regime="popup_linear", method=["plain", "annealed"], density=0.005, label="gt",
-                    raw=[17.0, 39.0], scalar=0.0)  # fmt: skip
-    found = plant_metrics.popup_metrics(circle)
-    assert found["circle_sparse_below_half"] == as_metric([11.0])
-    assert found["relu_linear_below_0001_at_05"] is None
-    relu = circle.assign(task="relu", label="0.5", density=0.5, scalar=1e-4)
+def test_wide_mothers_are_compared_where_both_widths_have_the_arm() -> None:
+    wide = pruned(depth=6, width=[100, 100, 1000, 1000], label=["0.1", "0.5", "0.1", "0.9"],
+                  per_output_margin=[-40.0, 0.0, -44.0, -44.0])  # fmt: skip
+    assert plant_metrics.wide_gap(wide) == as_metric([4.0])
+    assert plant_metrics.wide_gap(wide[:1]) is None
+
+
+def test_edge_popup_is_judged_untrained_and_by_head() -> None:
+    half = pruned(regime="popup_linear", method=["plain", "annealed"], label="0.5", density=0.5,
+                  raw_margin=[-9.0, -1.0])  # fmt: skip
+    tenth = half.assign(label="0.1", density=0.1, raw_margin=[-50.0, -35.0])
+    found = plant_metrics.popup_metrics(pd.concat([half, tenth]))
+    assert found["circle_margin_at_05"] == as_metric([-9.0])
+    assert found["circle_shortfall_at_01"] == as_metric([50.0])
+    assert found["annealing_gain_at_01"] == as_metric([15.0])
+    assert found["relu_none_found"] is None
+    relu = pruned(task="relu", regime=["popup_linear", "popup_softmax"], method="plain",
+                  label="0.5", density=0.5, scalar_margin=[-0.2, -3.0])  # fmt: skip
     found = plant_metrics.popup_metrics(relu)
-    assert mean(found["relu_linear_below_0001_at_05"]) == pytest.approx(1)
-    assert found["circle_sparse_below_half"] is None
+    assert found["relu_none_found"] == as_share({0: False})
+    assert found["relu_released_none_found"] == as_share({0: True})
+    helix = relu.assign(task="helix", per_output_margin=-2.5)
+    assert plant_metrics.popup_metrics(helix)["helix_shortfall"] == as_metric([2.5])
+
+
+def test_no_strong_ticket_means_of_no_method_at_no_density() -> None:
+    rows = pruned(regime=["singleshot", "multishot"], method="snip", per_output_margin=-60.0)
+    assert plant_metrics.strong_metrics(rows)["circle_none_found"] == as_share({0: True})
+    lucky = rows.assign(per_output_margin=[-60.0, -3.0])
+    assert plant_metrics.strong_metrics(lucky)["circle_none_found"] == as_share({0: False})
+    random = lucky.assign(method=["snip", "random"])  # many rounds of it ran in some seeds only
+    assert plant_metrics.strong_metrics(random)["circle_none_found"] == as_share({0: True})
+
+
+def test_success_rates_are_exact_and_of_searches_in_planted_mothers() -> None:
+    rows = pruned(seed=[*range(20), 0, 0], weak_margin=[-1.0] * 19 + [-40.0, 0.0, 0.0],
+                  mother=["planted"] * 20 + ["unplanted", "planted"],
+                  method=["snip"] * 21 + ["oracle"], width=24)  # fmt: skip
+    shares = report.success_shares(rows, tiny.plant_n_seek())
+    assert len(shares) == 1 and (shares.k[0], shares.n[0]) == (19, 20)
+    bounds = (shares.low[0], shares.high[0])
+    assert bounds == pytest.approx((75.13, 99.87), abs=0.01)  # Clopper and Pearson's for 19 of 20
+    table = report.success_table(shares)
+    assert table.loc[("circle", "singleshot", "snip"), "0.1"] == "19 of 20 [75, 100] %"
+    board = report.leaderboard(
+        pd.concat([rows, rows.assign(label="gt", density=0.005)]), tiny.plant_n_seek()
+    )
+    assert board.density.tolist() == [0.005]
+    few = rows.assign(weak_margin=[-1.0] * 10 + [-40.0] * 12)  # in half of the seeds is not in most
+    assert report.leaderboard(few, tiny.plant_n_seek()).density.isna().all()
+
+
+# ---------------------------------------------------------------- positive controls
+
+
+def good_bed(seeds: int = 20) -> pd.DataFrame:
+    """Rows of Circle on which every control passes."""
+    parts = [
+        pruned(seed=seed, method=["dense", "oracle", "oracle_unit", "magnitude", "snip", "random"],
+               label=["1", "gt", "gt", "0.5", "0.5", "gt"], weak=95.0,
+               density=[1.0, 0.005, 0.005, 0.5, 0.5, 0.005],
+               weak_margin=[-3.0, -8.0, -8.0, -4.0, -5.0, -83.0],
+               per_output_margin=[-60.0, -2.0, -2.0, -60.0, -60.0, -80.0])
+        for seed in range(seeds)
+    ]  # fmt: skip
+    many = [
+        pruned(seed=seed, regime="multishot", method="synflow", label=["gt", "0.01"],
+               density=[0.005, 0.01], weak_margin=[-6.0, -3.0])
+        for seed in range(seeds)
+    ]  # fmt: skip
+    return pd.concat([*parts, *many], ignore_index=True)
+
+
+def passed(rows: pd.DataFrame) -> set[str]:
+    entries = plant_controls.bed_controls(rows, "circle", tiny.plant_n_seek())
+    return {one.name for one in all_of({"controls": {"circle": entries}}) if one.passed}
+
+
+ALL_CONTROLS = {
+    "trained", "ample_density", "random_fails", "ticket_is_strong", "ticket_trains",
+    "ticket_trains_at_its_scale", "sparse_net_trains",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "column", "value"),
+    [
+        ("trained", "dense", "weak", 46.0),
+        ("ample_density", "snip", "weak_margin", -50.0),
+        ("random_fails", "random", "weak_margin", -2.0),
+        ("ticket_is_strong", "oracle", "per_output_margin", -30.0),
+        ("ticket_trains", "oracle", "weak_margin", -17.0),
+        ("ticket_trains_at_its_scale", "oracle_unit", "weak_margin", -17.0),
+        ("sparse_net_trains", "synflow", "weak_margin", -40.0),
+    ],
+)
+def test_each_control_sees_its_fault(name: str, where: str, column: str, value: float) -> None:
+    rows = good_bed()
+    assert passed(rows) == ALL_CONTROLS
+    half = (rows.method == where) & (rows.seed < 10)
+    rows.loc[half, column] = value  # in half of the seeds is not in most
+    assert passed(rows) == ALL_CONTROLS - {name}
+
+
+def test_controls_that_did_not_run_are_none_and_their_claims_not_testable(
+    results: dict[str, Result],
+) -> None:
+    nothing = plant_controls.bed_controls(good_bed()[:0], "relu", tiny.plant_n_seek())
+    assert nothing == dict.fromkeys(ALL_CONTROLS)
+    numbers = metrics(results, tiny.plant_n_seek())
+    every = {need for claim in load_claims("plant_n_seek") for need in claim.needs}
+    known = {f"{bed}.{name}" for bed, found in numbers["controls"].items() for name in found}
+    assert every <= known
+    assert set(numbers["controls"]["conv"].values()) == {None}
+    bed = numbers["controls"]["relu"]
+    assert bed["trained"]["number"]["n"] == 2 and bed["ticket_is_strong"]["number"]["share"] == 100
+    assert bed["sparse_net_trains"] is None
 
 
 def test_a_margin_is_zero_at_the_ticket_and_negative_below() -> None:
@@ -270,6 +422,7 @@ def test_tables_and_figures_can_be_made(results: dict[str, Result]) -> None:
         draw.overlap(scores, p),
         draw.popup(learning, p),
         draw.cost(report.leaderboard(scores, p)),
+        draw.success(report.success_shares(scores, p), p),
     ]
     one = bench()
     figures += [draw.ticket(one.planted), draw.hidden({"paper": one.planted})]

@@ -18,13 +18,14 @@ from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm.tasks import helix_curve
 from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.plant_n_seek.report import (
+    FOUND_DECADES,
+    FOUND_POINTS,
     METHODS,
-    NEAR_POINTS,
-    NEAR_TIMES,
+    SEARCHES,
     of_main,
     shown_methods,
 )
-from ticketlab.study.plots import PALETTE, Look, curves, look
+from ticketlab.study.plots import PALETTE, Look, curves, error_bars, look
 
 UNITS = {"circle": "test accuracy (%)", "relu": "log10 test MSE", "helix": "log10 test MSE"}
 SIGNS = np.array([PALETTE[3], PALETTE[0]])
@@ -184,6 +185,45 @@ def found(scores: pd.DataFrame, params: PlantParams) -> Figure:
     return figure
 
 
+def nearness(task: str) -> str:
+    """How near a net must come to the planted ticket to count as a ticket, in words."""
+    return f"{FOUND_POINTS:g} points" if task == "circle" else f"{10**FOUND_DECADES:g} x the error"
+
+
+def success(shares: pd.DataFrame, params: PlantParams) -> Figure:
+    """In how many seeds a weak ticket is found, with exact intervals: tasks in columns, one shot
+    above many rounds; methods stand side by side at each density."""
+    tasks = [task for task in ("circle", "relu", "helix") if task in set(shares.task)]
+    regimes = [name for name in SEARCHES if name in set(shares.regime)]
+    size = (4 * len(tasks), 2.6 * len(regimes) + 0.6)
+    figure, grid = plt.subplots(len(regimes), len(tasks), figsize=size, sharey=True, squeeze=False)
+    for line, regime in zip(grid, regimes, strict=True):
+        for ax, task in zip(line, tasks, strict=True):
+            rows = shares[(shares.regime == regime) & (shares.task == task)]
+            _success_panel(ax, rows, looks(params))
+            ax.set(title=f"{task}, {regime}: within {nearness(task)}", ylim=(-4, 104))
+    for ax in grid[-1]:
+        ax.set_xlabel("density (share kept)")
+    for ax in grid[:, 0]:
+        ax.set_ylabel("% of seeds")
+    handles = {text: line for ax in grid.flat for line, text in zip(*_legend(ax), strict=True)}
+    figure.legend(handles.values(), handles, loc="lower center", ncols=7, fontsize=8)
+    figure.tight_layout(rect=(0, 0.09 if len(regimes) > 1 else 0.16, 1, 1))
+    return figure
+
+
+def _success_panel(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> None:
+    names = [name for name in styles if name in set(rows.method)]
+    densities = sorted(set(rows.density))
+    places = {density: place for place, density in enumerate(densities)}
+    for name, aside in zip(names, np.linspace(-0.3, 0.3, len(names)), strict=True):
+        one = rows[rows.method == name]
+        error_bars(ax, one.density.map(places) + aside, one, styles[name], label=name)
+    ax.axhline(50, color="0.4", ls="--", lw=1)
+    own = dict(zip(rows.density, rows.label == "gt", strict=True))
+    ax.set_xticks(range(len(densities)), [f"{d:.2g}{' (gt)' * own[d]}" for d in densities])
+
+
 def _legend(ax: Axes) -> tuple[list[Any], list[str]]:
     return ax.get_legend_handles_labels()
 
@@ -325,8 +365,7 @@ def cost(board: pd.DataFrame) -> Figure:
             places = [names.index(method) for method in near.method]
             label = f"{regime}, {rows.steps.max():,} steps" if len(rows) else None
             ax.plot(near["times the ticket's"], places, marker, ms=8, alpha=0.8, label=label)
-        near = f"{NEAR_POINTS:g} points" if task == "circle" else f"{NEAR_TIMES:g} x the error"
-        ax.set(title=task, xlabel=f"smallest density within {near} / ticket's")
+        ax.set(title=task, xlabel=f"smallest density within {nearness(task)} / ticket's")
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xscale("log" if board[board.task == task].density.notna().any() else "linear")
         ax.set_xlim(0.7, 2 * max(2, board["times the ticket's"].max()))

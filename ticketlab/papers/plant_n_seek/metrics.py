@@ -1,55 +1,47 @@
-"""The numbers that decide the claims on Plant 'n' Seek, each with its interval over seeds.
+"""The numbers that decide the claims on Plant 'n' Seek, each over seeds.
 
-Every metric is worded so that a claim reads "at least": `margin` is score against ticket (0 is the
+Searches have two outcomes, near the ticket or nowhere near it, so they are counted: in how many
+seeds a ticket is found (`report.is_found`), by each of some methods or by none. Means are over the
+seeds that are planned for means, the first ones. A `margin` is score against ticket (0 is the
 ticket, negative is worse), `shortfall` the opposite. A metric is None if the study has no such arm.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from math import log10
 from typing import Any
 
 import pandas as pd
 
 from ticketlab import plugins
-from ticketlab.papers.plant_n_seek.conv.report import conv_metrics, conv_references
-from ticketlab.papers.plant_n_seek.params import Case, PlantParams
+from ticketlab.papers.plant_n_seek.controls import SCORED, controls, references
+from ticketlab.papers.plant_n_seek.conv.report import conv_metrics
+from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.plant_n_seek.report import (
+    ONE_SHOT,
+    SPARSE,
+    TRAINED,
     Results,
+    arms,
     audit_table,
     built_in,
-    is_accuracy,
-    main_case,
+    is_found,
     of_main,
     scores_table,
 )
-from ticketlab.papers.plant_n_seek.units import PlantBench
+from ticketlab.study import rules
 from ticketlab.study.stats import (
+    BySeed,
     as_metric,
     as_percent,
-    as_reference,
     as_share,
-    chance_accuracy,
     each_seed,
     interval,
     minus,
 )
 
-ONE_SHOT = ("random", "magnitude", "snip", "grasp", "synflow")
-"""The paper's singleshot methods."""
 SPECIAL = ("snip", "grasp", "synflow")
-TRAINED = ("magnitude", "snip", "synflow")
-"""Multishot methods that the paper finds good."""
-MODERATE, SPARSE = 0.1, 0.011
-"""From this density on the paper calls a ticket moderate; up to this one it is sparse."""
-USUAL = ("random", "magnitude", "synflow")
-"""Singleshot methods that leave no path at the ticket's density, and that handle Helix at 0.5."""
-TRAINS = {"0.1": 88.0, "0.5": 93.0}
-"""Circle: accuracy (%) that one shot should reach at a density, by magnitude, SNIP and SynFlow."""
-RANDOM_TRAINS = {"0.1": 80.0, "0.5": 93.0}
-"""And by random pruning."""
-FOUND = 0.30103
-"""Decades: an error within twice the ticket's counts as finding a ticket as good."""
+MODERATE = 0.1
+"""From this density on the paper calls a ticket moderate; up to SPARSE it is sparse."""
 
 Found = dict[str, Any] | None
 
@@ -60,15 +52,17 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
     every = built_in(tested)
     main = of_main(every, params)
     audits = audit_table(results)
+    planted = main[main.mother == "planted"]
     return {
-        "references": references(main, params) | conv_references(results, params),
-        "singleshot": singleshot_metrics(arms(main, regime="singleshot", mother="planted")),
-        "multishot": multishot_metrics(main[main.mother == "planted"]),
+        "references": references(main, results, params),
+        "controls": controls(every, main, results, params),
+        "singleshot": singleshot_metrics(planted[planted.regime == "singleshot"]),
+        "multishot": multishot_metrics(planted),
         "depth": depth_metrics(every, main),
         "noise": noise_metrics(every),
-        "strong": strong_metrics(main[main.mother == "planted"]),
+        "strong": strong_metrics(planted),
         "popup": popup_metrics(main),
-        "controls": control_metrics(main),
+        "planting": planting_metrics(main),
         "audit": audit_metrics(audits),
         "visible": visible_metrics(audits),
         "conv": conv_metrics(results),
@@ -76,193 +70,102 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------- has a bed learned anything?
-
-POPPED = {"circle": "raw", "relu": "scalar", "helix": "per_output"}
-"""The score of edge-popup that the claims on a task are about."""
+# ---------------------------------------------------------------- summing up
 
 
-def references(main: pd.DataFrame, params: PlantParams) -> dict[str, Any]:
-    """What must have learned something, by task: the trained dense net of the main cell.
-
-    For claims on edge-popup also its masks of density 0.5 on the planted mother (linear head),
-    where they ran. Chance is a constant prediction.
-    """
-    found: dict[str, Any] = {}
-    dense = arms(main, method="dense", mother="planted", regime="singleshot")
-    popped = arms(main, regime="popup_linear", mother="planted", method="plain", label="0.5")
-    for task, score in POPPED.items():
-        trained = {f"the dense net on {task}": over_constant(dense, task, "weak", params)}
-        mask = {f"edge-popup on {task}": over_constant(popped, task, score, params)}
-        found |= {task: trained, f"popup_{task}": trained | mask}
-    return found
-
-
-def over_constant(rows: pd.DataFrame, task: str, column: str, params: PlantParams) -> Found:
-    """A score on a task as a reference beside that of the best constant prediction.
-
-    Circle: accuracy beside the share of the most frequent class (the highest of all seeds). Else
-    the decades by which the error is below that of predicting the mean, where 0 is chance.
-    """
-    scores = each_seed(arms(rows, task=task), column, "mean")
-    if not scores:
-        return None
-    case = main_case(params).model_copy(update={"task": task})
-    chance = {seed: constant_score(params, case, seed) for seed in scores}
-    if is_accuracy(task):
-        return as_reference(scores, max(chance.values()), params.test)
-    below = {seed: log10(chance[seed] / max(error, 1e-12)) for seed, error in scores.items()}
-    return as_reference(below, 0.0)
-
-
-def constant_score(params: PlantParams, case: Case, seed: int) -> float:
-    """What the best constant prediction scores on a seed's test set: accuracy (%) or error."""
-    outputs = PlantBench(params, case, seed).test[1]
-    if is_accuracy(case.task):
-        return chance_accuracy(outputs)
-    return float(outputs.var(dim=0, correction=0).mean())
-
-
-# ---------------------------------------------------------------- choosing and summing up
-
-
-def arms(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:
-    """The rows whose columns have these values; a tuple allows any of its values."""
-    for column, value in wanted.items():
-        allowed = value if isinstance(value, tuple) else (value,)
-        frame = frame[frame[column].isin(allowed)]
-    return frame
+def planned(values: Mapping[int, float]) -> BySeed:
+    """The seeds that a mean is planned to stand on: the first ones, the same for all arms."""
+    return dict(sorted(values.items())[: rules.most_planned("points")])
 
 
 def over_seeds(values: Mapping[int, float], factor: float = 1.0) -> Found:
     """The interval of factor times the values; None without any."""
-    return as_metric({seed: factor * value for seed, value in values.items()})
+    return as_metric({seed: factor * value for seed, value in planned(values).items()})
 
 
 def apart(a: Mapping[int, float], b: Mapping[int, float]) -> Found:
     """The interval of a - b over the seeds that both have; None without any."""
-    return as_metric(minus(a, b))
-
-
-def worst(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
-    """Margin of the worst arm of each seed."""
-    return over_seeds(each_seed(rows, column, "min"))
-
-
-def best(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
-    """Margin of the best arm of each seed."""
-    return over_seeds(each_seed(rows, column, "max"))
+    return over_seeds(minus(a, b))
 
 
 def shortfall(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
-    """How far the best arm of each seed stays below the ticket."""
-    return over_seeds(each_seed(rows, column, "max"), -1.0)
-
-
-def below(rows: pd.DataFrame, bound: float, column: str = "weak") -> Found:
-    """By how many accuracy points the best arm of each seed stays below `bound` percent."""
-    return over_seeds({seed: bound - v for seed, v in each_seed(rows, column, "max").items()})
-
-
-def decades_below(rows: pd.DataFrame, bound: float, column: str = "weak") -> Found:
-    """By how many decades the largest error of each seed stays below `bound`."""
-    largest = each_seed(rows, column, "max")
-    return over_seeds({seed: log10(bound / max(v, 1e-12)) for seed, v in largest.items()})
-
-
-def decades_above(rows: pd.DataFrame, bound: float, column: str = "weak") -> Found:
-    """By how many decades the smallest error of each seed stays above `bound`."""
-    smallest = each_seed(rows, column, "min")
-    return over_seeds({seed: log10(max(v, 1e-12) / bound) for seed, v in smallest.items()})
+    """How far each seed's arms stay below the ticket, in the mean."""
+    return over_seeds(each_seed(rows, column), -1.0)
 
 
 def share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series]) -> Found:
-    """The share of seeds for all of whose rows something holds."""
+    """The share of seeds for all of whose rows something holds; of those that have all rows."""
     if rows.empty:
         return None
-    flags = holds(rows).groupby(rows.seed).all()
-    return as_share({int(str(seed)): bool(flag) for seed, flag in flags.items()})
+    by_seed = holds(rows).astype(bool).groupby(rows.seed)
+    whole = by_seed.size() == by_seed.size().max()
+    return as_share({int(str(s)): bool(flag) for s, flag in by_seed.all()[whole].items()})
 
 
-def _weak(rows: pd.DataFrame, how: str = "mean") -> dict[int, float]:
-    return each_seed(rows, "weak_margin", how)
+def all_found(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
+    """The share of seeds in which each of the rows has found a ticket."""
+    return share(rows, lambda r: is_found(r, column))
+
+
+def none_found(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
+    """The share of seeds in which none of the rows has found a ticket."""
+    return share(rows, lambda r: ~is_found(r, column))
+
+
+def _weak(rows: pd.DataFrame) -> BySeed:
+    return each_seed(rows, "weak_margin")
 
 
 # ---------------------------------------------------------------- the claims' numbers
 
 
 def singleshot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
-    """C1 to C4 and C12: one scoring at the start, then training."""
+    """C1 to C4: one scoring at the start, then training."""
     one = arms(rows, method=ONE_SHOT)
     moderate, sparse = one[one.density >= MODERATE], one[one.density <= SPARSE]
-    circle = arms(one, task="circle")
-    often = arms(rows, task="circle", method="synflow_rounds")
+    tasks, circle = ("circle", "relu"), arms(moderate, task="circle")
     return {
-        "circle_worst_moderate_margin": worst(arms(moderate, task="circle")),
-        "relu_worst_moderate_margin": worst(arms(moderate, task="relu")),
-        "helix_best_shortfall": shortfall(arms(one, task="helix")),
-        "circle_sparse_shortfall": shortfall(arms(sparse, task="circle")),
-        "relu_sparse_shortfall": shortfall(arms(sparse, task="relu")),
-        "synflow_rounds_sparse_gain": apart(
-            _weak(often[often.density <= SPARSE]),
-            _weak(arms(sparse, task="circle", method="synflow")),
-        ),
+        **{f"{task}_moderate_all_found": all_found(arms(moderate, task=task)) for task in tasks},
+        **{f"{task}_sparse_none_found": none_found(arms(sparse, task=task)) for task in tasks},
+        "helix_none_found": none_found(arms(one, task="helix")),
         "circle_gt_dead": share(
-            arms(circle, label="gt", method=("random", "magnitude", "synflow")),
+            arms(one, task="circle", label="gt", method=("random", "magnitude", "synflow")),
             lambda r: ~r.alive.astype(bool),
         ),
+        "synflow_rounds_found_at_001": all_found(
+            arms(rows, task="circle", method="synflow_rounds", label="0.01")
+        ),
         "magnitude_minus_special": apart(
-            _weak(arms(moderate, task="circle", method="magnitude")),
-            _weak(arms(moderate, task="circle", method=SPECIAL)),
+            _weak(arms(circle, method="magnitude")), _weak(arms(circle, method=SPECIAL))
         ),
-        "drop_at_001": apart(_weak(arms(circle, label="0.1")), _weak(arms(circle, label="0.01"))),
-        "circle_above_thresholds": worst(_over_thresholds(circle), "above"),
-        "circle_gt_below_20": below(arms(circle, label="gt", method=USUAL), 20.0),
-        "relu_gt_shortfall": shortfall(arms(one, task="relu", label="gt")),
-        "helix_below_0002_at_05": decades_below(
-            arms(one, task="helix", label="0.5", method=USUAL), 0.002
-        ),
-        "helix_grasp_above_01": decades_above(arms(one, task="helix", method="grasp"), 0.1),
     }
-
-
-def _over_thresholds(circle: pd.DataFrame) -> pd.DataFrame:
-    """The arms that TRAINS is about, with the points that they are `above` it."""
-    rows = arms(circle, label=tuple(TRAINS), method=("random", *TRAINED))
-    bound = rows.label.map(TRAINS).where(rows.method != "random", rows.label.map(RANDOM_TRAINS))
-    return rows.assign(above=rows.weak - bound)
 
 
 def multishot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
     """C7, C8 and C10: ten rounds of training, scoring, pruning and resetting."""
     many, once = arms(rows, regime="multishot"), arms(rows, regime="singleshot")
-    circle, helix = arms(many, task="circle"), arms(many, task="helix")
+    circle, gt = arms(many, task="circle"), arms(many, task="circle", label="gt")
     at: dict[str, object] = {"task": "circle", "label": "0.01", "method": TRAINED}
-    both = (many, once)
     few = circle[circle.density <= MODERATE]
-    grasp = each_seed(arms(few, method=("grasp", "grasp_local")), "weak_margin", "mean")
-    sparse = many[many.density <= SPARSE]
+    usual = _weak(arms(few, method=TRAINED))
+    sparse = arms(many[many.density <= SPARSE], method=TRAINED)
     return {
         "circle_gain_at_001": apart(_weak(arms(many, **at)), _weak(arms(once, **at))),
-        "synflow_gt_margin": best(arms(circle, method="synflow", label="gt")),
-        "synflow_minus_others_at_gt": apart(
-            _weak(arms(circle, label="gt", method="synflow")),
-            _weak(arms(circle, label="gt", method=("magnitude", "snip", "grasp")), "max"),
-        ),
-        **{
-            f"{method}_gain_at_001": apart(
-                *(_weak(arms(r, **at | {"method": method})) for r in both)
-            )
-            for method in TRAINED
-        },
-        "helix_margin_at_01": best(arms(helix, label="0.1")),
-        "grasp_deficit": apart(_weak(arms(few, method=TRAINED)), grasp),
-        "grasp_local_deficit": apart(
-            _weak(arms(few, method=TRAINED)), _weak(arms(few, method="grasp_local"))
-        ),
-        "helix_sparse_shortfall": shortfall(arms(sparse, task="helix")),
-        "relu_sparse_shortfall": shortfall(arms(sparse, task="relu")),
+        "synflow_gt_found": all_found(arms(gt, method="synflow")),
+        "synflow_best_at_gt": best_of(arms(gt, method=TRAINED), "synflow"),
+        "helix_all_found_at_01": all_found(arms(many, task="helix", label="0.1", method=TRAINED)),
+        "grasp_deficit": apart(usual, _weak(arms(few, method="grasp"))),
+        "grasp_local_deficit": apart(usual, _weak(arms(few, method="grasp_local"))),
+        "helix_sparse_none_found": none_found(arms(sparse, task="helix")),
+        "relu_sparse_none_found": none_found(arms(sparse, task="relu")),
     }
+
+
+def best_of(rows: pd.DataFrame, method: str) -> Found:
+    """The share of seeds in which a method scores higher than each of the others after training."""
+    others = rows[rows.method != method]
+    own = rows[rows.method == method].set_index("seed").weak_margin
+    return share(others, lambda r: r.weak_margin < r.seed.map(own))
 
 
 def depth_metrics(every: pd.DataFrame, main: pd.DataFrame) -> dict[str, Found]:
@@ -274,20 +177,17 @@ def depth_metrics(every: pd.DataFrame, main: pd.DataFrame) -> dict[str, Found]:
     deep = rows[(rows.depth == 10) & (rows.label == "0.1")]
     plain = arms(rows[rows.depth.isin(usual)], label="0.1")
     return {
-        "depth3_shortfall": shortfall(shallow),
-        "depth10_minus_main": apart(_weak(deep, "max"), _weak(plain, "max")),
-        "wide_likeness": wide_likeness(rows[(rows.depth == 6) & rows.noise.isin(set(main.noise))]),
+        "shallow_none_found": none_found(shallow),
+        "deep_minus_main": apart(_weak(deep), _weak(plain)),
+        "usual_minus_wide": wide_gap(rows[(rows.depth == 6) & rows.noise.isin(set(main.noise))]),
     }
 
 
-def wide_likeness(rows: pd.DataFrame) -> Found:
-    """Minus the points between untrained masks of mothers 1000 and 100 wide, where both ran."""
+def wide_gap(rows: pd.DataFrame) -> Found:
+    """Points of untrained masks of mothers 100 wide less those of mothers 1000 wide."""
     wide, usual = (rows[rows.width == width] for width in (1000, 100))
-    common = tuple(set(wide.label) & set(usual.label))
-    one, other = (
-        each_seed(arms(r, label=common), "per_output_margin", "mean") for r in (wide, usual)
-    )
-    return over_seeds({seed: -abs(one[seed] - other[seed]) for seed in one if seed in other})
+    common = arms(usual, label=tuple(wide.label), method=tuple(wide.method))
+    return apart(*(each_seed(r, "per_output_margin") for r in (common, wide)))
 
 
 def noise_metrics(every: pd.DataFrame) -> dict[str, Found]:
@@ -300,86 +200,70 @@ def noise_metrics(every: pd.DataFrame) -> dict[str, Found]:
 
 def strong_metrics(rows: pd.DataFrame) -> dict[str, Found]:
     """C9, first half: masks of the weak-ticket methods without any training, scales fitted."""
-    pruned = arms(rows, regime=("singleshot", "multishot"), method=(*ONE_SHOT, "synflow_rounds"))
+    once = arms(rows, regime="singleshot", method=(*ONE_SHOT, "synflow_rounds"))
+    pruned = pd.concat([once, arms(rows, regime="multishot", method=TRAINED)])
     return {
-        "circle_shortfall": shortfall(arms(pruned, task="circle"), "per_output_margin"),
-        "helix_shortfall": shortfall(arms(pruned, task="helix"), "per_output_margin"),
-        "relu_shortfall": shortfall(arms(pruned, task="relu"), "scalar_margin"),
-        "circle_oracle_raw_margin": best(
-            arms(rows, task="circle", method="oracle", regime="singleshot"), "raw_margin"
-        ),
+        f"{task}_none_found": none_found(arms(pruned, task=task), f"{score}_margin")
+        for task, score in SCORED.items()
     }
 
 
 def popup_metrics(main: pd.DataFrame) -> dict[str, Found]:
     """C9, second half: edge-popup, plain and annealed, with the linear and the released head."""
-    joint = main[main.method == "annealed_joint"]
+    joint = arms(main, method="annealed_joint", regime="popup_linear", task="relu", label="gt")
     main = arms(main, method=("plain", "annealed"))
     linear = arms(main, regime="popup_linear", mother="planted")
     released = arms(main, regime="popup_softmax", mother="planted")
-    circle = arms(linear, task="circle")
-    moderate = linear[linear.density >= MODERATE]
+    circle, plain = arms(linear, task="circle"), arms(linear, method="plain")
+    moderate = plain[plain.density >= MODERATE]
     annealed = {"task": "relu", "method": "annealed", "label": "gt"}
-    starts = {
-        mother: arms(main, regime="popup_linear", mother=mother, **annealed)
-        for mother in ("planted", "unplanted", "unbiased")
+    tenth = {
+        variant: each_seed(arms(circle, label="0.1", method=variant), "raw_margin")
+        for variant in ("annealed", "plain")
     }
+    half = each_seed(arms(plain, task="circle", label="0.5"), "raw_margin")
+    mothers = {m: arms(main, mother=m) for m in ("planted", "unplanted", "unbiased")}
     return {
-        "circle_margin_at_05": best(arms(circle, label="0.5"), "raw_margin"),
-        "circle_shortfall_at_01": shortfall(
-            arms(circle, label="0.1", method="plain"), "raw_margin"
-        ),
-        "annealing_gain_at_01": apart(
-            each_seed(arms(circle, label="0.1", method="annealed"), "raw_margin", "mean"),
-            each_seed(arms(circle, label="0.1", method="plain"), "raw_margin", "mean"),
-        ),
-        "circle_sparse_below_half": below(circle[circle.density <= SPARSE], 50.0, "raw"),
-        "relu_linear_below_0001_at_05": decades_below(
-            arms(linear, task="relu", label="0.5", method="plain"), 0.001, "scalar"
-        ),
-        "relu_linear_shortfall": shortfall(arms(moderate, task="relu"), "scalar_margin"),
-        "relu_released_shortfall": shortfall(arms(released, task="relu"), "scalar_margin"),
-        "helix_linear_shortfall": shortfall(arms(moderate, task="helix"), "per_output_margin"),
-        **{f"relu_gt_found_{mother}": share(rows, _is_found) for mother, rows in starts.items()},
-        "relu_gt_found_released": share(arms(released, **annealed), _is_found),
+        "circle_margin_at_05": over_seeds(half),
+        "circle_shortfall_at_01": over_seeds(tenth["plain"], -1.0),
+        "annealing_gain_at_01": apart(tenth["annealed"], tenth["plain"]),
+        "relu_none_found": none_found(arms(moderate, task="relu"), "scalar_margin"),
+        "relu_released_none_found": none_found(arms(released, task="relu"), "scalar_margin"),
+        "helix_shortfall": shortfall(arms(moderate, task="helix"), "per_output_margin"),
         **{
-            f"relu_gt_found_joint_{mother}": share(
-                arms(joint, task="relu", label="gt", regime="popup_linear", mother=mother),
-                _is_found,
+            f"relu_gt_found_{mother}": all_found(
+                arms(rows, regime="popup_linear", **annealed), "scalar_margin"
             )
-            for mother in starts
+            for mother, rows in mothers.items()
+        },
+        "relu_gt_found_released": all_found(arms(released, **annealed), "scalar_margin"),
+        **{
+            f"relu_gt_found_joint_{mother}": all_found(arms(joint, mother=mother), "scalar_margin")
+            for mother in mothers
         },
     }
 
 
-def _is_found(rows: pd.DataFrame) -> pd.Series:
-    return rows.scalar_margin >= -FOUND
-
-
-def control_metrics(main: pd.DataFrame) -> dict[str, Found]:
-    """The controls that the paper lacks: nothing planted, and the planted ticket trained."""
+def planting_metrics(main: pd.DataFrame) -> dict[str, Found]:
+    """Controls that the paper lacks: nothing planted, and the planted ticket trained."""
     many = arms(main, regime="multishot", method=TRAINED, task="circle")
     dense_enough = many[(many.density >= 0.01) & (many.label != "gt")]
     planted, other = (arms(dense_enough, mother=m) for m in ("planted", "unplanted"))
-    gt = arms(many, label="gt", method="synflow")
+    gt = arms(many, label="gt")
     oracle = {task: arms(main, task=task, method="oracle") for task in ("circle", "helix")}
     recall = {
-        mother: each_seed(arms(many, label="gt", mother=mother), "recall", "mean")
+        mother: {s: 100 * r for s, r in each_seed(arms(gt, mother=mother), "recall").items()}
         for mother in ("planted", "unplanted")
     }
+    missed = {seed: 100 - kept for seed, kept in planned(recall["planted"]).items()}
+    synflow = arms(gt, mother="planted", method="synflow")
     return {
         "unplanted_minus_planted": apart(_weak(other), _weak(planted)),
-        "oracle_margin_circle": best(oracle["circle"]),
-        "oracle_margin_helix": best(oracle["helix"]),
-        "synflow_minus_oracle": apart(_weak(arms(gt, mother="planted")), _weak(oracle["circle"])),
-        "missed_share": as_percent({s: 100 * (1 - r) for s, r in recall["planted"].items()}),
-        "recall_planted_minus_unplanted": over_seeds(
-            {
-                s: 100 * (r - recall["unplanted"][s])
-                for s, r in recall["planted"].items()
-                if s in recall["unplanted"]
-            }
-        ),
+        "oracle_margin_circle": over_seeds(_weak(oracle["circle"])),
+        "oracle_margin_helix": over_seeds(_weak(oracle["helix"])),
+        "synflow_minus_oracle": apart(_weak(synflow), _weak(oracle["circle"])),
+        "missed_share": as_percent(missed),
+        "recall_planted_minus_unplanted": apart(recall["planted"], recall["unplanted"]),
     }
 
 
@@ -391,12 +275,11 @@ def audit_metrics(audits: pd.DataFrame) -> dict[str, Found]:
     rows = arms(audits, task="circle", mode="authors")
     known = rows.assign(cost=100 * (rows.score - rows.raw), lost=50 - 100 * rows.grasp_kept)
     return {
-        "released_factors_cost": over_seeds(each_seed(known, "cost", "mean")),
-        "grasp_lost": over_seeds(each_seed(known, "lost", "mean")),
+        "released_factors_cost": over_seeds(each_seed(known, "cost")),
+        "grasp_lost": over_seeds(each_seed(known, "lost")),
         "loud_seeds": share(rows, lambda r: r.loud > 0),
         "released_minus_norm_auroc": apart(
-            each_seed(rows, "auroc", "mean"),
-            each_seed(arms(audits, task="circle", mode="norm"), "auroc", "mean"),
+            each_seed(rows, "auroc"), each_seed(arms(audits, task="circle", mode="norm"), "auroc")
         ),
     }
 
@@ -406,7 +289,7 @@ def visible_metrics(audits: pd.DataFrame) -> dict[str, Found]:
     if audits.empty:
         return {}
     return {
-        f"{task}_{mode}": over_seeds(each_seed(rows, "auroc", "mean"))
+        f"{task}_{mode}": over_seeds(each_seed(rows, "auroc"))
         for (task, mode), rows in audits.groupby(["task", "mode"], sort=True)
     }
 
