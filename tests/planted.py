@@ -190,16 +190,16 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "survivors equal the rewinding point": Fault("rewound", "swap_kept(rewound, common)"),
         "all else equals the rewinding point": Fault("rewound", "swap_other(rewound, common)"),
         "all tickets were found on one data set": Fault(
-            "results", "with_ticket(results, other_data)"
+            "first", "with_ticket(first, other_data, 'search/')"
         ),
         "removed weights of every stored ticket are zero": Fault(
             "results", "with_ticket(results, not_zero)"
         ),
         "the masks of every search are nested": Fault(
-            "results", "with_ticket(results, inverted, 'search/colt')"
+            "first", "with_ticket(first, inverted, 'search/colt')"
         ),
         "all arms of a seed but reinit start from the same weights": Fault(
-            "results", "with_ticket(results, other_start, 'score/shuffled')"
+            "first", "with_ticket(first, other_start, 'score/random')"
         ),
         "two copies remove u = 2r / (1 + J) in all rounds": Fault(
             "rounds", "exchange(rounds, 'alive', rounds.arm == p.main[0].name)"
@@ -208,10 +208,10 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "results", "with_ticket(results, other_pattern)"
         ),
         "every search trains under its masks in turn": Fault(
-            "results", "out_of_turn(results, 'search/colt')"
+            "first", "out_of_turn(first, 'search/colt')"
         ),
         "retrained tickets were trained under their own masks": Fault(
-            "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/reinit'))"
+            "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/random'))"
         ),
         "IMP-matched has as many weights left as COLT after every round": Fault(
             "rounds", "exchange(rounds, 'alive', rounds.arm == 'imp-matched')"
@@ -220,11 +220,17 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
             "rounds",
             "exchange(rounds, 'search_images', (rounds.arm == 'imp') & (rounds['round'] > 0))",
         ),
-        "re-initialised tickets have COLT's masks": Fault(
-            "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/reinit'))"
+        "re-initialised tickets have the masks of their arm": Fault(
+            "here", "exchange(here, 'mask_sha256', here.arm.str.endswith('-reinit'))"
         ),
-        "shuffled tickets keep COLT's density in every layer": Fault(
-            "made", "exchange(made, 'layers', made.unit.str.startswith('score/shuffled'))"
+        "shuffled tickets keep their arm's density in every layer": Fault(
+            "here", "exchange(here, 'layers', here.arm.str.endswith('-shuffled'))"
+        ),
+        "all arms of a seed but reinit start from the same weights at the later point": Fault(
+            "later", "with_ticket(later, other_start, 'score/random')"
+        ),
+        "the later point has other weights than the first": Fault(
+            "later", "{name: r for name, r in first.items() if name.startswith('search/')}"
         ),
         "moved tickets have as many weights left as at their source": Fault(
             "moved", "exchange(moved, 'alive', moved.arm != '')"

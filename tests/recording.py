@@ -421,7 +421,7 @@ def _look(kind: str, tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> 
         found = call()
     if look.places != tape.places(images.x):
         raise AssertionError(f"{kind}: the batches are of other images than the labels")
-    look.score = found if isinstance(found, Score) else None
+    look.score = evaluation.score_of(found, images.y) if isinstance(found, Tensor) else found
     look.classes = tuple(found.argmax(1).tolist()) if isinstance(found, Tensor) else ()
     tape.looked(look)
     return found

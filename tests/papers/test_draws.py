@@ -20,6 +20,7 @@ from conftest import small_net
 from ticketlab.data.sets import DataSet
 from ticketlab.many.lanes import Feeds, Job
 from ticketlab.papers.colt import units as colt_units
+from ticketlab.papers.colt.params import Control
 from ticketlab.papers.colt.study import transfer_units
 from ticketlab.papers.compare import units as compare_units
 from ticketlab.papers.dlth import study as dlth_study
@@ -134,12 +135,12 @@ def conv_popped(items: Sequence[Any]) -> Made:
 # ---------------------------------------------------------------- COLT, PrAC
 
 
-def colt_scored(arm: str) -> Maker:
-    """COLT's tickets retrained one after another on one net."""
+def colt_scored(control: Control) -> Maker:
+    """A control of COLT's tickets, retrained one after another on one net."""
 
     def make(items: Sequence[Any]) -> Made:
         chosen = {name: masks_of(3)[name] for name in items}
-        return rows_by(colt_units.score_tickets(tiny.colt(), 0, arm, chosen), "round")
+        return rows_by(colt_units.score_tickets(tiny.colt(), 0, "colt", chosen, control), "round")
 
     return make
 
@@ -157,7 +158,7 @@ def colt_carried(items: Sequence[Any]) -> Made:
         f"search/{arm}/seed-0": Result({"arm": arm, "seed": 0} | record, tickets)
         for arm in ("imp", params.main[0].name)
     }
-    units = transfer_units(params.model_copy(update={"transfer": transfer}), searches)
+    units = transfer_units(params, transfer, "transfer", searches)
     return {
         (unit.name, name): mask.digest()
         for unit in units
@@ -251,6 +252,8 @@ MAKERS: dict[str, tuple[Maker, tuple[Any, ...]]] = {
     "conv edge-popup": (conv_popped, ("gt", 0.1, 0.5)),
     "colt shuffled": (colt_scored("shuffled"), tuple(masks_of(3))),
     "colt reinit": (colt_scored("reinit"), tuple(masks_of(3))),
+    "colt magnitude": (colt_scored("magnitude"), tuple(masks_of(3))),
+    "colt random": (colt_scored("random"), tuple(masks_of(3))),
     "colt transfer": (colt_carried, (0.4, 0.5, 0.6)),
     "prac tickets": (prac_scored, tuple(masks_of(3))),
     "rst masks": (

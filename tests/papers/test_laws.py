@@ -70,11 +70,15 @@ COLT = tiny.COLT | {
         {"split": "interleaved", "seeds": 1},
         {"split": "random", "votes": 1, "seeds": 1},
         {"split": "same", "seeds": 1},
+        {"layerwise": True, "seeds": 1},
     ],
+    "late": {"rewind": "3it", "imp_seeds": 1},
     "transfer": {"data": images("others"), "levels": [0.7], "seeds": 1},
+    "resized": {"data": images("others") | {"pool": 1}, "levels": [0.7], "seeds": 1},
     "runtime": RUNTIME,
 }
-LATE = {"rewind": "2it", "prune_from": "validation", "authors_metric": True, "ablations": []}
+LATE = {"rewind": "2it", "prune_from": "validation", "authors_metric": True, "ablations": [],
+        "late": None, "resized": None}  # fmt: skip
 
 PRAC = tiny.PRAC | {"data": images("laws"), "model": MLP, "runtime": RUNTIME}
 
@@ -334,8 +338,8 @@ AGAIN = "train, again"
 """The order of IMP's second run in the comparison, in its search and its tickets."""
 
 ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
-    # Copies on equal images differ by their order alone.
-    "colt": lambda t: t.label.get("copy"),
+    # Copies on equal images differ by their order alone; moved tickets may see other sizes of them.
+    "colt": lambda t: (t.label.get("copy"), t.unit.startswith("resized/")),
     # A transformation is a pass of its own over the images, and so is each of its cycles.
     "dlth": lambda t: stage if (stage := role(t)[1]) not in ("finetune", "train") else None,
     # Rounds of pruning, and levels of edge-popup.
@@ -445,7 +449,8 @@ def test_test_images_were_looked_at(tape: Tape) -> None:
 
 
 RELABELLED = {
-    "colt": ("search/colt-class", "search/colt-interleaved"),  # a copy's own classes, from 0
+    # a copy's own classes, from 0
+    "colt": ("search/colt-class", "search/colt-interleaved", "late/search/colt-class"),
     "prac": ("search/noise", "score/noise"),  # flipped labels
     "compare": ("convnet/colt/", "mlp/colt/"),
 }
@@ -516,14 +521,17 @@ def test_an_outcome_is_the_trained_net_and_its_logits_on_the_test_images(
 ) -> None:
     kept = [t for r in tape.results.values() for t in r.tickets.values() if t.outcome is not None]
     assert KEEPING[paper] <= {ticket.metadata["arm"] for ticket in kept}
-    data = next(data for data, _ in tape.shared.values() if data.name == "laws")
+    shared = [data for data, _ in tape.shared.values()]
     for unit, result in tape.results.items():
         for name, ticket in result.tickets.items():
             if ticket.outcome is None:
                 continue
             ends = [training.end for training in tape.trainings(unit)]
             assert any(same(end, ticket.outcome.state) for end in ends), (unit, name)
-            spec = models.ModelSpec.model_validate(ticket.metadata["model"])
+            facts = ticket.metadata
+            own = [d for d in shared if d.sha256 == facts["data_sha256"]]  # moved tickets: others
+            data = next(d for d in own if list(d.shape) == facts["shape"])
+            spec = models.ModelSpec.model_validate(facts["model"])
             net = Net(models.build(spec, data.shape, data.classes, 0), gpu.Runtime(**RUNTIME))
             net.rewind(ticket.outcome.state)
             logits = predict(net, data.test, Batches(data.test, data))
@@ -535,6 +543,8 @@ def test_an_outcome_is_the_trained_net_and_its_logits_on_the_test_images(
 # ---------------------------------------------------------------- COLT: laws 3 and 4
 
 MAIN = "colt-class-2of2"
+POINTS = ("", "late/")
+"""Where the names of COLT's units begin: at the study's rewinding point, and at the late one."""
 
 
 def variants(tape: Tape) -> dict[str, Any]:
@@ -542,11 +552,14 @@ def variants(tape: Tape) -> dict[str, Any]:
     return {variant.name: variant for variant in tape.params.variants}
 
 
-def colt_units(tape: Tape, *prefixes: str) -> Iterator[tuple[str, list[Training]]]:
-    """Units by name with their trainings, but for the one that leads to the rewind point."""
+def colt_units(tape: Tape, *prefixes: str) -> Iterator[tuple[str, str, str, list[Training]]]:
+    """Units of both rewinding points: name, point, arm, and their trainings, but for the one that
+    leads to the rewinding point."""
     for name in tape.results:
-        if name.startswith(prefixes):
-            yield name, [t for t in tape.trainings(name) if t.steps == total(t)]
+        point = "late/" if name.startswith("late/") else ""
+        if name.removeprefix(point).startswith(prefixes):
+            arm = name.split("/")[-2]
+            yield name, point, arm, [t for t in tape.trainings(name) if t.steps == total(t)]
 
 
 def total(training: Training) -> int:
@@ -555,15 +568,17 @@ def total(training: Training) -> int:
     return steps
 
 
-def colt_theta(tape: Tape, seed: int) -> State:
-    """What a seed rewinds to: the start of IMP's dense training."""
-    start: State = tape.trainings(f"search/imp/seed-{seed}")[bool(late(tape))].start
+def colt_theta(tape: Tape, seed: int, point: str = "") -> State:
+    """What a seed rewinds to: the start of matched IMP's dense training."""
+    trainings = tape.trainings(f"{point}search/imp-matched/seed-{seed}")
+    start: State = trainings[bool(late(tape, point))].start
     return start
 
 
-def late(tape: Tape) -> int:
-    """The iteration that the study rewinds to."""
-    return int(tape.params.rewind.value)
+def late(tape: Tape, point: str = "") -> int:
+    """The iteration that the units of a point rewind to."""
+    at = tape.params.late.rewind if point else tape.params.rewind
+    return int(at.value)
 
 
 def pruned_from(tape: Tape, training: Training) -> State:
@@ -571,11 +586,19 @@ def pruned_from(tape: Tape, training: Training) -> State:
     return training.end if tape.params.prune_from == "last" else training.best
 
 
+def largest_by_layer(state: State, within: Mask, rate: float) -> Mask:
+    """`largest` within each layer: what a copy keeps that prunes layer by layer."""
+    parts = [
+        largest(state, Mask({n: keep}), left(int(keep.sum()), rate)) for n, keep in within.items()
+    ]
+    return Mask({name: keep for part in parts for name, keep in part.items()})
+
+
 @of("colt", "colt-late")
 def test_colt_copies_learn_their_segments_and_only_those(tape: Tape) -> None:
     truth = {p: tape.truth[p] for p in tape.trainings("search/imp")[0].places}
-    for name, trainings in colt_units(tape, "search/colt"):
-        variant = variants(tape)[name.split("/")[1]]
+    for name, _, arm, trainings in colt_units(tape, "search/colt"):
+        variant = variants(tape)[arm]
         copies, everything = variant.partitions, set(truth)
         parts = [set(t.places) for t in trainings]
         assert parts == parts[:copies] * (len(parts) // copies), name
@@ -598,19 +621,22 @@ def test_colt_copies_learn_their_segments_and_only_those(tape: Tape) -> None:
 
 @of("colt", "colt-late")
 def test_colt_rounds_keep_what_enough_copies_kept_and_rewind_to_theta(tape: Tape) -> None:
-    for name, trainings in colt_units(tape, "search/colt"):
-        variant, rate = variants(tape)[name.split("/")[1]], tape.params.rate
+    for name, point, arm, trainings in colt_units(tape, "search/colt"):
+        variant, rate = variants(tape)[arm], tape.params.rate
         theta, mask = trainings[0].start, trainings[0].mask
         assert mask is not None and mask.density == 1
-        assert same(body(theta), body(colt_theta(tape, trainings[0].seed)))
+        assert same(body(theta), body(colt_theta(tape, trainings[0].seed, point)))
         found = tape.results[name]
         rounds = len(found.record["rounds"])
         assert len(trainings) == rounds * variant.partitions
         for index in range(rounds):
             turn = trainings[index * variant.partitions : (index + 1) * variant.partitions]
             assert all(t.mask == mask and same(t.start, masked(theta, mask)) for t in turn), name
-            keep = left(mask.alive, rate)
-            own = [largest(pruned_from(tape, t), mask, keep) for t in turn]
+            learned, keep = [pruned_from(tape, t) for t in turn], left(mask.alive, rate)
+            if variant.layerwise:
+                own = [largest_by_layer(weights, mask, rate) for weights in learned]
+            else:
+                own = [largest(weights, mask, keep) for weights in learned]
             votes = {n: torch.stack([m[n] for m in own]).sum(0) for n in mask}
             mask = Mask({n: count >= variant.needed for n, count in votes.items()})
             assert found.tickets[f"round-{index + 1:02d}"].mask == mask, name
@@ -618,7 +644,7 @@ def test_colt_rounds_keep_what_enough_copies_kept_and_rewind_to_theta(tape: Tape
 
 @of("colt", "colt-late")
 def test_colt_selects_copies_on_held_out_images_of_their_own_classes(tape: Tape) -> None:
-    for name, trainings in colt_units(tape, "search/colt-class"):
+    for name, _, _, trainings in colt_units(tape, "search/colt-class"):
         for training in trainings:
             if tape.params.prune_from == "last":
                 assert not training.looks, name
@@ -631,71 +657,97 @@ def test_colt_selects_copies_on_held_out_images_of_their_own_classes(tape: Tape)
 
 @of("colt", "colt-late")
 def test_imp_prunes_the_smallest_of_what_it_trained_and_rewinds_to_theta(tape: Tape) -> None:
-    for name, trainings in colt_units(tape, "search/imp"):
+    for name, point, arm, trainings in colt_units(tape, "search/imp"):
         seed, found = trainings[0].seed, tape.results[name]
-        theta, mask = colt_theta(tape, seed), trainings[0].mask
-        paces = [t["alive"] for t in tape.results[f"search/{MAIN}/seed-{seed}"].record["rounds"]]
+        theta, mask = colt_theta(tape, seed, point), trainings[0].mask
+        rounds = tape.results[f"{point}search/{MAIN}/seed-{seed}"].record["rounds"]
+        paces = [turn["alive"] for turn in rounds]
+        if arm == "imp-half":
+            assert len(trainings) == 1 + (len(paces) + 1) // 2
+            paces = [number for i, number in enumerate(paces) if (len(paces) - i) % 2]
         for index, training in enumerate(trainings):
             assert training.mask == mask == found.tickets[f"round-{index:02d}"].mask, name
             assert mask is not None and same(training.start, masked(theta, mask)), name
             if index < len(trainings) - 1:
                 keep = left(mask.alive, tape.params.imp_rate)
-                keep = paces[index] if "imp-matched" in name else keep
+                keep = keep if arm == "imp" else paces[index]
                 mask = largest(pruned_from(tape, training), mask, keep)
-        if "imp-matched" in name:
+        if arm != "imp":
             assert [t.mask.alive for t in trainings[1:] if t.mask] == paces
 
 
-@of("colt-late")
+@of("colt", "colt-late")
 def test_theta_is_the_state_after_the_first_steps_on_all_images(tape: Tape) -> None:
+    units = 0
     for name in tape.results:
-        if name.startswith("transfer"):
+        point = "late/" if name.startswith("late/") else ""
+        if name.startswith(("transfer", "resized")) or not late(tape, point):
             continue
         early, *others = tape.trainings(name)
-        assert early.steps == late(tape) and early.mask is None, name
+        assert early.steps == late(tape, point) and early.mask is None, name
         assert set(early.places) == set(tape.trainings("search/imp")[0].places)
+        units += 1
         for training in others:
             wanted = masked(early.end, training.mask)
             own_head = training.start["head.weight"].shape != wanted["head.weight"].shape
             part = body if own_head else dict
             assert same(part(training.start), part(wanted)), name
+    assert units > 20
 
 
 @of("colt", "colt-late")
 def test_colt_tickets_are_retrained_from_theta_and_controls_are_what_they_say(tape: Tape) -> None:
-    for name, trainings in colt_units(tape, "score/"):
-        arm, seed = name.split("/")[1], trainings[0].seed
-        theta = colt_theta(tape, seed)
-        source = MAIN if arm in ("shuffled", "reinit") else arm
-        search = tape.results[f"search/{source}/seed-{seed}"]
+    seen = set()
+    for name, point, arm, trainings in colt_units(tape, "score/"):
+        seed = trainings[0].seed
+        theta = colt_theta(tape, seed, point)
+        source, control = arm, None
+        for end in ("shuffled", "reinit"):
+            if arm.endswith(f"-{end}"):
+                source, control = arm.removesuffix(f"-{end}"), end
+        if arm in ("random", "magnitude"):
+            source, control = MAIN, arm
+        seen.add((point, source, control))
+        search = tape.results[f"{point}search/{source}/seed-{seed}"]
         for training, row in zip(trainings, tape.results[name].record["rounds"], strict=True):
             ticket, mask = search.tickets[f"round-{row['round']:02d}"].mask, training.mask
-            assert mask is not None
+            assert mask is not None and mask.alive == ticket.alive
             assert set(training.places) == set(tape.trainings("search/imp")[0].places)
-            if arm == "shuffled":
+            if control == "shuffled":
                 assert counts(mask) == counts(ticket) and mask != ticket, name
+            elif control == "random":
+                assert counts(mask) != counts(ticket), name
+            elif control == "magnitude":
+                everything = Mask({n: keep | True for n, keep in ticket.items()})
+                assert mask == largest(theta, everything, ticket.alive), name
             else:
                 assert mask == ticket, name
-            if arm == "reinit":
+            if control == "reinit":
                 assert drawn_anew(training.start, theta, mask), name
             else:
                 assert same(training.start, masked(theta, mask)), name
+    both = {"colt": POINTS, "colt-late": POINTS[:1]}["colt" if tape.params.late else "colt-late"]
+    for point in both:
+        arms = [(s, c) for s in (MAIN, "colt-random-2of2", "imp-matched")
+                for c in ("shuffled", "reinit")]  # fmt: skip
+        arms += [(MAIN, "random")] + [(MAIN, "magnitude")] * bool(late(tape, point))
+        assert {(point, *arm) for arm in arms} <= seen
 
 
 @of("colt", "colt-late")
 def test_transfer_carries_the_mask_and_its_weights_or_the_mask_alone(tape: Tape) -> None:
     heads = []
-    for name, trainings in colt_units(tape, "transfer/"):
-        arm, seed = name.split("/")[1], trainings[0].seed
+    for name, _, arm, trainings in colt_units(tape, "transfer/", "resized/"):
+        seed = trainings[0].seed
         theta = colt_theta(tape, seed)
         for training, row in zip(trainings, tape.results[name].record["rounds"], strict=True):
             mask = training.mask
             assert mask is not None and {place.data for place in training.places} == {"others"}
             heads.append(head(training.start))
-            source = {"imp": "imp", "dense": "imp"}.get(arm.partition("-")[0], MAIN)
+            source = "imp" if arm.startswith(("imp", "dense")) else MAIN
             found = tape.results[f"search/{source}/seed-{seed}"]
             ticket = found.tickets[f"round-{row['round']:02d}"].mask
-            if arm.startswith("shuffled"):
+            if "-shuffled" in arm:
                 assert counts(mask) == counts(ticket) and mask != ticket, name
             else:
                 assert mask == ticket, name
@@ -703,17 +755,16 @@ def test_transfer_carries_the_mask_and_its_weights_or_the_mask_alone(tape: Tape)
                 assert drawn_anew(training.start, theta, mask), name
             else:
                 assert same(body(training.start), body(masked(theta, mask))), name
-    assert len(heads) == 7 and all(same(heads[0], each) for each in heads)
+    expected = 7 * (2 if tape.params.resized else 1)
+    assert len(heads) == expected and all(same(heads[0], each) for each in heads)
     assert not same(heads[0], head(colt_theta(tape, 0)))
 
 
 @of("colt", "colt-late")
 def test_colt_records_what_its_searches_cost(tape: Tape) -> None:
-    for name in tape.results:
-        if not name.startswith("search/"):
-            continue
-        arm, trainings = name.split("/")[1], tape.trainings(name)
-        first = int(late(tape) > 0)
+    for name, point, arm, _ in colt_units(tape, "search/"):
+        trainings = tape.trainings(name)
+        first = int(late(tape, point) > 0)
         per_round = variants(tape)[arm].partitions if arm in variants(tape) else 1
         for row in tape.results[name].record["rounds"]:
             spent = trainings[: first + row["round"] * per_round]
@@ -725,7 +776,7 @@ def test_colt_records_what_its_searches_cost(tape: Tape) -> None:
 
 @of("colt", "colt-late")
 def test_colt_records_the_accuracies_of_the_nets_that_it_evaluated(tape: Tape) -> None:
-    for name, trainings in colt_units(tape, "search/imp", "score/", "transfer/"):
+    for name, _, _, trainings in colt_units(tape, "search/imp", "score/", "transfer/", "resized/"):
         looks = iter(tape.of(Look, name))
         for training, row in zip(trainings, tape.results[name].record["rounds"], strict=True):
             last = next(looks)

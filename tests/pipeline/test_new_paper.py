@@ -122,8 +122,8 @@ def test_the_files_are_there_and_the_parameters_only_gain_lines(project: Path) -
         path for path in after if after[path] is not None and after[path] != before.get(path)
     }
     folder = project / "ticketlab" / "papers" / NAME
-    assert {path.name for path in (ROOT / "ticketlab/papers/colt").glob("*.*")} == {
-        path.name for path in folder.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        path.name for path in (ROOT / "ticketlab/papers/compare").glob("*.*")
     }
     assert not [path for path in written if "paper_name" in (project / path).read_text()]
     lines = Path(project / "params.yaml").read_text().splitlines()

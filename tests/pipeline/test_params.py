@@ -124,7 +124,7 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
         ("transfer.data.augment.blur", 1,
          "transfer.data.augment.blur: unknown key, allowed: crop, flip, rotate"),
         ("ablations.0.vote", 1,
-         "ablations.0.vote: unknown key, allowed: split, partitions, votes, seeds"),
+         "ablations.0.vote: unknown key, allowed: split, partitions, votes, layerwise, seeds"),
         ("target", 1.0, "target: 1.0 is not valid, allowed is less than 1"),
         ("rate", 0.0, "rate: 0.0 is not valid, allowed is greater than 0"),
         ("rate", float("nan"), "rate: nan is not valid, allowed is a finite number"),
@@ -226,8 +226,13 @@ def test_further_mistakes_are_counted(write: Writer, one_line: Message) -> None:
         ({"rewind": "9999it"}, ["rewind: '9999it'", "beyond"]),
         ({"prune_from": "validation", "data": tiny.DIGITS.model_dump() | {"validation": 0}},
          ["prune_from: 'validation'", "data.validation"]),
-        ({"transfer": {"data": tiny.DIGITS.model_dump() | {"pool": 1}}},
-         ["transfer.data", "(1, 28, 28)", "(1, 14, 14)"]),
+        ({"model": {"name": "conv2"}, "transfer": {"data": tiny.DIGITS.model_dump() | {"pool": 1}}},
+         ["transfer.data: ", "(1, 28, 28)", "conv2", "(1, 14, 14)", "pools globally"]),
+        ({"model": {"name": "conv2"}, "resized": {"data": tiny.DIGITS.model_dump() | {"pool": 1}}},
+         ["resized.data: ", "(1, 28, 28)", "pools globally"]),
+        ({"resized": {"data": tiny.DIGITS.model_dump() | {"pool": 4}}}, ["7x7", "8x8 pixels"]),
+        ({"late": {"rewind": "0it"}}, ["late.rewind: '0it'", "after rewind ('0it')"]),
+        ({"late": {"rewind": "9999it"}}, ["late.rewind: '9999it'", "of 5 iterations"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_data_is_refused_in_one_line(
@@ -243,6 +248,8 @@ def test_what_does_not_fit_the_data_is_refused_in_one_line(
 def test_what_fits_is_not_refused(tiny_root: Path) -> None:
     check(tiny.colt())
     check(tiny.colt(partitions=5, ablations=[{"partitions": 5, "votes": 4}, {"split": "same"}]))
+    larger = {"data": tiny.DIGITS.model_dump() | {"pool": 1}}  # conv3 pools globally
+    check(tiny.colt(transfer=larger, resized=larger, late={"rewind": "5it"}))
 
 
 # --- the file as a whole

@@ -30,7 +30,7 @@ from ticketlab.papers.colt.algorithm import (
     segment_indices,
     segments,
 )
-from ticketlab.papers.colt.params import Variant
+from ticketlab.papers.colt.params import Control, Variant
 from ticketlab.papers.colt.units import (
     chosen_tickets,
     copies,
@@ -485,16 +485,19 @@ def test_the_reinitialised_control_differs_from_the_ticket_by_its_draw_alone(
     """1.14: also where tickets are rewound to a later step, to which the new draw is trained."""
     params = tiny.colt(rewind=rewind)
     masks = chosen_tickets(search_colt(params, 0, params.main[0]), params.levels)
-    starts: dict[str, list[tuple[State, Mask, object, Recipe]]] = {"ticket": [], "reinit": []}
+    starts: dict[Control | None, list[tuple[State, Mask, object, Recipe]]] = {
+        None: [],
+        "reinit": [],
+    }
     found = {}
 
     def spy(net: Net, images: Images, data: DataSet, recipe: Recipe, **more: Any) -> list[Epoch]:
-        starts[arm].append((net.state(), more["mask"], more["seed"], recipe))
+        starts[control].append((net.state(), more["mask"], more["seed"], recipe))
         return train(net, images, data, recipe, **more)
 
     monkeypatch.setattr(cost, "train", spy)
-    for arm in starts:
-        found[arm] = score_tickets(params, 0, arm, masks)
+    for control in starts:
+        found[control] = score_tickets(params, 0, params.main[0].name, masks, control)
     for own, other in zip(*starts.values(), strict=True):
         assert own[1:] == other[1:]  # mask, order, recipe
         assert all((own[0][n] != other[0][n])[keep].all() for n, keep in own[1].items())

@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from conftest import CPU, Message, equal, use_data
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ticketlab import progress
@@ -22,22 +23,34 @@ from ticketlab.data.sets import load
 from ticketlab.papers.colt import algorithm, figures, report
 from ticketlab.papers.colt import units as colt_units
 from ticketlab.papers.colt.forecast import expected_passes
+from ticketlab.papers.colt.metrics import (
+    accuracies,
+    collapsed,
+    metrics,
+    round_metrics,
+    transfer_metrics,
+)
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.papers.colt.report import (
-    accuracies,
+    at_point,
     difference,
     interpolated,
     layers_table,
-    metrics,
+    moved_differences,
     nearest,
     prediction_table,
     rounds_table,
     rounds_to_target,
     scores_table,
-    transfer_differences,
     transfer_table,
 )
-from ticketlab.papers.colt.study import follow_up_units, phases, search_units
+from ticketlab.papers.colt.study import (
+    follow_up_units,
+    matched_control_units,
+    phases,
+    search_units,
+    setting_of,
+)
 from ticketlab.papers.colt.units import chosen_tickets
 from ticketlab.pipeline.params import load_paper, read_studies
 from ticketlab.pruning.criteria import magnitude
@@ -46,27 +59,43 @@ from ticketlab.study import cost, runner
 from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
-from ticketlab.study.runner import run_study
-from ticketlab.study.stats import as_metric, as_reference, count, interval, percent_saved
+from ticketlab.study.runner import Phases, Unit, run_study
+from ticketlab.study.stats import as_metric, as_reference, count, interval
 from ticketlab.tickets.ticket import Ticket, make_ticket
 from ticketlab.training.recipe import Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test images' classes
 
 MAIN, RANDOM, FIVE = "colt-class-2of2", "colt-random-2of2", "colt-class-5of5"
+LAYERWISE = f"{MAIN}-layerwise"
 PARAMS = tiny.colt(
-    ablations=[{"split": "class", "partitions": 5, "seeds": 1}],
+    ablations=[
+        {"split": "class", "partitions": 5, "seeds": 1},
+        {"split": "class", "layerwise": True, "seeds": 1},
+    ],
+    late={"rewind": "2it", "imp_seeds": 1},
     transfer={"data": tiny.DIGITS.model_dump(), "levels": [0.7], "seeds": 1},
+    resized={"data": tiny.DIGITS.model_dump() | {"pool": 1}, "levels": [0.7], "seeds": 1},
 )
 
 
 @dataclass(frozen=True)
 class Done:
-    """A study that was run, and the images seen by each labelled arm and seed."""
+    """A study that was run, and the images seen by each unit."""
 
     folder: Path
-    results: dict[str, Result]
-    passes: dict[tuple[str, int], int]
+    every: dict[str, Result]
+    passes: dict[str, int]
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """Those of the paper's rewinding point."""
+        return at_point(self.every)
+
+    @property
+    def late(self) -> dict[str, Result]:
+        """Those of the other one."""
+        return at_point(self.every, late=True)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +106,11 @@ def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         progress.listen_to(folder / "events")
         results = run_study(phases(PARAMS), folder / "runs")
         progress.listen_to(None)
-    passes: dict[tuple[str, int], int] = defaultdict(int)
+    passes: dict[str, int] = defaultdict(int)
     for line in (folder / "events").read_text().splitlines():
         event = json.loads(line)
         if "passes" in event:
-            passes[event["arm"], event["seed"]] += event["passes"]
+            passes[event["unit"]] += event["passes"]
     yield Done(folder / "runs", results, dict(passes))
 
 
@@ -101,40 +130,71 @@ def alive(result: Result) -> list[int]:
 
 
 def test_a_unit_for_every_arm_and_seed(done: Done) -> None:
-    arms = ["search/imp", f"search/{MAIN}", f"search/{RANDOM}", "search/imp-matched",
-            "score/shuffled", "score/reinit", f"score/{MAIN}", f"score/{RANDOM}"]  # fmt: skip
-    moved = [
-        f"transfer/{arm}-{kind}"
-        for arm in (MAIN, "imp", "shuffled")
-        for kind in ("weights", "mask")
-    ]
-    once = [f"search/{FIVE}", f"score/{FIVE}", "transfer/dense", *moved]
-    expected = {f"{arm}/seed-{seed}" for arm in arms for seed in (0, 1)}
+    """Of both rewinding points; the first seed alone runs what the parameters give to one seed."""
+    arms = [f"search/{arm}" for arm in ("imp", "imp-matched", "imp-half", MAIN, RANDOM)]
+    arms += [f"score/{arm}" for arm in (MAIN, RANDOM)]
+    for arm in (MAIN, RANDOM, "imp-matched"):
+        arms += [f"score/{arm}-shuffled", f"score/{arm}-reinit"]
+    moved = [f"{arm}-{kind}" for arm in (MAIN, "imp") for kind in ("weights", "mask")]
+    moved += [f"{MAIN}-shuffled-weights", "imp-shuffled-weights", "dense"]
+    once = [f"{kind}/{arm}" for kind in ("search", "score") for arm in (FIVE, LAYERWISE)]
+    once += [f"{what}/{arm}" for what in ("transfer", "resized") for arm in moved]
+    expected = {f"{arm}/seed-{seed}" for arm in [*arms, "score/random"] for seed in (0, 1)}
     assert set(done.results) == expected | {f"{arm}/seed-0" for arm in once}
+    later = expected - {f"search/imp-half/seed-{seed}" for seed in (0, 1)} - {"search/imp/seed-1"}
+    assert set(done.late) == later | {f"score/magnitude/seed-{seed}" for seed in (0, 1)}
     stored = {
         path.relative_to(done.folder).with_suffix("").as_posix()
         for path in done.folder.rglob("*.json")
     }
-    assert stored == set(done.results)
+    assert stored == set(done.every)
 
 
 def test_units_have_their_own_names_and_keys(done: Done, tiny_root: Path) -> None:
-    units = search_units(PARAMS) + follow_up_units(PARAMS, done.results)
-    assert [unit.name for unit in units] == list(done.results)
+    units = every_unit(done)
+    assert [unit.name for unit in units] == list(done.every)
     assert len({unit.key for unit in units}) == len(units)
-    other = search_units(PARAMS.model_copy(update={"rate": 0.3, "imp_rate": 0.3}))
+    changed = PARAMS.model_copy(update={"rate": 0.3, "imp_rate": 0.3})
+    other = [unit for point in changed.points for unit in search_units(changed, point)]
     assert not {unit.key for unit in other} & {unit.key for unit in units}
 
 
+def every_unit(done: Done) -> list[Unit]:
+    """The units of the study, from its results."""
+    points = PARAMS.points
+    units = [unit for point in points for unit in search_units(PARAMS, point)]
+    for follow_up in (follow_up_units, matched_control_units):
+        units += [unit for point in points for unit in follow_up(PARAMS, point, done.every)]
+    return units
+
+
+def test_a_late_rewinding_point_adds_units_and_changes_none(done: Done, tiny_root: Path) -> None:
+    alone = PARAMS.model_copy(update={"late": None})
+    (point,) = alone.points
+    units = search_units(alone, point) + follow_up_units(alone, point, done.results)
+    known = {unit.name: unit.key for unit in every_unit(done)}
+    assert units and all(known[unit.name] == unit.key for unit in units)
+    with pytest.raises(StopIteration):
+        run_all(phases(alone), done)
+
+
+def run_all(study: Phases, done: Done) -> None:
+    """Send a study the results that are there; StopIteration at its end."""
+    units = next(study)
+    while True:
+        units = study.send({unit.name: done.every[unit.name] for unit in units})
+
+
 def test_searches_come_first_and_need_no_other_unit(tiny_root: Path) -> None:
-    names = [unit.name for unit in search_units(PARAMS)]
-    assert names and all(name.startswith("search/") for name in names)
-    assert not any("matched" in name for name in names)
+    own, late = ([u.name for u in search_units(PARAMS, point)] for point in PARAMS.points)
+    assert own and all(name.startswith("search/") for name in own)
+    assert late and all(name.startswith("late/search/") for name in late)
+    assert not any("matched" in name or "half" in name for name in own + late)
 
 
 def test_a_record_says_whose_it_is(done: Done) -> None:
-    for name, result in done.results.items():
-        _, arm, seed = name.split("/")
+    for name, result in done.every.items():
+        *_, arm, seed = name.split("/")
         assert arm.removesuffix("-weights").removesuffix("-mask") == result.record["arm"]
         assert seed == f"seed-{result.record['seed']}"
         assert result.record["rounds"]
@@ -145,12 +205,12 @@ def test_a_record_says_whose_it_is(done: Done) -> None:
 def test_a_finished_study_is_not_run_again(done: Done, tiny_root: Path, no_training: None) -> None:
     again = run_study(phases(PARAMS), done.folder)
     assert {name: result.record for name, result in again.items()} == {
-        name: result.record for name, result in done.results.items()
+        name: result.record for name, result in done.every.items()
     }
 
 
 def test_a_lost_unit_alone_is_run_again_and_comes_out_the_same(done: Done, tiny_root: Path) -> None:
-    path = done.folder / "score" / "shuffled" / "seed-1.json"
+    path = done.folder / "score" / f"{MAIN}-shuffled" / "seed-1.json"
     content, stamps = path.read_bytes(), {p: p.stat().st_mtime_ns for p in others(path, done)}
     path.unlink()
     run_study(phases(PARAMS), done.folder)
@@ -179,6 +239,10 @@ def test_matched_imp_follows_colts_numbers_of_weights(done: Done) -> None:
     for seed in (0, 1):
         theirs = alive(done.results[f"search/{MAIN}/seed-{seed}"])
         assert alive(done.results[f"search/imp-matched/seed-{seed}"])[1:] == theirs
+        half = alive(done.results[f"search/imp-half/seed-{seed}"])[1:]
+        assert half == algorithm.every_second(theirs) and half[-1] == theirs[-1]
+        late = alive(done.late[f"search/{MAIN}/seed-{seed}"])
+        assert alive(done.late[f"search/imp-matched/seed-{seed}"])[1:] == late
 
 
 def test_scored_tickets_are_those_of_the_search_nearest_to_the_levels(done: Done) -> None:
@@ -189,33 +253,68 @@ def test_scored_tickets_are_those_of_the_search_nearest_to_the_levels(done: Done
             assert ticket.mask == search.tickets[name].mask
 
 
-def test_controls_are_of_colts_masks(done: Done) -> None:
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("arm", [MAIN, RANDOM, "imp-matched"])
+def test_controls_are_of_their_arms_masks(done: Done, arm: str, late: bool) -> None:
     """Shuffled: the same numbers in each layer at other places; reinit: the very same mask."""
+    results = done.late if late else done.results
     for seed in (0, 1):
-        own = done.results[f"score/{MAIN}/seed-{seed}"].tickets
-        shuffled = done.results[f"score/shuffled/seed-{seed}"].tickets
-        reinit = done.results[f"score/reinit/seed-{seed}"].tickets
+        search = results[f"search/{arm}/seed-{seed}"]
+        own = chosen_tickets(search, PARAMS.levels)
+        shuffled = results[f"score/{arm}-shuffled/seed-{seed}"].tickets
+        reinit = results[f"score/{arm}-reinit/seed-{seed}"].tickets
         assert set(own) == set(shuffled) == set(reinit)
-        for name, ticket in own.items():
-            assert shuffled[name].mask.densities() == ticket.mask.densities()
-            assert shuffled[name].mask != ticket.mask and reinit[name].mask == ticket.mask
+        for name, mask in own.items():
+            assert shuffled[name].mask.densities() == mask.densities()
+            assert shuffled[name].mask != mask and reinit[name].mask == mask
 
 
-def test_transferred_tickets_come_from_their_search(done: Done, tiny_root: Path) -> None:
-    units = {u.name: u.arguments for u in follow_up_units(PARAMS, done.results)}
-    for kind in ("weights", "mask"):
-        for arm in (MAIN, "imp"):
-            chosen = units[f"transfer/{arm}-{kind}/seed-0"]["chosen"]
-            search = done.results[f"search/{arm}/seed-0"]
-            assert chosen and all(search.tickets[name].mask == m for name, m in chosen.items())
-        own = units[f"transfer/{MAIN}-{kind}/seed-0"]["chosen"]
-        moved = units[f"transfer/shuffled-{kind}/seed-0"]["chosen"]
+def test_masks_without_a_search_have_the_size_of_colts(done: Done) -> None:
+    """The largest of the rewound weights, and as many of all weights at random."""
+    for seed in (0, 1):
+        for results in (done.results, done.late):
+            own = results[f"score/{MAIN}/seed-{seed}"].tickets
+            drawn = results[f"score/random/seed-{seed}"].tickets
+            assert {n: t.mask.alive for n, t in drawn.items()} == {
+                n: t.mask.alive for n, t in own.items()
+            }
+            shuffled = results[f"score/{MAIN}-shuffled/seed-{seed}"].tickets
+            assert all(drawn[n].mask != own[n].mask != shuffled[n].mask for n in own)
+
+
+def test_the_mask_by_magnitude_keeps_the_largest_of_the_rewound_weights(
+    done: Done, tiny_root: Path
+) -> None:
+    for seed in (0, 1):
+        bench = Bench(setting_of(PARAMS, PARAMS.points[1]), seed)
+        theta = bench.theta(bench.net())
+        sizes = {n: t.mask.alive for n, t in done.late[f"score/{MAIN}/seed-{seed}"].tickets.items()}
+        largest = done.late[f"score/magnitude/seed-{seed}"].tickets
+        assert {name: ticket.mask.alive for name, ticket in largest.items()} == sizes
+        for ticket in largest.values():
+            size = torch.cat([theta[name].abs().flatten() for name in ticket.mask])
+            kept = ticket.mask.flat()
+            assert size[kept].min() >= size[~kept].max()
+
+
+@pytest.mark.parametrize("what", ["transfer", "resized"])
+def test_transferred_tickets_come_from_their_search(done: Done, tiny_root: Path, what: str) -> None:
+    own, _ = PARAMS.points
+    units = {u.name: u.arguments for u in follow_up_units(PARAMS, own, done.results)}
+    for arm in (MAIN, "imp"):
+        chosen = units[f"{what}/{arm}-weights/seed-0"]["chosen"]
+        assert chosen == units[f"{what}/{arm}-mask/seed-0"]["chosen"]
+        search = done.results[f"search/{arm}/seed-0"]
+        assert chosen and all(search.tickets[name].mask == m for name, m in chosen.items())
+        moved = units[f"{what}/{arm}-shuffled-weights/seed-0"]["chosen"]
         assert {n: m.densities() for n, m in moved.items()} == {
-            n: m.densities() for n, m in own.items()
+            n: m.densities() for n, m in chosen.items()
         }
-        assert all(moved[name] != own[name] for name in own)
-        assert moved == units["transfer/shuffled-weights/seed-0"]["chosen"]
-    assert all(m.density == 1 for m in units["transfer/dense/seed-0"]["chosen"].values())
+        assert all(moved[name] != chosen[name] for name in chosen)
+    assert all(m.density == 1 for m in units[f"{what}/dense/seed-0"]["chosen"].values())
+    target = PARAMS.transfer if what == "transfer" else PARAMS.resized
+    assert target is not None
+    assert units[f"{what}/dense/seed-0"]["target"] == target.data
 
 
 # --- pairing by seed
@@ -226,13 +325,14 @@ def test_arms_of_a_seed_start_from_the_same_weights(done: Done, tiny_root: Path)
     for seed in (0, 1):
         theta = Bench(PARAMS, seed).net().state()
         compared = 0
-        for name, result in done.results.items():
+        found = {n: r for n, r in done.results.items() if n.startswith(("search/", "score/"))}
+        for name, result in found.items():
             for ticket in result.tickets.values() if name.endswith(f"seed-{seed}") else ():
                 if ticket.weights is not None:
                     weights = make_ticket(ticket.mask, theta).weights
                     assert weights is not None
                     same = equal(by_name(ticket.weights), by_name(weights))
-                    assert same is not name.startswith("score/reinit"), name
+                    assert same is not ("-reinit/" in name), name
                     compared += 1
         assert compared >= 10
 
@@ -254,9 +354,9 @@ def test_the_dense_level_of_both_imp_arms_is_one_training(done: Done) -> None:
     for seed in (0, 1):
         first = [
             done.results[f"search/{arm}/seed-{seed}"].record["rounds"][0]
-            for arm in ("imp", "imp-matched")
+            for arm in ("imp", "imp-matched", "imp-half")
         ]
-        assert first[0]["last_accuracy"] == first[1]["last_accuracy"]
+        assert len({(turn["last_accuracy"], turn["train_accuracy"]) for turn in first}) == 1
         assert first[0]["sparsity"] == 0
 
 
@@ -302,21 +402,23 @@ def test_the_forecast_is_near_what_was_seen(done: Done, tiny_root: Path) -> None
 
 
 def test_the_cost_of_what_follows_a_search_is_known_exactly(done: Done, tiny_root: Path) -> None:
-    units = {unit.name: unit for unit in follow_up_units(PARAMS, done.results)}
-    for arm in ("search/imp-matched", "score/shuffled", "score/reinit"):
-        for seed in (0, 1):
-            name = arm.split("/")[1]
-            assert units[f"{arm}/seed-{seed}"].passes == done.passes[name, seed]
-    moved = sum(u.passes for name, u in units.items() if "transfer/imp" in name)
-    assert moved == done.passes["transfer imp", 0]
+    followed = [unit for unit in every_unit(done) if not unit.name.startswith(("late/", "search"))]
+    followed += [unit for unit in every_unit(done) if unit.name.startswith("search/imp-")]
+    assert len(followed) > 30
+    assert {unit.name: unit.passes for unit in followed} == {
+        unit.name: done.passes[unit.name] for unit in followed
+    }
 
 
 def test_the_forecast_grows_with_seeds_arms_transfer_and_length(tiny_root: Path) -> None:
     base = expected_passes(tiny.colt())
+    moved = {"data": tiny.DIGITS.model_dump(), "levels": [0.7], "seeds": 1}
     more: list[dict[str, Any]] = [
         {"seeds": [0, 1, 2]},
         {"ablations": [{"partitions": 5}]},
-        {"transfer": {"data": tiny.DIGITS.model_dump(), "levels": [0.7], "seeds": 1}},
+        {"transfer": moved},
+        {"resized": moved},
+        {"late": {"rewind": "2it"}},
         {"recipe": {"batch": 40, "length": "2ep"}},
         {"target": 0.9},
     ]
@@ -324,11 +426,12 @@ def test_the_forecast_grows_with_seeds_arms_transfer_and_length(tiny_root: Path)
 
 
 def test_a_searchs_forecast_counts_its_rounds(tiny_root: Path) -> None:
-    units = {unit.name: unit.passes for unit in search_units(PARAMS)}
+    searches = search_units(PARAMS, PARAMS.points[0])
+    units = {unit.name: unit.passes for unit in searches}
     # 200 images: 0.6, 0.36, 0.216 < 0.3, three rounds and the dense level.
     assert units["search/imp/seed-0"] == 4 * 200
     assert units[f"search/{FIVE}/seed-0"] <= units[f"search/{MAIN}/seed-0"] <= 3 * 200
-    assert runner.expected_passes(search_units(PARAMS)) == sum(units.values())
+    assert runner.expected_passes(searches) == sum(units.values())
 
 
 # --- tables of the run
@@ -364,22 +467,35 @@ def test_rounds_tell_what_a_search_did(done: Done) -> None:
 
 
 def test_scores_are_charged_with_the_search_that_found_them(done: Done) -> None:
-    scores, rounds = scores_table(done.results, PARAMS), rounds_table(done.results)
-    cost = rounds.set_index(["arm", "seed", "round"]).search_images
-    for row in scores.itertuples():
-        source = MAIN if row.arm in ("shuffled", "reinit") else row.arm
-        assert row.search_images == cost[source, row.seed, row.round]
-    assert set(scores.arm) == {"imp", "imp-matched", MAIN, RANDOM, FIVE, "shuffled", "reinit"}
-    assert scores.last_accuracy.between(0, 100).all()
-    assert scores[scores.sparsity == 0].arm.isin(["imp", "imp-matched"]).all()
+    """A shuffled ticket costs what the ticket costs, one on a new draw also its rewinding point,
+    and a mask without a search that alone."""
+    for results, steps in ((done.results, 0), (done.late, 2)):
+        scores, rounds = scores_table(results), rounds_table(results)
+        cost = rounds.set_index(["arm", "seed", "round"]).search_images
+        for row in scores.itertuples():
+            source = row.arm.removesuffix("-shuffled").removesuffix("-reinit")
+            expected = 40 * steps if row.arm.endswith("-reinit") else 0
+            if row.arm in ("random", "magnitude"):
+                expected = 40 * steps
+            else:
+                expected += cost[source, row.seed, row.round]
+            assert row.search_images == expected, row
+        assert scores.last_accuracy.between(0, 100).all()
+        assert scores[scores.sparsity == 0].arm.str.startswith("imp").all()
+    arms = {"imp", "imp-matched", "imp-half", MAIN, RANDOM, FIVE, LAYERWISE, "random"}
+    arms |= {f"{a}-{c}" for a in (MAIN, RANDOM, "imp-matched") for c in ("shuffled", "reinit")}
+    assert set(scores_table(done.results).arm) == arms
 
 
-def test_transfers_are_one_row_a_ticket(done: Done) -> None:
-    table = transfer_table(done.results)
-    assert set(table.arm) == {MAIN, "imp", "shuffled", "dense"} and set(table.seed) == {0}
-    for arm in (MAIN, "imp", "shuffled"):
+@pytest.mark.parametrize("what", ["transfer", "resized"])
+def test_transfers_are_one_row_a_ticket(done: Done, what: str) -> None:
+    table = transfer_table(done.results, what)
+    for arm in (MAIN, "imp"):
         kinds = table[table.arm == arm].carried.tolist()
         assert sorted(kinds) == ["mask and weights", "mask only"]
+    single = table[~table.arm.isin([MAIN, "imp"])]
+    assert single.arm.tolist() == [f"{MAIN}-shuffled", "imp-shuffled", "dense"]
+    assert set(single.carried) == {"mask and weights"} and set(table.seed) == {0}
     assert table[table.arm == "dense"].sparsity.tolist() == [0.0]
 
 
@@ -433,6 +549,14 @@ def test_another_arm_is_read_at_the_same_sparsity_in_log_density() -> None:
     assert found == pytest.approx({0: 70.0, 1: 70.0})  # 90 - 2 x 10; 95 - 2.5 x 10
 
 
+def test_an_arm_begins_at_the_dense_net_and_ends_at_its_last_ticket() -> None:
+    """It is read on a line from the dense net to its first ticket, and is flat beyond the last."""
+    half = 1 - 0.35**0.5
+    found = interpolated(made_up(), MAIN, {0: half, 1: 0.99}, "last_accuracy")
+    assert found == pytest.approx({0: (90 + 76) / 2, 1: 93 - 36})
+    assert interpolated(made_up(), "none", {0: 0.5}, "last_accuracy") == {}
+
+
 def test_a_difference_is_paired_by_seed_at_equal_sparsity() -> None:
     halvings = 2 * np.log(0.35) / np.log(0.5)
     expected = (88 - 24) - (90 - 10 * halvings)
@@ -461,60 +585,83 @@ def test_accuracies_are_of_the_nearest_tickets() -> None:
     assert found[MAIN]["at_88"] == asdict(interval([64.0, 69.0]))
 
 
-def test_transfer_compares_whole_tickets_and_averages_over_levels() -> None:
+def test_moved_tickets_are_compared_with_their_weights_at_each_level() -> None:
+    """Each arm's own ticket nearest to the level; the dense net has one for all levels."""
+    at = {0.5: (0.48, 0.0), 0.8: (0.81, 4.0)}
     rows = [
-        (arm, "mask and weights", seed, value + seed + step)
-        for arm, value in ((MAIN, 70.0), ("imp", 72.0), ("dense", 75.0), ("shuffled", 60.0))
+        (arm, carried, seed, sparsity, value + seed - loss)
+        for arm, carried, value in (
+            (MAIN, "mask and weights", 70.0), ("imp", "mask and weights", 72.0),
+            (MAIN, "mask only", 67.0), (f"{MAIN}-shuffled", "mask and weights", 60.0),
+        )
         for seed in (0, 1, 2)
-        for step in (0, 4)
-    ]
-    rows += [("imp", "mask only", 0, 0.0)]
-    frame = pd.DataFrame(rows, columns=["arm", "carried", "seed", "last_accuracy"])
-    found = transfer_differences(frame, PARAMS)
-    means = {name: value["mean"] for name, value in found.items()}
+        for sparsity, loss in at.values()
+    ]  # fmt: skip
+    rows += [("dense", "mask and weights", seed, 0.0, 75.0) for seed in (0, 1, 2)]
+    columns = ["arm", "carried", "seed", "sparsity", "last_accuracy"]
+    frame = pd.DataFrame(rows, columns=columns)
+    assert moved_differences(frame, MAIN, "dense", [0.5, 0.8]) == {
+        0.5: {0: -5.0, 1: -4.0, 2: -3.0},
+        0.8: {0: -9.0, 1: -8.0, 2: -7.0},
+    }
+    params = PARAMS.model_copy(update={"transfer": PARAMS.transfer.model_copy(
+        update={"levels": (0.5, 0.8)})})  # fmt: skip
+    found = transfer_metrics(frame, params, "transfer")
+    assert found is not None
+    means = {name: value["mean"]["mean"] for name, value in found.items()}
     assert means == pytest.approx(
-        {"colt_minus_imp": -2, "colt_minus_dense": -5, "colt_minus_shuffled": 10}
-    )
-    assert all(value["n"] == 3 for value in found.values())
-    nothing = transfer_differences(pd.DataFrame(), PARAMS)
-    assert set(nothing) == set(found) and not any(nothing.values())
+        {"colt_minus_imp": -2, "colt_minus_dense": -6, "colt_minus_shuffled": 10,
+         "weights_minus_mask": 3}
+    )  # fmt: skip
+    assert found["colt_minus_dense"]["at_80"] == asdict(interval([-9.0, -8.0, -7.0]))
+    assert transfer_metrics(pd.DataFrame(), params, "transfer") is None
 
 
 # --- metrics
 
 
 def test_metrics_hold_every_claims_number_and_are_json(done: Done) -> None:
-    found = metrics(done.results, PARAMS)
+    found = metrics(done.every, PARAMS)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     for one in load_claims("colt"):
         verdict = judge(one, found)
-        if one.id in ("colt-H5", "colt-H7", "colt-S3"):  # no such data, target, or accuracy
+        if one.id in ("colt-H5", "colt-H7"):  # no such data, no such target
             continue
         assert verdict.evidence is not None and verdict.evidence.n in (1, 2), one.id
-    assert found["collapsed_layers"].keys() == {"imp", "imp-matched", MAIN, RANDOM, FIVE}
+    assert found["collapsed_layers"].keys() == {
+        *("imp", "imp-matched", "imp-half", MAIN, RANDOM, FIVE, LAYERWISE)
+    }
 
 
 def test_references_are_the_dense_nets_beside_a_constant_answer(done: Done) -> None:
-    found = metrics(done.results, PARAMS)["references"]
+    found = metrics(done.every, PARAMS)["references"]
     labels = load(tiny.DIGITS).test.y
     chance = 100 * int(labels.bincount().max()) / len(labels)
-    scores = scores_table(done.results, PARAMS)
-    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)].last_accuracy
-    by = dict(enumerate(dense))
-    assert found["dense"] == {"the dense net": as_reference(by, chance, len(labels))}
-    moved = transfer_table(done.results)
-    there = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")].last_accuracy
-    assert found["transfer"]["the dense net, moved"]["score"] == as_metric(there)
-    bare = {n: r for n, r in done.results.items() if not n.startswith("transfer/")}
-    assert metrics(bare, PARAMS)["references"]["transfer"] is None
+    for name, results in (("dense", done.results), ("late", done.late)):
+        scores = scores_table(results)
+        dense = scores[(scores.arm == "imp-matched") & (scores["round"] == 0)].last_accuracy
+        by = dict(enumerate(dense))
+        assert found[name] == {"the dense net": as_reference(by, chance, len(labels))}
+    for what in ("transfer", "resized"):
+        moved = transfer_table(done.results, what)
+        there = moved[moved.arm == "dense"].last_accuracy
+        assert found[what]["the dense net, moved"]["score"] == as_metric(there)
+    bare = {n: r for n, r in done.results.items() if not n.startswith(("transfer/", "resized/"))}
+    none = metrics(bare, PARAMS)["references"]
+    assert none["late"] is none["transfer"] is none["resized"] is None
 
 
 def test_metrics_agree_with_the_tables(done: Done) -> None:
-    found, scores = metrics(done.results, PARAMS), scores_table(done.results, PARAMS)
+    found, scores = metrics(done.every, PARAMS), scores_table(done.results)
     pairs = {
         "colt_minus_imp": (MAIN, "imp"),
         "colt_random_minus_colt": (RANDOM, MAIN),
-        "colt_minus_reinit": (MAIN, "reinit"),
+        "colt_minus_reinit": (MAIN, f"{MAIN}-reinit"),
+        "colt_random_minus_shuffled": (RANDOM, f"{RANDOM}-shuffled"),
+        "imp_matched_minus_random": ("imp-matched", "random"),
+        "colt_minus_imp_half": (MAIN, "imp-half"),
+        "layerwise_minus_colt": (LAYERWISE, MAIN),
+        "more_partitions_minus_colt": (FIVE, MAIN),
         "colt_minus_dense": (MAIN, "dense"),
     }
     for name, (arm, other) in pairs.items():
@@ -524,47 +671,46 @@ def test_metrics_agree_with_the_tables(done: Done) -> None:
     imp, mine = (rounds_to_target(rounds, arm, 0.7) for arm in ("imp", MAIN))
     saved = count([imp[seed] - mine[seed] for seed in (0, 1)])
     assert found["rounds"]["imp_minus_colt"] == asdict(saved)
-    five = rounds_to_target(rounds, FIVE, 0.7)
-    assert found["rounds"]["colt_minus_more_partitions"] == asdict(count([mine[0] - five[0]]))
+    late = scores_table(done.late)
+    largest = difference(late, "magnitude", MAIN, 0.7)
+    shown = found["late"]["differences"]["magnitude_minus_colt"]["at_70"]
+    assert shown == asdict(interval(list(largest.values())))
+    assert "colt_minus_imp_half" not in found["late"]["differences"]
+    assert found["late"]["differences"]["colt_minus_imp"]["mean"]["n"] == 1  # as imp_seeds says
 
 
-def test_a_study_without_transfer_or_ablations_says_so_with_null(done: Done) -> None:
+def test_a_study_of_the_main_arms_alone_says_so_with_null(done: Done) -> None:
     bare = tiny.colt()
-    results = {
-        name: r
-        for name, r in done.results.items()
-        if FIVE not in name and not name.startswith("transfer/")
+    more = (f"search/{FIVE}", f"score/{FIVE}", f"search/{LAYERWISE}", f"score/{LAYERWISE}")
+    left = {
+        n: r for n, r in done.results.items() if not n.startswith((*more, "transfer/", "resized/"))
     }
-    found = metrics(results, bare)
+    found = metrics(left, bare)
     verdicts = {one.id: judge(one, found).word for one in load_claims("colt")}
-    assert verdicts["colt-H4"] == verdicts["colt-S7"] == "not run"
-    assert verdicts["colt-H2"] != "not run"
-    assert found["rounds"]["colt_minus_more_partitions"] is None
-    assert verdicts["colt-S7-accuracy"] == verdicts["colt-H5"] == "not run"
+    not_run = {one for one, word in verdicts.items() if word == "not run"}
+    assert {"colt-H4", "colt-H5", "colt-L1", "colt-S7-accuracy", "colt-S10", "colt-S11"} <= not_run
+    assert not not_run & {"colt-H1", "colt-H2", "colt-H3", "colt-S4", "colt-S6"}
+    assert found["late"] is found["transfer"] is found["controls"]["late"] is None
 
 
-def test_saved_rounds_are_a_share_of_imps_and_a_reached_sparsity_needs_the_target() -> None:
-    assert percent_saved({0: 8, 1: 10}, {0: 20, 1: 10, 2: 5}) == {0: 60.0, 1: 0.0}
-    frame = made_up().assign(rate=0.2, agreement=0.5)
-    few = report.round_metrics(frame, tiny.colt(target=0.95))
-    assert few["sparsity_reached"] is None and few["percent_saved"] is None  # IMP stops at 93.75 %
-    many = report.round_metrics(frame, tiny.colt(target=0.99))
+def test_a_reached_sparsity_needs_the_target() -> None:
+    frame = made_up().assign(rate=0.2, agreement=0.5, chance_rate=0.25)
+    assert round_metrics(frame, tiny.colt(target=0.95))["sparsity_reached"] is None
+    many = round_metrics(frame, tiny.colt(target=0.99))
     assert many["sparsity_reached"] == asdict(interval([100 * (1 - 0.35**3)] * 2))
+    assert many["percent_over_chance"]["mean"] == pytest.approx(-20)  # .2 where chance is .25
 
 
-def test_the_dense_accuracy_is_kept_up_to_the_last_level_within_a_point() -> None:
-    frame = made_up()
-    own = 100 * (1 - 0.35**2)
-    none = report.kept_up_to(frame, MAIN, [0.65, 0.88])
-    assert none == ({0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0})
-    params = tiny.colt(levels=[0.65, 0.88])
-    assert report.kept_metrics(frame, params)["colt_minus_imp"] is None  # nothing to compare
-    frame.loc[(frame.arm == "imp") & (frame.seed == 1), "last_accuracy"] = 95.0
-    found = report.kept_metrics(frame, params)
-    assert found["colt_minus_imp"]["mean"] == pytest.approx(-own) and found["imp"]["n"] == 2
-    frame.loc[frame.arm == MAIN, "last_accuracy"] = 94.0  # better than seed 0's dense net
-    kept = report.kept_up_to(frame, MAIN, [0.65, 0.88])
-    assert kept[0] == pytest.approx({0: own, 1: own}) and kept[1] == pytest.approx({0: 0, 1: own})
+def test_rounds_saved_are_of_the_seeds_that_both_have() -> None:
+    """IMP reaches 75 % after 2 rounds and COLT after 2; 87 % after 3 and 2; random after 1."""
+    frame = made_up().assign(rate=0.2, agreement=0.5, chance_rate=0.25)
+    random = frame[(frame.arm == MAIN) & (frame["round"] == 3)].assign(arm=RANDOM)
+    frame = pd.concat([frame, random])
+    found = round_metrics(frame, tiny.colt(target=0.87))
+    assert found["imp_minus_colt"] == asdict(count([1.0, 1.0]))
+    assert found["random_minus_colt"] == asdict(count([1.0, 1.0]))
+    few = round_metrics(frame[(frame.arm != "imp") | (frame.seed == 1)], tiny.colt(target=0.87))
+    assert few["imp_minus_colt"] == asdict(count([1.0]))
 
 
 def test_collapsed_layers_are_counted_by_arm() -> None:
@@ -574,24 +720,29 @@ def test_collapsed_layers_are_counted_by_arm() -> None:
         "search/x/seed-0": Result({"arm": "x", "rounds": [base | {"collapsed": ["a", "b"]}]}),
         "search/x/seed-1": Result({"arm": "x", "rounds": [base | {"collapsed": ["a"]}]}),
     }
-    assert report._collapsed(results) == {"imp": 0, "x": 2}
+    assert collapsed(results) == {"imp": 0, "x": 2}
 
 
 def test_tables_for_the_page_show_every_pair_and_every_variant(done: Done) -> None:
-    numbers = metrics(done.results, PARAMS)
-    scores, rounds = scores_table(done.results, PARAMS), rounds_table(done.results)
+    numbers = metrics(done.every, PARAMS)
+    scores, rounds = scores_table(done.results), rounds_table(done.results)
     table = report.differences_table(numbers, scores, PARAMS)
     assert set(table.index) == set(numbers["differences"])
     assert table.columns.tolist() == ["at 50 %", "at 70 %", "mean"]
-    assert table["mean"].map(lambda text: text.endswith("(n = 2)")).all()
+    n = {"layerwise_minus_colt": 1, "more_partitions_minus_colt": 1}
+    for name, text in table["mean"].items():
+        assert text.endswith(f"(n = {n.get(name, 2)})"), name
     real = nearest(scores, MAIN, 0.7).sparsity
     low, high = (f"{100 * value:.1f}" for value in (real.min(), real.max()))
     said = f"{low} %" if low == high else f"{low} to {high} %"
     assert (
         table.loc["colt_minus_imp", "at 70 %"].endswith(f"(n = 2) at {said}") and "70" not in said
     )
+    after = report.differences_table(numbers["late"], scores_table(done.late), PARAMS, late=True)
+    assert set(after.index) == set(numbers["late"]["differences"])
     family = report.family_table(scores, rounds, PARAMS)
-    assert family.index.tolist() == [MAIN, RANDOM, FIVE] and family.n.tolist() == [2, 2, 1]
+    assert family.index.tolist() == [MAIN, RANDOM, FIVE, LAYERWISE]
+    assert family.n.tolist() == [2, 2, 1, 1]
     last = done.results[f"score/{FIVE}/seed-0"].record["rounds"][-1]
     assert family.loc[FIVE, "last ticket, test accuracy (%), last epoch"] == last["last_accuracy"]
     assert family.loc[FIVE, "rounds"] == len(done.results[f"search/{FIVE}/seed-0"].record["rounds"])
@@ -611,7 +762,7 @@ def legend(figure: Figure) -> list[str]:
             for text in ax.get_legend().get_texts()]  # fmt: skip
 
 
-Draw = Callable[[pd.DataFrame, pd.DataFrame, ColtParams], Figure]
+Draw = Callable[[dict[str, Result]], Figure]
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -619,19 +770,21 @@ Draw = Callable[[pd.DataFrame, pd.DataFrame, ColtParams], Figure]
     ("draw", "arms"),
     [
         (
-            lambda s, _, p: figures.accuracy(s, p),
-            ["imp", "imp-matched", MAIN, RANDOM, "shuffled", "reinit"],
+            lambda own: figures.accuracy({"the first": scores_table(own)}, PARAMS),
+            ["imp", "imp-matched", "imp-half", MAIN, RANDOM, "random"],
         ),
-        (lambda _, r, p: figures.pace(r, p), ["imp", MAIN, RANDOM]),
-        (lambda s, _, p: figures.cost(s, p), ["imp", "imp-matched", MAIN, RANDOM]),
-        (lambda _, r, p: figures.agreement(r, p), [MAIN, RANDOM]),
+        (lambda own: figures.pace(rounds_table(own), PARAMS), ["imp", "imp-half", MAIN, RANDOM]),
+        (
+            lambda own: figures.cost(scores_table(own), PARAMS),
+            ["imp", "imp-matched", "imp-half", MAIN, RANDOM],
+        ),
+        (lambda own: figures.agreement(rounds_table(own), PARAMS), [MAIN, RANDOM]),
     ],
 )
 def test_a_figure_shows_its_arms_with_the_number_of_seeds(
     draw: Draw, arms: list[str], seeds: int, done: Done, close: None
 ) -> None:
-    results = {n: r for n, r in done.results.items() if r.record["seed"] < seeds}
-    figure = draw(scores_table(results, PARAMS), rounds_table(results), PARAMS)
+    figure = draw({n: r for n, r in done.results.items() if r.record["seed"] < seeds})
     figure.canvas.draw()
     shown = legend(figure)
     assert [text for text in arms if f"{text} (n = {seeds})" not in shown] == []
@@ -640,10 +793,50 @@ def test_a_figure_shows_its_arms_with_the_number_of_seeds(
         assert ax.get_title() and ax.get_xlabel()
 
 
+def test_both_rewinding_points_have_a_panel_each(done: Done, close: None) -> None:
+    words = {"initial weights": done.results, "later ones": done.late}
+    curves = figures.accuracy({w: scores_table(r) for w, r in words.items()}, PARAMS)
+    numbers = {w: metrics(done.every, PARAMS) for w in words}
+    numbers["later ones"] = numbers["later ones"]["late"]
+    dots = figures.points({w: one["accuracy"] for w, one in numbers.items()}, 0.7, PARAMS)
+    for figure in (curves, dots):
+        figure.canvas.draw()
+        first, second = figure.axes
+        assert "initial weights" in first.get_title() and "later ones" in second.get_title()
+    first, second = curves.axes
+    assert "imp-half (n = 2)" in legend_of(first) and "imp (n = 1)" in legend_of(second)
+    assert "magnitude (n = 2)" in legend_of(second) and "magnitude" not in str(legend_of(first))
+
+
+def legend_of(ax: Axes) -> list[str]:
+    found = ax.get_legend()
+    assert found is not None
+    return [text.get_text() for text in found.get_texts()]
+
+
+def test_each_arm_has_a_row_with_its_interval_above_its_controls(done: Done, close: None) -> None:
+    numbers = metrics(done.every, PARAMS)["accuracy"]
+    figure = figures.points({"it": numbers}, 0.7, PARAMS)
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    for arm in ("imp-matched", MAIN, RANDOM):
+        place = rows.index(arm)
+        assert rows[place + 1 : place + 3] == [f"{arm}-shuffled", f"{arm}-reinit"]
+    drawn = {
+        (float(line.get_xdata()[0]), int(line.get_ydata()[0]))
+        for line in ax.lines
+        if line.get_linestyle() == "None" and len(line.get_xdata()) == 1
+    }
+    for arm in ("imp", "imp-half", MAIN, f"{RANDOM}-reinit", "random"):
+        assert (numbers[arm]["at_70"]["mean"], rows.index(arm)) in drawn, arm
+    assert not any(place == rows.index("magnitude") for _, place in drawn)  # of the other point
+
+
 def test_arms_keep_their_colour_from_figure_to_figure() -> None:
     every = figures.looks(PARAMS)
-    assert list(every) == ["imp", "imp-matched", MAIN, RANDOM, "shuffled", "reinit"]
-    few = figures.looks(PARAMS, ("random", "imp"))
+    assert list(every) == ["imp", "imp-matched", "imp-half", MAIN, RANDOM, "random", "magnitude"]
+    few = figures.looks(PARAMS, (figures.RANDOM, "imp"))
     assert few == {RANDOM: every[RANDOM], "imp": every["imp"]}
 
 
@@ -661,14 +854,29 @@ def test_layers_and_transfer_are_drawn(done: Done, close: None) -> None:
     assert arms[0] == f"{MAIN}\n{report.sparsities(rounds, MAIN, 0.7)}"
     names = {label.get_text() for label in figure.axes[0].get_yticklabels()}
     assert names == set(done.results[f"search/{MAIN}/seed-0"].tickets["round-01"].mask)
-    figure = figures.transfer(transfer_table(done.results), PARAMS)
+    table = transfer_table(done.results)
+    figure = figures.transfer(table, PARAMS.transfer)
     figure.canvas.draw()
-    places = {label.get_text() for label in figure.axes[0].get_xticklabels()}
-    sparsity = transfer_table(done.results).set_index("arm").sparsity
-    assert places == {
-        f"{arm}\n{100 * sparsity[arm].max():.1f} %" for arm in (MAIN, "imp", "shuffled")
-    }
-    assert {"mask and weights", "mask only", "dense on the target"} <= set(legend(figure))
+    places = {label.get_text() for label in figure.axes[0].get_yticklabels()}
+    sparsity = table.set_index("arm").sparsity
+    arms = (MAIN, "imp", f"{MAIN}-shuffled", "imp-shuffled")
+    assert places == {f"{arm}\n{100 * sparsity[arm].max():.1f} %" for arm in arms}
+    assert {"mask and weights", "mask only", "dense, there"} <= set(legend(figure))
+
+
+def test_moved_tickets_are_shown_by_arm_level_and_test_image(done: Done) -> None:
+    table = transfer_table(done.results)
+    shown = report.moved_summary(table, PARAMS.transfer.levels)
+    row = table[(table.arm == "imp") & (table.carried == "mask only")].iloc[0]
+    said = shown.loc[("imp", "mask only"), "at 70 %"]
+    assert said == f"{row.last_accuracy:.2f} (n = 1) at {100 * row.sparsity:.1f} %"
+    assert len(shown) == 7 and shown.loc[("dense", "mask and weights"), "at 70 %"].endswith("0.0 %")
+    labels = load(tiny.DIGITS).test.y
+    images = report.moved_over_images(done.results, labels, PARAMS)
+    whole = table[table.carried == "mask and weights"].set_index("arm").last_accuracy
+    difference = whole[MAIN] - whole["imp"]
+    assert images.loc["at 70 %", "points over images"].startswith(f"{difference:.2f} [")
+    assert images.loc["at 70 %", "McNemar p <= .05"].endswith(" of 1 seeds")
 
 
 def test_one_round_shows_the_fate_of_every_weight(digits: object, close: None) -> None:

@@ -50,16 +50,18 @@ def find_tickets(
     votes: int,
     target: float,
     max_rounds: int,
+    layerwise: bool = False,
 ) -> Iterator[Round]:
     """Train all copies from the same weights, prune each, keep what `votes` copies kept, rewind.
 
     `train_copy(i, mask)` rewinds copy i, trains it on its segment under the mask and returns its
-    weights. `votes == copies` is COLT, 1 the union. Ends at `target` sparsity, after `max_rounds`
+    weights. `votes == copies` is COLT, 1 the union. Copies prune `rate` of all their weights
+    together, or `layerwise` of each layer. Ends at `target` sparsity, after `max_rounds`
     rounds, or when no weight is left (that round is not yielded).
     """
     for index in range(1, max_rounds + 1):
         weights = [train_copy(copy, mask) for copy in range(copies)]
-        own = tuple(prune(magnitude(w, mask), mask, rate) for w in weights)
+        own = tuple(prune(magnitude(w, mask), mask, rate, layerwise) for w in weights)
         common = at_least(own, votes)
         if not common.alive or common.alive == mask.alive:
             return
@@ -165,3 +167,8 @@ def chance_rate(rate: float, partitions: int, votes: int | None = None) -> float
 def rounds_to(target: float, rate: float) -> int:
     """Rounds until `target` sparsity when each removes `rate` of what is left."""
     return ceil(log(1 - target) / log(1 - rate) - 1e-9)
+
+
+def every_second(schedule: list[int]) -> list[int]:
+    """Numbers of weights left for a search of half as many rounds that ends where this one does."""
+    return schedule[::-2][::-1]

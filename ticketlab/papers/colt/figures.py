@@ -1,29 +1,47 @@
 """The figures of the COLT notebook: each takes tables, draws one question, returns the figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ticketlab.papers.colt import algorithm
-from ticketlab.papers.colt.params import ColtParams
-from ticketlab.papers.colt.report import ACCURACY, nearest, span, sparsities
+from ticketlab.papers.colt.params import (
+    HALF,
+    MATCHED,
+    SEARCHED,
+    ColtParams,
+    Transfer,
+    arm_name,
+)
+from ticketlab.papers.colt.report import ACCURACY, WHOLE, dense, nearest, span, sparsities
 from ticketlab.pruning.criteria import Scores
 from ticketlab.pruning.masks import Mask
-from ticketlab.study.plots import Look, curves, density_axis, look
+from ticketlab.study.plots import Look, curves, density_axis, error_bars, look
+from ticketlab.study.stats import as_interval
 from ticketlab.study.tables import LABELS
 
-ARMS = ("imp", "imp-matched", "main", "random", "shuffled", "reinit")
+CLASS, RANDOM = "class", "random images"
+"""COLT's two splits in the lists of arms below; the parameters say how the arms are called."""
+SEARCHES = ("imp", MATCHED, HALF, CLASS, RANDOM)
+"""Arms with a search of their own."""
+SHOWN = (*SEARCHES, "random", "magnitude")
 
 
-def looks(params: ColtParams, arms: Sequence[str] = ARMS) -> dict[str, Look]:
-    """Colour and marker of each arm; "main" and "random" stand for COLT's two splits."""
-    names = dict(zip(("main", "random"), (v.name for v in params.main), strict=True))
-    every = look([names.get(arm, arm) for arm in ARMS])
-    return {name: every[name] for name in (names.get(arm, arm) for arm in arms)}
+def named(params: ColtParams, arm: str) -> str:
+    """The name of an arm in tables."""
+    return {CLASS: params.main[0].name, RANDOM: params.main[1].name}.get(arm, arm)
+
+
+def looks(params: ColtParams, arms: Sequence[str] = SHOWN) -> dict[str, Look]:
+    """Colour and marker of each arm, the same in all figures."""
+    every = look([named(params, arm) for arm in SHOWN])
+    return {name: every[name] for name in (named(params, arm) for arm in arms)}
 
 
 def one_round(scores: Sequence[Scores], own: Sequence[Mask], shown: int = 4000) -> Figure:
@@ -46,30 +64,79 @@ def one_round(scores: Sequence[Scores], own: Sequence[Mask], shown: int = 4000) 
     return figure
 
 
-def accuracy(scores: pd.DataFrame, params: ColtParams) -> Figure:
-    """Test accuracy of retrained tickets against sparsity, all arms."""
-    figure, ax = plt.subplots(figsize=(8.5, 5))
-    frame = scores.assign(density=1 - scores.sparsity)
-    curves(ax, frame, "density", ACCURACY, looks(params), "round")
-    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)][ACCURACY].mean()
-    ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense")
-    density_axis(ax, frame.density.min())
-    ax.set(xlabel="sparsity of the convolution weights", ylabel=LABELS[ACCURACY])
-    ax.set_title("Accuracy of the retrained tickets")
-    ax.legend(fontsize=8)
+def accuracy(points: Mapping[str, pd.DataFrame], params: ColtParams) -> Figure:
+    """Test accuracy of retrained tickets against sparsity, a panel for each rewinding point.
+
+    `points` maps what it is rewound to, in words, to the point's table of scores.
+    """
+    figure, axes = _panels(len(points), (6.5, 5))
+    for ax, (rewound, scores) in zip(axes, points.items(), strict=True):
+        frame = scores.assign(density=1 - scores.sparsity)
+        curves(ax, frame, "density", ACCURACY, looks(params), "round")
+        ax.axhline(dense(scores)[ACCURACY].mean(), color="0.5", lw=1, ls="--", label="dense")
+        density_axis(ax, frame.density.min())
+        ax.set(xlabel="sparsity of the convolution weights", ylabel=LABELS[ACCURACY])
+        ax.set_title(f"Retrained tickets, rewound to {rewound}")
+        ax.legend(fontsize=8)
     return figure
+
+
+def _panels(
+    count: int, each: tuple[float, float], sharey: bool = True
+) -> tuple[Figure, Sequence[Axes]]:
+    """A row of panels of a size each."""
+    size = (count * each[0], each[1])
+    figure, axes = plt.subplots(
+        1, count, figsize=size, sharey=sharey, squeeze=False, layout="constrained"
+    )
+    return figure, axes[0]
+
+
+def points(numbers: Mapping[str, Mapping[str, Any]], level: float, params: ColtParams) -> Figure:
+    """Accuracy near one sparsity: a row for each arm, its mean over seeds and 95 % interval.
+
+    A panel for each rewinding point; `numbers` maps what it is rewound to, in words, to the
+    accuracies of `metrics`. Below an arm stand its controls, hollow.
+    """
+    figure, axes = _panels(len(numbers), (6, 5.5))
+    rows = _rows(params)
+    for ax, (rewound, found) in zip(axes, numbers.items(), strict=True):
+        whole = as_interval(found["dense"])
+        if whole is not None:
+            ax.axvline(whole.mean, color="0.5", lw=1, ls="--", label="dense")
+        for place, (arm, style) in enumerate(rows.items()):
+            one = as_interval(found.get(arm, {}).get(f"at_{100 * level:g}"))
+            if one is not None:
+                error_bars(ax, place, one, style, upright=False)
+        ax.set_yticks(range(len(rows)), list(rows))
+        ax.set(xlabel=f"{LABELS[ACCURACY]}, mean and 95 % interval")
+        ax.set_title(f"Near {100 * level:g} % sparsity, rewound to {rewound}")
+        ax.legend(fontsize=8)
+    axes[0].invert_yaxis()
+    return figure
+
+
+def _rows(params: ColtParams) -> dict[str, Look]:
+    """The arms of `points` in their order, controls after what they control, in its colour."""
+    rows: dict[str, Look] = {}
+    for arm, style in looks(params).items():
+        rows[arm] = style
+        if arm in (MATCHED, *(variant.name for variant in params.main)):
+            for how, marker in zip(SEARCHED, ("x", "+"), strict=True):
+                rows[arm_name(arm, how)] = {**style, "marker": marker}
+    return rows
 
 
 def pace(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     """Remaining weights against round, with the band from identical to chance-level masks."""
     figure, ax = plt.subplots()
-    arms = looks(params, ("imp", "main", "random"))
+    arms = looks(params, ("imp", HALF, CLASS, RANDOM))
     turns = np.arange(rounds["round"].max() + 1)
     fastest = algorithm.chance_rate(params.rate, params.partitions)
     slow, fast = (1 - params.rate) ** turns, (1 - fastest) ** turns
     ax.fill_between(turns, slow, fast, color="0.9", label="COLT: identical masks to chance")
-    dense = rounds[(rounds.arm == "imp") & (rounds["round"] == 0)]
-    frame = pd.concat([rounds, *(dense.assign(arm=arm) for arm in arms if arm != "imp")])
+    begin = dense(rounds)
+    frame = pd.concat([rounds[rounds["round"] > 0], *(begin.assign(arm=arm) for arm in arms)])
     curves(ax, frame.assign(density=1 - frame.sparsity), "round", "density", arms, "round")
     ax.axhline(1 - params.target, color="0.5", lw=1, ls="--", label="target")
     ax.set(yscale="log", ylim=(0.6 * (1 - params.target), 1.1), xlabel="round")
@@ -82,7 +149,7 @@ def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
     """Test accuracy against the images seen by the search (in thousands)."""
     figure, ax = plt.subplots()
     frame = scores[scores["round"] > 0].assign(thousands=scores.search_images / 1e3)
-    arms = looks(params, ("imp", "imp-matched", "main", "random"))
+    arms = looks(params, SEARCHES)
     curves(ax, frame, "thousands", ACCURACY, arms, "round")
     ax.set(xlabel="images seen by the search (thousands)", ylabel=LABELS[ACCURACY])
     ax.set_title("Accuracy against the cost of finding the ticket")
@@ -93,7 +160,7 @@ def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
 def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     """Effective rate u and agreement J of each round, against chance."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4))
-    arms = looks(params, ("main", "random"))
+    arms = looks(params, (CLASS, RANDOM))
     titles = {"rate": "u: removed a round", "agreement": "J: agreement on what to prune"}
     for ax, (value, title) in zip(axes, titles.items(), strict=True):
         curves(ax, rounds, "round", value, arms, "round")
@@ -108,7 +175,7 @@ def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
 def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Figure:
     """Density of each layer by arm at the ticket nearest to the highest level, mean over seeds."""
     level = max(params.levels)
-    arms = looks(params, ("main", "random", "imp", "imp-matched"))
+    arms = looks(params, (CLASS, RANDOM, "imp", MATCHED))
     wanted = pd.concat([nearest(rounds, arm, level)[["arm", "seed", "round"]] for arm in arms])
     picked = table.merge(wanted)
     heat = picked.groupby(["layer", "arm"], sort=False).density.mean().unstack()[list(arms)]
@@ -121,18 +188,27 @@ def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Fig
     return figure
 
 
-def transfer(table: pd.DataFrame, params: ColtParams) -> Figure:
-    """Accuracy of transferred tickets on the target, one dot a ticket; the line is dense."""
-    figure, ax = plt.subplots()
-    dense = table[table.arm == "dense"][ACCURACY].mean()
-    rows = table[table.arm != "dense"]
-    named = {arm: f"{arm}\n{span(own.sparsity)}" for arm, own in rows.groupby("arm")}
-    rows = rows.assign(arm=rows.arm.map(named))
-    sns.stripplot(rows, x="arm", y=ACCURACY, hue="carried", dodge=True, size=5, jitter=False, ax=ax)
-    ax.axhline(dense, color="0.5", lw=1, ls="--", label="dense on the target")
-    name = params.transfer.data.name
-    levels = ", ".join(f"{100 * level:g}" for level in params.transfer.levels)
-    ax.set(xlabel="where the ticket comes from, and its sparsity", ylabel=LABELS[ACCURACY])
-    ax.set_title(f"Tickets nearest to {levels} % sparsity moved to {name}")
-    ax.legend(fontsize=8)
+def transfer(table: pd.DataFrame, moving: Transfer) -> Figure:
+    """Accuracy of moved tickets on their new data, one dot a ticket, a panel for each sparsity.
+
+    The line is the dense net there.
+    """
+    figure, axes = _panels(len(moving.levels), (5, 4), sharey=False)
+    whole = table[table.arm == "dense"][ACCURACY].mean()
+    moved = table[table.arm != "dense"]
+    arms = list(dict.fromkeys(moved.arm))
+    for ax, level in zip(axes, moving.levels, strict=True):
+        parts = [part for _, part in moved.groupby("carried")]
+        near = [nearest(part, arm, level) for part in parts for arm in dict.fromkeys(part.arm)]
+        own = pd.concat(near)
+        named = {arm: f"{arm}\n{span(own[own.arm == arm].sparsity)}" for arm in arms}
+        sns.stripplot(
+            own.assign(arm=own.arm.map(named)), y="arm", x=ACCURACY, hue="carried", size=5,
+            order=list(named.values()), hue_order=[WHOLE, "mask only"], dodge=True, jitter=False,
+            ax=ax,
+        )  # fmt: skip
+        ax.axvline(whole, color="0.5", lw=1, ls="--", label="dense, there")
+        ax.set(ylabel="", xlabel=LABELS[ACCURACY])
+        ax.set_title(f"Tickets near {100 * level:g} %, moved to {moving.data.name}")
+        ax.legend(fontsize=8)
     return figure

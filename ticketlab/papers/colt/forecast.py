@@ -27,7 +27,10 @@ def expected_passes(params: ColtParams) -> float:
 def predicted(unit: Unit) -> Result:
     """What a search finds, about; nothing follows from the other units."""
     setting = unit.arguments["setting"]
-    if unit.work is search_imp and "schedule" not in unit.arguments:
+    if unit.work is search_imp:
+        if schedule := unit.arguments.get("schedule"):
+            rate = 1 - schedule[1] / schedule[0] if len(schedule) > 1 else setting.rate
+            return predicted_search(rate, len(schedule))
         return predicted_search(setting.imp_rate, predicted_rounds(setting, setting.imp_rate))
     if unit.work is search_colt:
         rate = predicted_rate(setting, unit.arguments["variant"])

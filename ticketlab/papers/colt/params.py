@@ -1,5 +1,6 @@
 """The parameters of the COLT study, and what is refused before anything runs."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,7 +10,29 @@ from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.papers.colt import algorithm
 from ticketlab.spec import InputError, Spec
 from ticketlab.study.bench import Setting
-from ticketlab.training.recipe import Fraction, Seeds
+from ticketlab.training.recipe import Fraction, Seeds, Step, StepField
+
+MATCHED = "imp-matched"
+"""IMP that prunes at COLT's own pace."""
+HALF = "imp-half"
+"""IMP that takes half of COLT's rounds: it stops at every second one of COLT's sparsities."""
+
+LATE = "late/"
+"""The start of the names of all units of the late rewinding point."""
+
+Control = Literal["shuffled", "reinit", "magnitude", "random"]
+"""What is done to tickets before they are retrained: each layer's kept weights moved to random
+places; the same mask on new initial weights; and, as many weights as they have, the largest of the
+rewound weights, without any search, or random ones."""
+SEARCHED: tuple[Control, ...] = ("shuffled", "reinit")
+"""Controls for which a search must have found the ticket; the others know its size alone."""
+
+
+def arm_name(source: str, control: Control | None = None) -> str:
+    """The name of a search's tickets, or of a control of them, e.g. 'imp-matched-shuffled'."""
+    if control is None:
+        return source
+    return f"{source}-{control}" if control in SEARCHED else control
 
 
 class Variant(Spec):
@@ -19,6 +42,8 @@ class Variant(Spec):
     partitions: int = Field(default=2, ge=1)
     votes: int = Field(default=0, ge=0)
     """Copies that must keep a weight; 0 means all (COLT), 1 is the union."""
+    layerwise: bool = False
+    """Whether a copy prunes `rate` of each layer, not of all layers together as in the paper."""
     seeds: int = Field(default=0, ge=0)
     """How many of the study's seeds run it (the first ones); 0 means all."""
 
@@ -30,7 +55,8 @@ class Variant(Spec):
     @property
     def name(self) -> str:
         """The arm's name in tables, e.g. 'colt-class-2of2'."""
-        return f"colt-{self.split}-{self.needed}of{self.partitions}"
+        scope = "-layerwise" if self.layerwise else ""
+        return f"colt-{self.split}-{self.needed}of{self.partitions}{scope}"
 
 
 class Transfer(Spec):
@@ -40,6 +66,31 @@ class Transfer(Spec):
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)] = (0.8, 0.95)
     seeds: int = Field(default=1, ge=0)
     """How many of the study's seeds transfer (the first ones); 0 means no transfer."""
+
+
+class Late(Spec):
+    """A second rewinding point, after some steps of dense training; the paper has none."""
+
+    rewind: StepField
+    imp_seeds: int = Field(default=0, ge=0)
+    """How many of the study's seeds run IMP at its own rate there, too; 0 means all."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A rewinding point of the study, and what is run there."""
+
+    late: bool
+    """Whether it is the second one, which the paper does not have."""
+    rewind: Step
+    variants: tuple[Variant, ...]
+    imp_seeds: tuple[int, ...]
+    """The seeds that run IMP at its own rate."""
+
+    @property
+    def prefix(self) -> str:
+        """The start of its units' names."""
+        return LATE if self.late else ""
 
 
 class ColtSetting(Setting):
@@ -70,7 +121,10 @@ class ColtParams(ColtSetting):
     seeds: Seeds
     partitions: int = Field(default=2, ge=1)
     ablations: Annotated[tuple[Variant, ...], Field(strict=False)] = ()
+    late: Late | None = None
     transfer: Transfer
+    resized: Transfer | None = None
+    """Reuse on images of another size, for nets whose weights fit any size."""
 
     @property
     def main(self) -> tuple[Variant, Variant]:
@@ -85,6 +139,15 @@ class ColtParams(ColtSetting):
         """Every way to overlap that the study runs."""
         return (*self.main, *self.ablations)
 
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The paper's rewinding point with all variants, and the late one with the main ones."""
+        own = Point(False, self.rewind, self.variants, self.seeds)
+        if self.late is None:
+            return (own,)
+        few = self.seeds[: self.late.imp_seeds or len(self.seeds)]
+        return own, Point(True, self.late.rewind, self.main, few)
+
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
         """The seeds that run a variant."""
         return self.seeds[: variant.seeds or len(self.seeds)]
@@ -93,18 +156,51 @@ class ColtParams(ColtSetting):
 def check(params: ColtParams) -> None:
     """Refuse what only shows across parameters and data; InputError names the key."""
     models.check(params.model)
-    data, target = load(params.data), load(params.transfer.data)
+    data = load(params.data)
     models.check(params.model, data.shape)
     check_head(params, data)
-    if target.shape != data.shape:
-        allowed = f"allowed is {data.shape}, as in data"
-        raise InputError(f"transfer.data: images of shape {target.shape}, {allowed}")
+    check_target("transfer.data", load(params.transfer.data), params, data)
+    if params.resized is not None:
+        check_target("resized.data", load(params.resized.data), params, data)
     if params.prune_from == "validation" and not len(data.validation):
         raise InputError("prune_from: 'validation' needs data.validation above 0")
     params.recipe.check(len(data.train), params.rewind)
+    check_late(params, data)
     names = [check_variant(variant, data.classes).name for variant in params.variants]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"ablations: {twice[0]} is there twice, allowed is once")
+
+
+def check_late(params: ColtParams, data: DataSet) -> None:
+    """The second rewinding point is later than the first, and within a training."""
+    if params.late is None:
+        return
+    per_epoch, total = params.recipe.iterations(len(data.train))
+    first, second = (s.iterations(per_epoch, total) for s in (params.rewind, params.late.rewind))
+    if not first < second <= total:
+        allowed = f"after rewind ('{params.rewind}') and within the run of {total} iterations"
+        raise InputError(f"late.rewind: '{params.late.rewind}', allowed is {allowed}")
+
+
+def check_target(key: str, target: DataSet, params: ColtParams, data: DataSet) -> None:
+    """Tickets can move to images of another size if the net has the same weights for both.
+
+    That is so where it pools globally before its output layer, as the paper's convolutional nets
+    do; a flattening net has a weight for each place of an image.
+    """
+    if target.shape == data.shape:
+        return
+    models.check(params.model, target.shape)
+    here, there = (
+        {name: tensor.shape for name, tensor in built.named_parameters()}
+        for built in (models.build(params.model, d.shape, data.classes, 0) for d in (data, target))
+    )
+    if other := [name for name, shape in here.items() if there[name] != shape]:
+        raise InputError(
+            f"{key}: images of shape {target.shape}, for which {other[0]} of {params.model.name} "
+            f"has another shape; allowed is {data.shape}, as in data, or, with as many channels, "
+            "a net that pools globally"
+        )
 
 
 def check_head(params: ColtParams, data: DataSet) -> None:

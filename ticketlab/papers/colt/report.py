@@ -1,78 +1,105 @@
-"""What the COLT study says: tables, differences paired by seed, metrics."""
+"""What the COLT study says: tables, differences paired by seed, controls, metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from ticketlab.data.sets import DataSet, load
+from ticketlab.data.sets import DataSet
 from ticketlab.papers.colt import algorithm
-from ticketlab.papers.colt.params import ColtParams
+from ticketlab.papers.colt.params import (
+    HALF,
+    LATE,
+    MATCHED,
+    SEARCHED,
+    ColtParams,
+    Control,
+    arm_name,
+)
 from ticketlab.pruning.masks import after_pruning
-from ticketlab.study import regime, tables
+from ticketlab.study import images, regime, tables
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
-    above_chance,
-    as_count,
-    as_metric,
+    Interval,
     by_seed,
-    each_seed,
+    interval,
     minus,
     over_levels,
-    percent_saved,
 )
 from ticketlab.study.tables import LABELS, Accuracy
+from ticketlab.tickets.ticket import round_name
 
 Results = Mapping[str, Result]
+Levels = Sequence[float]
 
 ACCURACY: Accuracy = "last_accuracy"
 """What tables, differences and claims of this study are about."""
-EXTREME = 0.99
-"""The sparsity that the paper's searches end beyond (H7)."""
+WHOLE = "mask and weights"
+"""What a moved ticket carries, if not its mask alone."""
+
+# ---------------------------------------------------------------- tables of a rewinding point
 
 
-# ---------------------------------------------------------------- tables
+def at_point(results: Results, late: bool = False) -> dict[str, Result]:
+    """The units of the paper's rewinding point, or of the late one under the same names."""
+    return {
+        name.removeprefix(LATE): result
+        for name, result in results.items()
+        if name.startswith(LATE) == late
+    }
+
+
+def over_points(
+    results: Results, params: ColtParams, table: Callable[[Results], pd.DataFrame]
+) -> pd.DataFrame:
+    """A table of each rewinding point of the study, with the point in the column `rewind`."""
+    parts = [(str(p.rewind), table(at_point(results, p.late))) for p in params.points]
+    return pd.concat([part.assign(rewind=at) for at, part in parts], ignore_index=True)
 
 
 def rounds_table(results: Results) -> pd.DataFrame:
     """One row a search round: arm, seed, round, sparsity, rate, agreement, costs, and more."""
-    return _rounds(results, "search/").drop(columns=["layers", "collapsed"])
+    return rounds_of(results, "search/").drop(columns=["layers", "collapsed"])
 
 
-def scores_table(results: Results, params: ColtParams) -> pd.DataFrame:
+def scores_table(results: Results) -> pd.DataFrame:
     """One row a retrained ticket: arm, seed, round, sparsity, accuracies in percent, cost.
 
     `search_images` are the images seen to find the ticket, and those to the rewinding point of
-    re-drawn weights; training the ticket takes one training more.
+    weights that are drawn anew or that make a mask without a search; training the ticket takes one
+    training more.
     """
-    frame = _rounds(results, "search/imp", "score/")
+    frame = rounds_of(results, "search/imp", "score/")
     frame = frame.drop(columns=["layers", "collapsed"])
     cost = rounds_table(results).set_index(["arm", "seed", "round"]).search_images
-    source = frame.arm.replace(dict.fromkeys(("shuffled", "reinit"), params.main[0].name))
-    found = [cost[key] for key in zip(source, frame.seed, frame["round"], strict=True)]
-    own = frame.pop("rewind_images").fillna(0).astype(int)  # IMP's rounds have theirs in the search
-    frame["search_images"] = found + own.where(frame.arm == "reinit", 0)
+    source = frame.pop("source").fillna(frame.arm)
+    how, own = frame.pop("control"), frame.pop("rewind_images")
+    found = pd.Series([cost[k] for k in zip(source, frame.seed, frame["round"], strict=True)])
+    searched = found.where(how.isna() | how.isin(SEARCHED), 0)
+    anew = own.where(how.notna() & (how != "shuffled"), 0)
+    frame["search_images"] = (searched + anew).astype(int)
     other = [c for c in map(str, frame) if c.startswith("search_") and c != "search_images"]
     return frame.drop(columns=[*other, "rate", "agreement"], errors="ignore")
 
 
-def transfer_table(results: Results) -> pd.DataFrame:
+def transfer_table(results: Results, what: str = "transfer") -> pd.DataFrame:
     """One row a transferred ticket: arm, carried, seed, round, sparsity, accuracies in percent."""
-    frame = _rounds(results, "transfer/")
+    frame = rounds_of(results, f"{what}/")
     return frame.drop(columns=["layers", "collapsed"], errors="ignore")
 
 
 def layers_table(results: Results) -> pd.DataFrame:
     """One row a layer and search round: arm, seed, round, sparsity, layer, density."""
     columns = ["arm", "seed", "round", "sparsity"]
-    return tables.layers_table(_rounds(results, "search/"), columns)
+    return tables.layers_table(rounds_of(results, "search/"), columns)
 
 
-def _rounds(results: Results, *prefixes: str) -> pd.DataFrame:
+def rounds_of(results: Results, *prefixes: str) -> pd.DataFrame:
     """One row a round of the units whose name starts with one of the prefixes."""
-    head = ("arm", "carried", "rewind_images", "seed")
+    head = ("arm", "carried", "source", "control", "rewind_images", "seed")
     return tables.rows_of(results, "rounds", *prefixes, head=head)
 
 
@@ -111,13 +138,26 @@ def nearest(frame: pd.DataFrame, arm: str, level: float) -> pd.DataFrame:
     return chosen
 
 
+def dense(scores: pd.DataFrame) -> pd.DataFrame:
+    """The row of each seed's net with all its weights, which every search starts from."""
+    return scores[scores["round"] == 0].drop_duplicates("seed")
+
+
 def interpolated(
     frame: pd.DataFrame, arm: str, at: Mapping[int, float], value: str
 ) -> dict[int, float]:
-    """The arm's `value` at a sparsity for each seed, linear in log density between its rounds."""
-    found = {}
+    """The arm's `value` at a sparsity for each seed that has the arm.
+
+    Linear in log density between the dense net and the arm's tickets; beyond the last it is that
+    ticket's.
+    """
+    found, begin = {}, dense(frame)
     for seed, sparsity in at.items():
-        rows = frame[(frame.arm == arm) & (frame.seed == seed)].sort_values("sparsity")
+        rows = frame[(frame.arm == arm) & (frame.seed == seed)]
+        if rows.empty:
+            continue
+        rows = pd.concat([begin[begin.seed == seed], rows[rows["round"] > 0]])
+        rows = rows.sort_values("sparsity")
         places = -np.log(1 - rows.sparsity.to_numpy())
         found[seed] = float(np.interp(-np.log(1 - sparsity), places, rows[value].to_numpy()))
     return found
@@ -132,157 +172,80 @@ def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict
     rows = nearest(scores, arm, level)
     own, at = by_seed(rows, ACCURACY), by_seed(rows, "sparsity")
     if other == "dense":
-        at, other = dict.fromkeys(at, 0.0), "imp"
-    theirs = interpolated(scores, other, at, ACCURACY)
-    return minus(own, theirs)
+        return minus(own, by_seed(dense(scores), ACCURACY))
+    return minus(own, interpolated(scores, other, at, ACCURACY))
 
 
-def kept_up_to(
-    scores: pd.DataFrame, main: str, levels: Sequence[float], loss: float = 1.0
-) -> tuple[BySeed, BySeed]:
-    """The highest sparsity (%) at which COLT, and IMP, are within `loss` points of dense, by seed.
-
-    Looked up at COLT's tickets nearest to the levels, IMP at the same sparsity; 0 if at none.
-    """
-    own: BySeed = {}
-    imp: BySeed = {}
-    for level in sorted(levels):
-        lost, behind = (difference(scores, main, other, level) for other in ("dense", "imp"))
-        for seed, sparsity in by_seed(nearest(scores, main, level), "sparsity").items():
-            for kept, value in ((own, lost[seed]), (imp, lost[seed] - behind[seed])):
-                kept[seed] = 100 * sparsity if value >= -loss else kept.get(seed, 0.0)
-    return own, imp
-
-
-def kept_metrics(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """Up to which sparsity COLT and IMP keep the dense net's accuracy within a point (H1).
-
-    A seed in which neither does, at any level, compares nothing and is left out of the difference.
-    """
-    own, imp = kept_up_to(scores, params.main[0].name, params.levels)
-    apart = {seed: value for seed, value in minus(own, imp).items() if own[seed] or imp[seed]}
-    return {"colt": as_count(own), "imp": as_count(imp), "colt_minus_imp": as_count(apart)}
-
-
-def family_differences(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """COLT minus COLT with more segments, each seed that has both, at equal sparsity (S7)."""
-    main, more, found = params.main[0].name, more_partitions(params), {}
-    for level in params.levels if more else ():
-        apart = difference(scores, more[0], main, level)
-        found[level] = {seed: -value for seed, value in apart.items()}
-    return {"colt_minus_more_partitions": over_levels(found)}
-
-
-def more_partitions(params: ColtParams) -> list[str]:
-    """The ablations that differ from COLT by having more segments."""
-    return [v.name for v in params.ablations if v.partitions > params.partitions and not v.votes]
-
-
-def transfer_differences(frame: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """COLT's transferred tickets minus the others', mask and weights carried, mean over levels."""
-    others = ("imp", "dense", "shuffled")
-    if frame.empty:
-        return {f"colt_minus_{other}": None for other in others}
-    rows, main = frame[frame.carried == "mask and weights"], params.main[0].name
-    by_arm = {arm: each_seed(group, ACCURACY) for arm, group in rows.groupby("arm")}
-    return {f"colt_minus_{o}": as_metric(minus(by_arm[main], by_arm[o])) for o in others}
-
-
-# ---------------------------------------------------------------- metrics
-
-
-def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
-    """All numbers of the study for metrics.json: intervals by arm, differences, rounds."""
-    rounds, scores = rounds_table(results), scores_table(results, params)
+def pairs(params: ColtParams, late: bool = False) -> dict[str, tuple[str, str]]:
+    """The differences of a rewinding point by name, each of an arm and another one."""
     main, random = (variant.name for variant in params.main)
-    others = ("imp", "imp-matched", "shuffled", "reinit", "dense")
-    pairs = [*((main, other) for other in others), (random, "imp"), (random, main)]
-    differences = {
-        f"{_short(a, params)}_minus_{_short(b, params)}": over_levels(
-            {level: difference(scores, a, b, level) for level in params.levels}
-        )
-        for a, b in pairs
+    arms = {"colt": main, "colt_random": random, "imp_matched": MATCHED}
+    found = {"colt_minus_dense": (main, "dense"), "colt_minus_imp": (main, "imp")}
+    found |= {f"{a}_minus_imp_matched": (arms[a], MATCHED) for a in ("colt", "colt_random")}
+    found |= {
+        f"{short}_minus_{how}": (arm, arm_name(arm, how))
+        for short, arm in arms.items()
+        for how in SEARCHED
     }
-    moved = transfer_table(results)
+    found |= {"imp_matched_minus_random": (MATCHED, "random")}
+    found |= {"colt_random_minus_colt": (random, main)}
+    if late:
+        return found | {"magnitude_minus_colt": ("magnitude", main)}
+    found |= {"colt_minus_imp_half": (main, HALF)}
+    found |= {"more_partitions_minus_colt": (more_partitions(params), main)}
+    return found | {"layerwise_minus_colt": (f"{main}-layerwise", main)}
+
+
+def difference_metrics(
+    scores: pd.DataFrame, params: ColtParams, late: bool = False
+) -> dict[str, Any]:
+    """Every difference of a rewinding point at each level, and its mean over levels."""
     return {
-        "references": references(scores, moved, params),
-        "accuracy": accuracies(scores, params),
-        "differences": differences,
-        "within_a_point": kept_metrics(scores, params),
-        "family": family_differences(scores, params),
-        "rounds": round_metrics(rounds, params),
-        "transfer": transfer_differences(moved, params),
-        "elsewhere": {"imagenet_and_detection": None},
-        "collapsed_layers": _collapsed(results),
+        name: over_levels({level: difference(scores, *pair, level) for level in params.levels})
+        for name, pair in pairs(params, late).items()
     }
 
 
-def references(scores: pd.DataFrame, moved: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """The dense nets that must have learned something, beside chance on their test images."""
-    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)]
-    labels = load(params.data).test.y
-    found: dict[str, Any] = {
-        "dense": {"the dense net": above_chance(by_seed(dense, ACCURACY), labels)},
-        "transfer": None,
+def moved_differences(
+    frame: pd.DataFrame, arm: str, other: str, levels: Levels, without: str = WHOLE
+) -> dict[float, BySeed]:
+    """Accuracy of an arm's tickets on other data minus another arm's, each its nearest to a level.
+
+    The arm carries mask and weights; the other one, too, unless it is `without`. "dense" is the
+    unpruned net.
+    """
+    own, theirs = frame[frame.carried == WHOLE], frame[frame.carried == without]
+    whole = by_seed(frame[frame.arm == "dense"], ACCURACY)
+    return {
+        level: minus(
+            by_seed(nearest(own, arm, level), ACCURACY),
+            whole if other == "dense" else by_seed(nearest(theirs, other, level), ACCURACY),
+        )
+        for level in levels
     }
-    if params.transfer is not None and not moved.empty:
-        whole = moved[(moved.arm == "dense") & (moved.carried == "mask and weights")]
-        there = above_chance(each_seed(whole, ACCURACY), load(params.transfer.data).test.y)
-        found["transfer"] = {"the dense net, moved": there}
-    return found
 
 
-def accuracies(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """Interval of each arm's test accuracy at each level (its nearest ticket)."""
-    dense = scores[(scores.arm == "imp") & (scores["round"] == 0)]
-    found: dict[str, Any] = {"dense": as_metric(by_seed(dense, ACCURACY))}
-    for arm in sorted(set(scores.arm)):
-        rows = {f"at_{100 * level:g}": nearest(scores, arm, level) for level in params.levels}
-        found[arm] = {key: as_metric(by_seed(own, ACCURACY)) for key, own in rows.items()}
-    return found
+def more_partitions(params: ColtParams) -> str:
+    """The first ablation that differs from COLT by having more segments, '' if there is none."""
+    more = [v for v in params.ablations if v.partitions > params.partitions]
+    return next((v.name for v in more if not v.votes and not v.layerwise), "")
 
 
-def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """Rounds to the target by arm, how many COLT saves, and how its rate compares with chance."""
-    main = params.main[0].name
-    counts = {arm: rounds_to_target(rounds, arm, params.target) for arm in sorted(set(rounds.arm))}
-    found: dict[str, Any] = {arm: as_count(by) for arm, by in counts.items()}
-    fewer = {"imp_minus_colt": (counts["imp"], counts[main])}
-    five = more_partitions(params)
-    fewer["colt_minus_more_partitions"] = (counts[main], counts[five[0]] if five else {})
-    for name, (a, b) in fewer.items():
-        found[name] = as_count(minus(a, b))
-    found["percent_saved"] = as_count(percent_saved(counts[main], counts["imp"]))
-    mine = rounds[rounds.arm == main]
-    reached = 100 * mine.groupby("seed").sparsity.max()
-    found["sparsity_reached"] = as_metric(reached.to_dict()) if params.target >= EXTREME else None
-    return found | {name: as_metric(each_seed(mine, name)) for name in ("rate", "agreement")}
-
-
-def _short(arm: str, params: ColtParams) -> str:
-    names = {params.main[0].name: "colt", params.main[1].name: "colt_random"}
-    return names.get(arm, arm).replace("-", "_")
-
-
-def _collapsed(results: Results) -> dict[str, int]:
-    """Search rounds by arm in which some layer had no weight left."""
-    frame = _rounds(results, "search/")
-    hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
-    return {str(arm): int(count) for arm, count in hits.items()}
+# ---------------------------------------------------------------- the page
 
 
 def differences_table(
-    numbers: Mapping[str, Any], scores: pd.DataFrame, params: ColtParams
+    numbers: Mapping[str, Any], scores: pd.DataFrame, params: ColtParams, late: bool = False
 ) -> pd.DataFrame:
     """Every paired difference in points at every level: mean, 95 % t interval, n, real sparsity.
 
     The sparsity is that of the arm's tickets nearest to the level, where both are compared.
     """
-    arms = {_short(arm, params): arm for arm in [variant.name for variant in params.main]}
+    arms = {name: arm for name, (arm, _) in pairs(params, late).items()}
     table = tables.differences_table(numbers["differences"])
     for level in params.levels:
         column = tables.heading(f"at_{100 * level:g}")
-        own = [arms[name.partition("_minus_")[0]] for name in table.index]
+        own = [arms[name] for name in table.index]
         table[column] += [f" at {sparsities(scores, arm, level)}" for arm in own]
     return table.rename_axis("points, paired by seed, and the tickets' sparsity")
 
@@ -309,9 +272,59 @@ def follow_formula(rounds: pd.DataFrame, params: ColtParams) -> pd.Series:
     return ((before - two.alive) * (1 + two.agreement)).round() == 2 * pruned
 
 
-def moved_with_source(moved: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.Series:
+def of_control(tickets: pd.DataFrame, how: Control) -> pd.DataFrame:
+    """The rows of a table of tickets that are of this control, under the arm that they are of."""
+    end = f"-{how}"
+    own = tickets[tickets.arm.str.endswith(end)]
+    return own.assign(arm=own.arm.str.removesuffix(end))
+
+
+def moved_summary(frame: pd.DataFrame, levels: Levels) -> pd.DataFrame:
+    """Accuracy of moved tickets near each level, by arm and what they carry: interval, sparsity."""
+    rows: dict[tuple[Any, ...], dict[str, str]] = {}
+    for key, own in frame.groupby(["arm", "carried"], sort=False):
+        near = {level: nearest(own, own.arm.iloc[0], level) for level in levels}
+        rows[key] = {
+            tables.heading(f"at_{100 * level:g}"): f"{mean_of(at)} at {span(at.sparsity)}"
+            for level, at in near.items()
+        }
+    return pd.DataFrame(rows).T.rename_axis(["arm", LABELS[ACCURACY]])
+
+
+def mean_of(rows: pd.DataFrame) -> Interval:
+    """The interval of the accuracy over the seeds of the rows."""
+    return interval(rows[ACCURACY].tolist())
+
+
+def moved_over_images(results: Results, labels: ArrayLike, params: ColtParams) -> pd.DataFrame:
+    """COLT's moved tickets minus IMP's over the test images (n,), whose `labels` these are.
+
+    Near each level: points with their interval over images, and in how many seeds McNemar's exact
+    test sees a difference between the two nets.
+    """
+    moved = {name: r for name, r in results.items() if name.startswith("transfer/")}
+    frame, right = transfer_table(moved), images.hits(moved, labels)
+    frame = frame[frame.carried == WHOLE]
+    rows = {}
+    for level in params.transfer.levels:
+        ours, theirs = (
+            {
+                seed: right[f"transfer/{arm}-weights", round_name(int(turn))][seed]
+                for seed, turn in by_seed(nearest(frame, arm, level), "round").items()
+            }
+            for arm in (params.main[0].name, "imp")
+        )
+        apart = sum(images.mcnemar(ours[seed], theirs[seed]) <= 0.05 for seed in ours)
+        rows[tables.heading(f"at_{100 * level:g}")] = {
+            "points over images": images.over_images(ours, theirs).text(2),
+            "McNemar p <= .05": f"{apart} of {len(ours)} seeds",
+        }
+    return pd.DataFrame(rows).T.rename_axis("COLT minus IMP, moved")
+
+
+def moved_with_source(moved: pd.DataFrame, rounds: pd.DataFrame) -> pd.Series:
     """Whether each transferred ticket has as many weights left as the ticket that it comes from."""
-    source = moved.arm.replace({"shuffled": params.main[0].name, "dense": "imp"})
+    source = moved.arm.str.removesuffix("-shuffled").replace("dense", "imp")
     left = rounds.set_index(["arm", "seed", "round"]).alive
     keys = zip(source, moved.seed, moved["round"], strict=True)
     return moved.alive == [left[key] for key in keys]
@@ -319,7 +332,8 @@ def moved_with_source(moved: pd.DataFrame, rounds: pd.DataFrame, params: ColtPar
 
 def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
     """What the fidelity card leaves to the study's parameters."""
-    arms = ", ".join(f"{variant.name}" for variant in params.variants)
+    arms = ", ".join(variant.name for variant in params.variants)
+    points = " and ".join(regime.rewinding(point.rewind) for point in params.points)
     return {
         "net": regime.net(params.model, "conv", data),
         "images": regime.images(params.data, data),
@@ -327,7 +341,7 @@ def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
         "copies": f"{params.partitions}, each with {data.classes // params.partitions} classes",
         "pruned per round": f"{params.rate:.3g} by each copy, {params.imp_rate:.3g} by IMP",
         "a search ends": f"at {params.target:.1%} sparsity or after {params.max_rounds} rounds",
-        "rewinding to": regime.rewinding(params.rewind),
+        "rewinding to": points,
         "pruned by the weights of": "the last epoch"
         if params.prune_from == "last"
         else "the epoch that is best on validation",

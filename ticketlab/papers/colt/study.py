@@ -6,7 +6,19 @@ from typing import Any
 from ticketlab import gpu
 from ticketlab.data.sets import load
 from ticketlab.papers.colt import algorithm
-from ticketlab.papers.colt.params import ColtParams, ColtSetting, Variant, check
+from ticketlab.papers.colt.params import (
+    HALF,
+    MATCHED,
+    SEARCHED,
+    ColtParams,
+    ColtSetting,
+    Control,
+    Point,
+    Transfer,
+    Variant,
+    arm_name,
+    check,
+)
 from ticketlab.papers.colt.units import (
     chosen_tickets,
     score_tickets,
@@ -14,16 +26,23 @@ from ticketlab.papers.colt.units import (
     search_imp,
     transfer_tickets,
 )
-from ticketlab.pruning.masks import shuffle_layerwise
+from ticketlab.pruning.masks import Mask, shuffle_layerwise
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
+
+CARRIED = ("weights", "mask")
+"""What travels with a ticket: its mask and weights, or the mask alone."""
 
 
 def phases(params: ColtParams) -> Phases:
     """The units of the study; each phase follows from the results of those before it."""
     check(params)
-    searches = yield search_units(params)
-    return searches | (yield follow_up_units(params, searches))
+    points = params.points
+    results = yield [unit for point in points for unit in search_units(params, point)]
+    for follow_up in (follow_up_units, matched_control_units):
+        units = [unit for point in points for unit in follow_up(params, point, results)]
+        results = results | (yield units)
+    return results
 
 
 def one_training(params: ColtParams) -> int:
@@ -42,120 +61,154 @@ def predicted_rounds(params: ColtSetting, rate: float) -> int:
     return min(params.max_rounds, algorithm.rounds_to(params.target, rate))
 
 
-def _by_seed(params: ColtParams) -> list[tuple[Variant, tuple[int, ...]]]:
-    return [(variant, params.seeds_of(variant)) for variant in params.variants]
+# ---------------------------------------------------------------- the units of a rewinding point
 
 
-def search_units(params: ColtParams) -> list[Unit]:
+def search_units(params: ColtParams, point: Point) -> list[Unit]:
     """The searches that stand on their own: IMP, COLT, and its variants."""
     one, units = one_training(params), []
-    for seed in params.seeds:
+    for seed in point.imp_seeds:
         rounds = algorithm.rounds_to(params.target, params.imp_rate)
-        own = setting_of(params, "imp_rate", "target", "max_rounds", "levels")
+        own = setting_of(params, point, "imp_rate", "target", "max_rounds", "levels")
         arguments: dict[str, Any] = {"setting": own, "seed": seed, "arm": "imp"}
-        units.append(Unit(f"search/imp/seed-{seed}", search_imp, arguments, one * (rounds + 1)))
-    for variant, seeds in _by_seed(params):
+        name = f"{point.prefix}search/imp/seed-{seed}"
+        units.append(Unit(name, search_imp, arguments, one * (rounds + 1)))
+    for variant in point.variants:
         cost = one * predicted_rounds(params, predicted_rate(params, variant))
-        for seed in seeds:
+        for seed in params.seeds_of(variant):
             arguments = {
-                "setting": setting_of(params, "rate", "target", "max_rounds"),
+                "setting": setting_of(params, point, "rate", "target", "max_rounds"),
                 "seed": seed,
                 "variant": variant.model_copy(update={"seeds": 0}),
             }
-            units.append(Unit(f"search/{variant.name}/seed-{seed}", search_colt, arguments, cost))
+            name = f"{point.prefix}search/{variant.name}/seed-{seed}"
+            units.append(Unit(name, search_colt, arguments, cost))
     return units
 
 
-def follow_up_units(params: ColtParams, searches: Mapping[str, Result]) -> list[Unit]:
-    """What needs a finished search: matched IMP, retrained tickets, controls, transfer."""
-    main = params.main[0].name
+def follow_up_units(params: ColtParams, point: Point, results: Mapping[str, Result]) -> list[Unit]:
+    """What needs COLT's searches: matched IMP, retrained tickets, their controls, transfer."""
     units = []
     for seed in params.seeds:
-        found = searches[f"search/{main}/seed-{seed}"]
+        found = results[f"{point.prefix}search/{params.main[0].name}/seed-{seed}"]
         schedule = [turn["alive"] for turn in found.record["rounds"]]
-        units.append(
-            _unit(
-                params,
-                search_imp,
-                "search/imp-matched",
-                seed,
-                len(schedule) + 1,
-                arm="imp-matched",
-                schedule=schedule,
-            )
-        )
-        for control in ("shuffled", "reinit"):
-            units.append(_scoring(params, control, seed, found))
-    for variant, seeds in _by_seed(params):
-        for seed in seeds:
-            found = searches[f"search/{variant.name}/seed-{seed}"]
-            units.append(_scoring(params, variant.name, seed, found))
-    return units + transfer_units(params, searches)
-
-
-def transfer_units(params: ColtParams, searches: Mapping[str, Result]) -> list[Unit]:
-    """COLT's and IMP's tickets, a shuffled control and the dense net, on the other data set."""
-    units = []
-    for seed in params.seeds[: params.transfer.seeds]:
-        main, levels = params.main[0].name, params.transfer.levels
-        found = chosen_tickets(searches[f"search/{main}/seed-{seed}"], levels)
-        ladder = searches[f"search/imp/seed-{seed}"]
-        shuffled = {
-            name: shuffle_layerwise(mask, gpu.generator("cpu", seed, "shuffle", "transfer", name))
-            for name, mask in found.items()
-        }
-        sources = {main: found, "imp": chosen_tickets(ladder, levels), "shuffled": shuffled}
-        dense = {"round-00": ladder.tickets["round-00"].mask}
-        for arm, chosen in sources.items():
-            for carried in (True, False):
-                name = f"transfer/{arm}-{'weights' if carried else 'mask'}"
-                units.append(
-                    _unit(
-                        params,
-                        transfer_tickets,
-                        name,
-                        seed,
-                        len(chosen),
-                        arm=arm,
-                        target=params.transfer.data,
-                        with_weights=carried,
-                        chosen=chosen,
-                    )
-                )
-        units.append(
-            _unit(
-                params,
-                transfer_tickets,
-                "transfer/dense",
-                seed,
-                1,
-                arm="dense",
-                target=params.transfer.data,
-                with_weights=True,
-                chosen=dense,
-            )
-        )
+        paces = {MATCHED: schedule}
+        if not point.late:
+            paces[HALF] = algorithm.every_second(schedule)
+        for arm, own in paces.items():
+            more: dict[str, Any] = {"arm": arm, "schedule": own}
+            cost = one_training(params) * (len(own) + 1)
+            units.append(_unit(params, point, search_imp, f"search/{arm}", seed, cost, **more))
+    for variant in point.variants:
+        for seed in params.seeds_of(variant):
+            for control in controls_of(params, point, variant):
+                units.append(_scoring(params, point, variant.name, seed, results, control))
+    if not point.late:
+        units += moving_units(params, results)
     return units
+
+
+def matched_control_units(
+    params: ColtParams, point: Point, results: Mapping[str, Result]
+) -> list[Unit]:
+    """The controls of IMP's tickets at COLT's pace; the tickets are scored in their search."""
+    return [
+        _scoring(params, point, MATCHED, seed, results, control)
+        for seed in params.seeds
+        for control in SEARCHED
+    ]
+
+
+def controls_of(params: ColtParams, point: Point, variant: Variant) -> tuple[Control | None, ...]:
+    """How the tickets of a variant are retrained: as they are, and what is held against them.
+
+    Of a late rewinding point the rewound weights have learned something, so their size alone may
+    do for a mask.
+    """
+    if variant not in params.main:
+        return (None,)
+    if variant == params.main[1]:
+        return (None, *SEARCHED)
+    late = point.rewind.value > 0
+    return (None, *SEARCHED, "random", *(("magnitude",) if late else ()))
+
+
+# ---------------------------------------------------------------- tickets on other data
+
+
+def moving_units(params: ColtParams, results: Mapping[str, Result]) -> list[Unit]:
+    """Tickets on another data set, and on images of another size if the study has them."""
+    units = transfer_units(params, params.transfer, "transfer", results)
+    if params.resized is not None:
+        units += transfer_units(params, params.resized, "resized", results)
+    return units
+
+
+def transfer_units(
+    params: ColtParams, transfer: Transfer, what: str, results: Mapping[str, Result]
+) -> list[Unit]:
+    """COLT's and IMP's tickets, both shuffled, and the dense net, on the other data set."""
+    units, point = [], params.points[0]
+    one = params.recipe.passes(len(load(transfer.data).train))
+    for seed in params.seeds[: transfer.seeds]:
+        main, levels = params.main[0].name, transfer.levels
+        found = chosen_tickets(results[f"search/{main}/seed-{seed}"], levels)
+        ladder = results[f"search/imp/seed-{seed}"]
+        sources = {main: found, "imp": chosen_tickets(ladder, levels)}
+        carried = [(arm, chosen, kind) for arm, chosen in sources.items() for kind in CARRIED]
+        for arm, chosen in sources.items():
+            carried.append((arm_name(arm, "shuffled"), _shuffled(chosen, seed, arm), "weights"))
+        carried.append(("dense", {"round-00": ladder.tickets["round-00"].mask}, "weights"))
+        for arm, chosen, kind in carried:
+            more: dict[str, Any] = {"arm": arm, "target": transfer.data, "chosen": chosen}
+            more["with_weights"] = kind == "weights"
+            name = f"{what}/{arm}" + (f"-{kind}" if arm != "dense" else "")
+            cost = one * len(chosen)
+            units.append(_unit(params, point, transfer_tickets, name, seed, cost, **more))
+    return units
+
+
+def _shuffled(chosen: Mapping[str, Mask], seed: int, arm: str) -> dict[str, Mask]:
+    """The tickets of an arm with each layer's kept weights at random places."""
+    draws = {name: gpu.generator("cpu", seed, "moved", arm, name) for name in chosen}
+    return {name: shuffle_layerwise(mask, draws[name]) for name, mask in chosen.items()}
+
+
+# ---------------------------------------------------------------- one unit
 
 
 def _unit(
     params: ColtParams,
+    point: Point,
     work: Callable[..., Result],
     name: str,
     seed: int,
-    trainings: int,
+    passes: float,
     **more: Any,
 ) -> Unit:
     used = ("levels",) if work is search_imp else ()
-    arguments = {"setting": setting_of(params, *used), "seed": seed, **more}
-    return Unit(f"{name}/seed-{seed}", work, arguments, one_training(params) * trainings)
+    arguments = {"setting": setting_of(params, point, *used), "seed": seed, **more}
+    name = f"{point.prefix}{name}/seed-{seed}"
+    return Unit(name, work, arguments, passes)
 
 
-def setting_of(params: ColtParams, *used: str) -> ColtSetting:
+def setting_of(params: ColtParams, point: Point, *used: str) -> ColtSetting:
     """What every unit takes of the parameters, and of what only some units take, what is `used`."""
-    return ColtSetting.of(params, "prune_from", "authors_metric", *used)
+    own = ("prune_from", "authors_metric", *used)
+    return ColtSetting.of(params, *own, rewind=point.rewind)
 
 
-def _scoring(params: ColtParams, arm: str, seed: int, found: Result) -> Unit:
-    chosen = chosen_tickets(found, params.levels)
-    return _unit(params, score_tickets, f"score/{arm}", seed, len(chosen), arm=arm, chosen=chosen)
+def _scoring(
+    params: ColtParams,
+    point: Point,
+    source: str,
+    seed: int,
+    results: Mapping[str, Result],
+    control: Control | None,
+) -> Unit:
+    """The unit that retrains a search's tickets, or a control of them."""
+    found = results[f"{point.prefix}search/{source}/seed-{seed}"]
+    chosen, arm = chosen_tickets(found, params.levels), arm_name(source, control)
+    more: dict[str, Any] = {"source": source, "chosen": chosen, "control": control}
+    cost = one_training(params) * len(chosen)
+    return _unit(params, point, score_tickets, f"score/{arm}", seed, cost, **more)

@@ -10,9 +10,17 @@ import torch
 from ticketlab import gpu, models
 from ticketlab.data.sets import DataSpec
 from ticketlab.papers.colt import algorithm
-from ticketlab.papers.colt.params import ColtSetting, Variant
-from ticketlab.pruning.criteria import magnitude
-from ticketlab.pruning.masks import Mask, State, chance_jaccard, jaccard, prune, shuffle_layerwise
+from ticketlab.papers.colt.params import ColtSetting, Control, Variant, arm_name
+from ticketlab.pruning.criteria import magnitude, uniform
+from ticketlab.pruning.masks import (
+    Mask,
+    State,
+    chance_jaccard,
+    jaccard,
+    keep_top,
+    prune,
+    shuffle_layerwise,
+)
 from ticketlab.spec import InputError
 from ticketlab.study.bench import Bench
 from ticketlab.study.cost import Account
@@ -82,6 +90,7 @@ def search_colt(setting: ColtSetting, seed: int, variant: Variant) -> Result:
         votes=variant.needed,
         target=setting.target,
         max_rounds=setting.max_rounds,
+        layerwise=variant.layerwise,
     )
     for turn in search:
         spent = account.spent.row("search_")
@@ -183,29 +192,50 @@ def search_imp(
 # ---------------------------------------------------------------- retraining tickets (units)
 
 
-def score_tickets(setting: ColtSetting, seed: int, arm: str, chosen: dict[str, Mask]) -> Result:
-    """Retrain tickets on all data with the full head; `chosen` maps rounds to masks.
+def controlled(mask: Mask, theta: State, control: Control | None, random: torch.Generator) -> Mask:
+    """The mask of a control of a ticket, on the CPU; that of the ticket itself without a control.
 
-    Arms other than a search are controls of COLT's masks: "shuffled" moves each layer's kept
-    weights to random places, "reinit" keeps the mask and draws new initial weights, which are
-    trained to a rewinding point of their own. `rewind_images` are the images seen for this.
+    `theta` are the rewound weights.
     """
-    bench = Bench(setting, seed)
-    net = bench.net("reinit" if arm == "reinit" else "init")
+    mask = mask.to("cpu")
+    everything = Mask({name: keep | True for name, keep in mask.items()})
+    if control == "shuffled":
+        return shuffle_layerwise(mask, random)
+    if control == "magnitude":
+        return keep_top(magnitude(gpu.moved(theta, "cpu"), everything), mask.alive)
+    if control == "random":
+        return keep_top(uniform(everything, random), mask.alive)
+    return mask
+
+
+def score_tickets(
+    setting: ColtSetting,
+    seed: int,
+    source: str,
+    chosen: dict[str, Mask],
+    control: Control | None = None,
+) -> Result:
+    """Retrain a search's tickets, or a control of them, on all data with the full head.
+
+    `chosen` maps rounds of the arm `source` to masks. Weights that are drawn anew are trained to a
+    rewinding point of their own. `rewind_images` are the images seen to reach the rewinding point.
+    """
+    bench, arm = Bench(setting, seed), arm_name(source, control)
+    net = bench.net("reinit" if control == "reinit" else "init")
     theta, rewinding = bench.theta(net), Account(bench)
     rewinding.reach_rewind_point()
     rounds, tickets = [], {}
-    for name, mask in chosen.items():
+    for name, found in chosen.items():
         index = round_of(name)
-        if arm == "shuffled":
-            mask = shuffle_layerwise(mask, gpu.generator("cpu", seed, "shuffle", index))
-        mask = mask.to(bench.device)
+        random = gpu.generator("cpu", seed, arm, index)
+        mask = controlled(found, theta, control, random).to(bench.device)
         bench.label(arm, mask)
         done = train_and_score(Account(bench), setting, net, theta, mask)
         rounds.append({"round": index} | describe_mask(mask, net.model) | done.scores)
-        kept = None if arm in ("shuffled", "reinit") else done.outcome
+        kept = done.outcome if control in (None, "random") else None
         tickets[name] = ticket(bench, arm, index, mask, theta, kept)
-    record = {"arm": arm, "seed": seed, "rewind_images": rewinding.spent.images}
+    record = {"arm": arm, "seed": seed, "source": source, "control": control}
+    record |= {"rewind_images": rewinding.spent.images}
     return Result(record | {"rounds": rounds}, tickets)
 
 
@@ -220,7 +250,7 @@ def transfer_tickets(
     """Train tickets on the transfer data set: mask and rewound weights travel, or the mask alone.
 
     The mask alone meets new initial weights. The head is new for the target, and the same for all
-    tickets of the seed.
+    tickets of the seed. Whole tickets that are no control keep what became of them there.
     """
     bench = Bench(setting, seed)
     elsewhere = Bench(setting.model_copy(update={"data": target}), seed)
@@ -229,14 +259,16 @@ def transfer_tickets(
         source.load_state_dict(bench.theta(bench.net()))
     head_seed = gpu.derive_seed(seed, "transfer-head")
     net = Net(models.with_head(source, elsewhere.data.classes, head_seed), setting.runtime)
-    theta, rounds = net.state(), []
+    theta, rounds, tickets = net.state(), [], {}
     for name, stored in chosen.items():
         mask = stored.to(bench.device)
         bench.label(f"transfer {arm}", mask)
         done = train_and_score(Account(elsewhere), setting, net, theta, mask)
         rounds.append({"round": round_of(name)} | describe_mask(mask, net.model) | done.scores)
+        if with_weights and not arm.endswith("-shuffled"):
+            tickets[name] = ticket(elsewhere, arm, round_of(name), mask, theta, done.outcome)
     kind = "mask and weights" if with_weights else "mask only"
-    return Result({"arm": arm, "seed": seed, "carried": kind, "rounds": rounds})
+    return Result({"arm": arm, "seed": seed, "carried": kind, "rounds": rounds}, tickets)
 
 
 def chosen_tickets(found: Result, levels: tuple[float, ...]) -> dict[str, Mask]:
