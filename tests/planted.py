@@ -348,7 +348,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "shuffling keeps the values of every layer": Fault(
             "hurt", "hurt | {'shuffled': (hurt['shuffled'][0], swap_mask(hurt['shuffled'][1]))}"
         ),
-        "the first dot of both lines is one net": Fault(
+        "a seed's first draw of both kinds is one net": Fault(
             "drawn", "exchange(drawn, 'last_accuracy', drawn.varied == 'mask')"
         ),
     },

@@ -208,7 +208,7 @@ def rst_further(items: Sequence[Any]) -> Made:
     """The further draws of a mask and of an initialisation (C11), in a study of these seeds."""
     units = dlth_study.first_units(tiny.dlth(seeds=[0, *items]))
     return {
-        unit.name.partition("/seed")[0]: (unit.arguments["seed"], unit.arguments["mask_seed"])
+        unit.name: (unit.arguments["seed"], unit.arguments["mask_seed"])
         for unit in units
         if "draw-" in unit.name
     } | dict.fromkeys(items)

@@ -15,7 +15,7 @@ from ticketlab.papers.colt import report as colt_report
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.papers.compare import report as compare_report
 from ticketlab.papers.compare import study as compare_study
-from ticketlab.papers.dlth import report as dlth_report
+from ticketlab.papers.dlth import metrics as dlth_metrics
 from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import study as plant_study
@@ -75,7 +75,7 @@ def compare(lr: float) -> Any:
 STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[..., Numbers]]] = {
     "colt": (colt, colt_study.phases, colt_report.metrics),
     "prac": (prac, prac_study.phases, prac_metrics.metrics),
-    "dlth": (dlth, dlth_study.phases, dlth_report.metrics),
+    "dlth": (dlth, dlth_study.phases, dlth_metrics.metrics),
     "plant_n_seek": (plant_n_seek, plant_study.phases, plant_metrics.metrics),
     "compare": (compare, compare_study.phases, compare_report.metrics),
 }

@@ -13,10 +13,9 @@ import pytest
 import tiny
 import torch
 from conftest import Message, shared_folder, use_data
-from scipy import stats
 
 from ticketlab.data.sets import load
-from ticketlab.papers.dlth import algorithm, report, units
+from ticketlab.papers.dlth import algorithm, metrics, report, units
 from ticketlab.papers.dlth import figures as dlth_figures
 from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.dlth.forecast import expected_passes
@@ -58,7 +57,7 @@ def row_of(rows: pd.DataFrame, arm: str, seed: int = 0, level: float = 0.8) -> p
 
 
 def test_every_arm_runs_at_its_levels_for_every_seed(done: Study) -> None:
-    rows = report.arms_table(done[1])
+    rows = metrics.arms_table(done[1])
     main = rows[rows.case == "main"]
     levels = {arm: [0.5, 0.8] for arm in MAIN_ARMS} | {arm: [0.8] for arm in EXTRA_ARMS}
     for arm, expected in (levels | {"dense": [0.0]}).items():
@@ -70,7 +69,7 @@ def test_every_arm_runs_at_its_levels_for_every_seed(done: Study) -> None:
 
 
 def test_arms_with_a_random_mask_share_it_and_erk_and_magnitude_do_not(done: Study) -> None:
-    rows = report.arms_table(done[1])
+    rows = metrics.arms_table(done[1])
     digest = {arm: row_of(rows, arm).mask_sha256 for arm in (*MAIN_ARMS, *EXTRA_ARMS)}
     same = ("scratch", "scratch-long", "warm-up", "abrupt", "rst-jump", "rst-square", "rst-cube",
             "reinit", "signs")  # fmt: skip
@@ -84,7 +83,7 @@ def test_arms_with_a_random_mask_share_it_and_erk_and_magnitude_do_not(done: Stu
 
 
 def test_controls_see_as_many_images_as_rst_and_searches_are_counted(done: Study) -> None:
-    rows = report.arms_table(done[1])
+    rows = metrics.arms_table(done[1])
     images = {arm: row_of(rows, arm).images for arm in ("dense", *MAIN_ARMS, *EXTRA_ARMS)}
     assert images["scratch"] == images["dense"] == images["scratch-erk"] == 4 * 50
     for arm in ("rst", "scratch-long", "warm-up", "abrupt"):
@@ -113,11 +112,14 @@ def test_the_swap_carries_lths_mask_and_a_further_draw_only_one_half(done: Study
     assert swap == results["main/pretrained/seed-0"].tickets["lth-80"].mask
     first = results["main/rst-80/seed-0"].tickets["ticket"]
     mask = results["main/draw-mask-1/seed-0"].tickets["ticket"]
-    init = results["main/draw-init-1/seed-1000001"].tickets["ticket"]
+    init = results[f"main/draw-init-1/seed-{draw_seed(0, 1)}"].tickets["ticket"]
     assert init.mask == first.mask and jaccard(mask.mask, first.mask) < 0.5
-    draws = report.draws_table(results, done[0])
+    draws = metrics.draws_table(results, done[0])
     assert set(draws.case) == {"main"}
-    assert draws.groupby("varied").last_accuracy.count().to_dict() == {"init": 3, "mask": 3}
+    assert (draws.groupby(["seed", "varied"]).draw.nunique() == 3).all() and len(draws) == 12
+    firsts = draws[draws.draw == 0].groupby("seed").last_accuracy.unique()
+    own = {s: row_of(metrics.arms_table(results), "rst", s).last_accuracy for s in (0, 1)}
+    assert firsts.map(list).to_dict() == {seed: [value] for seed, value in own.items()}
 
 
 def test_a_stored_ticket_has_exact_zeros_where_its_mask_removes(done: Study) -> None:
@@ -141,12 +143,12 @@ def test_a_finished_study_is_not_run_again_and_a_unit_repeats_bit_for_bit(
 
 def test_expected_passes_are_those_of_the_rows(done: Study, tiny_root: Path) -> None:
     """Exact but for early-bird, whose draw is not known before, and shared first stages."""
-    rows = report.all_rows(done[1])
+    rows = metrics.all_rows(done[1])
     assert 0.5 < expected_passes(done[0]) / rows.images.sum() < 1.1
 
 
 def test_looks_follow_lambda_and_start_with_all_signs(done: Study) -> None:
-    looks = report.looks_table(done[1])
+    looks = metrics.looks_table(done[1])
     first = looks[looks.iteration == 0]
     assert (first.same_sign == 1).all() and (first["lambda"] == 0).all()
     ends = looks[(looks.iteration == 5) & (looks.case == "main")]
@@ -236,8 +238,9 @@ def test_a_unit_that_transforms_needs_its_recipe(one_line: Message) -> None:
 
 
 def test_further_draws_have_seeds_that_no_study_may_have(one_line: Message) -> None:
-    assert draw_seed(1) == FURTHER + 1
-    values = deepcopy(tiny.DLTH) | {"seeds": [0, draw_seed(0)]}
+    drawn = [draw_seed(seed, draw) for seed in (0, 1, FURTHER - 1) for draw in (1, 99)]
+    assert len(set(drawn)) == 6 and min(drawn) > FURTHER
+    values = deepcopy(tiny.DLTH) | {"seeds": [0, FURTHER]}
     message = one_line(lambda: files.validate(RstParams, values, "dlth"))
     assert message == "dlth.seeds.1: 1000000 is not valid, allowed is less than 1000000"
 
@@ -281,7 +284,7 @@ def test_data_of_further_cases_are_prepared_too() -> None:
 
 
 def test_every_claim_finds_its_number(done: Study) -> None:
-    numbers = report.metrics(done[1], done[0])
+    numbers = metrics.metrics(done[1], done[0])
     verdicts = {claim.id: judge(claim, numbers).word for claim in load_claims("dlth")}
     missing = [name for name, word in verdicts.items() if word == "not run"]
     assert missing == ["dlth-H6"]
@@ -290,8 +293,8 @@ def test_every_claim_finds_its_number(done: Study) -> None:
 
 def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> None:
     params, results, _ = done
-    found = report.metrics(results, params)["references"]
-    rows = report.arms_table(results)
+    found = metrics.metrics(results, params)["references"]
+    rows = metrics.arms_table(results)
     for case, key in zip(params.cases, ("main", "boundary"), strict=True):
         labels = load(case.data).test.y
         (reference,) = found[key].values()
@@ -305,7 +308,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Study) -> 
 def test_a_study_of_few_arms_leaves_the_rest_null(tiny_root: Path, tmp_path: Path) -> None:
     few = tiny.dlth(seeds=[0], arms=["scratch", "rst"], extra_arms=[], extra_levels=[], draws=0,
                levels=[0.8], rates=[], others=[])  # fmt: skip
-    numbers = report.metrics(run_study(dlth_study.phases(few), tmp_path), few)
+    numbers = metrics.metrics(run_study(dlth_study.phases(few), tmp_path), few)
     assert numbers["gap_growth"] is None and numbers["draws"]["inits_over_masks"] is None
     controls = numbers["controls"]["main"]
     assert [name for name, one in controls.items() if one is not None] == ["trained"]
@@ -324,7 +327,7 @@ def test_every_arm_may_be_an_extra_arm(tiny_root: Path, tmp_path: Path) -> None:
         draws=0,
         others=[],
     )
-    rows = report.arms_table(run_study(dlth_study.phases(few), tmp_path))
+    rows = metrics.arms_table(run_study(dlth_study.phases(few), tmp_path))
     for arm in ("abrupt", "early-bird"):
         assert rows[rows.arm == arm].level.tolist() == list(few.extra_levels), arm
     assert set(few.extra_levels) < set(few.levels)
@@ -342,9 +345,9 @@ def arms(**by_arm: list[float]) -> pd.DataFrame:
 
 def test_differences_are_paired_and_absent_arms_are_null() -> None:
     rows = arms(rst=[80.0, 82.0, 84.0], scratch=[79.0, 80.0, 81.0], dense=[90.0, 90.0])
-    assert report.difference(rows, "rst", "scratch", 0.9) == {0: 1.0, 1: 2.0, 2: 3.0}
-    assert report.difference(rows, "rst", "dense", 0.9) == {0: -10.0, 1: -8.0}
-    found = report.differences(rows, (0.9,))
+    assert metrics.difference(rows, "rst", "scratch", 0.9) == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert metrics.difference(rows, "rst", "dense", 0.9) == {0: -10.0, 1: -8.0}
+    found = metrics.differences(rows, (0.9,))
     assert found["rst_minus_scratch"]["mean"]["mean"] == 2.0
     assert found["rst_minus_lth"] == {"at_90": None, "mean": None}
 
@@ -368,41 +371,41 @@ def name(rate: float) -> str:
 def test_an_arms_own_rate_is_best_on_validation_whatever_the_test_images_say() -> None:
     case = tiny.dlth().cases[0]
     rows = rated(lr_0_05=(70.0, 60.0), lr_0_1=(69.0, 80.0))  # the best on test is the other one
-    assert report.at_own_rates(rows, case).lr.tolist() == [0.05]
-    assert report.at_own_rates(
+    assert metrics.at_own_rates(rows, case).lr.tolist() == [0.05]
+    assert metrics.at_own_rates(
         rated(lr_0_05=(70.0, 60.0), lr_0_1=(71.0, 50.0)), case
     ).lr.tolist() == [0.1]
-    assert report.at_own_rates(
+    assert metrics.at_own_rates(
         rated(lr_0_1=(70.0, 1.0), lr_0_05=(70.0, 2.0)), case
     ).lr.tolist() == [0.05]
     without = tiny.dlth(rates=[]).cases[0]
-    assert report.at_own_rates(rows, without).empty
+    assert metrics.at_own_rates(rows, without).empty
 
 
 def test_rates_are_chosen_by_seed_and_arm_and_stay_paired(done: Study) -> None:
     params, results, _ = done
-    case, rows = params.cases[0], report.arms_table(results)
+    case, rows = params.cases[0], metrics.arms_table(results)
     assert [each.name for each in case.rated] == ["main-lr-0_05"]
-    own = report.at_own_rates(rows, case)
+    own = metrics.at_own_rates(rows, case)
     arms = {"dense", *case.rate_arms}
     assert sorted(zip(own.arm, own.seed, strict=True)) == sorted(product(arms, (0, 1)))
     for _, row in own.iterrows():
         other = rows[(rows.arm == row.arm) & (rows.seed == row.seed) & rows.case.isin(
             ("main", "main-lr-0_05")) & rows.level.isin((row.level,))]  # fmt: skip
         assert len(other) == 2 and row.last_validation == other.last_validation.max()
-    pairs = report.judged(own, case)
+    pairs = metrics.judged(own, case)
     by_arm = {
         arm: dict(zip(*(own[own.arm == arm][k] for k in ("seed", "last_accuracy")), strict=True))
         for arm in arms
     }
     assert pairs["rst_minus_lth"] == as_metric(minus(by_arm["rst"], by_arm["lth"]))
-    found = report.by_rate(rows, case)
+    found = metrics.by_rate(rows, case)
     assert set(found) == arms and set(found["rst"]) == {"lr_0_05", "lr_0_1", "lr_own"}
     assert found["rst"]["lr_own"] == as_metric(by_arm["rst"])
 
 
 def test_a_rated_case_differs_from_its_case_in_the_rate_alone(done: Study) -> None:
-    rows = report.arms_table(done[1])
+    rows = metrics.arms_table(done[1])
     one, other = (rows[(rows.case == c) & (rows.level == 0.8)].set_index(["arm", "seed"])
                   for c in ("main", "main-lr-0_05"))  # fmt: skip
     arms = [key for key in other.index if key[0] not in ("dense", "lth")]
@@ -414,19 +417,19 @@ def test_a_rated_case_differs_from_its_case_in_the_rate_alone(done: Study) -> No
 def test_the_gap_grows_from_the_lowest_level_to_the_highest() -> None:
     low = arms(rst=[80.0, 81.0], scratch=[79.0, 80.0]).assign(level=0.5)
     rows = pd.concat([low, arms(rst=[70.0, 71.0], scratch=[66.0, 69.0])])
-    growth = report.gap_growth(rows, (0.5, 0.9))
+    growth = metrics.gap_growth(rows, (0.5, 0.9))
     assert growth is not None and (growth["mean"], growth["n"]) == (2.0, 2)
-    assert report.gap_growth(rows, (0.5,)) is None
+    assert metrics.gap_growth(rows, (0.5,)) is None
 
 
-def test_the_ratio_of_deviations_has_the_bounds_of_the_f_distribution() -> None:
-    masks, inits = [1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 6.0, 8.0]
-    found = report.deviation_ratio(masks, inits)
-    assert found is not None and found.mean == pytest.approx(np.log(2))
-    half = np.log(stats.f.ppf(0.975, 3, 3)) / 2
-    assert found.low == pytest.approx(np.log(2) - half)
-    assert found.high == pytest.approx(np.log(2) + half)
-    assert report.deviation_ratio([1.0], inits) is None
+def test_deviations_are_by_seed_and_a_seed_without_any_has_no_ratio() -> None:
+    scores = {(0, "mask"): (1.0, 2.0, 3.0), (0, "init"): (2.0, 4.0, 6.0),
+              (1, "mask"): (5.0, 5.0, 5.0), (1, "init"): (5.0, 6.0, 7.0)}  # fmt: skip
+    rows = [{"seed": s, "varied": v, "draw": i, "last_accuracy": x}
+            for (s, v), values in scores.items() for i, x in enumerate(values)]  # fmt: skip
+    found = metrics.deviations(pd.DataFrame(rows))
+    assert found["over_masks"] == {0: 1.0, 1: 0.0} and found["over_inits"] == {0: 2.0, 1: 1.0}
+    assert found["inits_over_masks"] == {0: pytest.approx(np.log(2))}
 
 
 def test_the_closed_gap_is_the_widest_lead_less_the_last() -> None:
@@ -434,15 +437,15 @@ def test_the_closed_gap_is_the_widest_lead_less_the_last() -> None:
         "seed": 0, "level": 0.9, "iteration": [20, 0, 10],
         "dense_mode": [60.0, 10.0, 50.0], "masked_mode": [61.0, 10.0, 30.0],
     })  # fmt: skip
-    assert report.gap_closed(looks) == {0: 21.0}
+    assert metrics.gap_closed(looks) == {0: 21.0}
 
 
 def test_what_removal_gains_is_after_less_before() -> None:
     rows = pd.DataFrame(
         {"seed": [4, 5], "before_removal": [70.0, 60.0], "after_removal": [71.5, 40.0]}
     )
-    assert report.removal_gain(rows) == {4: 1.5, 5: -20.0}
-    assert report.removal_gain(rows[:0]) == {}
+    assert metrics.removal_gain(rows) == {4: 1.5, 5: -20.0}
+    assert metrics.removal_gain(rows[:0]) == {}
 
 
 # --- by hand and figures
@@ -468,7 +471,7 @@ def test_the_hand_made_part_of_the_notebook_draws(done: Study, tiny_root: Path) 
 
 def test_figures_of_all_arms_draw(done: Study) -> None:
     params, results, _ = done
-    rows, looks = report.arms_table(results), report.looks_table(results)
+    rows, looks = metrics.arms_table(results), metrics.looks_table(results)
     own = rows[rows.case == "main"]
     figures = [
         dlth_figures.accuracy(own, params.cases[0]),
@@ -476,11 +479,11 @@ def test_figures_of_all_arms_draw(done: Study) -> None:
         dlth_figures.gains(rows, params.cases),
         dlth_figures.extrusion(looks, params.cases[0]),
         dlth_figures.schedules(own, looks, params),
-        dlth_figures.draws(report.draws_table(results, params)),
+        dlth_figures.draws(metrics.draws_table(results, params)),
     ]
     assert [len(figure.axes) for figure in figures] == [1, 2, 3, 2, 3, 1]
     tables: Mapping[str, pd.DataFrame] = {
-        case.name: report.accuracy_table(report.metrics(results, params), case.name)
+        case.name: report.accuracy_table(metrics.metrics(results, params), case.name)
         for case in params.cases
     }
     assert list(tables["main"]) == ["at 0 %", "at 50 %", "at 80 %"]

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ticketlab.papers.dlth import algorithm
+from ticketlab.papers.dlth.metrics import ACCURACY, at_own_rates, at_rates, difference
 from ticketlab.papers.dlth.params import Case, RstParams
-from ticketlab.papers.dlth.report import ACCURACY, at_own_rates, at_rates, difference
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study.plots import PALETTE, error_bars, look, summarise
 from ticketlab.study.stats import interval
@@ -271,15 +271,18 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
 
 
 def draws(table: pd.DataFrame) -> Figure:
-    """RST's accuracy over masks on one initialisation, and over initialisations under one mask."""
-    figure, ax = plt.subplots(figsize=(7, 2.6))
-    words = []
-    for place, (varied, label) in enumerate((("mask", "masks"), ("init", "initialisations"))):
-        values = table[table.varied == varied][ACCURACY].tolist()
-        ax.plot(values, [place] * len(values), "o", color=PALETTE[place], alpha=0.7)
-        ax.plot([np.mean(values)], [place], "|", color="0.2", ms=18)
-        words.append(f"{len(values)} {label}\ns = {np.std(values, ddof=1):.2f}")
-    ax.set_yticks([0, 1], words)
-    ax.set(ylim=(-0.6, 1.6), xlabel=LABELS[ACCURACY])
+    """RST's accuracy by seed over masks on its initialisation, and over initialisations under its
+    mask; a line is their mean."""
+    figure, ax = plt.subplots(figsize=(9, 3.6))
+    seeds = sorted(table.seed.unique())
+    for side, (varied, label) in enumerate((("mask", "masks"), ("init", "initialisations"))):
+        for place, seed in enumerate(seeds):
+            values = table[(table.varied == varied) & (table.seed == seed)][ACCURACY].tolist()
+            at, named = place + 0.3 * side - 0.15, None if place else f"{len(values)} {label}"
+            ax.plot([at] * len(values), values, "o", color=PALETTE[side], alpha=0.7, label=named)
+            ax.plot([at], [np.mean(values)], "_", color="0.2", ms=14)
+    ax.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
+    ax.set(xlabel="seed", ylabel=LABELS[ACCURACY])
     ax.set_title("What varies more: the mask or the initialisation?")
+    ax.legend(fontsize=8)
     return figure

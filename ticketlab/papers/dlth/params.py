@@ -110,8 +110,9 @@ class Case(Ways):
     extra_arms: Arms = ()
     extra_levels: Annotated[tuple[Fraction, ...], Field(strict=False)] = ()
     """Where the extra arms run; "shuffled", "reinit" and "signs" damage the RST ticket there."""
-    draws: int = Field(default=0, ge=0)
-    """Masks on one initialisation, and initialisations under one mask (C11); 0 leaves it out."""
+    draws: int = Field(default=0, ge=0, le=100)
+    """Of each seed, masks on its initialisation and initialisations under its mask (C11); 0 leaves
+    it out."""
     rates: Rates = ()
     """Learning rates of finetuning, that of `finetune` among them: at the highest level `rate_arms`
     run at all of them, and a seed's own rate of an arm is the best on validation images."""
@@ -172,7 +173,7 @@ def penalty_of(case: Case | Cell, arm: str) -> Penalty:
     return case.penalty.model_copy(update={"power": POWERS.get(arm, case.penalty.power)})
 
 
-def draw_seed(draw: int) -> int:
-    """The seed of the further draw 1, 2, ... of a mask or an initialisation (C11): the same
-    whatever the study's own seeds are."""
-    return FURTHER + draw
+def draw_seed(seed: int, draw: int) -> int:
+    """The seed of the further draw 1, 2, ... of a seed's mask or initialisation (C11): the same
+    whatever the study's other seeds are."""
+    return FURTHER + 100 * seed + draw

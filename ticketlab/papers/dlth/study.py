@@ -91,8 +91,7 @@ def first_units(params: RstParams) -> list[Unit]:
     units: list[Unit] = []
     for case in params.all_cases:
         for seed in params.seeds:
-            units += _units_of(params, case, seed)
-        units += _draw_units(params, case)
+            units += _units_of(params, case, seed) + _draw_units(params, case, seed)
     return units
 
 
@@ -139,15 +138,15 @@ def _pretrained_unit(params: RstParams, case: Case, seed: int) -> Unit:
     return _unit(params, case, seed, train_pretrained, "pretrained", passes, used, arms=arms)
 
 
-def _draw_units(params: RstParams, case: Case) -> list[Unit]:
-    """C11: more masks on the first seed's initialisation, more initialisations under its mask."""
-    first, units = params.seeds[0], []
+def _draw_units(params: RstParams, case: Case, seed: int) -> list[Unit]:
+    """C11: more masks on the seed's initialisation, more initialisations under its mask."""
+    units = []
     for draw in range(1, case.draws):
-        other = draw_seed(draw)
-        for name, seed, mask_seed in (("mask", first, other), ("init", other, first)):
+        other = draw_seed(seed, draw)
+        for name, own, mask_seed in (("mask", seed, other), ("init", other, seed)):
             more = {"arm": "rst", "level": case.extra_levels[0], "mask_seed": mask_seed}
             name, passes = f"draw-{name}-{draw}", _transformed(case)
-            units.append(_unit(params, case, seed, train_pressed, name, passes, PRESSING, **more))
+            units.append(_unit(params, case, own, train_pressed, name, passes, PRESSING, **more))
     return units
 
 
