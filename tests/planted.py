@@ -375,7 +375,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "all tickets were trained under their own masks": Fault(
             "made", "exchange(made, 'mask_sha256', made.arm == 'imp')"
         ),
-        "all tickets were found on one data set": Fault(
+        "all tickets of a net and seed were found on one split of the data": Fault(
             "made", "made.assign(data_sha256=made.data_sha256.where(made.arm != 'rst', 'other'))"
         ),
         "RST has the random mask": Fault(
@@ -389,6 +389,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         ),
         "a long control sees as many images as its method, to a batch": Fault(
             "rows", "exchange(rows, 'images', rows.arm.str.contains(', long as '))"
+        ),
+        "IMP's second run has found other masks from the same weights and split": Fault(
+            "arms", "arms | {'imp-again': arms['imp'].assign(arm='imp-again')}"
         ),
     },
     "plant_n_seek": {

@@ -20,6 +20,9 @@ from ticketlab.models import ModelSpec
 from ticketlab.papers.compare import figures as compare_figures
 from ticketlab.papers.compare import report as compare_report
 from ticketlab.papers.compare import study as compare_study
+from ticketlab.papers.compare.overlap import overlap_matrix, overlap_table
+from ticketlab.papers.compare.rows import board, layers_table
+from ticketlab.papers.compare.swap import swap_table
 from ticketlab.papers.plant_n_seek import figures as plant_figures
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import report as plant_report
@@ -291,18 +294,18 @@ def test_the_comparison_takes_a_criterion(compare: Any, run: Run) -> None:
 
 def test_the_comparisons_tables_and_figures_show_it(compare: Any, run: Run) -> None:
     found = run(compare_study, compare)
-    rows = compare_report.board(found)
-    overlaps = compare_report.overlap_table(found, compare)
-    swaps = compare_report.swap_table(found, compare)
+    rows = board(found)
+    overlaps = overlap_table(found, compare)
+    swaps = swap_table(found, compare)
     assert SLOPES in compare_report.leaderboard(rows, "convnet", 0.85).index
-    iou = compare_report.overlap_matrix(overlaps, "convnet", "iou")
+    iou = overlap_matrix(overlaps, "convnet", "iou")
     assert iou.loc[SLOPES, "snip"] == 1.0
     assert SLOPES in set(swaps["mask"])
     numbers = compare_report.metrics(found, compare)
     ours = numbers["differences"]["own_plugins_slopes_minus_random"]
     assert ours == numbers["differences"]["snip_minus_random"]
     assert not [key for key in code.strings_in(numbers) if ":" in key]
-    layers = compare_report.layers_table(found)
+    layers = layers_table(found)
     for figure in (
         compare_figures.accuracy(rows, compare), compare_figures.cost(rows, compare),
         compare_figures.gains(rows, compare), compare_figures.overlap(overlaps, compare),

@@ -67,16 +67,28 @@ def test_a_control_that_was_not_run_leaves_its_claims_untestable() -> None:
     assert list(controls.all_of(metrics)) == []
 
 
+def test_a_control_of_every_bed_passes_if_it_does_on_each() -> None:
+    """As the comparison needs it: the names of its beds are the study's."""
+    passed = control("IMP beats random", {0: 9.0, 1: 8.0}, above=0.0)
+    failed = control("IMP beats random", {0: 9.0, 1: -8.0}, above=0.0)
+    for second, word in ((passed, "reproduced"), (failed, "not testable here")):
+        metrics = bed(wins=passed)
+        metrics["controls"] = {**metrics["controls"], "convnet": {"wins": second}}
+        assert judge(claim("*.wins"), metrics).word == word
+    assert "control convnet.wins has not passed" in (judge(claim("*.wins"), metrics).reason or "")
+
+
 def test_a_single_seed_passes_no_control() -> None:
     metrics = bed(wins=control("IMP beats random", {0: 9.0}, above=0.0))
     assert judge(claim("main.wins"), metrics).word == "not testable here"
 
 
-@pytest.mark.parametrize("need", ["main.other", "elsewhere.wins", "wins"])
+@pytest.mark.parametrize("need", ["main.other", "elsewhere.wins", "wins", "*.other"])
 def test_a_control_that_does_not_exist_is_one_line(need: str, one_line: Message) -> None:
     metrics = bed(wins=control("IMP beats random", {0: 9.0, 1: 8.0}, above=0.0))
     said = one_line(lambda: judge(claim(need), metrics))
-    assert said.startswith(f"claim colt-X: control {need!r} is not in the metrics")
+    named = need.replace("*", "main")
+    assert said.startswith(f"claim colt-X: control {named!r} is not in the metrics")
 
 
 def test_a_control_has_one_bound() -> None:

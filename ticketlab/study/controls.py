@@ -96,18 +96,26 @@ def _read(bed: str, name: str, entry: Mapping[str, Any]) -> Control:
 def failed(metrics: Mapping[str, Any], needs: Sequence[str], claim: str) -> str | None:
     """Why a claim cannot be judged: the first of the controls BED.NAME that did not pass; or None.
 
-    InputError for one that the metrics do not have.
+    `*.NAME` stands for the control of every bed. InputError for one that the metrics do not have.
     """
+    every = metrics.get("controls") or {}
     for need in needs:
         bed, _, name = need.partition(".")
-        entries = (metrics.get("controls") or {}).get(bed) or {}
-        if name not in entries:
-            raise InputError(f"claim {claim}: control {need!r} {MISSING}")
-        if entries[name] is None:
-            return f"control {need} was not run"
-        found = _read(bed, name, entries[name])
-        if not found.passed:
-            return f"control {need} has not passed, {found.ours}, needed {found.needed}"
+        for one in (every if bed == "*" else ()) or [bed]:
+            if reason := _missed(one, name, every.get(one) or {}, claim):
+                return reason
+    return None
+
+
+def _missed(bed: str, name: str, entries: Mapping[str, Any], claim: str) -> str | None:
+    need = f"{bed}.{name}" if name else bed
+    if name not in entries:
+        raise InputError(f"claim {claim}: control {need!r} {MISSING}")
+    if entries[name] is None:
+        return f"control {need} was not run"
+    found = _read(bed, name, entries[name])
+    if not found.passed:
+        return f"control {need} has not passed, {found.ours}, needed {found.needed}"
     return None
 
 

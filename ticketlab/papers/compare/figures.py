@@ -10,14 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from ticketlab.papers.compare.overlap import overlap_matrix
 from ticketlab.papers.compare.params import CompareParams
-from ticketlab.papers.compare.report import ACCURACY, overlap_matrix, swap_matrix
-from ticketlab.study.plots import PALETTE, Look, error_bars, look, summarise
+from ticketlab.papers.compare.rows import ACCURACY
+from ticketlab.papers.compare.swap import swap_matrix
+from ticketlab.study.plots import PALETTE, Look, error_bars, look
 from ticketlab.study.stats import by_seed, interval, minus
 from ticketlab.study.tables import LABELS
 
 ORDER = (
     "imp",
+    "imp-again",
     "imp-matched",
     "colt",
     "prac",
@@ -39,7 +42,7 @@ def order(params: CompareParams) -> tuple[str, ...]:
 
 
 def _panels(params: CompareParams, height: float, width: float = 5.2) -> tuple[Figure, list[Axes]]:
-    """One panel a net, side by side."""
+    """One panel per net, side by side."""
     count = len(params.beds)
     figure, axes = plt.subplots(1, count, figsize=(width * count, height), squeeze=False)
     for ax, bed in zip(axes[0], params.beds, strict=True):
@@ -48,27 +51,38 @@ def _panels(params: CompareParams, height: float, width: float = 5.2) -> tuple[F
 
 
 def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
-    """Test accuracy of every method at every sparsity: mean, 95 % interval, one panel a net."""
-    figure, axes = _panels(params, 5)
+    """Test accuracy of every method: every seed a dot, the mean with its 95 % interval.
+
+    One row of panels per net, one panel per level.
+    """
     methods, looks = order(params), look(order(params))
-    for ax, bed in zip(axes, params.beds, strict=True):
-        scored = (rows.net == bed.name) & rows.level.isin([0.0, *bed.levels])
-        own = _without_collapsed(ax, rows[scored])
-        _dense_line(ax, own)
-        for i, method in enumerate(methods):
-            if method not in set(own.arm):
-                continue
-            values = summarise(own[own.arm == method], ["level"], ACCURACY)
-            at = np.array([bed.levels.index(level) for level in values.level])
-            places = at + (i - (len(methods) - 1) / 2) * 0.75 / len(methods)
-            label = f"{method} (n = {int(values.n.max())})"
-            error_bars(ax, places, values, looks[method], label=label)
-        ax.set_xticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
-        ax.set(xlabel="sparsity", ylabel=LABELS[ACCURACY])
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    count, wide = len(params.beds), max(len(bed.levels) for bed in params.beds)
+    size = (5.2 * wide, 0.28 * len(methods) * count + 1.2)
+    figure, axes = plt.subplots(count, wide, figsize=size, squeeze=False, sharey=True)
+    for line, bed in zip(axes, params.beds, strict=True):
+        for ax in line[len(bed.levels) :]:
+            ax.set_visible(False)
+        for ax, level in zip(line, bed.levels, strict=False):
+            scored = (rows.net == bed.name) & rows.level.isin([0.0, level])
+            own = _without_collapsed(ax, rows[scored])
+            _dense_line(ax, own, upright=False)
+            for place, method in enumerate(methods):
+                seeds = own[own.arm == method][ACCURACY]
+                if len(seeds):
+                    _dots(ax, place, seeds, looks[method])
+            ax.set_yticks(range(len(methods)), methods)
+            ax.set_ylim(len(methods) - 0.5, -0.5)
+            ax.set_title(f"{bed.name} at {100 * level:g} % sparsity")
+            ax.set_xlabel(LABELS[ACCURACY] if bed is params.beds[-1] else "")
+    axes[0][0].legend(fontsize=8, loc="best")
     figure.tight_layout()
     return figure
+
+
+def _dots(ax: Axes, place: float, values: "pd.Series[float]", style: Look) -> None:
+    """A lying mean with its interval at a place of the y axis, every seed a dot."""
+    ax.plot(values, [place] * len(values), ".", color=style["color"], alpha=0.45, markersize=4)
+    error_bars(ax, place, interval(values.tolist()), style, upright=False)
 
 
 def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
@@ -87,9 +101,11 @@ def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
     return own[[key not in lost.index for key in zip(own.arm, own.level, strict=True)]]
 
 
-def _dense_line(ax: Axes, own: pd.DataFrame) -> None:
+def _dense_line(ax: Axes, own: pd.DataFrame, upright: bool = True) -> None:
+    """The dense net's mean, across the axis of accuracy: `upright` if that is the y axis."""
     dense = own[own.arm == "dense"][ACCURACY].mean()
-    ax.axhline(dense, color=DENSE, lw=1, ls="--", label="dense")
+    line = ax.axhline if upright else ax.axvline
+    line(dense, color=DENSE, lw=1, ls="--", label="dense")
 
 
 def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
@@ -146,7 +162,7 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
     shades = sns.color_palette("crest", max(len(bed.levels) for bed in params.beds)).as_hex()
     for ax, bed in zip(axes, params.beds, strict=True):
         whole = rows[rows.net == bed.name]
-        known = _without_collapsed(ax, whole)
+        known = _without_collapsed(ax, whole[whole.level.isin([0.0, *bed.levels])])
         for place, level in enumerate(bed.levels):
             own = known[known.level == level]
             random = whole[(whole.level == level) & (whole.arm == "random")]
@@ -158,7 +174,7 @@ def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
                 found = interval(list(minus(own_by, base).values()))
                 style = {"color": shades[place], "marker": "o"}
                 label = f"{100 * level:g} %" if i == 0 else None
-                at = i + 0.2 * (place - 1)
+                at = i + 0.2 * (place - (len(bed.levels) - 1) / 2)
                 error_bars(ax, at, found, style, label=label, upright=False, size=4)
         ax.axvline(0, color="0.4", lw=1)
         ax.set_yticks(range(len(methods)), methods)
@@ -223,7 +239,7 @@ def swap(swaps: pd.DataFrame, params: CompareParams) -> Figure:
     figure, axes = _panels(params, 4, width=6.2)
     for ax, bed in zip(axes, params.beds, strict=True):
         mean, text = swap_matrix(swaps, bed.name)
-        masks = [method for method in order(params) if method in mean.index]
+        masks = [mask for mask in (*order(params), "imp-shuffled") if mask in mean.index]
         sns.heatmap(
             mean.loc[masks],
             annot=text.loc[masks],
