@@ -15,7 +15,7 @@ from ticketlab.reader import findings
 from ticketlab.reader.findings import WORDINGS, abstract, chosen, clause, misfit, sentence
 from ticketlab.spec import ROOT
 from ticketlab.study import verdicts
-from ticketlab.study.claims import Claim, Verdict
+from ticketlab.study.claims import Claim, Verdict, load_claims
 from ticketlab.study.rules import Tier, Word
 from ticketlab.study.stats import Evidence, Interval, count, interval, share
 
@@ -203,6 +203,33 @@ def test_an_abstract_has_headlines_then_controls_then_costs() -> None:
     found = [cost, control, one("left out", tier="paper"), one("headline")]
     assert [v.claim.id for v in chosen(found)] == ["headline", "control", "cost"]
     assert abstract(found).count("tested") == 2 and abstract(found).count("was not run") == 1
+
+
+EVERY = load_claims()
+PAPERS = sorted({claim.paper for claim in EVERY})
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_claim_has_a_sentence_for_every_verdict(paper: str) -> None:
+    """Its statement, or its clause, fits after 'that' and 'whether'."""
+    claims = [claim for claim in EVERY if claim.paper == paper]
+    assert {claim.id: why for claim in claims if (why := misfit(claim))} == {}
+    assert [one.id for one in claims if "minus {}" in (one.number or "")] == [], "has a sign itself"
+    found = {"seeds": share([True] * 19 + [False]), "rounds": count([2.0, 3.0]),
+             "epochs": count([2.0, 3.0])}  # fmt: skip
+    for claim in claims:
+        for word in get_args(Word):
+            one = Verdict(claim, word, found.get(claim.unit, TEN), reason="this is why", q=0.01)
+            text = sentence(one)
+            assert re.fullmatch(r"[A-Z].*[^ .]\.( It was not run in this study\.)?", text), text
+            assert not re.search(r"[{}]|  | [,;:]| \.(?!\d)|None", text), text
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_an_abstract_has_three_to_five_sentences(paper: str) -> None:
+    claims = [claim for claim in EVERY if claim.paper == paper]
+    told = chosen([Verdict(claim, "not run", None) for claim in claims])
+    assert min(3, len(claims)) <= len(told) <= 5, "headlines, and claims with abstract: true"
 
 
 def test_a_studys_page_has_a_summary_and_each_papers_abstract_with_q(
