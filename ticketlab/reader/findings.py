@@ -84,15 +84,17 @@ COSTS: tuple[Unit, ...] = ("rounds", "epochs", "cost")
 NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
 """Words that keep their capital in a sentence, besides those with a second one (PrAC, GraSP)."""
 
+PARTICIPLES = "moved|rewound|scored|trained"
+"""A statement that begins with one goes on after a comma: 'that, moved to other data, it lasts'."""
+
 # ---------------------------------------------------------------- a sentence
 
 
 def sentence(verdict: Verdict) -> str:
     """The verdict as a sentence, with its number, its interval, its seeds and, if known, its q."""
-    frame = WORDINGS[verdict.word][verdict.claim.tier]
-    return frame.format(
-        clause=clause(verdict.claim), number=number(verdict), missing=missing(verdict)
-    )
+    frame, claim = WORDINGS[verdict.word][verdict.claim.tier], verdict.claim
+    text = frame.format(clause=clause(claim), number=number(verdict), missing=missing(verdict))
+    return re.sub(rf"\b(that|[Ww]hether) ({PARTICIPLES})\b", r"\1, \2", text)
 
 
 def clause(claim: Claim) -> str:
