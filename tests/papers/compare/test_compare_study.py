@@ -29,6 +29,7 @@ from ticketlab.pruning.masks import Mask
 from ticketlab.study import retrain, tables
 from ticketlab.study.bench import Setting
 from ticketlab.study.claims import judge, load_claims
+from ticketlab.study.controls import control
 from ticketlab.study.cost import Account, Cost
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
@@ -465,6 +466,10 @@ def test_the_papers_verdicts_leave_the_comparison_itself_out(tmp_path: Path) -> 
     metrics["references"] = dict.fromkeys(("dense", "transfer"))
     for name in metrics["references"]:
         metrics["references"][name] = {"the dense net": as_reference({0: 80.0, 1: 81.0}, 10.0)}
+    metrics["controls"] = passed = {}
+    for need in {need for one in load_claims("colt") for need in one.needs}:
+        bed, _, name = need.partition(".")
+        passed.setdefault(bed, {})[name] = control("it holds", {0: 1.0, 1: 1.0}, at_least=0.0)
     for paper, numbers in (("colt", metrics), ("compare", {})):
         write_json(tmp_path / paper / "metrics.json", numbers)
         write_json(tmp_path / paper / f"{paper}.ipynb", {"cells": []})
