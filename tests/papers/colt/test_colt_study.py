@@ -60,7 +60,7 @@ from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit, run_study
-from ticketlab.study.stats import as_metric, as_reference, count, interval
+from ticketlab.study.stats import Count, as_metric, as_reference, count, interval
 from ticketlab.tickets.ticket import Ticket, make_ticket
 from ticketlab.training.recipe import Step
 
@@ -740,6 +740,12 @@ def test_tables_for_the_page_show_every_pair_and_every_variant(done: Done) -> No
     )
     after = report.differences_table(numbers["late"], scores_table(done.late), PARAMS, late=True)
     assert set(after.index) == set(numbers["late"]["differences"])
+    pace = report.pace_table(
+        {"first": numbers["rounds"], "later": numbers["late"]["rounds"]}, PARAMS
+    )
+    assert pace.columns.tolist() == ["first", "later"]
+    assert pace.loc[f"rounds, {MAIN}", "first"] == str(Count(**numbers["rounds"][MAIN]))
+    assert pace.loc[f"rounds, {FIVE}", "later"] == "-"
     family = report.family_table(scores, rounds, PARAMS)
     assert family.index.tolist() == [MAIN, RANDOM, FIVE, LAYERWISE]
     assert family.n.tolist() == [2, 2, 1, 1]

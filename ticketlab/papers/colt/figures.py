@@ -76,7 +76,7 @@ def accuracy(points: Mapping[str, pd.DataFrame], params: ColtParams) -> Figure:
         ax.axhline(dense(scores)[ACCURACY].mean(), color="0.5", lw=1, ls="--", label="dense")
         density_axis(ax, frame.density.min())
         ax.set(xlabel="sparsity of the convolution weights", ylabel=LABELS[ACCURACY])
-        ax.set_title(f"Retrained tickets, rewound to {rewound}")
+        ax.set_title(f"Retrained tickets, rewound to\n{rewound}")
         ax.legend(fontsize=8)
     return figure
 
@@ -96,7 +96,7 @@ def points(numbers: Mapping[str, Mapping[str, Any]], level: float, params: ColtP
     """Accuracy near one sparsity: a row for each arm, its mean over seeds and 95 % interval.
 
     A panel for each rewinding point; `numbers` maps what it is rewound to, in words, to the
-    accuracies of `metrics`. Below an arm stand its controls, hollow.
+    accuracies of `metrics`. Below an arm stand its controls, in its colour.
     """
     figure, axes = _panels(len(numbers), (6, 5.5))
     rows = _rows(params)
@@ -110,7 +110,7 @@ def points(numbers: Mapping[str, Mapping[str, Any]], level: float, params: ColtP
                 error_bars(ax, place, one, style, upright=False)
         ax.set_yticks(range(len(rows)), list(rows))
         ax.set(xlabel=f"{LABELS[ACCURACY]}, mean and 95 % interval")
-        ax.set_title(f"Near {100 * level:g} % sparsity, rewound to {rewound}")
+        ax.set_title(f"Near {100 * level:g} % sparsity, rewound to\n{rewound}")
         ax.legend(fontsize=8)
     axes[0].invert_yaxis()
     return figure

@@ -250,6 +250,30 @@ def differences_table(
     return table.rename_axis("points, paired by seed, and the tickets' sparsity")
 
 
+PACE = {
+    "imp_minus_colt": "rounds saved, from IMP",
+    "random_minus_colt": "rounds saved, from random images",
+    "rate": "removed per round (u)",
+    "percent_over_chance": "u over chance (%)",
+    "agreement": "agreement of the copies (J)",
+}
+"""What a table of COLT's pace says, by its keys in metrics.json."""
+
+
+def pace_table(rounds: Mapping[str, Mapping[str, Any]], params: ColtParams) -> pd.DataFrame:
+    """Rounds to the target by arm, and COLT's pace, one column for each rewinding point.
+
+    `rounds` maps what it is rewound to, in words, to the point's numbers of rounds.
+    """
+    arms = ("imp", *(variant.name for variant in params.variants))
+    said = {arm: f"rounds, {arm}" for arm in arms} | PACE
+    columns = {
+        words: {text: tables.text(found.get(key)) for key, text in said.items()}
+        for words, found in rounds.items()
+    }
+    return pd.DataFrame(columns).rename_axis(f"to {params.target:.1%} sparsity")
+
+
 def sparsities(frame: pd.DataFrame, arm: str, level: float) -> str:
     """The real sparsity of an arm's tickets nearest to a level: one number, or a range of seeds."""
     return span(nearest(frame, arm, level).sparsity)
