@@ -41,6 +41,7 @@ from ticketlab.study.stats import (
     minus,
     over_levels,
     paired,
+    percent_saved,
     share,
 )
 
@@ -121,6 +122,7 @@ def test_an_interval_goes_into_metrics_and_comes_back() -> None:
     assert as_metric([]) is None and as_metric({}) is None and as_interval(None) is None
     assert as_interval(as_metric({3: 1.0, 1: 2.0})) == interval([1.0, 2.0])
     assert minus({1: 5.0, 2: 1.0}, {2: 3.0, 9: 0.0}) == {2: -2.0}
+    assert percent_saved({0: 8, 1: 10}, {0: 20, 1: 10, 2: 5}) == {0: 60.0, 1: 0.0}
 
 
 def test_a_table_gives_one_value_a_seed(one_line: Message) -> None:
