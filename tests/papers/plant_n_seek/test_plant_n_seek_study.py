@@ -81,6 +81,10 @@ def test_masks_have_their_density_and_the_scores_are_paired(results: dict[str, R
     total = exact.task.map({"circle": 24 * 2 + 24 * 24 * 2 + 24 * 4 + 76, "relu": 24 * 50 + 73})
     assert (exact.kept == total - ((1 - exact.density) * total).astype(int)).all()
     assert (scores.effective.dropna() <= scores.kept[scores.effective.notna()]).all()
+    assert report.kept_as_asked(scores).all() and "grasp_local" in set(scores.method)
+    more = scores.assign(kept=scores.kept + (scores.method == "grasp_local"))
+    assert not report.kept_as_asked(more).all()
+    assert report.asked("grasp", [3, 3], 0.5) == 3 and report.asked("grasp_local", [3, 3], 0.5) == 4
     assert scores.groupby(["task", "seed"]).ticket.nunique().eq(1).all()
     assert not scores.duplicated([*report.CELL, "seed"]).any()
     oracle = scores[scores.method == "oracle"]

@@ -4,7 +4,7 @@ A `margin` compares a score with the planted ticket's own on the same test set, 
 accuracy points for Circle, decades of mean squared error for ReLU and Helix. Negative is worse.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import log10
 from typing import Any
@@ -16,7 +16,7 @@ from ticketlab import plugins
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm import gauge
-from ticketlab.papers.plant_n_seek.params import Case, PlantParams, cases
+from ticketlab.papers.plant_n_seek.params import Case, PlantParams, cases, way
 from ticketlab.pruning.saliency import kept_at
 from ticketlab.study import regime, tables
 from ticketlab.study.plots import summarise
@@ -185,23 +185,27 @@ SEARCHES = ("singleshot", "multishot")
 """Regimes that prune by a score."""
 
 
-def entries(task: str, depth: int, width: int) -> int:
-    """Weights and biases of a mother."""
+def tensor_sizes(task: str, depth: int, width: int) -> list[int]:
+    """Entries of a mother's weights and biases, tensor by tensor."""
     chosen = algorithm.task_named(task)
     shape = [chosen.inputs, *[width] * (depth - 2), chosen.outputs]
-    return sum((before + 1) * after for before, after in pairwise(shape))
+    return [size for before, after in pairwise(shape) for size in (before * after, after)]
+
+
+def asked(method: str, sizes: Sequence[int], density: float) -> int:
+    """Entries that a density asks for: of the whole net, or of each tensor by a local method."""
+    groups = sizes if way(method).local else [sum(sizes)]
+    return sum(kept_at(size, density) for size in groups)
 
 
 def kept_as_asked(scores: pd.DataFrame) -> pd.Series:
     """Whether each mask of a search keeps exactly the entries that its density asks for."""
     rows = scores[scores.regime.isin(SEARCHES) & ~scores.method.isin(CONTROLS)]
-    asked = [
-        kept_at(entries(task, depth, width), density)
-        for task, depth, width, density in zip(
-            rows.task, rows.depth, rows.width, rows.density, strict=True
-        )
+    cells = zip(rows.method, rows.task, rows.depth, rows.width, rows.density, strict=True)
+    return rows.kept == [
+        asked(method, tensor_sizes(task, depth, width), density)
+        for method, task, depth, width, density in cells
     ]
-    return rows.kept == asked
 
 
 # ---------------------------------------------------------------- tables to look at
