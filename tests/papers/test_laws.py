@@ -1145,10 +1145,10 @@ def validated(tape: Tape, training: Training) -> list[Look]:
 def scored_together(
     tape: Tape, unit: str, trainings: Sequence[Training], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """All trainings of a unit were looked at on test images, each twice: selected, then last."""
+    """All trainings of a unit were looked at on test images, each twice: last, then selected."""
     tested = iter([x for x in tape.of(Look, unit) if x.splits == {"test"}])
     for training, row in zip(trainings, rows, strict=True):
-        selected, last = next(tested), next(tested)
+        last, selected = next(tested), next(tested)
         assert same(selected.state, training.best) and same(last.state, training.end), unit
         assert selected.score is not None and last.score is not None
         assert row["selected_accuracy"] == 100 * selected.score.accuracy
