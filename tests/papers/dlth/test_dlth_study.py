@@ -488,3 +488,13 @@ def test_figures_of_all_arms_draw(done: Study) -> None:
     }
     assert list(tables["main"]) == ["at 0 %", "at 50 %", "at 80 %"]
     assert report.cost_table(rows, "main").loc["rst", "images / Scratch"] == 9 / 4
+
+
+def test_an_early_bird_drawn_at_the_end_is_not_early(tiny_root: Path) -> None:
+    """Its mask and weights are then those of L1, and the two arms one."""
+    case = tiny.dlth().cases[0]
+    end = case.finetune.iterations(len(load(case.data).train))[1]
+    drawn = pd.DataFrame({"arm": "early-bird", "level": case.judged, "seed": [1, 2]})
+    found = metrics.early_birds(drawn.assign(drawn_at=[end, end - 1]), case)
+    assert found == {1: False, 2: True}
+    assert metrics.early_birds(drawn.assign(arm="l1", drawn_at=end), case) == {}

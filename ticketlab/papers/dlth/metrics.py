@@ -321,12 +321,26 @@ def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
             difference(own, "lth-iter", "scratch", high),
             above=0.0,
         ),
+        "early_bird_is_early": control(
+            "in most seeds the early-bird mask settles before dense training ends",
+            early_birds(own, case),
+            above=50.0,
+        ),
         "abrupt_removal_costs": control(
             "removal without the penalty costs 20 points",
             {seed: -gain for seed, gain in lost.items()},
             at_least=20.0,
         ),
     }
+
+
+def early_birds(rows: pd.DataFrame, case: Case) -> dict[int, bool]:
+    """By seed, whether the mask was drawn before the end: one drawn there is that of L1."""
+    drawn = rows[(rows.arm == "early-bird") & (rows.level == case.judged)]
+    if drawn.empty:
+        return {}
+    end = case.finetune.iterations(len(load(case.data).train))[1]
+    return {seed: at < end for seed, at in by_seed(drawn, "drawn_at").items()}
 
 
 def accuracies(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
