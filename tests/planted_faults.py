@@ -68,6 +68,7 @@ COLT_ARMS, COLT_STUDY = "ticketlab/papers/colt/units.py", "ticketlab/papers/colt
 PRAC_ARMS, PRAC_STUDY = "ticketlab/papers/prac/units.py", "ticketlab/papers/prac/study.py"
 PRAC_SCORES, PRAC_BENCH = "ticketlab/papers/prac/retraining.py", "ticketlab/papers/prac/bench.py"
 RST_ARMS, RST_PARAMS = "ticketlab/papers/dlth/units.py", "ticketlab/papers/dlth/params.py"
+RST_NUMBERS = "ticketlab/papers/dlth/metrics.py"
 COMPARE_WAYS, COMPARE_ARMS = (
     "ticketlab/papers/compare/algorithm.py",
     "ticketlab/papers/compare/units.py",
@@ -247,6 +248,14 @@ FAULTS = (
     Fault("dlth", "test", 2, "transformations are watched on test images", RST_ARMS,
           "watch = algorithm.Watch(mask, data.validation, data, every)\n    further",
           "watch = algorithm.Watch(mask, data.test, data, every)\n    further"),
+    Fault("dlth", "test", 2, "own learning rates are chosen on test images", RST_NUMBERS,
+          'CHOSEN_BY = "last_validation"', 'CHOSEN_BY = "last_accuracy"'),
+    Fault("dlth", "test", 2, "a rate is chosen by the best epoch, not the last", RST_ARMS,
+          'self.accuracy(), "mask', 'done.scores["validation_accuracy"], "mask'),
+    Fault("dlth", "schedule", 4, "damaged tickets are trained as RST's own is", RST_ARMS,
+          "hurt.finish(places, longer(bench, cell.pressed))", "hurt.finish(places)"),
+    Fault("dlth", "schedule", 4, "a case at another rate keeps the common one", RST_PARAMS,
+          'model_copy(update={"lr": lr})', "model_copy(update={})"),
     Fault("dlth", "test", 2, "nets are selected on test images", RETRAIN,
           "KeepBest(data.validation, data) if len", "KeepBest(data.test, data) if len"),
     # ------------------------------------------------ the comparison

@@ -1203,7 +1203,7 @@ def dense_of(tape: Tape, case: str, seed: int) -> Training:
 
 def cells(tape: Tape, *arms: str) -> Iterator[tuple[str, int, str, float]]:
     """Case, seed, arm and level wherever one of the arms runs."""
-    for case in tape.params.cases:
+    for case in tape.params.all_cases:
         for seed in tape.params.seeds:
             for level in case.levels:
                 for arm in case.arms_at(level):
@@ -1403,7 +1403,7 @@ AS_LONG_AS_RST = ("scratch-long", "shuffled", "reinit", "signs")
 
 @of("dlth")
 def test_dlth_trainings_are_as_long_as_they_should_be(tape: Tape) -> None:
-    for case in tape.params.cases:
+    for case in tape.params.all_cases:
         fine, press = case.finetune.iterations(120)[1], case.transform.iterations(120)[1]
         longer = fine + round(press * case.transform.batch / case.finetune.batch)
         for training in tape.trainings(f"{case.name}/"):

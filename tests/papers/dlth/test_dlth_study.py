@@ -14,7 +14,7 @@ import tiny
 import torch
 from conftest import Message, shared_folder, use_data
 
-from ticketlab.data.sets import load
+from ticketlab.data.sets import Batches, load
 from ticketlab.papers.dlth import algorithm, metrics, report, units
 from ticketlab.papers.dlth import figures as dlth_figures
 from ticketlab.papers.dlth import study as dlth_study
@@ -25,9 +25,11 @@ from ticketlab.pruning.masks import jaccard
 from ticketlab.study import cost
 from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
+from ticketlab.study.controls import all_of
 from ticketlab.study.results import Result
 from ticketlab.study.runner import run_study
-from ticketlab.study.stats import as_metric, minus
+from ticketlab.study.stats import Interval, as_metric, minus
+from ticketlab.training.evaluation import evaluate
 from ticketlab.training.observers import Snapshot
 from ticketlab.training.recipe import FURTHER, Step
 
@@ -412,6 +414,63 @@ def test_a_rated_case_differs_from_its_case_in_the_rate_alone(done: Study) -> No
     assert (one.loc[arms].mask_sha256 == other.loc[arms].mask_sha256).all()
     assert (one.loc[arms].images == other.loc[arms].images).all()
     assert (one.loc[arms].lr == 0.1).all() and (other.loc[arms].lr == 0.05).all()
+
+
+def test_what_chooses_a_rate_is_the_net_after_its_last_epoch(tiny_root: Path) -> None:
+    cell = tiny.dlth_cell(finetune={"batch": 50, "length": "3ep", "lr": 0.5}, rates=[])
+    best_is_another = False
+    for seed in range(4):
+        found = units.train_plain(cell, seed, "scratch", 0.8)
+        outcome, (row,) = found.tickets["ticket"].outcome, found.record["rows"]
+        bench = Bench(cell, seed)
+        net, held_out = bench.net(), bench.data.validation
+        assert outcome is not None and row["lr"] == 0.5
+        net.rewind(outcome.state)
+        score = evaluate(net, held_out, Batches(held_out, bench.data))
+        assert row["last_validation"] == 100 * score.accuracy
+        best_is_another |= row["validation_accuracy"] > row["last_validation"]
+    assert best_is_another, "or this test could not tell the two apart"
+
+
+def bed(**by_arm: list[float]) -> pd.DataFrame:
+    """`arms` as rows of the tiny study's main case: LTH at both levels, the others at the high."""
+    rows = arms(**by_arm).assign(case="main", lr=0.1, last_validation=50.0)
+    rows["train_accuracy"] = rows.last_accuracy + 5
+    rows["before_removal"], rows["after_removal"] = 70.0, rows.last_accuracy
+    rows.loc[rows.arm != "dense", "level"] = 0.8
+    light = rows[rows.arm == "lth"].assign(level=0.5, last_accuracy=lambda f: f.last_accuracy + 8)
+    return pd.concat([rows, light], ignore_index=True)
+
+
+def test_positive_controls_are_what_their_numbers_say() -> None:
+    rows = bed(dense=[84.0, 85.0], scratch=[70.0, 72.0], lth=[75.0, 76.0], abrupt=[20.0, 10.0])
+    entries = metrics.positive_controls(rows, tiny.dlth(rates=[]).cases[0])
+    found = all_of({"controls": {"main": entries}})
+    numbers = {one.name: (one.evidence.mean, one.bound, one.strictly) for one in found}
+    assert numbers == {
+        "trained": (89.5, 80.0, False),
+        "pruning_does_not_help": (1.0, -1.0, False),
+        "lth_beats_scratch": (4.5, 0.0, True),
+        "abrupt_removal_costs": (55.0, 20.0, False),
+    }
+    assert entries["imp_beats_random"] is entries["lth_beats_scratch_own_rate"] is None
+
+
+def test_tables_of_pairs_have_what_ran_at_either_rate(done: Study) -> None:
+    numbers = metrics.metrics(done[1], done[0])
+    table = report.pairs_table(numbers, "main", metrics.HEADLINE)
+    assert list(table.columns) == ["one common rate", "own rates"]
+    assert list(table.index) == [" - ".join(pair) for pair in metrics.HEADLINE]
+    own = numbers["own_rate"]["main"]["rst_minus_lth"]
+    assert table.loc["rst - lth", "own rates"] == str(Interval(**own))
+    damaged = report.pairs_table(numbers, "main", metrics.DAMAGE)
+    assert list(damaged.columns) == ["one common rate"] and len(damaged) == 4
+    assert report.pairs_table(numbers, "tiny_imagenet", metrics.HEADLINE).empty
+    chosen = metrics.at_own_rates(metrics.arms_table(done[1]), done[0].cases[0])
+    rates = report.rates_table(numbers, "main", chosen)
+    assert list(rates.columns) == ["0.05", "0.1", "own rate", "chosen"]
+    counted = chosen[chosen.arm == "rst"].lr.value_counts().sort_index()
+    assert rates.loc["rst", "chosen"] == ", ".join(f"{lr:g} in {n}" for lr, n in counted.items())
 
 
 def test_the_gap_grows_from_the_lowest_level_to_the_highest() -> None:
