@@ -222,6 +222,7 @@ def _success_panel(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> 
     ax.axhline(50, color="0.4", ls="--", lw=1)
     own = dict(zip(rows.density, rows.label == "gt", strict=True))
     ax.set_xticks(range(len(densities)), [f"{d:.2g}{' (gt)' * own[d]}" for d in densities])
+    ax.set_xlim(-0.6, len(densities) - 0.4)
 
 
 def _legend(ax: Axes) -> tuple[list[Any], list[str]]:
@@ -336,6 +337,9 @@ def popup(table: pd.DataFrame, params: PlantParams) -> Figure:
     for line, head in zip(grid, heads, strict=True):
         for ax, task in zip(line, tasks, strict=True):
             part = rows[(rows.task == task) & (rows.regime == head)]
+            if part.empty:
+                ax.set_axis_off()
+                continue
             _learning(ax, shown(part.assign(method=part.arm), "score"), styles)
             ax.set(title=f"{task}, {head.removeprefix('popup_')} head", ylabel=UNITS[task])
     for ax in grid[-1]:
