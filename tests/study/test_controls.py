@@ -46,7 +46,8 @@ def test_the_verdict_names_the_control_its_number_and_its_bound() -> None:
     metrics = bed(trained=control("it learns", {0: 70.0, 1: 72.0}, at_least=80.0))
     reason = judge(claim("main.trained"), metrics).reason
     assert (
-        reason == "control main.trained has not passed, 71.00 [58.29, 83.71] (n = 2), needed >= 80"
+        reason == "a positive control (main.trained) has not passed: it learns, "
+        "71.00 [58.29, 83.71] (n = 2), needed >= 80"
     )
 
 
@@ -75,7 +76,7 @@ def test_a_control_of_every_bed_passes_if_it_does_on_each() -> None:
         metrics = bed(wins=passed)
         metrics["controls"] = {**metrics["controls"], "convnet": {"wins": second}}
         assert judge(claim("*.wins"), metrics).word == word
-    assert "control convnet.wins has not passed" in (judge(claim("*.wins"), metrics).reason or "")
+    assert "(convnet.wins) has not passed" in (judge(claim("*.wins"), metrics).reason or "")
 
 
 def test_a_single_seed_passes_no_control() -> None:

@@ -115,7 +115,8 @@ def _missed(bed: str, name: str, entries: Mapping[str, Any], claim: str) -> str 
         return f"control {need} was not run"
     found = _read(bed, name, entries[name])
     if not found.passed:
-        return f"control {need} has not passed, {found.ours}, needed {found.needed}"
+        what = f"a positive control ({need}) has not passed"
+        return f"{what}: {found.says}, {found.ours}, needed {found.needed}"
     return None
 
 

@@ -161,7 +161,7 @@ def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     """Effective rate u and agreement J of each round, against chance."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4))
     arms = looks(params, (CLASS, RANDOM))
-    titles = {"rate": "u: removed a round", "agreement": "J: agreement on what to prune"}
+    titles = {"rate": "u: removed per round", "agreement": "J: agreement on what to prune"}
     for ax, (value, title) in zip(axes, titles.items(), strict=True):
         curves(ax, rounds, "round", value, arms, "round")
         chance = rounds[rounds.arm.isin(list(arms))][f"chance_{value}"].dropna()

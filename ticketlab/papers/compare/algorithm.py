@@ -97,7 +97,7 @@ def at_levels(turns: Iterator[Turn], bench: BedBench, account: Account, method: 
 
 
 def imp_turns(bench: BedBench, account: Account, schedule: Sequence[int] = ()) -> Iterator[Turn]:
-    """Iterative magnitude pruning, at its own rate or with a given number of weights a round."""
+    """Iterative magnitude pruning, at its own rate or with a given number of weights per round."""
     p, net = bench.setting, bench.net()
     theta = bench.theta(net)
     account.reach_rewind_point()

@@ -312,7 +312,7 @@ def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
             above=0.0,
         ),
         "lth_beats_scratch_own_rate": control(
-            "so it does when each has its own learning rate",
+            "LTH beats a random mask when each has its own learning rate",
             difference(at_own, "lth", "scratch", high),
             above=0.0,
         ),
