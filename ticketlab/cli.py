@@ -256,12 +256,12 @@ def claims(
             show_claims(name, verdicts.table(ROOT / "results" / name))
         if write:
             readme, found = ROOT / "README.md", verdicts.tables(chosen)
-            told = {name: findings.page(ROOT / "results" / name) for name in found}
+            pages = {name: findings.page(ROOT / "results" / name) for name in found}
             parts = published.parts(list(found))  # first what takes time: then no edit is lost
             write_atomically(readme, verdicts.with_table(readme.read_text(), found).encode())
             numbers = published.with_parts(published.PAGE.read_text(), parts)
             write_atomically(published.PAGE, numbers.encode())
-            for name, text in told.items():
+            for name, text in pages.items():
                 write_atomically(ROOT / "results" / name / findings.FILE, text.encode())
 
 

@@ -274,9 +274,9 @@ def page(study: Path) -> str:
         f"**All papers**: {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
     ]
     for paper, some in found.items():
-        told = ", ".join(one.claim.id for one in chosen(some))
+        about = ", ".join(one.claim.id for one in chosen(some))
         parts.append(f"## [{title(study / paper / f'{paper}.ipynb')}]({paper}/{paper}.ipynb)\n")
-        parts.append(f"{abstract(some)}\n\n*{counted(some)}. The sentences are about {told}.*\n")
+        parts.append(f"{abstract(some)}\n\n*{counted(some)}. The sentences are about {about}.*\n")
     return "\n".join(parts)
 
 

@@ -122,8 +122,8 @@ def _rows(failed: Sequence[Verdict], code: Released | None) -> list[list[str]]:
     rows = [["claim", "statement", "where", "published", "holds if", "ours", "q", "note"]]
     for one in failed:
         claim, note = one.claim, _line(notes.get(one.claim.id, ""))
-        told = [claim.statement, claim.source, claim.paper_value or "-", claim.holds_if]
-        rows.append([claim.id, *told, one.ours, as_q(one.q), note])
+        said = [claim.statement, claim.source, claim.paper_value or "-", claim.holds_if]
+        rows.append([claim.id, *said, one.ours, as_q(one.q), note])
     return rows
 
 

@@ -75,8 +75,8 @@ def table(
                 continue
             a, b = known[ours, name], known[theirs, name]
             seeds = [seed for seed in sorted(a) if seed in b]
-            told = sum(mcnemar(a[seed], b[seed]) <= 0.05 for seed in seeds)
+            apart = sum(mcnemar(a[seed], b[seed]) <= 0.05 for seed in seeds)
             rows.append(
-                (ours, theirs, name, over_images(a, b).text(2), f"{told} of {len(seeds)} seeds")
+                (ours, theirs, name, over_images(a, b).text(2), f"{apart} of {len(seeds)} seeds")
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
