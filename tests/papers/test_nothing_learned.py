@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tiny
 
-from ticketlab.papers.colt import report as colt_report
+from ticketlab.papers.colt import metrics as colt_metrics
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.papers.compare import report as compare_report
 from ticketlab.papers.compare import study as compare_study
@@ -73,7 +73,7 @@ def compare(lr: float) -> Any:
 
 
 STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[..., Numbers]]] = {
-    "colt": (colt, colt_study.phases, colt_report.metrics),
+    "colt": (colt, colt_study.phases, colt_metrics.metrics),
     "prac": (prac, prac_study.phases, prac_metrics.metrics),
     "dlth": (dlth, dlth_study.phases, dlth_metrics.metrics),
     "plant_n_seek": (plant_n_seek, plant_study.phases, plant_metrics.metrics),
