@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -27,6 +27,8 @@ from ticketlab.pipeline import params
 from ticketlab.pruning.masks import State
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study import claims
+from ticketlab.study.claims import Claim
+from ticketlab.study.controls import control
 from ticketlab.training.net import Net
 
 settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
@@ -100,6 +102,16 @@ def shared_folder(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
     with FileLock(root / f"{name}.lock"):
         (root / name).mkdir(exist_ok=True)
         yield root / name
+
+
+def passed(found_in: Iterable[Claim]) -> dict[str, Any]:
+    """Controls for metrics.json, all passed: those that the claims need."""
+    entry = control("it holds", {0: 1.0, 1: 2.0, 2: 1.5}, at_least=-9.0)
+    found: dict[str, Any] = {}
+    for need in {need for claim in found_in for need in claim.needs}:
+        bed, _, name = need.partition(".")
+        found.setdefault("main" if bed == "*" else bed, {})[name] = entry
+    return found
 
 
 def use_data(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_profile_covers_a_study_and_leaves_no_trace(
         assert seconds[kind] > 0, kind
     assert sum(seconds.values()) >= sum(units.values()) > 0.2 * sum(seconds.values())
     page = target.read_text()
-    assert "| forward and backward |" in page and "score/shuffled/seed-0" in units
+    assert "| forward and backward |" in page and "search/imp-matched/seed-0" in units
 
 
 def test_a_worker_waits_for_the_longest_unit() -> None:

@@ -99,7 +99,12 @@ CHANGES = {
         "images * dense, STEP",
         {TRAIN, READ},
     ),
-    "a figure": ("ticketlab/papers/colt/figures.py", "of the retrained", "of retrained", {READ}),
+    "a figure": (
+        "ticketlab/papers/colt/figures.py",
+        "removed per round",
+        "removed each round",
+        {READ},
+    ),
     "progress": ("ticketlab/progress.py", *DOCSTRING, set()),
 }
 

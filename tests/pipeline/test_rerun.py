@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from clone import Clone, Terminal, finished
+from conftest import passed
 
+from ticketlab.study.claims import load_claims
 from ticketlab.study.stats import as_metric
 
 PAGES = "results/desk/colt"
@@ -158,6 +160,7 @@ def test_a_verdict_that_turns_into_its_opposite_is_a_difference(
         (dense,) = metrics["references"]["dense"].values()
         dense["score"] = {"mean": 20.0, "low": low, "high": 40 - low, "n": 2}
         dense["chance"] = 10.0
+        metrics["controls"] = passed(load_claims("colt"))
 
     rewrite(clone.path(f"{PAGES}/metrics.json"), lambda metrics: place(metrics, 10.5))
     clone.run("git commit -qam 'H2 is reproduced'")

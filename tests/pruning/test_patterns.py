@@ -272,7 +272,7 @@ def test_every_ticket_of_a_search_was_trained_or_pruned_from_what_was(
     tiny_root: Path, tmp_path: Path
 ) -> None:
     params = tiny.colt(seeds=[3], max_rounds=2)
-    todo = colt_study.search_units(params)
+    todo = colt_study.search_units(params, params.points[0])
     found = runner.run(todo, tmp_path)
     for unit in todo:
         stored = json.loads((tmp_path / f"{unit.name}.json").read_text())
@@ -292,7 +292,7 @@ def test_a_unit_whose_mask_reaches_other_weights_stores_nothing(
     params = tiny.colt(seeds=[3], max_rounds=2)
     todo = [
         runner.Unit(unit.name, faulty_search, dict(unit.arguments))
-        for unit in colt_study.search_units(params)
+        for unit in colt_study.search_units(params, params.points[0])
         if "/imp/" not in unit.name
     ]
     with pytest.raises(UnitFailed, match=r"unit search/.*: WrongMask: the trained net has other"):

@@ -117,6 +117,8 @@ def test_no_share_of_the_committed_results_leaves_0_to_100(committed: Path) -> N
         numbers = json.loads(path.read_text())
         if path.parent.name == "compare":
             del numbers["overlap"]  # points of IoU beyond chance, which may be negative
+        if path.parent.name == "prac":
+            del numbers["overlap"]["prac_minus_imp_again"]  # a difference
         shares += list(percentages(numbers))
     assert len(shares) > 5
     for name, found in shares:

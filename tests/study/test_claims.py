@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Message
+from conftest import Message, passed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -293,7 +293,10 @@ def test_verdicts_are_judged_from_the_file_as_written(tmp_path: Path) -> None:
         for key in keys:
             place = place.setdefault(key, {})  # type: ignore[assignment]
         place[last] = as_metric([one.bound - 3, one.bound - 3])
-    numbers["references"] = dict.fromkeys(("dense", "transfer"), LEARNED["references"]["dense"])
+    numbers["controls"] = passed(load_claims("colt"))
+    numbers["references"] = dict.fromkeys(
+        (one.reference for one in load_claims("colt")), LEARNED["references"]["dense"]
+    )
     (tmp_path / "metrics.json").write_text(json.dumps(numbers))
     found = judged("colt", tmp_path / "metrics.json")
     assert [v.claim.id for v in found] == [one.id for one in load_claims("colt")]

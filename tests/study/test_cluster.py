@@ -85,7 +85,8 @@ def test_a_cluster_that_loses_a_worker_stores_the_same_bytes(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """COLT's searches of two seeds; the killed worker's unit is taken up by another."""
-    todo = search_units(tiny.colt(max_rounds=2))
+    params = tiny.colt(max_rounds=2)
+    todo = search_units(params, params.points[0])
     victim = min(cluster.workers())
     arguments = (tmp_path / "cluster", victim)
     killer = threading.Thread(target=lose_a_worker, args=arguments, daemon=True)

@@ -205,7 +205,7 @@ def test_checks_of_rows_say_where_there_are_none(capsys: pytest.CaptureFixture[s
         exactly("masks are equal", "yes")  # type: ignore[arg-type]
 
 
-UNCHECKED = {"plant_n_seek": ["trained convolutional tickets are planted to rounding"]}
+UNCHECKED: dict[str, list[str]] = {}
 """What the desk study has nothing of."""
 
 

@@ -44,7 +44,8 @@ def test_results_are_bitwise_equal_with_one_and_two_workers(
     tiny_root: Path, tmp_path: Path
 ) -> None:
     """Real searches; every stored byte, records and tickets, is the same."""
-    todo = search_units(tiny.colt(seeds=[3], max_rounds=2))
+    params = tiny.colt(seeds=[3], max_rounds=2)
+    todo = search_units(params, params.points[0])
     assert [unit.name.split("/")[1] for unit in todo] == [
         "imp",
         "colt-class-2of2",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from clone import Clone, finished
-from conftest import Message, has_run, skip_unless_run
+from conftest import Message, has_run, passed, skip_unless_run
 
 from ticketlab import cli
 from ticketlab.pipeline.params import PAPERS
@@ -49,6 +49,7 @@ def made(
     dense = as_reference({0: 80.0, 1: 81.0} if learned else {0: 10.0, 1: 10.0}, 10.0)
     names = {one.reference for one in CLAIMS[paper]}
     metrics: dict[str, Any] = {"references": {key: {"the dense net": dense} for key in names}}
+    metrics["controls"] = passed(CLAIMS[paper])
     for number, one in enumerate(CLAIMS[paper]):
         *keys, last = one.metric.split(".")
         place = metrics

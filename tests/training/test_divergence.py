@@ -163,7 +163,8 @@ def test_a_unit_that_diverges_is_named_with_its_seed_and_place(
     tiny_root: Path, tmp_path: Path, workers: int, lr: float
 ) -> None:
     recipe = {"optimizer": "sgd", "lr": lr, "batch": 40, "length": "9ep"}
-    todo = search_units(tiny.colt(seeds=[3], recipe=recipe))
+    params = tiny.colt(seeds=[3], recipe=recipe)
+    todo = search_units(params, params.points[0])
     message = said(lambda: runner.run(todo[:workers], tmp_path, workers), f"{lr:g}")
     assert message.startswith("unit search/") and "seed-3, seed 3, arm " in message
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("*.safetensors"))
