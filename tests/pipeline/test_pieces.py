@@ -332,7 +332,7 @@ def test_the_commands_on_both_machines(tmp_path: Path, tiny_folder: Path) -> Non
     assert "complete" in run("there", *piece, **unpinned)
     (machines["there"] / "out").rename(machines["here"] / "out")
     said = run("here", "-m", "ticketlab", "assemble", "mine", "out")
-    assert "mine-colt: 8 units" in said and "study stages mine" in said
+    assert "mine-colt: 14 units" in said and "study stages mine" in said
     final = machines["here"] / "results" / "mine" / "runs" / "colt"
     before = {path: path.read_bytes() for path in final.rglob("*") if path.is_file()}
     assert "none is trained here" in run("here", "-m", "ticketlab", "train", "mine", "colt")
