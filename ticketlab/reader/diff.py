@@ -248,7 +248,7 @@ class Overlap:
 
 
 def overlaps(a: Tickets, b: Tickets) -> tuple[list[Overlap], list[str]]:
-    """One row a ticket of both revisions, seeds averaged; and what could not be compared."""
+    """One row per ticket of both revisions, seeds averaged; and what could not be compared."""
     rows: list[tuple[str, float, float, float, float]] = []
     refused = []
     for name in [name for name in a.digests if name in b.digests]:

@@ -109,7 +109,7 @@ def describe(path: Path) -> str:
 
 
 def layer_table(mask: Mask) -> pd.DataFrame:
-    """One row a layer, and one for all of them: shape, weights, kept, density."""
+    """One row per layer, and one for all of them: shape, weights, kept, density."""
     frame = mask.table().rename(columns={"weights": "total"})
     frame.insert(1, "shape", [" x ".join(map(str, keep.shape)) for keep in mask.values()])
     whole = ("all prunable", "", mask.total, mask.alive, mask.density)

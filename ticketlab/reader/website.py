@@ -112,12 +112,10 @@ def read_study(folder: Path, root: Path = ROOT) -> StudyPages:
     names = [
         path.stem for path in sorted(folder.glob("*/*.ipynb")) if path.stem == path.parent.name
     ]
-    found = with_q([one for name in names for one in _judged(folder, name, root)])
-    return StudyPages(folder.name, [_page(folder, name, found) for name in names])
-
-
-def _judged(folder: Path, name: str, root: Path) -> list[Verdict]:
-    return judge_all(load_claims(name, root / "claims"), _metrics(folder, name))
+    metrics = {name: _metrics(folder, name) for name in names}
+    claims = {name: load_claims(name, root / "claims") for name in names}
+    found = with_q([one for name in names for one in judge_all(claims[name], metrics[name])])
+    return StudyPages(folder.name, [_page(folder, name, found, metrics[name]) for name in names])
 
 
 def _metrics(folder: Path, name: str) -> Mapping[str, Any]:
@@ -125,7 +123,7 @@ def _metrics(folder: Path, name: str) -> Mapping[str, Any]:
     return read_json(facts) if facts.exists() else {}
 
 
-def _page(folder: Path, name: str, found: Sequence[Verdict]) -> Page:
+def _page(folder: Path, name: str, found: Sequence[Verdict], metrics: Mapping[str, Any]) -> Page:
     import nbformat
 
     page = folder / name / f"{name}.ipynb"
@@ -137,7 +135,7 @@ def _page(folder: Path, name: str, found: Sequence[Verdict]) -> Page:
         if one.claim.paper == name
     ]
     work = _work(folder, name)
-    origin = _metrics(folder, name).get("provenance", {})
+    origin = metrics.get("provenance", {})
     return Page(name, _title(notebook), notebook, rows, origin, work)
 
 

@@ -29,7 +29,7 @@ ACCURACY: Accuracy = "last_accuracy"
 
 
 def board(results: Results) -> pd.DataFrame:
-    """One row a trained ticket: net, arm, seed, level, accuracies in percent, costs.
+    """One row per trained ticket: net, arm, seed, level, accuracies in percent, costs.
 
     Columns `search_...` are what finding it took; those without the prefix add its final training.
     """
@@ -55,7 +55,7 @@ def _dense_row(net: str, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def layers_table(results: Results) -> pd.DataFrame:
-    """One row a layer of a ticket: net, arm, seed, level, layer, density."""
+    """One row per layer of a ticket: net, arm, seed, level, layer, density."""
     return tables.layers_table(whole(results), ["net", "arm", "seed", "level"])
 
 

@@ -81,7 +81,7 @@ def of_main(frame: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def scores_table(results: Results) -> pd.DataFrame:
-    """One row a pruned net: what it is, entries kept and connected, overlap, scores, margins.
+    """One row per pruned net: what it is, entries kept and connected, overlap, scores, margins.
 
     `weak` is after training; `raw`, `scalar` and `per_output` are strong scores (no training), as
     they are and after dividing out one fitted scale or one an output. Accuracies in percent.
@@ -144,7 +144,7 @@ def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
-    """One row a tensor of a pruned net of the main cell: the density of its entries."""
+    """One row per tensor of a pruned net of the main cell: the density of its entries."""
     rows = []
     for result in _with_rows(results):
         head = result.record["head"]
@@ -156,7 +156,7 @@ def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
 
 
 def curves_table(results: Results) -> pd.DataFrame:
-    """One row an epoch of edge-popup: the strong score after it, one scale an output."""
+    """One row per epoch of edge-popup: the strong score after it, one scale an output."""
     rows = []
     for name, result in results.items():
         if not name.startswith("popup/"):

@@ -31,7 +31,7 @@ LONG = ("set", "distances", "train_accuracy", "classes", "forgetting")
 
 
 def rounds_table(results: Results) -> pd.DataFrame:
-    """One row a search round: place, arm, seed, what it trained on and what it cost.
+    """One row per search round: place, arm, seed, what it trained on and what it cost.
 
     Round r makes the ticket of r prunings: `sparsity` is that ticket's. `total_iterations` are
     spent up to there, training to a rewind point that no round passes through included
@@ -71,7 +71,7 @@ def search_rounds(results: Results, place: str, arm: str, seed: int, result: Res
 
 
 def sets_table(results: Results) -> pd.DataFrame:
-    """One row a set that PrAC found: its samples by kind, in percent of the training split."""
+    """One row per set that PrAC found: its samples by kind, in percent of the training split."""
     rows = []
     for (place, arm, seed), result in searches(results):
         for turn in result.record["rounds"]:
@@ -101,7 +101,7 @@ def sets_table(results: Results) -> pd.DataFrame:
 
 
 def classes_table(results: Results) -> pd.DataFrame:
-    """One row a class and set of PrAC's main search: its samples, in percent of the set."""
+    """One row per class and set of PrAC's main search: its samples, in percent of the set."""
     rows = []
     for (place, arm, seed), result in searches(results):
         for turn in result.record["rounds"] if (place, arm) == ("main", "prac") else ():
@@ -119,7 +119,7 @@ def classes_table(results: Results) -> pd.DataFrame:
 
 
 def distances_table(results: Results, arms: Sequence[str] = ("prac", "imp")) -> pd.DataFrame:
-    """One row an epoch of a main search: its mask distance, and the run's share that was over.
+    """One row per epoch of a main search: its mask distance, and the run's share that was over.
 
     `drop` is the epoch of the first fall of the learning rate, as far as the round got to it.
     """
@@ -136,7 +136,7 @@ def distances_table(results: Results, arms: Sequence[str] = ("prac", "imp")) -> 
 
 
 def forgetting_table(results: Results) -> pd.DataFrame:
-    """One row a round of PrAC's main search: its samples by forgetting events, in percent."""
+    """One row per round of PrAC's main search: its samples by forgetting events, in percent."""
     rows = []
     for (place, arm, seed), result in searches(results):
         for turn in result.record["rounds"] if (place, arm) == ("main", "prac") else ():
@@ -153,7 +153,7 @@ def forgetting_table(results: Results) -> pd.DataFrame:
 
 
 def scores_table(results: Results) -> pd.DataFrame:
-    """One row a retrained ticket: place, arm, seed, round, sparsity, accuracies in percent."""
+    """One row per retrained ticket: place, arm, seed, round, sparsity, accuracies in percent."""
     measured = ("last_accuracy", "selected_accuracy", "validation_accuracy", "train_accuracy")
     kept = ("round", "sparsity", *measured)
     rows = []

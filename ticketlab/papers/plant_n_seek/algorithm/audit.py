@@ -23,7 +23,7 @@ def in_deviations(weights: State) -> State:
 
 
 def audit(planted: Planted) -> pd.DataFrame:
-    """One row a parameter tensor: how the planted entries stand out from their surroundings.
+    """One row per parameter tensor: how the planted entries stand out from their surroundings.
 
     auroc: of |w|/sigma for planted against other entries (0.5: invisible). zeros: entries that are
     exactly zero, which no random weight is.

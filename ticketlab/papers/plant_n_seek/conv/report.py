@@ -53,7 +53,7 @@ MISSING = "not run"
 
 
 def conv_table(results: Results) -> pd.DataFrame:
-    """One row a pruned net, in percent: strong and weak accuracy, overlap, the ticket's accuracy.
+    """One row per pruned net, in percent: strong and weak accuracy, overlap, the ticket's accuracy.
 
     `weak` is after training; `raw` and `per_output` without, as it is and with a fitted scale an
     output. A `margin` is a score less the ticket's. Empty for a study without this part.
@@ -86,7 +86,7 @@ def _plantings(results: Results) -> list[Result]:
 
 
 def planting_table(results: Results) -> pd.DataFrame:
-    """One row a seed: the ticket, and how exactly and how visibly it is planted."""
+    """One row per seed: the ticket, and how exactly and how visibly it is planted."""
     rows = []
     for result in _plantings(results):
         record = result.record
@@ -109,7 +109,7 @@ def planting_table(results: Results) -> pd.DataFrame:
 
 
 def curves_of_popup(results: Results) -> pd.DataFrame:
-    """One row an epoch of edge-popup: raw accuracy in percent."""
+    """One row per epoch of edge-popup: raw accuracy in percent."""
     rows = []
     for name, result in results.items():
         if not name.startswith("conv/popup"):

@@ -20,7 +20,7 @@ ARMS = ("dense", "magnitude", "random")
 
 
 def scores_table(results: Results) -> pd.DataFrame:
-    """One row a trained net: arm, seed, sparsity, alive, accuracies in percent, and its cost.
+    """One row per trained net: arm, seed, sparsity, alive, accuracies in percent, and its cost.
 
     The cost is that of its own training; to find a magnitude ticket takes the dense net's, too.
     """
