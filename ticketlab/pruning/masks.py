@@ -206,6 +206,12 @@ def shuffle_layerwise(mask: Mask, generator: torch.Generator) -> Mask:
     return Mask(layers)
 
 
+def shuffle_each(masks: Mapping[str, Mask], seed: int, *purpose: str) -> dict[str, Mask]:
+    """Each mask shuffled layerwise, by its name and with draws of its own."""
+    draws = {name: gpu.generator("cpu", seed, *purpose, name) for name in masks}
+    return {name: shuffle_layerwise(mask, draws[name]) for name, mask in masks.items()}
+
+
 # ---------------------------------------------------------------- comparing masks
 
 

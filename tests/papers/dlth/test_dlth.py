@@ -106,6 +106,9 @@ def test_a_random_mask_ignores_magnitude_and_a_magnitude_mask_does_not() -> None
     small = algorithm.magnitude_mask(weights, dense, 0.9, largest=False)
     assert large.alive == small.alive == mask.alive
     assert algorithm.weight_ratio(weights, large) < 0.5 < 5 < algorithm.weight_ratio(weights, small)
+    dead = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    with pytest.raises(InputError, match="all kept weights are 0: a learning rate or a penalty"):
+        algorithm.weight_ratio(dead, mask)
 
 
 @given(sparsity=st.floats(0.05, 0.95))

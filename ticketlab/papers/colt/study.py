@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ticketlab import gpu
 from ticketlab.data.sets import load
 from ticketlab.papers.colt import algorithm
 from ticketlab.papers.colt.params import (
@@ -26,7 +25,7 @@ from ticketlab.papers.colt.units import (
     search_imp,
     transfer_tickets,
 )
-from ticketlab.pruning.masks import Mask, shuffle_layerwise
+from ticketlab.pruning.masks import shuffle_each
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
 
@@ -157,7 +156,8 @@ def transfer_units(
         sources = {main: found, "imp": chosen_tickets(ladder, levels)}
         carried = [(arm, chosen, kind) for arm, chosen in sources.items() for kind in CARRIED]
         for arm, chosen in sources.items():
-            carried.append((arm_name(arm, "shuffled"), _shuffled(chosen, seed, arm), "weights"))
+            shuffled = shuffle_each(chosen, seed, "moved", arm)
+            carried.append((arm_name(arm, "shuffled"), shuffled, "weights"))
         carried.append(("dense", {"round-00": ladder.tickets["round-00"].mask}, "weights"))
         for arm, chosen, kind in carried:
             more: dict[str, Any] = {"arm": arm, "target": transfer.data, "chosen": chosen}
@@ -166,12 +166,6 @@ def transfer_units(
             cost = one * len(chosen)
             units.append(_unit(params, point, transfer_tickets, name, seed, cost, **more))
     return units
-
-
-def _shuffled(chosen: Mapping[str, Mask], seed: int, arm: str) -> dict[str, Mask]:
-    """The tickets of an arm with each layer's kept weights at random places."""
-    draws = {name: gpu.generator("cpu", seed, "moved", arm, name) for name in chosen}
-    return {name: shuffle_layerwise(mask, draws[name]) for name, mask in chosen.items()}
 
 
 # ---------------------------------------------------------------- one unit

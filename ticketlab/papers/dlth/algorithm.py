@@ -246,10 +246,16 @@ def transform_iteratively(
 
 
 def weight_ratio(state: Mapping[str, Tensor], mask: Mask) -> float:
-    """mean |w| of the removed weights over mean |w| of the kept ones, all layers together."""
+    """mean |w| of the removed weights over mean |w| of the kept ones, all layers together.
+
+    InputError where all kept weights are 0.
+    """
     size = torch.cat([state[name].detach().abs().flatten() for name in mask])
     keep = mask.flat()
-    return float(size[~keep].mean() / size[keep].mean())
+    kept = size[keep].mean()
+    if not kept:
+        raise InputError("all kept weights are 0: a learning rate or a penalty is too high")
+    return float(size[~keep].mean() / kept)
 
 
 @dataclass

@@ -1,12 +1,10 @@
 """The units of the PrAC study that retrain tickets, and the masks that no search has found."""
 
-from collections.abc import Mapping
-
 from ticketlab import gpu
 from ticketlab.papers.prac.bench import PracBench, rewound, rewound_ticket
 from ticketlab.papers.prac.params import PracSetting
 from ticketlab.pruning.criteria import uniform
-from ticketlab.pruning.masks import Mask, prune, shuffle_layerwise
+from ticketlab.pruning.masks import Mask, prune
 from ticketlab.study.cost import Account
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Start, retrain_many
@@ -46,15 +44,6 @@ def score_tickets(
         tickets[name] = rewound_ticket(bench, arm, name, mask, theta, kept)
     record = {"arm": arm, "seed": seed, "rewinding": rewinding.spent.row(), "scores": scores}
     return Result(record, tickets)
-
-
-def shuffled(chosen: Mapping[str, Mask], seed: int, arm: str) -> dict[str, Mask]:
-    """Masks with as many weights in each layer at random places, by round name."""
-    found = {}
-    for name, mask in chosen.items():
-        random = gpu.generator("cpu", seed, "shuffle", arm, name)
-        found[name] = shuffle_layerwise(mask, random)
-    return found
 
 
 def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, Mask]:

@@ -24,9 +24,9 @@ from ticketlab.papers.prac.params import (
     with_epsilon,
     with_threshold,
 )
-from ticketlab.papers.prac.retraining import random_ladder, score_tickets, shuffled
+from ticketlab.papers.prac.retraining import random_ladder, score_tickets
 from ticketlab.papers.prac.units import search, search_imp
-from ticketlab.pruning.masks import Mask
+from ticketlab.pruning.masks import Mask, shuffle_each
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
@@ -380,7 +380,10 @@ def _controls(setting: PracSetting, levels: tuple[int, ...], seed: int, found: F
     """Random pruning, IMP's and PrAC's masks shuffled, and PrAC's on new initial weights."""
     dense = _dense("main", seed, found)
     masks = {a: _at(found[f"search/main/{a}/seed-{seed}"], levels) for a in ("imp", "prac")}
-    mixed = {f"{arm}-shuffled": shuffled(chosen, seed, arm) for arm, chosen in masks.items()}
+    mixed = {
+        f"{arm}-shuffled": shuffle_each(chosen, seed, "shuffle", arm)
+        for arm, chosen in masks.items()
+    }
     return [
         _random("main", setting, levels, seed, found),
         *(_retrained("main", arm, setting, seed, masks, dense) for arm, masks in mixed.items()),
