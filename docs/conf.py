@@ -12,7 +12,6 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["generated"]
-suppress_warnings = [".empty_glob"]  # until every page of the index is written
 
 # Notebooks are shown as `dvc repro` executed them.
 nb_execution_mode = "off"
