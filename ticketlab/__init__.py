@@ -1,4 +1,4 @@
-"""ticketlab: four lottery-ticket papers on one bench."""
+"""ticketlab: four lottery-ticket papers, reproduced with the same data, nets and training loop."""
 
 import os
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +9,7 @@ try:
 except PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0"
 
-# `dvc queue start` and `dvc exp run --temp` run a stage in a copy of the project: with that copy's
-# code, on that copy's parameters and results, wherever this package is installed.
+# `dvc queue start` and `dvc exp run --temp` run a stage in a copy of the project. That stage must
+# use the copy's code, parameters and results, wherever this package is installed.
 if "DVC_STAGE" in os.environ and (Path.cwd() / "ticketlab" / "spec.py").exists():
     __path__ = [str(Path.cwd() / "ticketlab")]

@@ -1,4 +1,4 @@
-"""The program `ticketlab`, and `python -m ticketlab`: pinned first, before torch is imported."""
+"""The program `ticketlab`, also `python -m ticketlab`: pins the instruction set, then starts."""
 
 import sys
 
@@ -6,7 +6,7 @@ from ticketlab import instruction_set
 
 
 def main() -> None:
-    """Run the command line in a process whose instruction set is pinned."""
+    """Run the command line; the instruction set is pinned before torch is imported."""
     if instruction_set.is_wanted() and instruction_set.current() == "native":
         environment = instruction_set.pinned()
         if instruction_set.current(environment) == "avx2":

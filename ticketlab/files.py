@@ -1,4 +1,4 @@
-"""Reading and writing files: atomic, the same bytes for the same content, one-line errors."""
+"""Read and write files: atomically, equal content as equal bytes, errors in one line."""
 
 import json
 import os
@@ -19,34 +19,34 @@ from torch import Tensor
 from ticketlab.spec import InputError
 
 LONGEST = 60
-"""Characters of a wrong value that a message shows."""
+"""Maximum number of characters of a wrong value that a message shows."""
 
 
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, object]
 ) -> None:
-    """Write tensors and a JSON header atomically, with the same bytes for the same content."""
-    # safetensors orders several metadata keys at random, so all goes into one.
+    """Write tensors and a JSON header atomically; equal content gives equal bytes."""
+    # safetensors writes several metadata keys in random order, so the header is a single key.
     text = json.dumps(header, sort_keys=True)
     whole = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     write_atomically(path, save(whole, metadata={"ticketlab": text}))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header; InputError in one line for a missing, damaged or foreign file."""
+    """Return tensors and header; InputError in one line for a missing, damaged or foreign file."""
     with _opened(path) as (file, header):
         return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
 
 
 def read_safetensors_header(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """Names of the tensors, and the header; no tensor is read. InputError as `read_safetensors`."""
+    """Return tensor names and header, without reading a tensor; errors as `read_safetensors`."""
     with _opened(path) as (file, header):
         return list(file.keys()), header
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """A safetensors file and our header in it; InputError for whatever is wrong with it."""
+    """Open a safetensors file and parse its header; any problem raises InputError."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file, json.loads((file.metadata() or {})["ticketlab"])
@@ -58,7 +58,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
+    """Write a file so that readers see either the old content or the new, never a mixture."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,13 +71,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write sorted, indented JSON atomically; NaN is refused, since JSON has none."""
+    """Write sorted, indented JSON atomically; NaN raises an error, because JSON cannot hold it."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON; InputError in one line for a missing or damaged file."""
+    """Return parsed JSON; InputError in one line for a missing or damaged file."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Parsed YAML 1.2, as DVC reads it; InputError in one line for a missing or invalid file."""
+    """Return YAML 1.2 parsed as DVC does; InputError in one line if missing or invalid."""
     try:
         return parse_yaml(path.read_bytes(), str(path))
     except FileNotFoundError:
@@ -95,10 +95,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str | bytes, place: str) -> Any:
-    """Parsed YAML; InputError in one line that starts with `place` for any text that is none.
+    """Return parsed YAML; for invalid text, InputError in one line that starts with `place`.
 
-    The constructors of tags raise whatever they like ('!!int many' a ValueError, '!!bool many' a
-    KeyError, deep nesting a RecursionError), so every exception counts.
+    The constructors of YAML tags raise many types of exception ('!!int many' raises ValueError,
+    '!!bool many' KeyError, deep nesting RecursionError), so all of them are caught.
     """
     try:
         return YAML(typ="safe").load(text)
@@ -112,7 +112,7 @@ def parse_yaml(text: str | bytes, place: str) -> Any:
 
 
 def compose_yaml(text: str, place: str) -> Node:
-    """The nodes of a YAML text, whose marks say where in the text each stands."""
+    """Return the nodes of a YAML text; their marks give each node's position in the text."""
     try:
         node: Node = YAML(typ="safe", pure=True).compose(text)
     except YAMLError as error:
@@ -121,7 +121,7 @@ def compose_yaml(text: str, place: str) -> Node:
 
 
 def yaml_text(content: object) -> str:
-    """Content as DVC writes parameters."""
+    """Return content as YAML in the format in which DVC writes parameters."""
     yaml, stream = YAML(), StringIO()
     yaml.default_flow_style = False
     yaml.dump(content, stream)
@@ -129,7 +129,7 @@ def yaml_text(content: object) -> str:
 
 
 def _wrong_scalar(text: str | bytes) -> str:
-    """The key, value and tag of the first scalar that is not what its tag says; '' for none."""
+    """Return key, value and tag of the first scalar that does not match its tag, or ''."""
     with suppress(Exception):
         yaml = YAML(typ="safe", pure=True)
         for key, node in _scalars(yaml.compose(text)):
@@ -143,7 +143,7 @@ def _wrong_scalar(text: str | bytes) -> str:
 
 
 def _scalars(node: Node, place: str = "") -> Iterator[tuple[str, Node]]:
-    """Every scalar below a node with its dotted key."""
+    """Yield every scalar below a node, with its dotted key."""
     if isinstance(node, ScalarNode):
         yield place, node
     elif isinstance(node, MappingNode):
@@ -156,7 +156,7 @@ def _scalars(node: Node, place: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Put the folder `new` in the place of `old`; a kill on the way loses neither."""
+    """Replace the folder `old` by `new`; if the process is killed meanwhile, neither is lost."""
     if not new.is_dir():
         raise InputError(f"{new}: no such folder")
     try:

@@ -1,6 +1,6 @@
-"""The shared GPU helper: device, precision, seeds, determinism, speed and memory.
+"""Device-specific code: device choice, precision, seeds, determinism, timing and memory.
 
-The only file that knows which accelerator runs; every other module is device-agnostic.
+The only module that depends on the type of accelerator; all others are device-agnostic.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ MOST_WORKERS = 256
 
 
 def _check_workers(value: object) -> int | str:
-    """A number of processes, or a Dask scheduler."""
+    """Validate a number of processes or the address of a Dask scheduler."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_WORKERS:
         return value
     if isinstance(value, str) and len(value) > len(CLUSTER) and value.startswith(CLUSTER):
@@ -34,30 +34,30 @@ def _check_workers(value: object) -> int | str:
 
 
 Workers = Annotated[int | str, PlainValidator(_check_workers)]
-"""Units of work at the same time; 0 means one per core on CPU and one on a GPU.
-"dask:tcp://HOST:PORT" hands them to the workers of that Dask scheduler, which share the project's
-folder."""
+"""Units of work to run at the same time; 0 means one per core on a CPU and one on a GPU.
+"dask:tcp://HOST:PORT" sends them to the workers of that Dask scheduler, which must see the same
+project folder."""
 
 
 class Runtime(Spec):
-    """How a study runs. `float32` is the reference of published numbers, the rest buys speed."""
+    """How a study runs. Published numbers use `float32`; the other options trade it for speed."""
 
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     channels_last: bool = False
     compile: bool = False
     cuda_graphs: bool | Literal["auto"] = "auto"
-    """Replay captured steps; "auto" is on a CUDA device, but not with `compile`."""
+    """Replay captured CUDA graphs; "auto" means on CUDA, unless `compile` is set."""
     deterministic: bool = True
     perturb: float = Field(default=0.0, ge=0, lt=1)
-    """Relative noise on initial weights: 1e-7 stands for another machine's rounding."""
+    """Relative noise on initial weights: 1e-7 imitates the rounding of another machine."""
 
 
 # ---------------------------------------------------------------- device and processes
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device to use; the environment variable TICKETLAB_DEVICE overrides `name`.
+    """Return the device to use; the environment variable TICKETLAB_DEVICE overrides `name`.
 
     Raises InputError for an unknown name or a device that this machine lacks.
     """
@@ -77,7 +77,7 @@ def _has_mps() -> bool:
 
 
 def start(runtime: Runtime) -> torch.device:
-    """Prepare this process for `runtime` and return its device. Safe to repeat.
+    """Prepare this process for `runtime` and return its device. May be called more than once.
 
     On CPU a process gets one thread: two one-thread processes are about twice as fast as one
     with two threads, and results depend on the number of threads.
@@ -90,28 +90,28 @@ def start(runtime: Runtime) -> torch.device:
     torch.backends.cudnn.allow_tf32 = runtime.precision == "tf32"
     torch.backends.cudnn.benchmark = not runtime.deterministic
     if runtime.deterministic:
-        # cuBLAS reads this when its handle is made; without it deterministic mode refuses to run.
+        # cuBLAS reads this when it creates its handle; deterministic mode fails without it.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Some CUDA kernels (max-pool's backward) have no deterministic form: they warn, and run.
+    # Some CUDA kernels (max-pool's backward) have no deterministic form: they only warn.
     strictness = "warn" if device.type == "cuda" else "error"
     torch.set_deterministic_debug_mode(strictness if runtime.deterministic else "default")
-    if runtime.compile:  # the compiler has a switch of its own; importing it takes 3 s
+    if runtime.compile:  # the compiler has its own switch; importing it takes 3 s
         torch.use_deterministic_algorithms(runtime.deterministic, warn_only=strictness == "warn")
-    # Filling every new tensor guards against reading uninitialised memory only; it costs 5 %.
+    # Filling every new tensor only guards against reads of uninitialised memory; it costs 5 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return device
 
 
 # glibc's mallopt (malloc.h): the parameters, and their new values in bytes
 _TRIM, _TRIM_ABOVE = -1, 256 << 20
-_MAP, _MAP_ABOVE = -3, 32 << 20  # the largest that it takes
+_MAP, _MAP_ABOVE = -3, 32 << 20  # the maximum that mallopt accepts
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep the memory that a training step frees for the next step, up to 256 MiB.
+    """Let glibc keep up to 256 MiB that one training step frees, for the next step.
 
-    By default it gives large activations back to the system, which then clears every page anew:
-    about a tenth of a training step of small convnets. Other C libraries have no such switch.
+    By default glibc returns large activations to the system, which clears every page again: about
+    a tenth of a training step of small convnets. Other C libraries have no such option.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_TRIM, _TRIM_ABOVE)
@@ -119,9 +119,9 @@ def _keep_freed_memory() -> None:
 
 
 def worker_count(runtime: Runtime, asked: int | str = 0) -> int | str:
-    """Processes to run at once: as asked, else one per core on CPU and one on an accelerator.
+    """Return how many processes to run at once: `asked`, or one per core on a CPU, one on a GPU.
 
-    A scheduler's address stays as it is.
+    The address of a scheduler is returned unchanged.
     """
     if asked:
         return asked
@@ -132,18 +132,21 @@ def worker_count(runtime: Runtime, asked: int | str = 0) -> int | str:
 
 
 def probe_steps(device: torch.device) -> int:
-    """Optimiser steps of a measurement of speed: on CUDA as many as a short training has, so that
-    capturing its graph and checking the first replays weigh what they weigh there."""
+    """Return how many optimiser steps a speed measurement takes.
+
+    On CUDA as many as a short training run, so that capturing the graph and checking its first
+    replays have the same share of the time as in a real run.
+    """
     return 2000 if device.type == "cuda" else 20
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, e.g. 'cpu' or the accelerator's product name."""
+    """Describe the device, e.g. 'cpu' or the accelerator's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
-    """Tensors by name on `device`, with one copy for all of a dtype; those that are there stay."""
+    """Return the tensors on `device`, with one transfer per dtype; those already there stay."""
     device, found = torch.device(device), dict(tensors)
     away = [name for name, tensor in tensors.items() if not _is_on(device, tensor)]
     for dtype in {tensors[name].dtype for name in away}:
@@ -164,22 +167,22 @@ def _is_on(device: torch.device, tensor: Tensor) -> bool:
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed that depends on every part, e.g. `derive_seed(0, "order", epoch)`."""
+    """Return a 63-bit seed that depends on every part, e.g. `derive_seed(0, "order", epoch)`."""
     text = "\x1f".join(repr(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(device: torch.device | str, *parts: object) -> torch.Generator:
-    """A random generator of its own on `device`, seeded from `parts`."""
+    """Return a new random generator on `device`, seeded from `parts`."""
     return torch.Generator(device).manual_seed(derive_seed(*parts))
 
 
 def perturbed(
     weights: Mapping[str, torch.Tensor], runtime: Runtime, seed: int
 ) -> Mapping[str, torch.Tensor]:
-    """Initial weights on the CPU, each times 1 + `runtime.perturb` x its own standard normal draw.
+    """Multiply each initial weight (on the CPU) by 1 + `runtime.perturb` x a standard normal draw.
 
-    A tensor's draws depend on its name, its shape and the seed. Whole numbers stay as they are.
+    A tensor's draws depend on its name, its shape and the seed. Integers are left unchanged.
     """
     if not runtime.perturb:
         return weights
@@ -196,8 +199,8 @@ def perturbed(
 
 
 def autocast(device: torch.device, runtime: Runtime) -> AbstractContextManager[Any]:
-    """bf16 where the runtime asks for it; weights, optimiser and loss stay float32."""
-    # The cast cache holds tensors across steps, which a captured graph must not.
+    """Run in bf16 if the runtime asks for it; weights, optimiser and loss stay float32."""
+    # The cast cache would keep tensors between steps, which a captured graph must not use.
     return torch.autocast(
         device.type,
         dtype=torch.bfloat16,
@@ -207,14 +210,14 @@ def autocast(device: torch.device, runtime: Runtime) -> AbstractContextManager[A
 
 
 def layout(x: Tensor, runtime: Runtime) -> Tensor:
-    """Images in the memory order the runtime asks for (NHWC when channels_last)."""
+    """Return images in the runtime's memory order (NHWC if `channels_last` is set)."""
     if runtime.channels_last and x.dim() == 4:
         return x.contiguous(memory_format=torch.channels_last)
     return x
 
 
 def compiled(model: nn.Module, runtime: Runtime) -> nn.Module:
-    """The model through torch.compile where asked for (pays only on long runs)."""
+    """Return the model, compiled by torch.compile if asked for (only long runs profit)."""
     return torch.compile(model) if runtime.compile else model  # type: ignore[return-value]
 
 
@@ -222,22 +225,22 @@ Pass = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 CHECKED = 20
-"""Replays of each graph that are compared with the eager pass."""
+"""Replays of each graph that are checked against the eager pass."""
 LOSS_OFF, GRADS_OFF = 0.02, 0.1
-"""Differences that rounding in bf16 explains; a graph that saw another batch is further off."""
+"""Tolerances for rounding in bf16; a graph that read the wrong batch differs by more."""
 
 
 class WrongGraph(RuntimeError):
-    """A captured pass does not give what the eager pass gives."""
+    """A captured pass gives other results than the eager pass."""
 
 
 class GraphedPass:
-    """One forward and backward pass as a captured graph, replayed without launch overhead.
+    """One forward and backward pass as a captured CUDA graph, replayed without launch overhead.
 
-    Only the shape it was captured with is replayed; any other (the last short batch) runs eagerly.
-    `run` must be free of host reads. It fills `grads` and moves the `buffers` (batch-norm
-    statistics), which are as they were after the capture. WrongGraph if one of the first replays
-    is not as the eager pass on the same weights and batch.
+    Only the captured shape is replayed; other shapes (the last short batch) run eagerly. `run` must
+    not read the device from the host. It fills `grads` and updates the `buffers` (batch-norm
+    statistics), which are restored after the capture. Raises WrongGraph if one of the first replays
+    differs from the eager pass on the same weights and batch.
     """
 
     def __init__(
@@ -258,7 +261,7 @@ class GraphedPass:
         self._restore(before)
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and logits of this batch; gradients are left in the caller's buffers."""
+        """Return loss and logits of a batch; gradients are left in the caller's buffers."""
         if x.shape != self.x.shape:
             return self.run(x, y)
         if self.unchecked:
@@ -272,7 +275,7 @@ class GraphedPass:
         return self.outputs
 
     def _checked(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """A replay beside the eager pass, which leaves no trace."""
+        """Replay the graph and compare it with an eager pass, whose effects are undone."""
         before = [tensor.clone() for tensor in self.buffers]
         loss, grads = self.run(x, y)[0].clone(), self.grads.clone()
         self._restore(before)
@@ -291,9 +294,9 @@ class GraphedPass:
 
 
 def same_pass(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
-    """Whether two passes have the same loss (any shape) and gradient (n,), up to rounding.
+    """Return whether two passes have equal loss (any shape) and gradient (n,), up to rounding.
 
-    One that is not finite is for the training loop to report. One read of the device.
+    Non-finite values count as equal: the training loop reports them. Reads the device once.
     """
     (loss, grads), (eager, eager_grads) = a, b
     near = (loss - eager).abs() <= LOSS_OFF * (1 + eager.abs())
@@ -303,28 +306,31 @@ def same_pass(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
 
 
 def uses_graphs(device: torch.device, runtime: Runtime) -> bool:
-    """Whether steps are captured: only on CUDA; by default there, unless the model is compiled."""
+    """Return whether steps are captured: only on CUDA, and by default only without `compile`."""
     wanted = not runtime.compile if runtime.cuda_graphs == "auto" else runtime.cuda_graphs
     return wanted and device.type == "cuda"
 
 
 def prefers_written_products(device: torch.device) -> bool:
-    """Whether a small MLP is fastest by written and by sparse products: on a CPU."""
+    """Return whether written-out and sparse products are the fastest for small MLPs: on a CPU."""
     return device.type == "cpu"
 
 
 def shares_memory(device: torch.device) -> bool:
-    """Whether the host, and so numpy, sees the memory of the device's tensors."""
+    """Return whether the host, and so numpy, can read the device's tensors in place."""
     return device.type == "cpu"
 
 
 STACK_BYTES = 2**32
-"""Memory for the weights, gradients, mask and moments (20 bytes per weight) of one stack."""
+"""Memory for the weights, gradients, mask and moments of one stack, at 20 bytes per weight."""
 
 
 def stack_size(device: torch.device, parameters: int) -> int:
-    """Nets of so many parameters that train together: on a CPU 16, more do not stay in its cache;
-    elsewhere, where launches are what costs, as many as fit into STACK_BYTES."""
+    """Return how many nets of `parameters` weights train together in one stack.
+
+    On a CPU 16, since more do not fit its cache; elsewhere, where kernel launches dominate, as many
+    as fit into STACK_BYTES.
+    """
     return 16 if device.type == "cpu" else max(1, STACK_BYTES // (20 * parameters))
 
 
@@ -332,7 +338,7 @@ def stack_size(device: torch.device, parameters: int) -> int:
 
 
 class Stopwatch:
-    """Seconds of the work between enter and exit, by device events on CUDA."""
+    """Seconds spent between enter and exit, measured by device events on CUDA."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -354,7 +360,7 @@ class Stopwatch:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the highest point so far: of the device on CUDA, of this process elsewhere."""
+    """Return the peak memory in bytes so far: of the device on CUDA, else of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
@@ -363,7 +369,7 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def memory_advice(key: str, value: object) -> Iterator[None]:
-    """Turn out-of-memory into one line that names the parameter to lower."""
+    """Turn an out-of-memory error into one line that names the parameter to lower."""
     try:
         yield
     except torch.OutOfMemoryError as error:

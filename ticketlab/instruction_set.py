@@ -1,11 +1,12 @@
-"""The instruction set of results: pinned to AVX2, so that processors with more give the same bytes.
+"""Pins the instruction set to AVX2, so that newer processors give the same bytes as older ones.
 
-oneDNN, PyTorch, MKL, OpenBLAS and numpy choose kernels by what the processor offers, and other
-kernels round otherwise. Each reads an environment variable when it is first imported, so a process
-is pinned by being started with them: the `ticketlab` program does so for itself and hands the
-environment on to workers and kernels. Importing this module, or ticketlab, sets nothing.
+oneDNN, PyTorch, MKL, OpenBLAS and numpy choose kernels by what the processor supports, and
+different kernels round differently. Each library reads an environment variable when it is first
+imported, so a process is pinned by starting it with these variables set. The `ticketlab` program
+does this for itself and passes its environment on to workers and kernels. Importing this module,
+or ticketlab, sets nothing.
 
-Without AVX2, or on another architecture, there is nothing to pin: such processes are "native".
+Without AVX2, or on another architecture, nothing can be pinned: such processes are "native".
 This module imports neither torch nor numpy.
 """
 
@@ -23,13 +24,13 @@ from typing import Any, Literal, NoReturn
 InstructionSet = Literal["avx2", "native"]
 
 NATIVE = "TICKETLAB_NATIVE"
-"""A user's wish: any value but '' and '0' leaves every process native (faster with bf16)."""
+"""Set by users: any value but '' and '0' leaves every process native (faster with bf16)."""
 PINNED = "TICKETLAB_PINNED"
-"""The variables that a pinned process was started with, as JSON: a changed one undoes the pin."""
+"""The variables that a pinned process was started with, as JSON; changing one undoes the pin."""
 
 EVERYWHERE = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 INTEL = {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
-"""On other processors MKL and OpenBLAS take one path whatever else there is."""
+"""On processors of other vendors MKL and OpenBLAS always take the same path."""
 UNSET = (
     "MKL_CBWR",
     "MKL_DEBUG_CPU_TYPE",
@@ -43,7 +44,7 @@ UNSET = (
     "NPY_ENABLE_CPU_FEATURES",
     "NPY_DISABLE_CPU_FEATURES",
 )
-"""Variables by which those libraries would choose otherwise."""
+"""Variables that would make those libraries choose other kernels."""
 
 _ASK_NUMPY = (
     "import json, numpy._core._multiarray_umath as m; "
@@ -52,7 +53,7 @@ _ASK_NUMPY = (
 
 
 def current(environment: Mapping[str, str] = os.environ) -> InstructionSet:
-    """What a process with this environment computes with."""
+    """Return the instruction set that a process with this environment uses."""
     try:
         pinned = json.loads(environment.get(PINNED, ""))
     except ValueError:
@@ -65,12 +66,12 @@ def current(environment: Mapping[str, str] = os.environ) -> InstructionSet:
 
 
 def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether results are to be pinned, which is so unless TICKETLAB_NATIVE says otherwise."""
+    """Return whether results should be pinned; only TICKETLAB_NATIVE turns this off."""
     return environment.get(NATIVE, "0") in ("", "0")
 
 
 def pinned(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """A copy of the environment for a pinned process; as it is where nothing can be pinned."""
+    """Return a copy of the environment with the pin, or an unchanged one if none is possible."""
     free = {k: v for k, v in environment.items() if k not in (*UNSET, *EVERYWHERE, PINNED)}
     dispatched, features = _of_numpy()
     if not {"AVX2", "X86_V3"} & set(features):
@@ -83,9 +84,9 @@ def pinned(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 @cache
 def _of_numpy() -> tuple[list[str], list[str]]:
-    """What numpy can choose from, and what this processor has, as numpy itself tells it.
+    """Return the features numpy can dispatch on, and those this processor has, read from numpy.
 
-    numpy warns of a name that it does not know, so it is asked, in a process of its own.
+    numpy warns about names that it does not know, so the names are read in a separate process.
     """
     free = {k: v for k, v in os.environ.items() if not k.startswith("NPY_")}
     command = [sys.executable, "-c", _ASK_NUMPY]
@@ -95,7 +96,7 @@ def _of_numpy() -> tuple[list[str], list[str]]:
 
 
 def warn_if_native() -> None:
-    """Warn, where results are made, that this process could be pinned and is not."""
+    """Warn before results are made that this process could be pinned but is not."""
     if current() == "native" and current(pinned()) != "native":
         advice = (
             "start this process with `ticketlab pinned COMMAND ...`"
@@ -135,7 +136,7 @@ def run(command: Sequence[str]) -> NoReturn:
 
 @cache
 def vendor() -> str:
-    """The processor's maker as it names itself, e.g. 'GenuineIntel'; the architecture elsewhere."""
+    """Return the processor's vendor id, e.g. 'GenuineIntel', or else the architecture."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return platform.machine()
     if sys.platform == "darwin":
@@ -145,12 +146,12 @@ def vendor() -> str:
 
 
 def processor() -> str:
-    """The processor's model as far as the system tells it."""
+    """Return the processor's model name, as far as the system provides one."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo; empty where there is none."""
+    """Return the entries of the first processor in /proc/cpuinfo; empty if it is missing."""
     info = Path("/proc/cpuinfo")
     first = info.read_text().partition("\n\n")[0].splitlines() if info.exists() else []
     pairs = (line.partition(":") for line in first)
@@ -158,7 +159,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """This machine and interpreter, for results/STUDY/machine.json, which nothing compares."""
+    """Describe machine and interpreter for results/STUDY/machine.json, which is never compared."""
     return {
         "processor": processor(),
         "vendor": vendor(),

@@ -1,8 +1,9 @@
-"""Plug-ins: a function of one's own, named in the parameters as `my_module:function`.
+"""Plug-ins: your own function, named in the parameters as `my_module:function`.
 
-The module is one on the import path, which the project's root ends. What a plug-in is (a criterion,
-a model) and which arguments it takes says who calls `choose`. A unit's key follows the plug-in's
-code (`study.fingerprint`), so that an edit trains those units again that use it.
+The module is searched for on the import path, to which the project's root is appended. The caller
+of `choose` decides what kind of plug-in it needs (a criterion, a model) and with which arguments.
+A unit's key includes the plug-in's code (`study.fingerprint`), so an edit re-trains exactly the
+units that use it.
 """
 
 import importlib
@@ -15,32 +16,32 @@ from typing import Any, TypeVar
 from ticketlab.spec import ROOT, InputError
 
 FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""`module:function`; the module may be in packages."""
+"""`module:function`; the module may be inside packages."""
 
 T = TypeVar("T")
 
 
 def is_plugin(name: str) -> bool:
-    """Whether a name has the form of a plug-in; no built-in name has."""
+    """Return whether a name has the form of a plug-in; no built-in name has."""
     return FORM.fullmatch(name) is not None
 
 
 def slug(name: str) -> str:
-    """A name as a part of file names and metrics' keys: 'my_module:f' in it is 'my_module_f'."""
+    """Return a name usable in file names and metric keys: 'my_module:f' becomes 'my_module_f'."""
     return FORM.sub(lambda found: re.sub("[.:]", "_", found[0]), name)
 
 
 def allowed(builtin: Collection[str], takes: Sequence[str]) -> str:
-    """What may be given, in words for a message."""
+    """List the allowed values for a message."""
     own = f"a function ({', '.join(takes)}) of your own as my_module:function"
     return f"allowed: {', '.join([*builtin, f'or {own}'])}" if builtin else f"allowed: {own}"
 
 
 def choose(name: str, builtin: Mapping[str, T], takes: Sequence[str]) -> T | Callable[..., Any]:
-    """The built-in of this name, or the plug-in that it names.
+    """Return the built-in or the plug-in of this name.
 
-    A plug-in must be callable with the positional arguments `takes`. InputError says what is wrong
-    and what is allowed, in one line that begins after key and value (`KEY: VALUE is not valid, `).
+    A plug-in must be callable with the positional arguments `takes`. InputError states the problem
+    and what is allowed in one line that continues `KEY: VALUE is not valid,`.
     """
     if name in builtin:
         return builtin[name]
@@ -51,7 +52,7 @@ def choose(name: str, builtin: Mapping[str, T], takes: Sequence[str]) -> T | Cal
 
 
 def see_project() -> None:
-    """Put the project's root on the import path, at its end: it hides no other module."""
+    """Append the project's root to the import path, where it hides no other module."""
     if str(ROOT) not in sys.path:
         sys.path.append(str(ROOT))
 
@@ -63,7 +64,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 def _what_is_wrong(name: str, takes: Sequence[str]) -> str:
-    """Empty for a plug-in that can be called; else a clause that ends in '; '."""
+    """Return the problem as a clause that ends in '; ', or '' for a plug-in that can be called."""
     module, _, function = name.partition(":")
     see_project()
     try:

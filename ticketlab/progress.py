@@ -1,8 +1,8 @@
-"""Progress for the person who waits: workers append events to a file, the terminal shows them.
+"""Progress display: workers append events to a file, and the terminal shows them.
 
-Workers append to the file of their stage (TICKETLAB_PROGRESS). A `Watch` reads that and shows a
-line, or hands the events on to the file of a whole `ticketlab repro` (TICKETLAB_REPRO), which shows
-all stages. Nothing of it reaches an executed notebook, which must not depend on the wall clock.
+Workers append to the file of their stage (TICKETLAB_PROGRESS). A `Watch` reads it and shows one
+line, or forwards the events to the file of a whole `ticketlab repro` (TICKETLAB_REPRO), which shows
+all stages. Executed notebooks contain none of this, since they must not depend on the wall clock.
 """
 
 import json
@@ -21,28 +21,28 @@ from ticketlab.spec import InputError
 
 _VARIABLE = "TICKETLAB_PROGRESS"
 REPRO = "TICKETLAB_REPRO"
-"""The variable with the file to which the stages of a `ticketlab repro` report."""
+"""Environment variable with the file to which the stages of a `ticketlab repro` report."""
 REPRO_PROCESS = "TICKETLAB_REPRO_PROCESS"
-"""The variable with the process number of that `ticketlab repro`."""
+"""Environment variable with the process number of that `ticketlab repro`."""
 _unit: dict[str, object] = {}
 _label: dict[str, object] = {}
 
 
 def listen_to(path: Path | None) -> None:
-    """Send this process's events to `path` (None: nowhere)."""
+    """Send this process's events to `path` (None: discard them)."""
     os.environ.pop(_VARIABLE, None)
     if path is not None:
         os.environ[_VARIABLE] = str(path)
 
 
 def listener() -> Path | None:
-    """Where this process's events go."""
+    """Return the file to which this process's events go."""
     path = os.environ.get(_VARIABLE)
     return Path(path) if path else None
 
 
 def begin(unit: str | None = None) -> None:
-    """Name the unit that this process runs from now on (None: no unit), without a label."""
+    """Name the unit that this process runs from now on (None: no unit) and clear the label."""
     _unit.clear()
     _label.clear()
     if unit is not None:
@@ -50,37 +50,37 @@ def begin(unit: str | None = None) -> None:
 
 
 def label(**fields: object) -> None:
-    """Name what this process works on (arm, seed, round); replaces the last label."""
+    """Name the current work (arm, seed, round); replaces the previous label."""
     _label.clear()
     _label.update(fields)
 
 
 def labelled() -> dict[str, object]:
-    """What this process works on, as `label` has named it."""
+    """Return the current label, as set by `label`."""
     return dict(_label)
 
 
 def tell(**event: object) -> None:
-    """Append one event, with unit and label, as a JSON line; does nothing if nobody listens."""
+    """Append one event, with unit and label, as a JSON line; does nothing without a listener."""
     _append(_VARIABLE, _unit | _label | event)
 
 
 def report(stage: str, **event: object) -> None:
-    """Append one event of a stage to the file of a whole `ticketlab repro`, if there is one."""
+    """Append one event of a stage to the file of a whole `ticketlab repro`, if one is running."""
     _append(REPRO, {"stage": stage} | event)
 
 
 def _append(variable: str, event: Mapping[str, object]) -> None:
     if path := os.environ.get(variable):
-        # One short write in append mode: lines of several workers do not mix.
+        # One short write in append mode, so that lines of different workers do not mix.
         with open(path, "a") as file:
             file.write(json.dumps(event) + "\n")
 
 
 def end_with_repro() -> None:
-    """End this process soon after its `ticketlab repro`, if it has one, even if that was killed.
+    """End this process soon after its `ticketlab repro` ends, even if that was killed.
 
-    Otherwise an orphan would go on training, with nobody to show it.
+    Otherwise an orphaned process would go on training without a display.
     """
     if process := os.environ.get(REPRO_PROCESS):
         threading.Thread(target=_end_with, args=(int(process),), daemon=True).start()
@@ -101,14 +101,14 @@ def _is_alive(process: int) -> bool:
 
 
 class Tail:
-    """The events of a file that others append to, as far as their lines are complete."""
+    """Reads events from a file that other processes append to; incomplete lines wait."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open()
-        self._rest = ""  # the start of a line that is being written
+        self._rest = ""  # the start of an incomplete line
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """The events since the last call."""
+        """Yield the events since the last call."""
         *lines, self._rest = (self._rest + self._file.read()).split("\n")
         return _events(lines)
 
@@ -131,13 +131,13 @@ class Watch:
         self.passes = 0.0
         self.latest: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
-        """Seconds of each unit that has ended, also before a kill."""
+        """Seconds of each unit that has finished, including those before a kill."""
         self.planned: dict[str, float] = {}
-        """Image passes that each of them was expected to take."""
+        """Image passes that each finished unit was expected to take."""
         self.reused = 0
-        """Units that were taken as they are stored."""
+        """Units that were reused from the store."""
         self.is_part = REPRO in os.environ
-        """Whether `ticketlab repro` shows it; then nothing is shown here."""
+        """Whether a `ticketlab repro` shows this stage; then nothing is shown here."""
         self.interval = 0.3 if stream.isatty() or self.is_part else 15.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -159,11 +159,11 @@ class Watch:
         self._read()
         listen_to(None)
         self._tail.close()
-        if kind is None or not self.seconds:  # else the next run still needs them
+        if kind is None or not self.seconds:  # otherwise the next run still needs them
             self.path.unlink(missing_ok=True)
         minutes = (time.monotonic() - self.started) / 60
         ending = "done" if kind is None else "stopped"
-        if kind is None or not issubclass(kind, InputError):  # which has a line of its own
+        if kind is None or not issubclass(kind, InputError):  # InputError prints its own line
             self._show(f"{self.title}: {ending} after {minutes:.1f} min", end="\n")
 
     def _loop(self) -> None:
@@ -189,12 +189,12 @@ class Watch:
             self.passes += event.get("passes", 0)
 
     def _left_by_a_kill(self) -> list[dict[str, Any]]:
-        """The ends of units that a run which did not end well has recorded."""
+        """Return the ends of units recorded by an earlier run that did not finish."""
         text = self.path.read_text() if self.path.exists() else ""
         return [event for event in _events(text.splitlines()) if "seconds" in event]
 
     def line(self) -> str:
-        """One line: share done, what the latest worker does, and the time left."""
+        """Return one line: share done, what the latest worker does, and the time left."""
         share = min(0.99, self.passes / self.expected) if self.expected else 0.0
         spent = time.monotonic() - self.started
         left = f"about {clock(spent * (1 - share) / share)} left" if share > 0.01 else "..."
@@ -208,18 +208,18 @@ class Watch:
 
 
 def doing(event: Mapping[str, Any]) -> list[str]:
-    """What a worker does, in words: `["arm imp", "seed 0", "sparsity 36%", "epoch 3"]`."""
+    """Describe a worker's work: `["arm imp", "seed 0", "sparsity 36%", "epoch 3"]`."""
     numbers = ("passes", "accuracy", "unit", "stage")
     return [f"{name} {value}" for name, value in event.items() if name not in numbers]
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds in words."""
+    """Format seconds as minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        with suppress(ValueError):  # what a killed worker left is no event
+        with suppress(ValueError):  # a line that a killed worker left incomplete
             yield json.loads(line)

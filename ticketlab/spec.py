@@ -1,4 +1,4 @@
-"""What every module shares: the project's folder, validated parameters, one error for bad input."""
+"""Shared by every module: the project folder, validated parameters, the error for bad input."""
 
 import os
 import re
@@ -8,15 +8,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 PROJECT = ("params.yaml", "dvc.yaml")
-"""The files that make a folder a project."""
+"""A folder with these files is a project."""
 
 
 def find_project() -> Path:
-    """The folder whose parameters and results are used.
+    """Return the folder whose parameters and results are used.
 
-    TICKETLAB_ROOT names it; else it is the checkout that this package lies in; for an installed
-    package it is the working directory or the nearest folder above that has `PROJECT`. Where there
-    is none it is the working directory, and what needs a project says so.
+    TICKETLAB_ROOT names it. Without it, a checkout uses its own folder, and an installed package
+    the working directory or the nearest folder above that has the files in `PROJECT`. If there is
+    none, the working directory is returned, and whatever needs a project reports the error.
     """
     if named := os.environ.get("TICKETLAB_ROOT"):
         return Path(named)
@@ -31,25 +31,25 @@ ROOT = find_project()
 
 
 Registry = dict
-"""What is looked up by name, such as criteria and models: a unit's key takes only the entries that
-it names (`study.fingerprint`), so that a further entry makes no result stale."""
+"""Tables looked up by name, such as criteria and models. A unit's key includes only the entries
+that it names (`study.fingerprint`), so that adding an entry makes no result stale."""
 
 
 class InputError(ValueError):
-    """Bad input from a person: one line that names the key, the value and what is allowed."""
+    """Bad input: one line that names the key, the value and what is allowed."""
 
 
 class Spec(BaseModel):
     """A small immutable record of parameters.
 
-    Unknown keys, wrong types, infinities and nan are refused.
+    Unknown keys, wrong types, infinities and NaN raise an error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 NAME = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
-"""What studies, nets and beds may be called: they become folders, DVC's stages, and keys."""
+"""Allowed names of studies, nets and beds, which become folders, DVC stages and keys."""
 NAME_RULE = "a letter, then letters, digits, '_' or '-', 64 in all at most"
 
 

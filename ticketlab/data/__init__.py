@@ -1,1 +1,1 @@
-"""Images: where they come from, prepared files, and the sets of a study with their batches."""
+"""Images: their sources, prepared files, and the data sets of a study with their batches."""

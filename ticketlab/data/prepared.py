@@ -14,7 +14,7 @@ from ticketlab.spec import ROOT, InputError, Spec
 
 
 class Header(Spec):
-    """What a prepared file says of itself; sha256 is the digest of its four arrays."""
+    """The header of a prepared file; sha256 is the digest of its four arrays."""
 
     name: str
     classes: int
@@ -22,7 +22,7 @@ class Header(Spec):
 
 
 def prepared_path(name: str, root: Path | None = None) -> Path:
-    """NAME.safetensors in `root`, else in TICKETLAB_PREPARED, else in data/prepared."""
+    """Return the path of NAME.safetensors: in `root`, else TICKETLAB_PREPARED or data/prepared."""
     folder = root or Path(os.environ.get("TICKETLAB_PREPARED") or ROOT / "data" / "prepared")
     return folder / f"{name}.safetensors"
 
@@ -30,7 +30,7 @@ def prepared_path(name: str, root: Path | None = None) -> Path:
 def prepare(name: str, root: Path | None = None) -> Path:
     """Read data set `name` from its source and write its prepared file; returns the path.
 
-    Same images, same bytes; the file appears whole or not at all. Raises `DataNotFound`, or
+    Equal images give equal bytes, and the file is written atomically. Raises `DataNotFound`, or
     `InputError` for a damaged source or a folder that cannot be written.
     """
     raw, path = sources.read(name), prepared_path(name, root)
@@ -41,9 +41,9 @@ def prepare(name: str, root: Path | None = None) -> Path:
 
 
 def read_prepared(path: Path, name: str) -> tuple[dict[str, Tensor], Header]:
-    """Read the four arrays (x uint8 NCHW, y int64) and the header; their SHA-256 is checked.
+    """Read the four arrays (x uint8 NCHW, y int64) and the header, and check their SHA-256.
 
-    Raises `InputError` that says how to get a damaged file made anew.
+    Raises `InputError`, with the command that prepares a damaged file again.
     """
     try:
         arrays, stored = read_safetensors(path)

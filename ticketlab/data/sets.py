@@ -1,4 +1,4 @@
-"""Data sets by name as uint8 tensors resident on the device: splits and augmented batches."""
+"""Data sets by name, as uint8 tensors resident on the device: splits and augmented batches."""
 
 import math
 import re
@@ -34,7 +34,7 @@ __all__ = [
     "rotate",
 ]
 
-FLOAT_BUDGET = 256 * 2**20  # bytes up to which clean images are kept normalised as float32
+FLOAT_BUDGET = 256 * 2**20  # up to this many bytes, clean images stay normalised as float32
 
 
 def _tuple(value: Any) -> Any:
@@ -62,21 +62,21 @@ class Augment(Spec):
 
     @property
     def active(self) -> bool:
-        """Whether anything is changed at all."""
+        """Whether any augmentation is on."""
         return self.flip or self.crop > 0 or self.rotate > 0
 
 
 class DataSpec(Spec):
-    """Which images: a data set's name, its three splits, augmentation and normalisation.
+    """Which images to use: a data set's name, its splits, augmentation and normalisation.
 
-    Train and validation are disjoint draws from the official training set, each class in proportion
-    to its size: equally many of each where the set is balanced. Training keeps an image of every
-    class. The indices depend on the data set, the sizes and the seed of the split alone: all arms
-    of a run's seed share it.
+    Training and validation are disjoint draws from the official training set, each class in
+    proportion to its size (equal numbers if the set is balanced). Training keeps at least one image
+    per class. The indices depend only on the data set, the sizes and the seed of the split: all
+    arms of a seed share them.
     """
 
     name: DataName
-    train: int | None = Field(default=None, ge=1)  # None: all that validation leaves
+    train: int | None = Field(default=None, ge=1)  # None: everything outside validation
     validation: int = Field(default=1000, ge=0)
     test: int | None = Field(default=None, ge=1)  # None: the whole official test set
     pool: int = Field(default=1, ge=1, le=64)  # average-pool factor, applied once
@@ -107,7 +107,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Three splits and what normalises them; mean and std float32 (C,) on the 0..1 scale.
+    """Three splits and their normalisation; mean and std float32 (C,) on the 0..1 scale.
 
     The `*_index` int64 tensors are positions in the prepared file's training (train, validation)
     and test arrays; `sha256` is the digest of that file's arrays.
@@ -128,7 +128,7 @@ class DataSet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
+        """(C, H, W) of one image."""
         channels, height, width = self.train.x.shape[1:]
         return channels, height, width
 
@@ -144,14 +144,14 @@ class DataSet:
 def load(
     spec: DataSpec, device: str | torch.device = "cpu", root: Path | None = None, seed: int = 0
 ) -> DataSet:
-    """Load the data set of `spec` onto `device`, prepared first when its file is missing.
+    """Load the data set of `spec` onto `device`; prepare it first if its file is missing.
 
-    `seed` is that of the run, which draws the split where `split_seed` is none; sizes do not depend
-    on it, nor do test images if all are used.
+    `seed` is the seed of the run. It draws the split unless `split_seed` is set; the sizes do not
+    depend on it, nor do the test images if all are used.
 
-    Raises `DataNotFound`, or `InputError` naming the key: a damaged file, too many images asked
-    for, a pool factor or a number of channels that does not fit. Nobody may write into its tensors:
-    the units of a process share them.
+    Raises `DataNotFound`, or `InputError` naming the key for a damaged file, too many images, or a
+    pool factor or number of channels that does not fit. Treat the tensors as read-only: all units
+    of a process share them.
     """
     path = prepared_path(spec.name, root)
     if not path.exists():
@@ -162,20 +162,20 @@ def load(
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """What changes when the file does."""
+    """Return a fingerprint of the file's state (size and time), to notice changes."""
     state = path.stat()
     return state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=2)
 def _arrays(path: Path, name: str, *_: int) -> tuple[Mapping[str, Tensor], Header]:
-    """The arrays of a file in this state; reading and checking CIFAR-10 takes seconds."""
+    """Return the arrays of a file, cached by its state: reading and checking CIFAR-10 is slow."""
     return read_prepared(path, name)
 
 
 @lru_cache(maxsize=3)
 def _loaded(path: Path, spec: DataSpec, device: torch.device, *state: int) -> DataSet:
-    """`load` from a file in this state, with the seed of its split."""
+    """Do the work of `load`, cached by the state of the file; `spec` has the seed of its split."""
     arrays, header = _arrays(path, spec.name, *state)
     train, validation, test = _split(arrays["y_train"], arrays["y_test"], spec)
     official_train = Images(arrays["x_train"], arrays["y_train"])
@@ -199,7 +199,7 @@ def _loaded(path: Path, spec: DataSpec, device: torch.device, *state: int) -> Da
 
 
 def _split(y_train: Tensor, y_test: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor, Tensor]:
-    """Train, validation and test indices. Validation is drawn first: it stays as train grows."""
+    """Return train, validation and test indices; validation is drawn first, whatever `train` is."""
     counts = torch.bincount(y_train).tolist()
     _check_sizes(counts, len(y_test), spec)
     seed = spec.split_seed or 0
@@ -217,12 +217,12 @@ def _split(y_train: Tensor, y_test: Tensor, spec: DataSpec) -> tuple[Tensor, Ten
 
 
 def _shuffled(n: int, seed: int) -> Tensor:
-    # RandomState: the one stream that numpy promises never to change
+    # RandomState: the only stream that numpy promises never to change
     return torch.from_numpy(np.random.RandomState(seed).permutation(n).astype(np.int64))
 
 
 def _check_sizes(counts: list[int], n_test: int, spec: DataSpec) -> None:
-    """InputError for a size that the set, or its smallest class, does not allow."""
+    """Raise InputError for a size that the set, or its smallest class, does not allow."""
     n_train, classes, name = sum(counts), len(counts), spec.name
     left = n_train - spec.validation
     has = f"{name} has {n_train} training images"
@@ -242,7 +242,7 @@ def _check_sizes(counts: list[int], n_test: int, spec: DataSpec) -> None:
 
 
 def _drawn(order: Tensor, labels: Tensor, shares: list[int]) -> tuple[Tensor, Tensor]:
-    """Split `order` into the first `shares[c]` entries of each class c, and the entries left."""
+    """Split `order` into the first `shares[c]` entries of each class c, and the rest."""
     own = labels[order]
     take = torch.zeros(len(order), dtype=torch.bool)
     for label, share in enumerate(shares):
@@ -251,11 +251,11 @@ def _drawn(order: Tensor, labels: Tensor, shares: list[int]) -> tuple[Tensor, Te
 
 
 def _shares(counts: list[int], n: int, least: int = 0, most: list[int] | None = None) -> list[int]:
-    """Spread n over classes in proportion to their `counts`: equally where those are equal.
+    """Distribute n over classes in proportion to their `counts`, equally if the counts are equal.
 
-    Every class gets `least`, none more than `most` (default: all it has); an odd rest goes to the
-    first of equal classes. More images never take one from a class (Webster's method: the k-th
-    image of a class has rank (k - 1/2) / count, and the n lowest ranks are taken).
+    Every class gets at least `least` and at most `most` (default: all it has); a remainder goes to
+    the first of equal classes. A larger n never takes an image from a class (Webster's method: the
+    k-th image of a class has rank (k - 1/2) / count, and the n lowest ranks are taken).
     """
     most = counts if most is None else most
     labels = np.repeat(np.arange(len(counts)), most)
@@ -267,7 +267,7 @@ def _shares(counts: list[int], n: int, least: int = 0, most: list[int] | None = 
 
 
 def _pooled(images: Images, factor: int) -> Images:
-    """Mean over factor x factor pixels, halves rounded up, as uint8; exact integer arithmetic."""
+    """Average factor x factor pixels, rounding halves up, as uint8; exact integer arithmetic."""
     height, width = images.x.shape[2:]
     if factor == 1:
         return images
@@ -281,7 +281,7 @@ def _pooled(images: Images, factor: int) -> Images:
 
 
 def _statistics(x: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
-    """Mean and std (C,) on the 0..1 scale: the given ones, else those of x uint8 (N,C,H,W)."""
+    """Return mean and std (C,) on the 0..1 scale: as given, or computed from x uint8 (N,C,H,W)."""
     channels = x.shape[1]
     for key, given in (("mean", spec.mean), ("std", spec.std)):
         if given is not None and len(given) != channels:
@@ -295,7 +295,7 @@ def _statistics(x: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
 
 
 def _mean_std(x: Tensor) -> tuple[float, float]:
-    """Mean and std of uint8 x / 255, from whole numbers: the same on every machine."""
+    """Return mean and std of uint8 x / 255, from integer sums: the same on every machine."""
     counts = torch.bincount(x.flatten(), minlength=256).tolist()
     total = sum(n * level for level, n in enumerate(counts))
     squares = sum(n * level * level for level, n in enumerate(counts))
@@ -307,13 +307,13 @@ def _mean_std(x: Tensor) -> tuple[float, float]:
 
 
 class Batches:
-    """One split made ready once, then cheap batches: float32 (B,C,H,W), normalised.
+    """One split, prepared once, then cheap batches: float32 (B,C,H,W), normalised.
 
-    Clean batches (no augmentation) are one index_select. Augmented ones are cut out of zero-padded
-    uint8 images, then optionally rotated: the whole batch at once on the device, no host round
-    trip. On a CPU a crop is a copy of a window of the image, or of its mirror image (which takes
-    the set's memory twice); elsewhere crop and flip are one gather. Both give the same bits.
-    Padding is black, as if added to the raw image.
+    Clean batches (no augmentation) are one index_select. Augmented batches are cropped from
+    zero-padded uint8 images, flipped, then optionally rotated: the whole batch at once, on the
+    device, without a transfer to the host. On a CPU a crop copies a window of the image or of its
+    mirror image (which doubles the memory of the set); elsewhere crop and flip are one gather. Both
+    give the same bits. Padding is black, as if added to the raw image.
     """
 
     def __init__(self, images: Images, data: DataSet, augment: Augment | None = None) -> None:
@@ -336,8 +336,8 @@ class Batches:
     def __call__(self, index: Tensor, generator: Generator | None = None) -> Tensor:
         """Batch the images at `index` int64 (B,); augmented iff a generator is given.
 
-        The generator is on the images' device. It draws flips, crop offsets and angles, in this
-        order, each only where `augment` asks for it.
+        The generator must be on the images' device. It draws flips, crop offsets and angles, in
+        this order, and only those that `augment` uses.
         """
         if self._ready:
             return self._store.index_select(0, index)
@@ -357,7 +357,7 @@ class Batches:
         return self._store[:, :, pad : pad + height, pad : pad + width]
 
     def _normalised(self, x: Tensor) -> Tensor:
-        # two plainly rounded steps: the same bits whether done for the whole set or per batch
+        # two separate roundings: the same bits for the whole set at once and for one batch
         return x.sub(self._shift).mul_(self._scale)
 
     def _cut(self, windows: np.ndarray, index: Tensor, generator: Generator) -> Tensor:
@@ -390,8 +390,10 @@ class Batches:
 
 
 def _windows(store: Tensor, shape: tuple[int, ...], flip: bool) -> np.ndarray:
-    """Every window of padded images (N,C,H+2p,W+2p), and of their mirror images if they flip: a
-    view (mirrored, N, top, left, C, H, W), nothing copied but the mirror images."""
+    """Return every window of padded images (N,C,H+2p,W+2p), and of their mirror images if `flip`.
+
+    The result is a view (mirrored, N, top, left, C, H, W); only the mirror images are copied.
+    """
     both = torch.stack([store, store.flip(3)] if flip else [store]).numpy()
     view = np.lib.stride_tricks.sliding_window_view(both, shape[1:], axis=(3, 4))
     return view.transpose(0, 1, 3, 4, 2, 5, 6)
@@ -400,7 +402,7 @@ def _windows(store: Tensor, shape: tuple[int, ...], flip: bool) -> np.ndarray:
 def batch(
     images: Images, index: Tensor, data: DataSet, generator: Generator | None = None
 ) -> Tensor:
-    """One batch float32 (B,C,H,W) without preparing the whole split; see `Batches`.
+    """Return one batch float32 (B,C,H,W) without preparing the whole split; see `Batches`.
 
     Augmented with `data.augment` iff a generator is given.
     """
@@ -410,10 +412,10 @@ def batch(
 
 
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Turn each of x float (B,C,H,W) counter-clockwise by its degrees (B,) about its centre.
+    """Rotate each image of x float (B,C,H,W) counter-clockwise by degrees (B,) about its centre.
 
-    Bilinear, black outside (COLT's code: PIL's nearest pixel). No matrix product is involved, so
-    neither TF32 nor deterministic mode can change or refuse it.
+    Bilinear, black outside (COLT's code uses PIL's nearest pixel). No matrix product is involved,
+    so TF32 does not affect it and deterministic mode allows it.
     """
     height, width = x.shape[2:]
     angle = torch.deg2rad(degrees).view(-1, 1, 1)
@@ -427,5 +429,5 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
 
 
 def epoch_order(n: int, generator: Generator) -> Tensor:
-    """Draw a permutation int64 (n,) on the generator's device: one epoch's order of images."""
+    """Draw one epoch's order of images: a permutation int64 (n,) on the generator's device."""
     return torch.randperm(n, generator=generator, device=generator.device)

@@ -1,6 +1,6 @@
-"""Where raw images come from: npz files, torchvision, the folders of Tiny-ImageNet.
+"""Sources of raw images: npz files, torchvision, and Tiny-ImageNet folders.
 
-Only real images: a data set that is not there is an error that says what to put where.
+Only real images are used: a missing data set is an error that names the file or folder to provide.
 """
 
 import os
@@ -32,14 +32,14 @@ TORCHVISION = {  # our name: (torchvision's class, the folder it keeps in the da
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_SIDE = 64
 NAME = r"\w[\w.-]*"
-"""What a data set may be called: the name of its file, without a folder."""
+"""Allowed names of a data set: the name of its file, without a folder."""
 HALVES = ("train", "test")
 KNOWN = (*EMBEDDED, *TORCHVISION, "tiny_imagenet")
-DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; a firewall that drops packets must not hang us
+DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer, in case a firewall drops packets
 
 
 class DataNotFound(InputError):
-    """A data set is in none of the places where it may be; the message lists them."""
+    """A data set was not found in any possible location; the message lists them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def data_root() -> Path:
 
 
 def check_name(name: str) -> None:
-    """Raise `DataNotFound` for a name that is neither known nor a NAME.npz; touches no network."""
+    """Raise `DataNotFound` for a name that is neither known nor a NAME.npz; uses no network."""
     if not re.fullmatch(NAME, name) or (name not in KNOWN and _npz(name) is None):
         raise DataNotFound(
             f"data.name: {name!r} is not known ({', '.join(KNOWN)}) "
@@ -72,9 +72,9 @@ def check_name(name: str) -> None:
 
 
 def read(name: str) -> Raw:
-    """Read data set `name` from the first place that has it: embedded, NAME.npz, its own reader.
+    """Read data set `name` from the first source that has it: embedded, NAME.npz, its own reader.
 
-    Raises `DataNotFound` where no place has it and `InputError` where one has it damaged.
+    Raises `DataNotFound` if no source has it and `InputError` if its files are damaged.
     """
     check_name(name)
     file = _npz(name)
@@ -88,7 +88,7 @@ def read(name: str) -> Raw:
 
 
 def _npz(name: str) -> Path | None:
-    """Find the npz file of `name`: the embedded one first, so that no other can pass for it."""
+    """Find the npz file of `name`; the embedded one takes precedence over any other."""
     return next((path for path in _npz_places(name) if path.exists()), None)
 
 
@@ -102,7 +102,7 @@ def _looked(name: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Put what an exception says on one line."""
+    """Put an exception's message on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
@@ -112,7 +112,7 @@ def _reason(error: BaseException) -> str:
 def read_npz(path: Path) -> Raw:
     """Read x_train, y_train, x_test, y_test (x uint8 NHW, NHWC or NCHW; y integers) from `path`."""
     try:
-        # not np.load: it leaves the file open when the zip is damaged
+        # not np.load, which leaves the file open if the zip is damaged
         with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]
             arrays = {} if missing else {key: file[key] for key in KEYS}
@@ -124,7 +124,7 @@ def read_npz(path: Path) -> Raw:
 
 
 def checked(arrays: dict[str, NDArray[Any]], origin: str) -> Raw:
-    """Check the four arrays; an `InputError` names `origin` and what is wrong with it."""
+    """Check the four arrays; an `InputError` names `origin` and the problem."""
     for half in HALVES:
         x, y = arrays[f"x_{half}"], arrays[f"y_{half}"]
         if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
@@ -179,11 +179,11 @@ def _check_labels(train: NDArray[Any], test: NDArray[Any], origin: str) -> None:
 
 
 def _read_torchvision(name: str) -> Raw:
-    """Read through torchvision, which downloads into the data root what is not there yet."""
+    """Read through torchvision, which downloads missing files into the data root."""
     root, (class_name, folder) = data_root(), TORCHVISION[name]
     try:
         with _patient_download():
-            import torchvision  # here, not above: slow to import and needed once per data set
+            import torchvision  # imported here because it is slow and needed once per data set
 
             dataset = getattr(torchvision.datasets, class_name)
             root.mkdir(parents=True, exist_ok=True)
@@ -200,7 +200,7 @@ def _read_torchvision(name: str) -> Raw:
 
 @contextmanager
 def _patient_download() -> Iterator[None]:
-    """Limit the wait for a silent network; hide warnings about the old pickles CIFAR comes in."""
+    """Limit the wait for a silent network; hide warnings about CIFAR's old pickle format."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
@@ -216,10 +216,10 @@ def _patient_download() -> Iterator[None]:
 
 
 def read_tiny_imagenet(folder: Path) -> Raw:
-    """Read the official layout: train/CLASS/images/*.JPEG, val/images and val/val_annotations.txt.
+    """Read the official layout: train/CLASS/images/, val/images/ and val/val_annotations.txt.
 
-    Labels follow the sorted class ids (WordNet), not the listing order of a disk; the labelled
-    validation set is the test set, as in the papers. Grey JPEGs become RGB.
+    Labels follow the sorted class ids (WordNet), not the order of a directory listing; the labelled
+    validation set serves as the test set, as in the papers. Grey JPEGs become RGB.
     """
     notes = folder / "val" / "val_annotations.txt"
     classes = sorted(path.name for path in folder.glob("train/*") if path.is_dir())
@@ -240,7 +240,7 @@ def read_tiny_imagenet(folder: Path) -> Raw:
 
 
 def _annotated(notes: Path, label: dict[str, int]) -> list[tuple[Path, int]]:
-    """List (image, label) in the order of val_annotations.txt: file, class, box, tabs between."""
+    """Return (image, label) pairs in the order of val_annotations.txt (tabs: file, class, box)."""
     pairs = []
     for number, line in enumerate(notes.read_text().splitlines(), start=1):
         file, name = [*line.split("\t"), ""][:2]
@@ -265,7 +265,7 @@ def _decode(pairs: list[tuple[Path, int]], half: str) -> dict[str, NDArray[Any]]
 
 
 def _jpeg_reader() -> Callable[[Path], NDArray[np.uint8]]:
-    from PIL import Image  # here, not above: only this data set needs it
+    from PIL import Image  # imported here because only this data set needs it
 
     def read_rgb(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as image:

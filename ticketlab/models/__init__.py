@@ -1,4 +1,4 @@
-"""Architectures by name, each as the paper that uses it has it, and which weights are prunable."""
+"""Architectures by name, each as in the paper that uses it, and which weights are prunable."""
 
 from ticketlab.models.inits import INITS
 from ticketlab.models.layers import RULES, flops, head, prunable

@@ -1,4 +1,4 @@
-"""How a network's weights are drawn."""
+"""Initialisations: how a network's weights are drawn."""
 
 from collections.abc import Callable
 
@@ -17,11 +17,11 @@ def _zero_bias(layer: Layer) -> None:
 
 
 def _default(layer: Layer) -> None:
-    """PyTorch's own (COLT): uniform in +-1/sqrt(fan_in), biases too."""
+    """PyTorch's default (COLT): uniform in +-1/sqrt(fan_in), biases too."""
 
 
 def _kaiming_normal(layer: Layer) -> None:
-    """N(0, 2 / fan_in), biases PyTorch's own (PrAC's CIFAR ResNets, DLTH)."""
+    """N(0, 2 / fan_in), biases PyTorch's default (PrAC's CIFAR ResNets, DLTH)."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
@@ -32,14 +32,14 @@ def _xavier_normal(layer: Layer) -> None:
 
 
 def _kaiming_fan_out(layer: Layer) -> None:
-    """Convs N(0, 2 / fan_out), biases 0; Linear PyTorch's own (torchvision's and PrAC's ResNet)."""
+    """Convs N(0, 2 / fan_out), biases 0; Linear by default (torchvision's and PrAC's ResNet)."""
     if isinstance(layer, nn.Conv2d):
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         _zero_bias(layer)
 
 
 def _vgg(layer: Layer) -> None:
-    """`kaiming_fan_out`, and Linear N(0, 0.01^2) with biases 0 (torchvision's and PrAC's VGG)."""
+    """`kaiming_fan_out`, but Linear N(0, 0.01^2) with biases 0 (torchvision's and PrAC's VGG)."""
     _kaiming_fan_out(layer)
     if isinstance(layer, nn.Linear):
         nn.init.normal_(layer.weight, std=0.01)
@@ -56,13 +56,13 @@ INITS: Registry[str, Callable[[Layer], None]] = {
 
 
 def begin(seed: int, part: str) -> None:
-    """What torch draws on the CPU from here on is the same for the same seed and part."""
-    # Only the CPU generator: torch.manual_seed would also touch the accelerator's.
+    """Seed torch's CPU generator by seed and part, so that the draws that follow are repeatable."""
+    # Only the CPU generator: torch.manual_seed would also seed the accelerator's.
     torch.default_generator.manual_seed(derive_seed("model", part, seed))
 
 
 def draw(module: nn.Module, init: str, seed: int, part: str) -> None:
-    """Draw all of a CPU module's weights anew, the same for the same seed and part."""
+    """Draw all weights of a CPU module again; equal seed and part give equal weights."""
     begin(seed, part)
     for layer in module.modules():
         if callable(reset := getattr(layer, "reset_parameters", None)):

@@ -1,4 +1,4 @@
-"""What is asked of any network: its output layer, its prunable weights, its cost."""
+"""Properties of any network: its output layer, its prunable weights, its cost."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -19,7 +19,7 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, Layer]]:
 
 
 def head(model: nn.Module) -> str:
-    """The module path of the output layer: the last Linear in model order."""
+    """Return the module path of the output layer: the last Linear in model order."""
     names = [name for name, layer in _layers(model) if isinstance(layer, nn.Linear)]
     if not names:
         raise InputError(f"model = {type(model).__name__}: has no Linear layer to be its head")
@@ -30,10 +30,10 @@ RULES = ("conv", "conv_linear", "hidden", "inner")
 
 
 def prunable(model: nn.Module, rule: str) -> tuple[str, ...]:
-    """Names of the weights that may be pruned under a rule, in model order; never BN or biases.
+    """Return the names of the prunable weights under a rule, in model order; never BN or biases.
 
-    conv: every Conv2d, 1x1 shortcuts and stem too (PrAC 2.0, COLT 2.2.4); conv_linear: every
-    Conv2d and Linear (LTH, Plant 'n' Seek); hidden: that without the output layer;
+    conv: every Conv2d, including 1x1 shortcuts and the stem (PrAC 2.0, COLT 2.2.4); conv_linear:
+    every Conv2d and Linear (LTH, Plant 'n' Seek); hidden: conv_linear without the output layer;
     inner: hidden without the first layer (DLTH 2.2: stem and classifier stay dense).
     """
     if rule not in RULES:
@@ -50,10 +50,11 @@ def prunable(model: nn.Module, rule: str) -> tuple[str, ...]:
 
 
 def flops(model: nn.Module, shape: Shape, density: Mapping[str, float] | None = None) -> int:
-    """Floating-point operations of one image's forward pass: 2 a multiply-add, convs and Linear.
+    """Return the floating-point operations of one image's forward pass, 2 per multiply-add.
 
-    With densities (fraction kept, by weight name) only surviving weights count; weights that are
-    not named are dense. Biases, BN, pools and activations are not counted.
+    Counts convolutions and Linear layers; biases, BN, pools and activations are not counted. With
+    densities (fraction kept, by weight name) only surviving weights count; weights without an
+    entry are dense.
     """
     density = density or {}
     layers = dict(_layers(model))
@@ -65,7 +66,7 @@ def flops(model: nn.Module, shape: Shape, density: Mapping[str, float] | None = 
 
 
 def _uses(model: nn.Module, layers: Mapping[str, Layer], shape: Shape) -> dict[str, int]:
-    """How often an image's forward pass uses each weight of a layer, seen on a blank image."""
+    """Return how often one image's forward pass uses each weight of a layer, by a blank image."""
     uses: dict[str, int] = {}
 
     def count(name: str, layer: Layer, inputs: Any, output: Tensor) -> None:

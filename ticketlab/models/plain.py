@@ -1,4 +1,4 @@
-"""Bodies without shortcuts: fully connected and plain convolutional networks."""
+"""Net bodies without shortcuts: fully connected and plain convolutional networks."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Architectures by name, and how a network is built from one.
 
-Every network is a `body`, which turns images (B, C, H, W) into features (B, F), followed by
-a `head`, one Linear layer. Body and head are drawn from separate seeds, so that the same seed
-gives the same body whatever the number of classes (COLT swaps heads on one theta0).
+Every network is a `body`, which maps images (B, C, H, W) to features (B, F), followed by a `head`,
+one Linear layer. Body and head are drawn from separate seeds, so that the same seed gives the same
+body for any number of classes (COLT puts different heads on one initial body).
 """
 
 import copy
@@ -32,12 +32,12 @@ def _checked_name(name: str) -> str:
 
 
 class ModelSpec(Spec):
-    """An architecture by name. What is left at None is as in the paper that uses it.
+    """An architecture by name. Options left at None are as in the paper that uses it.
 
     name: one of MODELS, or a plug-in `my_module:function` (see `architecture`); width: base width,
     from which all others follow; depth: hidden layers of an `mlp`; conv_bias: whether convolutions
     have biases; init: how weights are drawn (`INITS`).
-    An option that the architecture does not have is an error, not ignored.
+    Setting an option that the architecture does not have is an error.
     """
 
     name: Annotated[str, AfterValidator(_checked_name)]
@@ -49,7 +49,7 @@ class ModelSpec(Spec):
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make a body, how its weights are drawn, the smallest image, options and defaults."""
+    """Body function, initialisation, smallest image, and the options with their defaults."""
 
     body: Callable[..., Body]
     init: str
@@ -79,17 +79,17 @@ MODELS: Registry[str, Architecture] = {
 
 
 TAKES = ("shape",)
-"""What a plug-in is called with, besides the options that it has by name."""
+"""Positional arguments of a plug-in; options follow by keyword."""
 OPTIONS = ("width", "depth", "conv_bias")
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture of this name: one of MODELS, or a plug-in `my_module:function`.
+    """Return the architecture of this name: one of MODELS, or a plug-in `my_module:function`.
 
-    A plug-in is called as built-in bodies are: with the shape (C, H, W) of an image, and those of
-    OPTIONS by name that it has, each with a default. It returns the body, a module from images (B,
-    C, H, W) to features (B, F), and F. Convolutions and Linear layers are drawn as `init` says.
-    Raises InputError with what is wrong and what is allowed.
+    A plug-in is called like the built-in bodies: with the shape (C, H, W) of an image, and by
+    keyword those of OPTIONS that it declares, each with a default. It returns the body, a module
+    from images (B, C, H, W) to features (B, F), and F. Convolutions and Linear layers are then
+    drawn as `init` specifies. Raises InputError with the problem and what is allowed.
     """
     found = plugins.choose(name, MODELS, TAKES)
     if isinstance(found, Architecture):
@@ -104,7 +104,7 @@ def architecture(name: str) -> Architecture:
 
 
 def check(spec: ModelSpec, shape: Shape | None = None) -> None:
-    """Raise an InputError unless the name, its options and (where given) the image size fit."""
+    """Raise InputError unless the name, its options and (if given) the image size fit."""
     try:
         chosen = architecture(spec.name)
     except InputError as error:
@@ -127,13 +127,13 @@ def check(spec: ModelSpec, shape: Shape | None = None) -> None:
 
 
 def _options(spec: ModelSpec, chosen: Architecture) -> dict[str, Any]:
-    """The options that the body is made with."""
+    """Return the options with which the body is built."""
     given = {o: v for o in chosen.options if (v := getattr(spec, o)) is not None}
     return {**chosen.options, **given}
 
 
 def _check_body(spec: ModelSpec, chosen: Architecture, shape: Shape) -> None:
-    """Raise an InputError unless a plug-in makes a body for images of this shape."""
+    """Raise InputError unless a plug-in builds a body for images of this shape."""
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             body, features = chosen.body(shape, **_options(spec, chosen))
@@ -149,7 +149,7 @@ def _check_body(spec: ModelSpec, chosen: Architecture, shape: Shape) -> None:
 
 
 class Net(nn.Module):
-    """A body and a linear head; remembers its `init`, so that a new head is drawn alike."""
+    """A body and a linear head; keeps its `init`, so that a new head is drawn the same way."""
 
     def __init__(self, body: nn.Module, head: nn.Linear, init: str) -> None:
         super().__init__()
@@ -161,10 +161,10 @@ class Net(nn.Module):
 
 
 def build(spec: ModelSpec, shape: Shape, classes: int, seed: int) -> Net:
-    """A fresh network for images of `shape` (C, H, W): on the CPU, float32, in training mode.
+    """Build a network for images of `shape` (C, H, W): on the CPU, float32, in training mode.
 
-    The same seed gives the same weights, and the same body for any number of classes; torch's
-    global random state is left untouched. Raises InputError where name, options or size misfit.
+    Equal seeds give equal weights, and an equal body for any number of classes; torch's global
+    random state is left untouched. Raises InputError if name, options or image size do not fit.
     """
     check(spec, shape)
     if classes < 1:
@@ -172,7 +172,7 @@ def build(spec: ModelSpec, shape: Shape, classes: int, seed: int) -> Net:
     chosen = architecture(spec.name)
     init = spec.init or chosen.init
     with torch.random.fork_rng(devices=[]):
-        begin(seed, "parts")  # for what a plug-in draws itself
+        begin(seed, "parts")  # for weights that a plug-in draws itself
         body, features = chosen.body(shape, **_options(spec, chosen))
         net = Net(body, nn.Linear(features, classes), init)
         draw(net.body, init, seed, "body")
@@ -181,9 +181,9 @@ def build(spec: ModelSpec, shape: Shape, classes: int, seed: int) -> Net:
 
 
 def with_head(model: nn.Module, classes: int, seed: int) -> nn.Module:
-    """A deep copy with a new output layer for `classes`; everything else is bitwise equal.
+    """Return a deep copy with a new output layer for `classes`; all else is bitwise equal.
 
-    The new head is the one that `build` draws with this seed (COLT 2.2, step 10).
+    The new head is the one that `build` draws from this seed (COLT 2.2, step 10).
     """
     name = head(model)
     copied = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""Bodies with shortcuts: CIFAR ResNets, ResNet-18 and COLT's MobileNetV2."""
+"""Net bodies with shortcuts: CIFAR ResNets, ResNet-18 and COLT's MobileNetV2."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,14 +18,14 @@ class BasicBlock(nn.Module):
         self.stride, self.extra = stride, width - channels
 
     def chain(self) -> tuple[nn.Module, ...]:
-        """What lies beside the shortcut; the sum of both goes through a ReLU."""
+        """The layers parallel to the shortcut; a ReLU follows the sum of both."""
         return self.conv1, self.bn1, nn.ReLU(), self.conv2, self.bn2
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Every `stride`-th pixel, with channels of zeros on both sides: (B, width, H', W').
+        """Return every `stride`-th pixel, channels zero-padded on both sides: (B, width, H', W').
 
         The pool averages single pixels. A slice would give the same bits, but its gradient is never
-        channels-last, and the sums with it take a tenth of a step of ResNet-8 on a CPU.
+        channels-last, which would cost a tenth of a training step of ResNet-8 on a CPU.
         """
         if self.stride == 1 and self.extra == 0:
             return x
@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
 
 
 def resnet(shape: Shape, blocks: int, width: int) -> Body:
-    """The CIFAR ResNet with 6 * blocks + 2 layers (He et al. 2015, 4.2), as PrAC and DLTH use."""
+    """The CIFAR ResNet with 6 * blocks + 2 layers (He et al. 2015, 4.2), used by PrAC and DLTH."""
     layers: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(shape[0], width, 3, padding=1, bias=False),
         "bn1": nn.BatchNorm2d(width),
@@ -61,7 +61,7 @@ def resnet18(shape: Shape, imagenet: bool) -> Body:
     PrAC's is torchvision's own, even on 64x64 images; COLT's and the usual CIFAR form has a
     3x3 stride-1 stem and no max-pool.
     """
-    import torchvision  # slow to import, and only needed here
+    import torchvision  # imported here because it is slow and only this function needs it
 
     net = torchvision.models.resnet18(weights=None, num_classes=1)
     kernel, stride = (7, 2) if imagenet else (3, 1)
@@ -71,7 +71,7 @@ def resnet18(shape: Shape, imagenet: bool) -> Body:
     net.fc = nn.Identity()
     for module in net.modules():
         if isinstance(module, nn.ReLU):
-            module.inplace = False  # or a hook on a batch norm would see its ReLU's output
+            module.inplace = False  # otherwise a batch-norm hook would see the ReLU's output
     return net, 512
 
 
@@ -115,8 +115,8 @@ _MOBILENET = (
 def mobilenet_v2(shape: Shape) -> Body:
     """COLT's CIFAR form of MobileNetV2: all convs biased, 1x1 stem with padding 1 (32 -> 34 px).
 
-    Widths, counts and strides as Sandler et al. 2018, table 2, but only three strides of 2, and
-    the first block has its 1x1 conv although it does not expand (so it is not torchvision's).
+    Widths, counts and strides as in Sandler et al. 2018, table 2, but with only three strides of 2.
+    The first block has its 1x1 conv although it does not expand, unlike torchvision's.
     """
     layers: dict[str, nn.Module] = {
         "stem": nn.Sequential(*_pointwise(shape[0], 32, padding=1), nn.ReLU6())
