@@ -1,1 +1,1 @@
-"""Several nets trained at once: stacks, lanes, and `train_many` in front of them."""
+"""Training of several nets at once: stacks, lanes, and `train_many`, which chooses among them."""

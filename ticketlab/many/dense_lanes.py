@@ -1,4 +1,4 @@
-"""K MLPs of the bench as batched products with a written backward pass, on `stacked.Stack`."""
+"""K MLPs as batched products with a hand-written backward pass, on `stacks.Stack`."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ SMALL = 100_000
 
 
 def chunk(parameters: int) -> int:
-    """Nets trained together: more of LeNet-300-100 gain nothing, smaller ones wait for launches."""
+    """Return how many nets to train together: small nets gain from fewer launches, large do not."""
     return 8 if parameters > SMALL else 32
 
 
 class DenseLanes(Stack):
-    """A stack of a model's nets, on one batch or each on its own; removed weights stay 0."""
+    """A stack of a model's nets, on one shared batch or one each; removed weights stay 0."""
 
     keep: Tensor
 
@@ -36,14 +36,14 @@ class DenseLanes(Stack):
         return [f"{layer}.{kind}" for layer in self.layers for kind in ("weight", "bias")]
 
     def _turned(self, state: State) -> State:
-        """A model's state as the stack has it: weights (inputs, outputs) by number."""
+        """Return a model's state in the stack's form: numbered weights (inputs, outputs)."""
         pairs = [(state[f"{layer}.weight"], state[f"{layer}.bias"]) for layer in self.layers]
         turned = [(f"weight{n}", weight.T) for n, (weight, _) in enumerate(pairs, start=1)]
         biases = [(f"bias{n}", bias) for n, (_, bias) in enumerate(pairs, start=1)]
         return dict(item for both in zip(turned, biases, strict=True) for item in both)
 
     def state(self, lane: int) -> State:
-        """One net as its model's state."""
+        """Return one net as its model's state."""
         tensors = [
             block[lane].view(shape)
             for block, shape in zip(self.blocks(self.weights), self.shapes, strict=True)
@@ -56,11 +56,11 @@ class DenseLanes(Stack):
         }
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (K, B, C); overwritten by the next pass."""
+        """Return logits (K, B, C); overwritten by the next pass."""
         return self._pass(x)[-1]
 
     def _pass(self, x: Tensor) -> list[Tensor]:
-        """Inputs, hidden activations and logits (K, B, neurons) for x (B, F) or (K, B, F)."""
+        """Return inputs, activations and logits (K, B, neurons) for x (B, F) or (K, B, F)."""
         values, buffers = (
             [x.expand(self.count, *x.shape[-2:])],
             self._activation_buffers(x.shape[-2]),
@@ -71,14 +71,14 @@ class DenseLanes(Stack):
         return values
 
     def _activation_buffers(self, batch: int) -> list[Tensor]:
-        """Buffers (K, |batch|, neurons), one per layer; a negative batch is the backward pass's."""
+        """Return a buffer (K, B, neurons) per layer; a negative batch is the backward pass's."""
         if batch not in self._by_batch:
             shapes = [(self.count, abs(batch), bias.shape[1]) for _, bias in self._weight_views]
             self._by_batch[batch] = [self.weights.new_empty(shape) for shape in shapes]
         return self._by_batch[batch]
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill `grads`; losses (K,) and logits (K, B, C). Removed weights get a gradient too."""
+        """Fill `grads`, also for removed weights; return losses (K,) and logits (K, B, C)."""
         values = self._pass(x)
         losses, delta = loss_and_slope(values[-1], y, 2)
         for number in reversed(range(len(self._weight_views))):

@@ -1,7 +1,8 @@
-"""Several MLPs of one shape trained side by side by one recipe: what a lane is, and the loop.
+"""Several MLPs of one shape trained side by side by one recipe: the jobs, lanes and the loop.
 
-The same batches, steps and schedule as `training.train`, net by net; arithmetic alone is shared.
-How K nets compute is a `Lanes`: `dense_lanes` (batched products) or `training.sparse` (survivors).
+Each net sees the same batches, steps and schedule as in `training.train`; only the arithmetic is
+shared. A `Lanes` computes K nets: `dense_lanes` by batched products, `training.sparse` by sparse
+ones.
 """
 
 from collections.abc import Sequence
@@ -21,16 +22,16 @@ from ticketlab.training.net import check_state
 from ticketlab.training.observers import Epoch
 from ticketlab.training.recipe import Recipe, Step, batch_slice, learning_rate, make_optimizer
 
-# ---------------------------------------------------------------- what is trained
+# ---------------------------------------------------------------- jobs
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One ticket to train: a model, the weights it starts from, its mask, its data, its seed.
+    """One ticket to train: model, starting weights, mask, data and seed.
 
     `model` gives the architecture, and the weights unless there is a `state`; it is never changed.
     `seed` fixes data order and augmentation as in `training.train`: equal seeds, equal batches.
-    With `validation` the state of the best epoch on these images is kept too.
+    With `validation`, the state of the best epoch on these images is kept too.
     """
 
     model: nn.Module
@@ -44,16 +45,16 @@ class Job:
 
     @property
     def device(self) -> torch.device:
-        """Where the data is, and so the training."""
+        """The device of the data, on which the job is trained."""
         return self.images.y.device
 
     def start(self) -> State:
-        """The weights it starts from, not yet masked."""
+        """Return the starting weights, not yet masked."""
         given = self.model.state_dict() if self.state is None else self.state
         return {name: tensor.to(self.device) for name, tensor in given.items()}
 
     def check(self) -> None:
-        """InputError in one line for a mask, a state or a recipe that does not fit."""
+        """Raise InputError in one line for a mask, a state or a recipe that does not fit."""
         if self.mask is not None:
             check_fits(self.mask, self.model)
         check_state("job.state", self.start(), self.model.state_dict())
@@ -74,7 +75,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a job: its last weights, the epochs' averages, and the `path` that ran."""
+    """The result of a job: its last weights, the averages per epoch, and the `path` that ran."""
 
     state: State
     history: list[Epoch]
@@ -83,7 +84,7 @@ class Trained:
 
 
 def keeps(job: Job, name: str) -> Tensor:
-    """Bool, as the parameter and on the job's device: what the job's mask keeps of it."""
+    """Return what the job's mask keeps of a parameter: bool, on the job's device."""
     return kept(job.model, job.mask, name).to(job.device)
 
 
@@ -91,33 +92,33 @@ def keeps(job: Job, name: str) -> Tensor:
 
 
 class Lanes(Protocol):
-    """K nets as flat buffers: `weights`, `grads`, and `keep` (0 or 1) where weights are dense."""
+    """K nets as flat buffers: `weights`, `grads`, and `keep` (0 or 1) if weights are dense."""
 
     weights: Tensor
     grads: Tensor
 
     @property
     def keep(self) -> Tensor | None:
-        """0 or 1 over `weights`; None if a removed weight does not exist."""
+        """Factor 0 or 1 per weight; None if removed weights do not exist."""
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill `grads`; losses (K,) and logits (K, B, C).
+        """Fill `grads`; return losses (K,) and logits (K, B, C).
 
         x (B, F) and y (B,), or x (K, B, F) and y (K, B).
         """
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (K, B, C), overwritten by the next pass."""
+        """Return logits (K, B, C), overwritten by the next pass."""
 
     def state(self, lane: int) -> State:
-        """Weights and biases of one net by parameter name, removed weights as 0."""
+        """Return weights and biases of one net by parameter name, removed weights as 0."""
 
 
 # ---------------------------------------------------------------- batches
 
 
 class Feed:
-    """The batches of one data order, the very ones that `training.train` draws."""
+    """The batches of one data order, exactly those that `training.train` draws."""
 
     def __init__(self, job: Job, batches: Batches) -> None:
         self.images, self.batch, self.batches = job.images, job.recipe.batch, batches
@@ -130,13 +131,13 @@ class Feed:
         return self.order
 
     def __call__(self, place: int) -> tuple[Tensor, Tensor]:
-        """The batch at a place of the epoch: x (B, F) and labels (B,)."""
+        """Return a batch by its place in the epoch: x (B, F) and labels (B,)."""
         index = self.order[batch_slice(place, len(self.images), self.batch)]
         return self.batches(index, self.random).flatten(1), self.images.y[index]
 
 
 class Feeds:
-    """One batch for all lanes where they share data and seed, else one a lane."""
+    """One batch for all lanes if they share data and seed, else one per lane."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         prepared: dict[object, Batches] = {}
@@ -155,7 +156,7 @@ class Feeds:
         self.orders = torch.empty(0)
 
     def __call__(self, place: int) -> tuple[Tensor, Tensor]:
-        """x (B, F) and y (B,) if shared, else (K, B, F) and (K, B)."""
+        """Return x (B, F) and y (B,) if shared, else (K, B, F) and (K, B)."""
         if place == 0:
             for feed in self.unique:
                 feed.shuffle()
@@ -163,7 +164,7 @@ class Feeds:
                 self.orders = torch.stack([feed.order for feed in self.order])
         if len(self.unique) == 1:
             return self.unique[0](place)
-        if self.one_source:  # clean images: those of all lanes in one go
+        if self.one_source:  # clean images: gather those of all lanes at once
             return self._at_once(self.order[0], place)
         drawn = {id(feed): feed(place) for feed in self.unique}
         pairs = [drawn[id(feed)] for feed in self.order]
@@ -188,7 +189,7 @@ class Judge:
         self.best: list[Best | None] = [None] * len(jobs)
 
     def __call__(self, lanes: Lanes, epoch: int) -> None:
-        """Score all lanes; what is better than before is copied."""
+        """Score all lanes; copy the state of each that improved."""
         if not self.batches:
             return
         for lane, accuracy in enumerate(self._accuracies(lanes)):
@@ -212,9 +213,9 @@ class Judge:
 
 
 def train(lanes: Lanes, jobs: Sequence[Job], path: str, graphed: bool = False) -> list[Trained]:
-    """Train all lanes from start to end; one `Trained` a job, in order.
+    """Train all lanes from start to end; return one `Trained` per job, in order.
 
-    All jobs have one recipe and equally many images. `graphed` replays the pass as a CUDA graph.
+    All jobs share one recipe and number of images. `graphed` replays the pass as a CUDA graph.
     """
     recipe, images = jobs[0].recipe, len(jobs[0].images)
     per_epoch, total = recipe.iterations(images)
@@ -259,7 +260,7 @@ class Meters:
         self.count += y.shape[-1]
 
     def take(self) -> Tensor:
-        """Summed losses, then hits (2 K,), still on the device; both start anew."""
+        """Return summed losses, then hits (2 K,), still on the device; reset both."""
         sums = torch.cat([self.loss, self.hits])
         self.loss.zero_()
         self.hits.zero_()

@@ -1,9 +1,9 @@
-"""Many small ReLU nets of one shape trained at once: one product per layer for all of them.
+"""Many small ReLU nets of one shape trained at once, with one product per layer for all of them.
 
 A net is a State {"weight1", "bias1", "weight2", ...}; weights are (inputs, outputs), so the same
-`forward` serves one net and K with a leading axis. The backward pass is written out: with autograd
-the launch overhead of such small products dominates. Inside a stack samples come last: products
-with few outputs, and sums over them, are several times faster so.
+`forward` serves one net, and K nets with a leading axis. The backward pass is hand-written, because
+with autograd the launch overhead of such small products dominates. Inside a stack samples are the
+last axis, which makes products with few outputs, and sums over them, several times faster.
 """
 
 import warnings
@@ -26,14 +26,14 @@ from ticketlab.training.recipe import batch_slice, epoch_steps
 
 Kind = Literal["regression", "classification"]
 Head = Literal["linear", "softmax"]
-"""What the loss sees: the outputs, or their softmax (the released edge-popup of Plant 'n' Seek)."""
+"""What the loss is computed on: outputs, or their softmax (Plant 'n' Seek's edge-popup code)."""
 
 
-# ---------------------------------------------------------------- one net as plain data
+# ---------------------------------------------------------------- one net as a mapping of tensors
 
 
 def network(layers: Sequence[tuple[Tensor, Tensor]]) -> State:
-    """A net from its layers: weights (inputs, outputs) and biases (outputs,) in order."""
+    """Make a net from its layers: weights (inputs, outputs) and biases (outputs,) in order."""
     state: State = {}
     for number, (weight, bias) in enumerate(layers, start=1):
         state |= {f"weight{number}": weight, f"bias{number}": bias}
@@ -41,18 +41,18 @@ def network(layers: Sequence[tuple[Tensor, Tensor]]) -> State:
 
 
 def layers(state: State) -> list[tuple[Tensor, Tensor]]:
-    """The (weight, bias) pairs of a net, first layer first."""
+    """Return the (weight, bias) pairs of a net, first layer first."""
     return [(state[f"weight{n}"], state[f"bias{n}"]) for n in range(1, len(state) // 2 + 1)]
 
 
 def widths(state: State) -> tuple[int, ...]:
-    """Neurons of each layer, inputs and outputs included."""
+    """Return the number of neurons per layer, inputs and outputs included."""
     pairs = layers(state)
     return (pairs[0][0].shape[-2], *(weight.shape[-1] for weight, _ in pairs))
 
 
 def forward(state: State, x: Tensor) -> Tensor:
-    """Outputs (..., B, outputs) for inputs (B, inputs); ReLU after every layer but the last."""
+    """Return outputs (..., B, outputs) for inputs (B, inputs); ReLU on all layers but the last."""
     *hidden, (weight, bias) = layers(state)
     for w, b in hidden:
         x = functional.relu(x @ w + b.unsqueeze(-2))
@@ -60,12 +60,12 @@ def forward(state: State, x: Tensor) -> Tensor:
 
 
 def apply(mask: Mask, state: State) -> State:
-    """The net with its removed weights set to zero."""
+    """Return the net with its removed weights set to zero."""
     return {name: tensor * mask[name] for name, tensor in state.items()}
 
 
 def cast(state: State, dtype: torch.dtype, device: torch.device | str = "cpu") -> State:
-    """The net in another precision, or on another device."""
+    """Return the net in another precision, or on another device."""
     return {name: tensor.to(device, dtype) for name, tensor in state.items()}
 
 
@@ -75,15 +75,15 @@ def cast(state: State, dtype: torch.dtype, device: torch.device | str = "cpu") -
 class Stack:
     """K nets of one shape as flat buffers: `weights`, `grads` and `keep` (0 or 1), each (K P,).
 
-    Layer l's block is contiguous and viewed as (K, inputs, outputs) or (K, outputs, 1), so the
-    optimiser and the masks are single operations. Weights start masked and stay so.
+    The block of each layer is contiguous and viewed as (K, inputs, outputs) or (K, outputs, 1), so
+    that optimiser and masks are single operations. Removed weights are 0 from the start.
     """
 
     def __init__(self, nets: Sequence[State], masks: Sequence[Mask]) -> None:
         for net, mask in zip(nets, masks, strict=True):
             check_same_layers(mask, net)
         self.names, self.count = tuple(nets[0]), len(nets)
-        self.keep = self._joined(masks).float()  # a product with bools costs ten times as much
+        self.keep = self._joined(masks).float()  # multiplying by bools takes ten times as long
         self.weights = self._joined(nets).float() * self.keep
         self.grads = torch.zeros_like(self.weights)
         self.shapes = [nets[0][name].shape for name in self.names]
@@ -96,12 +96,12 @@ class Stack:
         return torch.cat(blocks)
 
     def blocks(self, flat: Tensor) -> list[Tensor]:
-        """The parameters of a flat buffer, each (K, n)."""
+        """Return the parameters of a flat buffer, each (K, n)."""
         parts = flat.split([self.count * shape.numel() for shape in self.shapes])
         return [part.view(self.count, -1) for part in parts]
 
     def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The (weights (K, inputs, outputs), biases (K, outputs, 1)) pairs of a flat buffer."""
+        """Return (weights (K, inputs, outputs), biases (K, outputs, 1)) views, one per layer."""
         blocks = self.blocks(flat)
         shaped = [
             block.view(self.count, *(shape if len(shape) == 2 else (*shape, 1)))
@@ -110,7 +110,7 @@ class Stack:
         return list(zip(shaped[::2], shaped[1::2], strict=True))
 
     def states(self) -> list[State]:
-        """The nets one by one."""
+        """Return the nets one by one."""
         pairs = list(zip(self.names, self.blocks(self.weights), self.shapes, strict=True))
         return [
             {name: block[k].view(shape).clone() for name, block, shape in pairs}
@@ -118,11 +118,11 @@ class Stack:
         ]
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Outputs (K, B, outputs) for inputs (B, inputs); overwritten by the next pass."""
+        """Return outputs (K, B, outputs) for inputs (B, inputs); overwritten by the next pass."""
         return self._pass(x)[-1].transpose(1, 2)
 
     def _pass(self, x: Tensor) -> list[Tensor]:
-        """Inputs, hidden activations and outputs, each (K, neurons, B)."""
+        """Return inputs, hidden activations and outputs, each (K, neurons, B)."""
         values, buffers = [x.T.expand(self.count, *x.T.shape)], self._buffers(len(x))
         for (weight, bias), value in zip(self._weight_views, buffers, strict=True):
             torch.baddbmm(bias, weight.transpose(1, 2), values[-1], out=value)
@@ -130,9 +130,9 @@ class Stack:
         return values
 
     def _buffers(self, batch: int) -> list[Tensor]:
-        """Buffers (K, neurons, |batch|), one per layer; a negative batch is the backward pass's.
+        """Return buffers (K, neurons, B), one per layer; a negative batch is the backward pass's.
 
-        They are used again and again: fresh memory at each step would cost page faults.
+        They are reused, since fresh memory at each step would cost page faults.
         """
         if batch not in self._by_batch:
             shapes = [(*bias.shape[:2], abs(batch)) for _, bias in self._weight_views]
@@ -153,12 +153,15 @@ class Stack:
 
 
 def targets(y: Tensor, kind: Kind, outputs: int) -> Tensor:
-    """What outputs are compared with, float32 (N, outputs): `y` itself, or its classes one-hot."""
+    """Return the targets of the outputs, float32 (N, outputs): `y`, or its classes one-hot."""
     return functional.one_hot(y, outputs).float() if kind == "classification" else y
 
 
 def loss_gradient(outputs: Tensor, wanted: Tensor, kind: Kind, head: Head) -> Tensor:
-    """d(mean loss)/d(outputs) (K, outputs, B) for targets (B, outputs): entropy or squares."""
+    """Return d(mean loss)/d(outputs) (K, outputs, B) for targets (B, outputs).
+
+    Cross-entropy for classes, squared error otherwise.
+    """
     seen = outputs.softmax(1) if head == "softmax" else outputs
     if kind == "classification":
         gradient = seen.softmax(1).sub_(wanted.T).div_(wanted.shape[0])
@@ -169,18 +172,19 @@ def loss_gradient(outputs: Tensor, wanted: Tensor, kind: Kind, head: Head) -> Te
     return gradient
 
 
-# ---------------------------------------------------------------- a stack of what survives
+# ---------------------------------------------------------------- a stack of surviving weights
 
 
 class _Block:
     """A layer of K nets as one block-diagonal matrix (K outputs, K inputs + 1) of its survivors.
 
-    The last column is the biases: it meets a row of ones below the activations. Without blocks
-    (`shared`) it is (K outputs, inputs + 1): the first layer, whose inputs all nets share.
+    The last column holds the biases and multiplies a row of ones below the activations. With
+    `shared` it is (K outputs, inputs + 1), without blocks: the first layer, since all nets share
+    their inputs.
     """
 
     def __init__(self, keep: Tensor, shared: bool) -> None:
-        nets, above, outputs = keep.shape  # inputs and, last, the bias
+        nets, above, outputs = keep.shape  # inputs, then the bias
         inputs = above - 1
         net, target, source = keep.transpose(1, 2).nonzero(as_tuple=True)
         self.places = (net * above + source) * outputs + target
@@ -191,18 +195,18 @@ class _Block:
         self.order = self.columns.argsort(stable=True)[: len(bias) - int(bias.sum())]
 
     def matrix(self, values: Tensor) -> Tensor:
-        """Weights and biases on the tensor `values` (n,) itself."""
+        """Return weights and biases as a matrix that shares the tensor `values` (n,)."""
         return _csr(self.rows, self.columns, values, self.shape)
 
     def turned(self) -> Tensor:
-        """The weights transposed, (K inputs, K outputs), their values to be filled in `order`."""
+        """Return the transposed weights, (K inputs, K outputs); fill their values by `order`."""
         values = torch.zeros(len(self.order))
         shape = (self.shape[1] - 1, self.shape[0])
         return _csr(self.columns[self.order], self.rows[self.order], values, shape)
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A CSR matrix of sorted places; torch warns once that its sparse matrices are young."""
+    """Build a CSR matrix of sorted positions; hides torch's beta warning on CSR tensors."""
     starts = torch.searchsorted(rows, torch.arange(shape[0] + 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support")
@@ -212,9 +216,9 @@ def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) 
 
 
 class SparseStack:
-    """K nets of one shape by what survives of them: `weights` and `grads`, each (n,), on the CPU.
+    """K nets of one shape as their surviving weights: `weights` and `grads`, each (n,), on a CPU.
 
-    Products with a removed weight are never formed, and there is nothing to mask.
+    Products with removed weights are never formed, so nothing is masked.
     """
 
     keep: Tensor | None = None
@@ -235,7 +239,7 @@ class SparseStack:
         self._by_batch: dict[int, list[Tensor]] = {}
 
     def _values(self, flat: Tensor) -> list[Tensor]:
-        """The survivors of each layer in a flat buffer."""
+        """Return the survivors of each layer in a flat buffer."""
         return list(flat.split([len(block.places) for block in self.blocks]))
 
     def _matrices(self, flat: Tensor) -> list[Tensor]:
@@ -243,7 +247,7 @@ class SparseStack:
         return [block.matrix(values) for block, values in pairs]
 
     def states(self) -> list[State]:
-        """The nets one by one."""
+        """Return the nets one by one."""
         whole = []
         for block, values, shape in zip(self.blocks, self.values, self.shapes, strict=True):
             layer = torch.zeros(shape.numel())
@@ -255,7 +259,7 @@ class SparseStack:
         ]
 
     def _buffers(self, batch: int) -> list[Tensor]:
-        """Buffers (K neurons + 1, |batch|), inputs first, below each a row of ones for biases.
+        """Return buffers (K neurons + 1, B), inputs first, each with a row of ones for the biases.
 
         A negative batch is the backward pass's.
         """
@@ -265,7 +269,7 @@ class SparseStack:
         return self._by_batch[batch]
 
     def _pass(self, x: Tensor) -> list[Tensor]:
-        """Inputs, hidden activations and outputs, with their rows of ones."""
+        """Return inputs, hidden activations and outputs, with their rows of ones."""
         values = self._buffers(len(x))
         values[0][:-1].copy_(x.T)
         for matrix, below, value in zip(self.matrices, values, values[1:], strict=False):
@@ -278,7 +282,7 @@ class SparseStack:
         return outputs.view(self.count, -1, outputs.shape[1])
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Outputs (K, B, outputs) for inputs (B, inputs); overwritten by the next pass."""
+        """Return outputs (K, B, outputs) for inputs (B, inputs); overwritten by the next pass."""
         return self._by_net(self._pass(x)[-1][:-1]).transpose(1, 2)
 
     def backward(self, x: Tensor, wanted: Tensor, kind: Kind, head: Head = "linear") -> None:
@@ -297,7 +301,7 @@ class SparseStack:
 
 
 def _by_layer(nets: Sequence[State] | Sequence[Mask]) -> list[Tensor]:
-    """The layers of K nets or masks, each (K, inputs + 1, outputs): the biases come last."""
+    """Return the layers of K nets or masks, each (K, inputs + 1, outputs), biases last."""
     return [
         torch.stack([torch.cat([net[f"weight{n}"], net[f"bias{n}"][None]]) for net in nets])
         for n in range(1, len(nets[0]) // 2 + 1)
@@ -318,7 +322,7 @@ class Fit(Spec):
 def batches(
     x: Tensor, y: Tensor, batch: int, order: tuple[object, ...]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in the order that `order` fixes, its batches as `batch_slice` has them."""
+    """Yield the batches of one epoch, in the order fixed by `order` and cut by `batch_slice`."""
     places = torch.randperm(len(x), generator=gpu.generator("cpu", "order", *order)).to(x.device)
     x, y = x[places], y[places]
     for step in range(epoch_steps(len(x), batch)):
@@ -335,10 +339,10 @@ def train(
     fit: Fit,
     seed: tuple[object, ...],
 ) -> list[State]:
-    """Train every net under its mask on the same batches; the trained nets in order.
+    """Train every net under its mask on the same batches; return the trained nets in order.
 
-    Which nets share a stack follows from the arguments, and with it the last bits of the weights:
-    products of another number of nets may round otherwise.
+    The arguments determine which nets share a stack, and so the last bits of the weights: products
+    over a different number of nets may round differently.
     """
     trained: dict[int, State] = {}
     wanted = targets(y, kind, widths(nets[0])[-1])
@@ -352,13 +356,13 @@ def train(
 
 
 SPARSE_BELOW = 0.35
-"""Density up to which products of the survivors alone are faster than those of whole nets."""
+"""Density up to which sparse products are faster than dense ones."""
 
 
 def together(
     masks: Sequence[Mask], device: torch.device
 ) -> Iterator[tuple[type[Stack] | type[SparseStack], list[int]]]:
-    """How each stack computes, and the places of its nets."""
+    """Yield how each stack computes, and the indices of its nets."""
     bound = SPARSE_BELOW if gpu.prefers_written_products(device) else 0.0
     sparse = [mask.density <= bound for mask in masks]
     size = gpu.stack_size(device, masks[0].total)

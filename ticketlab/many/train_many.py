@@ -1,8 +1,8 @@
-"""`train_many`: the one function that trains several independent tickets, each by the fastest path.
+"""`train_many`: trains several independent tickets, each by the fastest path.
 
-A path changes the arithmetic's order, never the batches, steps or masks; which one ran is part of
-the result. Convnets go one after another: several at once gain nothing on a CPU core (vmap and
-grouped convolutions are slower), and processes, one a core, are `runner`'s.
+A path changes the order of the arithmetic, never the batches, steps or masks; the result names the
+path that ran. Convnets are trained one after another: on a CPU core several at once gain nothing
+(vmap and grouped convolutions are slower), and `runner` starts one process per core.
 """
 
 import copy
@@ -30,9 +30,9 @@ from ticketlab.training.sparse import SparseMlps
 __all__ = ["PATHS", "Job", "Path", "Trained", "choose", "train_many"]
 
 Path = Literal["sparse", "stacked", "plain", "compacted"]
-"""sparse: surviving weights alone, MLPs block-diagonal, convnets one after another; stacked: MLPs
-as batched products; plain: `training.train` on all weights, one job after another;
-compacted: that on the net without its dead channels, where it saves FLOPs (only if asked for)."""
+"""sparse: products of surviving weights only, MLPs block-diagonal, convnets one after another;
+stacked: MLPs as batched products; plain: `training.train` on all weights, one job after another;
+compacted: plain, on the net without its dead channels if that saves FLOPs (only on request)."""
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
@@ -46,10 +46,10 @@ def train_many(
     path: Path | Literal["auto"] = "auto",
     tell: Callable[[str], None] = print,
 ) -> list[Trained]:
-    """Train every job from start to end; results in the jobs' order, each with its `path`.
+    """Train every job from start to end; return results in the jobs' order, each with its `path`.
 
-    Data and weights are moved to the runtime's device. `path` forces a choice; `tell` gets one line
-    on what was chosen. Raises InputError in one line for a job that does not fit.
+    Data and weights are moved to the runtime's device. `path` forces a choice; `tell` is called
+    with one line on each choice. Raises InputError in one line for a job that does not fit.
     """
     runtime = runtime or Runtime()
     if path not in ("auto", *PATHS):
@@ -73,18 +73,18 @@ def train_many(
 
 
 def _confirm(job: Job, done: Trained) -> None:
-    """WrongMask unless the job's mask is what is 0, at the end and at the best epoch."""
+    """Raise WrongMask unless the zeros are the mask's, at the end and at the best epoch."""
     start = job.start()
     patterns.confirm(done.state, job.mask, start)
     if done.best is not None:
         patterns.confirm(done.best.state, job.mask, start)
 
 
-# ---------------------------------------------------------------- which path
+# ---------------------------------------------------------------- choice of path
 
 
 def choose(job: Job, runtime: Runtime) -> Path:
-    """The fastest path for a job: see `Path` and `passes.SPARSE_BELOW`."""
+    """Return the fastest path for a job; see `Path` and `passes.SPARSE_BELOW`."""
     if _obstacle(job, runtime, "stacked"):
         alone = passes.choose(job.model, job.mask, runtime, job.data.shape)
         return "sparse" if alone == "sparse" else "plain"
@@ -94,7 +94,7 @@ def choose(job: Job, runtime: Runtime) -> Path:
 
 
 def _obstacle(job: Job, runtime: Runtime, path: Path) -> str:
-    """Why a job cannot take a path; empty if it can."""
+    """Return why a job cannot take a path, or ''."""
     if path == "stacked":
         return mlp.not_written(job.model, runtime)
     return passes.not_sparse(job.model, job.mask, runtime) if path == "sparse" else ""
@@ -106,11 +106,11 @@ def _forced(job: Job, runtime: Runtime, path: Path) -> Path:
     return path
 
 
-# ---------------------------------------------------------------- what trains together
+# ---------------------------------------------------------------- grouping
 
 
 def _moved(jobs: Sequence[Job], device: torch.device) -> list[Job]:
-    """The jobs with their data on `device`; what they shared stays shared."""
+    """Return the jobs with their data on `device`; data shared between jobs stays shared."""
     there: dict[int, Any] = {}
 
     def move(part: Any) -> Any:
@@ -129,7 +129,7 @@ def _at(part: DataSet | Images) -> torch.device:
 
 
 def _chunks(jobs: Sequence[Job], chosen: Sequence[Path]) -> Iterator[list[int]]:
-    """Places of the jobs that train together: one path, shape, recipe and amount of data."""
+    """Yield groups of jobs to train together: same path, shape, recipe and amount of data."""
     groups: dict[object, list[int]] = {}
     for place, (job, path) in enumerate(zip(jobs, chosen, strict=True)):
         alone = path in ("plain", "compacted") or not linears(job.model)
@@ -149,12 +149,12 @@ def _kind(job: Job, path: Path) -> object:
 
 
 def _one_batch(jobs: Sequence[Job]) -> bool:
-    """Whether all jobs see the very same images in the same order."""
+    """Return whether all jobs see the same images in the same order."""
     sources = {(id(job.images), id(job.data), job.seed, id(job.validation)) for job in jobs}
     return len(sources) == 1
 
 
-# ---------------------------------------------------------------- how it trains
+# ---------------------------------------------------------------- training
 
 
 def _train(jobs: Sequence[Job], runtime: Runtime, path: Path) -> list[Trained]:
@@ -169,13 +169,13 @@ def _train(jobs: Sequence[Job], runtime: Runtime, path: Path) -> list[Trained]:
 
 
 def survivors(jobs: Sequence[Job], shared: bool) -> SparseMlps:
-    """The jobs' nets on their surviving weights; `shared` if all see the very same batches."""
+    """Return the jobs' nets on their surviving weights; `shared` if all see the same batches."""
     starts, masks = [job.start() for job in jobs], [job.mask for job in jobs]
     return SparseMlps(linears(jobs[0].model), starts, masks, shared)
 
 
 def _alone(job: Job, runtime: Runtime, path: Literal["plain", "sparse"]) -> Trained:
-    """The one bare loop, on a copy of the model."""
+    """Train one job by `training.train`, on a copy of the model."""
     net = Net(copy.deepcopy(job.model), runtime)
     net.rewind(job.start(), job.mask)
     best = None if job.validation is None else KeepBest(job.validation, job.data)
@@ -194,7 +194,7 @@ def _alone(job: Job, runtime: Runtime, path: Literal["plain", "sparse"]) -> Trai
 
 
 def _compacted(job: Job, runtime: Runtime) -> Trained:
-    """The plain loop on the smaller net; its path is "plain" where nothing is saved."""
+    """Train the smaller net by the plain loop; the path is "plain" if nothing is saved."""
     small = None if job.mask is None else compact(job.model, job.mask, job.data.shape)
     if small is None or job.mask is None:
         return _alone(job, runtime, "plain")

@@ -1,1 +1,1 @@
-"""What is pruned: masks, the criteria and scores that choose them, the zeros of trained nets."""
+"""Pruning: masks, the criteria and scores that choose them, and checks of trained nets' zeros."""

@@ -1,4 +1,4 @@
-"""Pruning scores: a criterion gives each prunable weight a score, high means keep."""
+"""Pruning criteria: each gives every prunable weight a score; high scores are kept."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,16 @@ from torch import Tensor
 from ticketlab.pruning.masks import Mask
 
 Scores = dict[str, Tensor]
-"""A score for each prunable weight, by parameter name; shapes as the weights."""
+"""One score per prunable weight, by parameter name, in the shape of the parameter."""
 
 
 def magnitude(weights: Mapping[str, Tensor], mask: Mask) -> Scores:
-    """|w| of each prunable weight (Han et al. 2015); shapes as the weights."""
+    """Return ``|w|`` of each prunable weight (Han et al. 2015), in the shape of the parameter."""
     return {name: weights[name].detach().abs() for name in mask}
 
 
 def uniform(mask: Mask, generator: torch.Generator) -> Scores:
-    """A uniform random score in [0, 1) for each prunable weight: random pruning."""
+    """Return a uniform random score in [0, 1) per prunable weight: random pruning."""
     return {
         name: torch.rand(keep.shape, generator=generator, device=generator.device)
         for name, keep in mask.items()

@@ -1,4 +1,4 @@
-"""`Mask`: which prunable weights a ticket keeps, and how a mask is made from scores."""
+"""`Mask`, which prunable weights a ticket keeps, and how masks are made from scores."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ State = dict[str, Tensor]
 
 
 class Mask(Mapping[str, Tensor]):
-    """Named boolean tensors, one a prunable weight: True is kept, False is removed.
+    """Named boolean tensors, one per prunable parameter: True is kept, False is removed.
 
-    Weights that are not named are not prunable and always kept. Immutable by convention:
-    every operation returns a new mask.
+    Parameters without an entry are not prunable and always kept. Treat masks as immutable: every
+    operation returns a new one.
     """
 
     def __init__(self, layers: Mapping[str, Tensor]) -> None:
@@ -61,17 +61,17 @@ class Mask(Mapping[str, Tensor]):
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors lie, all in one place; the CPU for a mask of no layers."""
+        """The device of its tensors, which all lie on one; the CPU for a mask without layers."""
         return next((keep.device for keep in self.values()), torch.device("cpu"))
 
     @property
     def total(self) -> int:
-        """Prunable weights, kept or not."""
+        """Number of prunable weights, kept or not."""
         return sum(keep.numel() for keep in self.values())
 
     @property
     def alive(self) -> int:
-        """Weights kept."""
+        """Number of weights kept."""
         return sum(self.counts().values())
 
     @property
@@ -85,20 +85,20 @@ class Mask(Mapping[str, Tensor]):
         return 1 - self.density
 
     def flat(self) -> Tensor:
-        """All layers as one bool vector (total,), in layer order."""
+        """Return all layers as one bool vector (total,), in layer order."""
         return torch.cat([keep.flatten() for keep in self.values()])
 
     def to(self, device: torch.device | str) -> "Mask":
-        """The same mask on another device, moved in one copy."""
+        """Return the same mask on another device, moved in one transfer."""
         return Mask(gpu.moved(self, device))
 
     def contains(self, other: "Mask") -> bool:
-        """Whether every weight that `other` keeps is kept here too (nesting)."""
+        """Return whether every weight that `other` keeps is kept here too (nesting)."""
         mine, theirs = _aligned(self, other)
         return not bool((theirs & ~mine).any())
 
     def digest(self) -> str:
-        """SHA-256 over names, shapes and bits."""
+        """Return the SHA-256 over names, shapes and bits."""
         sha = hashlib.sha256()
         for name, keep in self.to("cpu").items():
             sha.update(f"{name}{tuple(keep.shape)}".encode())
@@ -106,22 +106,22 @@ class Mask(Mapping[str, Tensor]):
         return sha.hexdigest()
 
     def counts(self) -> dict[str, int]:
-        """Weights kept in each layer; one read of the device."""
+        """Return the weights kept in each layer; reads the device once."""
         kept = (
             torch.stack([keep.count_nonzero() for keep in self.values()]).tolist() if self else []
         )
         return dict(zip(self, kept, strict=True))
 
     def collapsed(self) -> list[str]:
-        """Layers without a single weight left: no signal passes them (layer collapse)."""
+        """Return the layers with no weight left, which block every signal (layer collapse)."""
         return [name for name, kept in self.counts().items() if not kept]
 
     def densities(self) -> dict[str, float]:
-        """Fraction kept in each layer."""
+        """Return the fraction kept in each layer."""
         return {name: kept / self[name].numel() for name, kept in self.counts().items()}
 
     def table(self) -> pd.DataFrame:
-        """One row per layer: weights, kept, density."""
+        """Return a table with one row per layer: weights, kept, density."""
         rows = [(name, self[name].numel(), kept) for name, kept in self.counts().items()]
         frame = pd.DataFrame(rows, columns=["layer", "weights", "kept"])
         return frame.assign(density=frame.kept / frame.weights)
@@ -131,15 +131,15 @@ class Mask(Mapping[str, Tensor]):
 
 
 def ones(model: nn.Module, names: Sequence[str]) -> Mask:
-    """The dense mask: every weight of the parameters `names` kept."""
+    """Return the dense mask, which keeps every weight of the parameters `names`."""
     parameters = dict(model.named_parameters())
     return Mask({name: torch.ones_like(parameters[name], dtype=torch.bool) for name in names})
 
 
 def keep_top(scores: Mapping[str, Tensor], keep: int, within: Mask | None = None) -> Mask:
-    """Keep the `keep` weights of highest score over all layers together (global pruning).
+    """Keep the `keep` weights of highest score across all layers (global pruning).
 
-    Exactly `keep` remain for any scores: ties go to the earlier layer, then the lower index.
+    Exactly `keep` remain, whatever the scores: ties go to the earlier layer, then the lower index.
     Weights outside `within` stay removed. Raises InputError for NaN or too few candidates.
     """
     everything = {n: torch.ones_like(s, dtype=torch.bool) for n, s in scores.items()}
@@ -156,7 +156,7 @@ def keep_top(scores: Mapping[str, Tensor], keep: int, within: Mask | None = None
 def keep_top_layerwise(
     scores: Mapping[str, Tensor], keep: Mapping[str, int], within: Mask | None = None
 ) -> Mask:
-    """As `keep_top`, with a count of its own for each layer."""
+    """Keep the weights of highest score in each layer, `keep[name]` of them; see `keep_top`."""
     layers: dict[str, Tensor] = {}
     for name, score in scores.items():
         inner = None if within is None else Mask({name: within[name]})
@@ -165,7 +165,7 @@ def keep_top_layerwise(
 
 
 def after_pruning(alive: int, rate: float) -> int:
-    """Weights left when the fraction `rate` of `alive` is removed: alive - round(rate x alive)."""
+    """Return alive - round(rate x alive): the weights left after removing a fraction `rate`."""
     return alive - round(rate * alive)
 
 
@@ -178,7 +178,7 @@ def prune(scores: Mapping[str, Tensor], mask: Mask, rate: float, layerwise: bool
 
 
 def at_least(masks: Sequence[Mask], votes: int) -> Mask:
-    """Keep a weight that at least `votes` of the masks keep (all: AND; 1: OR)."""
+    """Keep a weight that at least `votes` of the masks keep (all masks: AND; 1: OR)."""
     if not 1 <= votes <= len(masks):
         raise InputError(f"votes: {votes} is not between 1 and the {len(masks)} masks")
     for other in masks[1:]:
@@ -188,17 +188,17 @@ def at_least(masks: Sequence[Mask], votes: int) -> Mask:
 
 
 def union(masks: Sequence[Mask]) -> Mask:
-    """OR of all masks."""
+    """Return the OR of all masks."""
     return reduce(Mask.__or__, masks)
 
 
 def intersection(masks: Sequence[Mask]) -> Mask:
-    """AND of all masks."""
+    """Return the AND of all masks."""
     return reduce(Mask.__and__, masks)
 
 
 def shuffle_layerwise(mask: Mask, generator: torch.Generator) -> Mask:
-    """The same number kept in each layer, at random places (the control of Frankle et al. 2021)."""
+    """Keep as many weights per layer, at random positions (the control of Frankle et al. 2021)."""
     layers = {}
     for name, keep in mask.items():
         order = torch.randperm(keep.numel(), generator=generator, device=generator.device)
@@ -207,7 +207,7 @@ def shuffle_layerwise(mask: Mask, generator: torch.Generator) -> Mask:
 
 
 def shuffle_each(masks: Mapping[str, Mask], seed: int, *purpose: str) -> dict[str, Mask]:
-    """Each mask shuffled layerwise, by its name and with draws of its own."""
+    """Shuffle each mask within its layers, with separate draws for each name."""
     draws = {name: gpu.generator("cpu", seed, *purpose, name) for name in masks}
     return {name: shuffle_layerwise(mask, draws[name]) for name, mask in masks.items()}
 
@@ -216,33 +216,33 @@ def shuffle_each(masks: Mapping[str, Mask], seed: int, *purpose: str) -> dict[st
 
 
 def jaccard(a: Mask, b: Mask) -> float:
-    """Intersection over union of the kept weights, |a and b| / |a or b| (1 for two empty masks)."""
+    """Return ``|a and b| / |a or b|``, the intersection over union (1 for two empty masks)."""
     one, two = _aligned(a, b)
     union = int((one | two).count_nonzero())
     return int((one & two).count_nonzero()) / union if union else 1.0
 
 
 def overlap(a: Mask, b: Mask) -> float:
-    """Share of the smaller mask that the other keeps too, |a and b| / min(|a|, |b|)."""
+    """Return ``|a and b| / min(|a|, |b|)``: the share of the smaller mask that both keep."""
     one, two = _aligned(a, b)
     smaller = min(int(one.count_nonzero()), int(two.count_nonzero()))
     return int((one & two).count_nonzero()) / smaller if smaller else 1.0
 
 
 def hamming(a: Mask, b: Mask) -> int:
-    """Number of weights on which the masks differ."""
+    """Return the number of weights on which the masks differ."""
     one, two = _aligned(a, b)
     return int((one ^ two).count_nonzero())
 
 
 def _aligned(a: Mask, b: Mask) -> tuple[Tensor, Tensor]:
-    """Both masks as bool vectors (total,) in the layer order of `a`."""
+    """Return both masks as bool vectors (total,) in the layer order of `a`."""
     check_same_layers(a, b)
     return a.flat(), torch.cat([b[name].flatten() for name in a])
 
 
 def chance_jaccard(a: float, b: float) -> float:
-    """Expected IoU of two independent random masks with densities a and b (large n)."""
+    """Return the expected IoU of two independent random masks of densities a and b (large n)."""
     return a * b / (a + b - a * b) if a or b else 1.0
 
 
@@ -250,14 +250,14 @@ def chance_jaccard(a: float, b: float) -> float:
 
 
 def check_same_layers(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-    """Raise InputError unless both have the same layers of the same shapes."""
+    """Raise InputError unless both have the same layers, with the same shapes."""
     if differing := sorted(set(a) ^ set(b)):
         raise InputError(f"mask layer {differing[0]!r}: only one of the two masks has it")
     check_shapes(a, b)
 
 
 def check_shapes(mask: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
-    """Raise InputError, naming the layer, unless every layer of `mask` fits `other`."""
+    """Raise InputError naming the layer unless every layer of `mask` has a match in `other`."""
     for name, keep in mask.items():
         if name not in other:
             raise InputError(f"mask layer {name!r}: no such weight; known: {', '.join(other)}")
@@ -267,7 +267,7 @@ def check_shapes(mask: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Non
 
 
 def check_fits(mask: Mask, model: nn.Module) -> None:
-    """Raise InputError, naming the layer, unless the mask fits the model's parameters."""
+    """Raise InputError naming the layer unless the mask fits the model's parameters."""
     check_shapes(mask, dict(model.named_parameters()))
 
 
@@ -279,14 +279,14 @@ def _pack(keep: Tensor) -> np.ndarray:
 
 
 def pack(mask: Mask) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
-    """The bits of each layer, eight per byte, and the shapes needed to unpack them."""
+    """Return the bits of each layer, eight per byte, and the shapes needed to unpack them."""
     host = mask.to("cpu")
     bits = {f"mask.{name}": torch.from_numpy(_pack(keep)) for name, keep in host.items()}
     return bits, {name: list(keep.shape) for name, keep in host.items()}
 
 
 def unpack(bits: Mapping[str, Tensor], shapes: Mapping[str, list[int]]) -> Mask:
-    """The mask that `pack` packed."""
+    """Return the mask that `pack` packed."""
     layers = {}
     for name, shape in shapes.items():
         count = int(np.prod(shape))

@@ -1,7 +1,8 @@
-"""Zero patterns of trained nets: that they are the masks, and which ones a unit has trained under.
+"""Zero patterns of trained nets: checks that they match the masks, and a record per unit.
 
-Every way of training ends with `confirm`, so that a mask which reached other weights than it says
-ends the unit; what a unit stores is then compared with what it has `collected`.
+Every training ends with `confirm`, which fails if a mask was applied to other weights than
+intended. Before a unit stores a ticket, the ticket's mask is checked against the `collected` record
+of the masks under which nets were trained.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ Patterns = dict[str, Mask]
 """Masks by digest."""
 
 DENSE = Mask({})
-"""The pattern of a training without a mask: what a mask does not name is kept."""
+"""The pattern of a training without a mask. Parameters that a mask does not name are kept."""
 
 _collected: ContextVar[Patterns | None] = ContextVar("patterns", default=None)
 
@@ -28,7 +29,7 @@ class WrongMask(RuntimeError):
 
 @contextmanager
 def collected() -> Iterator[Patterns]:
-    """The patterns of all trainings inside the block, in the order in which they end."""
+    """Collect the patterns of all trainings inside the block, in the order in which they end."""
     found: Patterns = {}
     token = _collected.set(found)
     try:
@@ -40,10 +41,10 @@ def collected() -> Iterator[Patterns]:
 def confirm(weights: Mapping[str, Tensor], mask: Mask | None, moving: Mapping[str, Tensor]) -> None:
     """Raise WrongMask unless what `mask` removes, and nothing else, is 0 in a trained net.
 
-    All three are by the model's own names and in its own shapes. A kept weight may be 0 where
-    `moving` (its value at the start, or its last gradient) is 0 too. One weight of the net may be 0
-    by chance: a step that ends on 0 has met all 24 bits of a float, which none of 10^8 steps of
-    weights did. The pattern is noted for `collected`.
+    All three use the model's own names and shapes. A kept weight may be 0 if its entry in `moving`
+    (its initial value, or its last gradient) is 0 too. One kept weight per net may be 0 by chance:
+    a step that lands exactly on 0 must match all 24 bits of a float, which did not happen in 10^8
+    observed steps. The pattern is recorded for `collected`.
     """
     mask = DENSE if mask is None else mask
     check_shapes(mask, weights)
@@ -64,13 +65,13 @@ def confirm(weights: Mapping[str, Tensor], mask: Mask | None, moving: Mapping[st
 
 
 def _strays(weight: Tensor, keep: Tensor, moving: Tensor) -> Tensor:
-    """How many removed weights are not 0, and how many kept ones are, int64 (2,)."""
+    """Count the removed weights that are not 0 and the kept weights that are: int64 (2,)."""
     zero, moving = weight == 0, moving.to(weight.device)
     return torch.stack([(~keep & ~zero).sum(), (keep & zero & (moving != 0)).sum()])
 
 
 def check_trained(mask: Mask, pattern: str, trained: Patterns) -> None:
-    """Raise WrongMask unless a net was trained under `pattern` and it keeps all that `mask` does.
+    """Raise WrongMask unless a net was trained under `pattern`, which must keep all of `mask`.
 
     `pattern` is the digest of `mask` itself, or of the mask that it was pruned from.
     """

@@ -1,8 +1,9 @@
-"""Pruning scores that look at the loss or the wiring: SNIP, GraSP, SynFlow, edge-popup.
+"""Pruning scores that use the loss or the wiring: SNIP, GraSP, SynFlow, edge-popup.
 
-A criterion is a function (probe, weights, mask) -> scores, high means keep; `magnitude` and
-`uniform` of `criteria` make two more. `prune_to` turns any of them into a mask with exactly k
-entries. Formulas as in the papers; all rank weights and whatever else the mask names together.
+A criterion is a function (probe, weights, mask) -> scores; high scores are kept. `magnitude` and
+`uniform` of `criteria` are available as criteria too. `prune_to` turns the scores into a mask with
+exactly k entries. Formulas follow the papers. All entries that the mask names, biases included,
+are ranked together.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,12 +23,12 @@ from ticketlab.pruning.masks import Mask, State, check_fits, keep_top, keep_top_
 from ticketlab.pruning.synflow import synflow as synflow_at_once
 from ticketlab.spec import InputError, Registry
 
-# ---------------------------------------------------------------- what a criterion may look at
+# ---------------------------------------------------------------- what a criterion can use
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A net as a function of its weights, one batch to score it on, and a source of randomness."""
+    """A net as a function of its weights, one batch to score it on, and a random generator."""
 
     forward: Callable[[State, Tensor], Tensor]
     x: Tensor
@@ -39,7 +40,7 @@ class Probe:
 def probe_model(
     model: nn.Module, x: Tensor, y: Tensor, random: torch.Generator | None = None
 ) -> Probe:
-    """A probe of any model of the bench on a batch of its inputs; batch-norm as in evaluation."""
+    """Build a probe of any of our models on a batch of its inputs; batch-norm in eval mode."""
 
     def forward(weights: State, inputs: Tensor) -> Tensor:
         training, dtype = model.training, next(iter(weights.values())).dtype
@@ -58,39 +59,40 @@ def probe_model(
 
 
 Criterion = Callable[[Probe, State, Mask], Scores]
-"""A score for each entry that the mask names, high means keep."""
+"""One score per entry that the mask names; high scores are kept."""
 
 
 # ---------------------------------------------------------------- the criteria
 
 
 def random(probe: Probe, weights: State, mask: Mask) -> Scores:
-    """Uniform in [0, 1): random pruning."""
+    """Return uniform scores in [0, 1): random pruning."""
     if probe.random is None:
         raise InputError("random: the probe has no generator, pass one as `random`")
     return criteria.uniform(mask, probe.random)
 
 
 def magnitude(probe: Probe, weights: State, mask: Mask) -> Scores:
-    """|w|: magnitude pruning (Han et al. 2015)."""
+    """Return ``|w|``: magnitude pruning (Han et al. 2015)."""
     return criteria.magnitude(weights, mask)
 
 
 def snip(probe: Probe, weights: State, mask: Mask) -> Scores:
-    """|w dL/dw| at the masked weights (Lee et al. 2019, equation 4)."""
+    """Return ``|w dL/dw|`` at the masked weights (Lee et al. 2019, equation 4)."""
     masked = _leaves(weights, mask)
     slopes = _slopes(probe.loss(probe.forward(masked, probe.x), probe.y), masked, mask)
     return {name: (weights[name] * slopes[name]).abs().detach() for name in mask}
 
 
 TEMPERATURE = 200.0
-"""GraSP divides the outputs by this before the loss, as its authors' code does."""
+"""GraSP divides the outputs by this temperature before the loss, as its authors' code does."""
 
 
 def grasp(probe: Probe, weights: State, mask: Mask) -> Scores:
-    """w (H g) with g = dL/dw, H the Hessian (Wang et al. 2020, equation 8); keep the largest.
+    """Return w (H g) with gradient g = dL/dw and Hessian H (Wang et al. 2020, equation 8).
 
-    The paper scores -w (H g) and removes the largest: the same. Removed entries score exactly 0.
+    The paper scores -w (H g) and removes the largest, which selects the same weights. Removed
+    entries score exactly 0.
     """
     masked = _leaves(weights, mask)
     loss = probe.loss(probe.forward(masked, probe.x) / TEMPERATURE, probe.y)
@@ -101,8 +103,10 @@ def grasp(probe: Probe, weights: State, mask: Mask) -> Scores:
 
 
 def synflow(probe: Probe, weights: State, mask: Mask) -> Scores:
-    """|w| dR/d|w| for R = the summed outputs of the net of |w| on an input of ones (Tanaka et al.
-    2020, equation 3). Sees no data; float64, since a deep net's products leave float32.
+    """Return ``|w| dR/d|w|``, where R sums the outputs of the net of ``|w|`` on an input of ones.
+
+    Tanaka et al. 2020, equation 3. Uses no data; float64, because the products of a deep net
+    exceed the range of float32.
     """
     absolute = {name: tensor.double().abs() for name, tensor in weights.items()}
     masked = _leaves(absolute, mask)
@@ -121,13 +125,13 @@ CRITERIA: Registry[str, Criterion] = {
 
 
 TAKES = ("probe", "weights", "mask")
-"""What a criterion is called with."""
+"""The signature of a criterion."""
 
 
 def named_criterion(name: str) -> Criterion:
-    """The built-in criterion of this name, or the plug-in `my_module:function` that it names.
+    """Return the built-in criterion of this name, or the plug-in `my_module:function`.
 
-    Raises InputError with what is wrong and what is allowed.
+    Raises InputError with the problem and what is allowed.
     """
     return plugins.choose(name, CRITERIA, TAKES)
 
@@ -138,11 +142,11 @@ def _checked_name(name: str) -> str:
 
 
 CriterionName = Annotated[str, AfterValidator(_checked_name)]
-"""A parameter that names a criterion: a built-in one, or a plug-in."""
+"""A parameter that names a criterion: a built-in one or a plug-in."""
 
 
 def counted(probe: Probe, seen: list[int]) -> Probe:
-    """The probe, which adds the number of images of each forward pass to `seen`."""
+    """Return a probe that appends the number of images of each forward pass to `seen`."""
 
     def forward(weights: State, inputs: Tensor) -> Tensor:
         seen.append(len(inputs))
@@ -152,7 +156,7 @@ def counted(probe: Probe, seen: list[int]) -> Probe:
 
 
 def _leaves(weights: State, mask: Mask) -> State:
-    """The masked weights as leaves of a new graph."""
+    """Return the masked weights as leaves of a new autograd graph."""
     return {
         name: (tensor.detach() * mask[name] if name in mask else tensor.detach()).requires_grad_(
             name in mask
@@ -162,7 +166,7 @@ def _leaves(weights: State, mask: Mask) -> State:
 
 
 def _slopes(value: Tensor, at: State, mask: Mask, again: bool = False) -> State:
-    """d(value)/d(each masked weight); zero where the value does not depend on it."""
+    """Return d(value)/d(each masked weight); zero where the value does not depend on it."""
     found = torch.autograd.grad(
         value, [at[name] for name in mask], create_graph=again, materialize_grads=True
     )
@@ -173,7 +177,7 @@ def _slopes(value: Tensor, at: State, mask: Mask, again: bool = False) -> State:
 
 
 def kept_at(total: int, density: float) -> int:
-    """How many of `total` entries a density keeps: total - int((1 - density) total)."""
+    """Return total - int((1 - density) total): how many entries are kept at a density."""
     keep = total - int((1 - density) * total)
     if not 0 < density <= 1 or keep < 1:
         raise InputError(f"density: {density:g} keeps less than one of {total} weights")
@@ -181,7 +185,7 @@ def kept_at(total: int, density: float) -> int:
 
 
 def checked(scores: Mapping[str, Tensor], mask: Mask, name: str) -> Scores:
-    """The scores, or InputError in one line that names the criterion and what is wrong."""
+    """Return the scores, or raise InputError naming the criterion and the problem."""
     for layer, keep in mask.items():
         if layer not in scores:
             raise InputError(f"criterion {name!r}: no scores for {layer!r}")
@@ -196,18 +200,18 @@ def checked(scores: Mapping[str, Tensor], mask: Mask, name: str) -> Scores:
 
 @dataclass(frozen=True)
 class Rule:
-    """How scores become a mask: exactly k and never reviving, unless `as_released`.
+    """How scores become a mask: exactly k entries, none of them revived, unless `as_released`.
 
-    `as_released` ranks removed entries again and keeps what scores strictly above the k-th
-    smallest: ties at the threshold all go, and removed weights can return (the authors' code).
-    `layerwise` gives each tensor its own k instead of one threshold for all.
+    `as_released` follows the authors' code: it ranks removed entries again and keeps those that
+    score strictly above the k-th smallest, so all ties at the threshold are removed and removed
+    weights can return. `layerwise` uses one threshold per tensor instead of one for all.
     """
 
     layerwise: bool = False
     as_released: bool = False
 
     def select(self, scores: Scores, mask: Mask, density: float) -> Mask:
-        """The mask at `density` of all entries that `mask` names."""
+        """Return the mask that keeps `density` of all entries that `mask` names."""
         keep = kept_at(mask.total, density)
         if self.as_released:
             return _strictly_above(scores, mask, density, self.layerwise)
@@ -243,7 +247,7 @@ def prune_to(
     rounds: int = 1,
     rule: Rule = EXACT,
 ) -> Mask:
-    """Score and prune until `density`, in `rounds` steps of `schedule`.
+    """Score and prune down to `density` of all entries, in `rounds` steps of `schedule`.
 
     Raises InputError for a density below one weight and for scores of a wrong shape or NaN.
     """
@@ -254,11 +258,11 @@ def prune_to(
 
 
 def schedule(density: float, rounds: int) -> list[float]:
-    """The density after each round: density^(e/n) after round e of n (SynFlow's schedule)."""
+    """Return the density after each round e of n: density^(e/n) (SynFlow's schedule)."""
     return [density ** (turn / rounds) for turn in range(1, rounds + 1)]
 
 
-# ---------------------------------------------------------------- in one call, for any model
+# ---------------------------------------------------------------- one call for any model
 
 
 def score(
@@ -269,11 +273,11 @@ def score(
     y: Tensor,
     random: torch.Generator | None = None,
 ) -> Scores:
-    """Scores of what `mask` names at the model's present weights, high means keep.
+    """Return the scores at the model's current weights of what `mask` names; high means keep.
 
-    `criterion` is one of CRITERIA or a plug-in by name, or a function of one's own; x (n, ...) and
-    y (n,) are a batch as the model gets it; `random` is needed by "random" alone. All on the
-    model's device, the mask is moved there.
+    `criterion` is a name in CRITERIA, a plug-in's name, or a function; x (n, ...) and y (n,) are a
+    batch of the model's inputs and labels; only "random" needs `random`. Everything is on the
+    model's device, except for the mask, which is moved there.
     Raises InputError for a mask that does not fit, an unknown name, a wrong shape, or NaN.
     """
     mask = _fitted(mask, model)
@@ -294,10 +298,10 @@ def prune_model(
     rule: Rule = EXACT,
     seen: list[int] | None = None,
 ) -> Mask:
-    """`prune_to` for a model and a batch: exactly k of what `mask` names; arguments as `score`.
+    """Apply `prune_to` to a model and a batch, keeping exactly k entries; arguments as `score`.
 
-    SynFlow takes `synflow_at_once`, which gives the same masks sooner. `seen` gets the number of
-    images of each forward pass of any other criterion.
+    SynFlow runs as `synflow_at_once`, which gives the same masks in less time. For any other
+    criterion, `seen` collects the number of images of each forward pass.
     """
     mask = _fitted(mask, model)
     chosen = _named(criterion)
@@ -316,10 +320,10 @@ def scoring(
     random: torch.Generator,
     seen: list[int],
 ) -> Callable[[State, Mask], Scores]:
-    """A criterion by name as a function of weights alone, for a model that is being trained.
+    """Return a named criterion as a function of the weights, for a model in training.
 
-    Batch-norm statistics are the model's at the time. x (n, ...), y (n,) and `random` as in
-    `score`; `seen` gets the number of images of each forward pass. The function raises an
+    Batch-norm statistics are the model's at the time of the call. x (n, ...), y (n,) and `random`
+    as in `score`; `seen` collects the number of images of each forward pass. The function raises
     InputError for scores of a wrong shape or NaN.
     """
     chosen = _named(criterion)
@@ -344,7 +348,7 @@ def _named(criterion: str | Criterion) -> Criterion:
 
 
 def _fitted(mask: Mask, model: nn.Module) -> Mask:
-    """The mask on the model's device, as training puts it; InputError unless it fits."""
+    """Return the mask on the model's device; InputError unless it fits."""
     check_fits(mask, model)
     return mask.to(next(model.parameters()).device)
 
@@ -357,19 +361,22 @@ def _weights(model: nn.Module) -> State:
 
 
 def popup_gradient(slope: Tensor, weight: Tensor, score: Tensor) -> Tensor:
-    """dL/ds = dL/dw_eff w sign(s), straight through the choice by |s| (Ramanujan et al. 2020)."""
+    """Return dL/ds = dL/dw_eff w sign(s), straight through the selection by ``|s|``.
+
+    Ramanujan et al. 2020.
+    """
     return slope * weight * score.sign()
 
 
 def popup_kept(count: int, density: float) -> int:
-    """Entries of `count` that edge-popup keeps: count - int((1 - density) count), at least 1."""
+    """Return how many of `count` entries are kept: count - int((1 - density) count), at least 1."""
     return count - int((1 - density) * count)
 
 
 def popup_mask(scores: Tensor, keep: int) -> Tensor:
-    """Bool (n,): the `keep` entries of highest |s|, ties by lower index.
+    """Return bool (n,): the `keep` entries of highest ``|s|``, ties by lower index.
 
-    A k-th value instead of a sort: this runs for every tensor at every step.
+    Finds the k-th value instead of sorting, because this runs for every tensor at every step.
     """
     size = scores.abs()
     threshold = size.kthvalue(len(size) - keep + 1).values

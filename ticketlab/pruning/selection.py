@@ -1,4 +1,4 @@
-"""Exact selection of the k highest scores, without a sort: ties go to the lower index."""
+"""Exact selection of the k highest scores without a sort; ties go to the lower index."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -12,7 +12,7 @@ from ticketlab.spec import InputError
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """Bool (n,): the k highest of `scores` (n,), ties by lower index; exact, without a sort.
+    """Return bool (n,): the k highest of `scores` (n,), ties by lower index, without a sort.
 
     Raises InputError for NaN and for a k outside 0..n.
     """
@@ -22,10 +22,10 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 
 
 def select(parts: Sequence[Tensor], k: int, among: Sequence[Tensor]) -> list[Tensor]:
-    """The k highest scores of all `parts` together, as bool tensors of their shapes.
+    """Select the k highest scores of all `parts` together, as bool tensors of their shapes.
 
-    `among`, bool tensors too, marks what may be chosen, at least k. Ties go to the earlier part,
-    then to the lower index. Raises InputError for NaN. Of another device the host reads one number.
+    `among` (bool, same shapes) marks at least k candidates. Ties go to the earlier part, then to
+    the lower index. Raises InputError for NaN. On a GPU the host reads a single number.
     """
     values, inside = _comparable(parts), [own.flatten() for own in among]
     _refuse_nan(values, inside)
@@ -41,7 +41,7 @@ def select(parts: Sequence[Tensor], k: int, among: Sequence[Tensor]) -> list[Ten
     extra = torch.stack([own.count_nonzero() for own in keep]).sum() - k
     for own, part in zip(reversed(keep), reversed(values), strict=True):
         if on_host and not extra:
-            break  # elsewhere, looking would make the host wait
+            break  # on a GPU, looking would make the host wait
         tied = own & (part == threshold)
         own &= ~tied | (tied.cumsum(0, dtype=torch.int32) <= tied.count_nonzero() - extra)
         extra = (extra - tied.count_nonzero()).clamp(min=0)
@@ -49,14 +49,14 @@ def select(parts: Sequence[Tensor], k: int, among: Sequence[Tensor]) -> list[Ten
 
 
 def _comparable(parts: Sequence[Tensor]) -> list[Tensor]:
-    """The scores as vectors of one type; numpy has no bfloat16, and float32 holds both halves."""
+    """Return the scores as vectors of one type; bfloat16, which numpy lacks, becomes float32."""
     dtype = reduce(torch.promote_types, (part.dtype for part in parts))
     dtype = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     return [part.detach().to(dtype).flatten() for part in parts]
 
 
 def _refuse_nan(values: Sequence[Tensor], inside: Sequence[Tensor]) -> None:
-    lowest = [part.min() for part in values if part.numel()]  # NaN if anything is
+    lowest = [part.min() for part in values if part.numel()]  # NaN if any entry is NaN
     if not lowest or not bool(torch.stack(lowest).isnan().any()):
         return
     if any(bool((part.isnan() & own).any()) for part, own in zip(values, inside, strict=True)):
@@ -64,28 +64,28 @@ def _refuse_nan(values: Sequence[Tensor], inside: Sequence[Tensor]) -> None:
 
 
 CHUNK, EVERY = 65_536, 127
-"""Scores that fit a core's cache with what is made of them; one in so many is a sample."""
+"""Scores that fit a core's cache together with temporaries; and the stride of the sample."""
 
 Vectors = Sequence[np.ndarray]
 
 
 def kth_largest(parts: Sequence[Tensor], k: int, among: Sequence[Tensor] | None = None) -> float:
-    """The k-th largest (k from 1) of all `parts` (n_i,) on the CPU that `among` (bool) marks.
+    """Return the k-th largest (k from 1) of the CPU tensors `parts` (n_i,) where `among` is True.
 
-    A sample of many scores brackets it, so that few have to be copied and partitioned.
+    A sample of large inputs brackets the result, so that few scores are copied and partitioned.
     """
     arrays = [part.numpy() for part in parts]
     marks = None if among is None else [own.numpy() for own in among]
     if sum(map(len, arrays)) > 4 * CHUNK:
         above, inside = _between(arrays, marks, *_bracket(arrays, marks, k))
-        if above < k <= above + len(inside):  # else the sample was not a fair one
+        if above < k <= above + len(inside):  # otherwise the sample was not representative
             return _kth(inside, k - above)
     return _kth(_marked(arrays, marks), k)
 
 
 def _kth(values: np.ndarray, k: int) -> float:
     place = len(values) - k
-    value: float = np.partition(values, place)[place].item()  # or an int
+    value: float = np.partition(values, place)[place].item()  # an int for integer scores
     return value
 
 
@@ -96,7 +96,7 @@ def _marked(arrays: Vectors, marks: Vectors | None) -> np.ndarray:
 
 
 def _bracket(arrays: Vectors, marks: Vectors | None, k: int) -> tuple[float, float]:
-    """Two scores between which the k-th largest is nearly always, by a sample."""
+    """Return two sampled scores between which the k-th largest nearly always lies."""
     sampled = None if marks is None else [own[::EVERY] for own in marks]
     sample = _marked([array[::EVERY] for array in arrays], sampled)
     count = sum(map(np.count_nonzero, marks) if marks is not None else map(len, arrays))
@@ -112,7 +112,7 @@ def _bracket(arrays: Vectors, marks: Vectors | None, k: int) -> tuple[float, flo
 def _between(
     arrays: Vectors, marks: Vectors | None, low: float, high: float
 ) -> tuple[int, np.ndarray]:
-    """How many marked scores are above `high`, and those from `low` to it."""
+    """Return how many marked scores exceed `high`, and the marked scores from `low` to `high`."""
     above, inside = 0, []
     for place, array in enumerate(arrays):
         for start in range(0, len(array), CHUNK):
@@ -127,9 +127,10 @@ def _between(
 
 
 def kth_key(keys: Sequence[Tensor], k: int, among: Sequence[Tensor]) -> Tensor:
-    """The k-th largest (k from 1) of all integer `keys` (n_i,) that `among` marks, on any device.
+    """Return the k-th largest (k from 1) of the integer `keys` (n_i,) where `among` is True.
 
-    Bit by bit from the top, by counting; without a sort and without a read by the host.
+    Works on any device: determines the value bit by bit from the top by counting, without a sort
+    and without a read by the host.
     """
     lowest, bits = torch.iinfo(keys[0].dtype).min, torch.iinfo(keys[0].dtype).bits
     flat = torch.cat(
@@ -144,7 +145,7 @@ def kth_key(keys: Sequence[Tensor], k: int, among: Sequence[Tensor]) -> Tensor:
 
 
 def _ordered_keys(scores: Tensor) -> Tensor:
-    """Integers in the order of the scores, int32 for float32, else int64 (-0.0 equals 0.0)."""
+    """Map scores to integers in the same order; int32 for float32, else int64 (-0.0 equals 0.0)."""
     if not scores.is_floating_point():
         return scores.long()
     kind = torch.int32 if scores.dtype == torch.float32 else torch.int64
@@ -153,9 +154,9 @@ def _ordered_keys(scores: Tensor) -> Tensor:
 
 
 def kth_in_rows(rows: Tensor, places: Tensor) -> Tensor:
-    """The value at each place (K, 1), from 0, of the sorted int64 rows (K, n).
+    """Return the value at each position (K, 1), counted from 0, of the sorted int64 rows (K, n).
 
-    Nothing is read from a device whose memory is its own.
+    The host reads nothing from a GPU.
     """
     if not gpu.shares_memory(rows.device):
         return rows.sort(dim=1).values.gather(1, places)

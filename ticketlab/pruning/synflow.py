@@ -1,9 +1,9 @@
-"""SynFlow's whole schedule in one go: the masks of `saliency.prune_to`, bit for bit, in less time.
+"""SynFlow's whole schedule in one call: bitwise the masks of `saliency.prune_to`, in less time.
 
-The net is made positive once, and removed weights are zeroed in place. Scores are float64: among
-millions there are always some that float32 cannot tell apart. Once fewer weights are left, float32
-is asked first; where it puts the last kept score well above the next, float64 cannot choose
-otherwise, and is asked only where that is not so.
+The net is made positive once, and removed weights are zeroed in place. Scores need float64: among
+millions of scores, float32 always leaves some ties. Once fewer weights are left, a round is first
+scored in float32. If the last kept score is well above the next one, float64 would select the same
+weights; only otherwise is the round scored again in float64.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,20 @@ from ticketlab.pruning.selection import kth_largest, select
 from ticketlab.spec import InputError
 
 ERROR = 2e-6
-"""Relative error of a float32 score, at most; checked whenever a round is scored in float64 too."""
+"""Upper bound on the relative error of a float32 score; checked whenever both are computed."""
 
 MANY = 200_000
-"""Among more weights than these, the last kept score and the next are often closer than that."""
+"""With more weights left than this, the last kept score and the next are often too close."""
 
 SMALL = 1e-30
-"""Below this, terms of a score may have left float32."""
+"""Below this, terms of a float32 score may have underflowed."""
 
 
 class _Positive:
-    """A model of |weights| in one precision, batch-norm as in evaluation; what `mask` names is on
-    one flat buffer `weights` (n,) in its order."""
+    """A model of absolute weights in one precision, batch-norm in eval mode.
+
+    What `mask` names lies in one flat buffer `weights` (n,), in the mask's order.
+    """
 
     def __init__(
         self, model: nn.Module, mask: Mask, shape: tuple[int, ...], dtype: torch.dtype
@@ -50,7 +52,7 @@ class _Positive:
         self.remove_all_but(mask.flat())
 
     def scores(self) -> Tensor:
-        """|w| dR/d|w| of every masked entry (n,); overwritten by the next call."""
+        """Return ``|w| dR/d|w|`` of every masked entry (n,); the next call overwrites it."""
         self.products.zero_()
         self.model(self.ones).sum().backward()
         return self.products
@@ -63,14 +65,14 @@ class _Positive:
 
 
 def _multiply(weight: Tensor, product: Tensor, leaf: Tensor) -> None:
-    """The scores of a layer as soon as its gradient is there, which is freed for the next one."""
+    """Turn a layer's gradient into its scores as soon as it is ready, to free its memory."""
     assert leaf.grad is not None
     torch.mul(leaf.grad.flatten(), weight, out=product)
     leaf.grad = None
 
 
 class _Rounds:
-    """Round after round on the same weights: in float32 where that decides, else in float64."""
+    """Successive rounds on the same weights: in float32 where that decides, else in float64."""
 
     def __init__(self, model: nn.Module, mask: Mask, shape: tuple[int, ...]) -> None:
         self.keep, self.alive = mask.flat(), mask.alive
@@ -78,10 +80,10 @@ class _Rounds:
         self.quick: _Positive | None = None
         self.make_quick = partial(_Positive, model, mask, shape, torch.float32)
         self.trusted: bool | None = None if self.keep.device.type == "cpu" else False
-        """Whether float32 has agreed with float64; None before they are compared."""
+        """Whether float32 agreed with float64 so far; None before the first comparison."""
 
     def prune(self, count: int) -> None:
-        """Keep the `count` highest scores of what is left."""
+        """Keep the `count` highest scores of the weights that are left."""
         count = min(count, self.alive)
         rough = None if self.trusted is False or self.alive > MANY else self._rough()
         kept = None
@@ -105,12 +107,12 @@ class _Rounds:
 
 
 def _agree(rough: Tensor, scores: Tensor) -> bool:
-    """Whether float32 is as near to float64 as `ERROR` says."""
+    """Return whether the float32 scores are within `ERROR` of the float64 scores."""
     return bool(((rough - scores).abs_() <= ERROR * scores.abs()).all())
 
 
 def _clear_cut(rough: Tensor, count: int, keep: Tensor) -> Tensor | None:
-    """The `count` highest of the float32 scores, if the next is further off than rounding goes."""
+    """Return the `count` highest float32 scores, or None if rounding could change the choice."""
     if not count or not bool(rough.sum().isfinite()):
         return None
     threshold = kth_largest([rough], count, [keep])
@@ -119,10 +121,11 @@ def _clear_cut(rough: Tensor, count: int, keep: Tensor) -> Tensor | None:
 
 
 def synflow(model: nn.Module, mask: Mask, counts: Sequence[int], shape: tuple[int, ...]) -> Mask:
-    """What SynFlow keeps of `mask` after a round for each of `counts` (Tanaka et al. 2020, alg. 1).
+    """Return what SynFlow keeps of `mask` after one round per entry of `counts`.
 
-    `counts` are the entries to keep, falling; `shape` is that of an input without the batch. Raises
-    InputError for a mask that does not fit and for scores that float64 cannot hold.
+    Tanaka et al. 2020, algorithm 1. `counts` are the entries to keep, decreasing; `shape` is the
+    shape of one input. Raises InputError for a mask that does not fit and for scores outside the
+    range of float64.
     """
     check_fits(mask, model)
     rounds = _Rounds(model, mask.to(next(model.parameters()).device), shape)

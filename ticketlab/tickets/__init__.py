@@ -1,1 +1,1 @@
-"""A ticket (mask + weights) and its file, iterative magnitude pruning, nets cut to their ticket."""
+"""Tickets (mask + weights) and their files, iterative magnitude pruning, compaction."""

@@ -1,8 +1,8 @@
-"""A ticket without the channels and neurons that have no path to the output, and the way back.
+"""Compaction: remove channels and neurons that have no path to the output, and expand again.
 
-Their outgoing weights are all removed, so no gradient ever reaches them: every other weight trains
-as it would in the whole net. Not bit for bit, since sums are ordered otherwise. What has lost its
-inputs stays: its bias still trains.
+All outgoing weights of such units are removed, so they get no gradient, and every other weight
+trains as in the whole net. Not bitwise equal: summation order differs. Units without inputs stay,
+because their biases still train.
 """
 
 import copy
@@ -19,12 +19,12 @@ from ticketlab.spec import InputError
 from ticketlab.training.recipe import Recipe, learning_rate, make_optimizer
 
 Rows = Mapping[str, Tensor]
-"""Which of a layer's outputs stay, by its name: indices in order."""
+"""The indices of each layer's outputs that stay, in order, by the layer's name."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A layer of weights by name, and the batch-norm on its outputs if there is one."""
+    """The name of a layer of weights, and of the batch-norm on its outputs if there is one."""
 
     layer: str
     norm: str | None = None
@@ -32,9 +32,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Compacted:
-    """The smaller net with its mask; `places` says where its tensors lie in the whole ones.
+    """The smaller net with its mask; `places` maps its tensors to positions in the whole net's.
 
-    `flops` are those of an image's forward pass, before and after.
+    `flops` are those of one image's forward pass, before and after.
     """
 
     model: nn.Module
@@ -44,11 +44,11 @@ class Compacted:
 
     @property
     def gain(self) -> float:
-        """How many times fewer FLOPs."""
+        """Factor by which the FLOPs shrink."""
         return self.flops[0] / self.flops[1]
 
     def shrink(self, state: Mapping[str, Tensor]) -> State:
-        """The tensors of a whole net as the smaller one has them."""
+        """Return the smaller net's part of a whole net's tensors."""
         return {name: _part(tensor, self._place(name)).clone() for name, tensor in state.items()}
 
     def expand(
@@ -60,10 +60,10 @@ class Compacted:
         images: int,
         until: int | None = None,
     ) -> State:
-        """The whole net's state after the smaller one was trained from `start` to `small`.
+        """Return the whole net's state after the smaller net was trained from `start` to `small`.
 
-        What was left out goes through the optimiser with the gradient it would have had: none. Only
-        the batch-norm statistics of removed channels, which nothing reads, stay as at the start.
+        Removed parameters take the optimiser's steps with their true gradient, 0. Only the
+        batch-norm statistics of removed channels, which nothing reads, stay as at the start.
         """
         whole = {name: tensor.clone() for name, tensor in start.items()}
         for name, keep in mask.items():
@@ -77,7 +77,7 @@ class Compacted:
         return self.places.get(name, (None, None))
 
     def _left_out(self, start: State) -> dict[str, Tensor]:
-        """Bool by parameter: the entries that the smaller net does not have."""
+        """Return the entries that the smaller net lacks: bool by parameter."""
         found = {}
         for name in dict(self.model.named_parameters()):
             if name in self.places:
@@ -90,11 +90,11 @@ class Compacted:
 def compact(
     model: nn.Module, mask: Mask, shape: Shape, least: float = 1.2, multiple: int = 1
 ) -> Compacted | None:
-    """The model without what has no path to the output; None if it saves less than `least` times
-    the FLOPs on images of `shape`.
+    """Return the model without units that have no path to the output.
 
-    Plain nets shrink everywhere, residual ones inside their blocks. Widths are rounded up to a
-    `multiple`. InputError for a mask that does not fit and for nets with grouped convolutions.
+    Returns None if this saves less than a factor `least` of the FLOPs on images of `shape`. Plain
+    nets shrink everywhere, residual ones inside their blocks. Widths are rounded up to a
+    `multiple`. Raises InputError for a mask that does not fit and for grouped convolutions.
     """
     check_fits(mask, model)
     small = copy.deepcopy(model)
@@ -114,14 +114,14 @@ def compact(
     return Compacted(small, Mask(kept_mask), places, flops)
 
 
-# ---------------------------------------------------------------- what follows what
+# ---------------------------------------------------------------- which layer feeds which
 
 PASSING = (nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
-"""Modules that treat each channel by itself."""
+"""Modules that treat each channel separately."""
 
 
 def _chains(model: nn.Module) -> list[list[Stage]]:
-    """Runs of layers that feed nothing but the next one; the last of each keeps its outputs."""
+    """Return runs of layers that each feed only the next; the last of a run keeps its outputs."""
     blocks = [name for name, m in model.named_modules() if type(m).__name__.endswith("BasicBlock")]
     if blocks:
         return [[Stage(f"{b}.conv1", f"{b}.bn1"), Stage(f"{b}.conv2")] for b in blocks]
@@ -151,7 +151,7 @@ def _stages(body: nn.Sequential, head: nn.Linear) -> Iterator[Stage]:
 def _survivors(
     model: nn.Module, mask: Mask, chain: list[Stage], multiple: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Outputs that stay of each layer and its norm, inputs that stay of the layer after it."""
+    """Return the outputs that stay of each layer and its norm, and the next layer's inputs."""
     rows: dict[str, Tensor] = {}
     columns: dict[str, Tensor] = {}
     alive = torch.ones(len(model.get_parameter(f"{chain[-1].layer}.weight")), dtype=torch.bool)
@@ -160,7 +160,7 @@ def _survivors(
         whole = torch.ones(model.get_parameter(name).shape, dtype=torch.bool)
         keep = mask[name].cpu() if name in mask else whole
         outputs = len(model.get_parameter(f"{stage.layer}.weight"))
-        # a Linear behind a Flatten has several inputs a channel, side by side
+        # a Linear behind a Flatten has several adjacent inputs per channel
         paths = keep[alive].flatten(2) if keep.dim() == 4 else keep[alive].unsqueeze(2)
         alive = _rounded(paths.any(2).any(0).view(outputs, -1).any(1), multiple)
         columns[after.layer] = alive.repeat_interleave(keep.shape[1] // outputs).nonzero()[:, 0]
@@ -171,13 +171,13 @@ def _survivors(
 
 
 def _rounded(alive: Tensor, multiple: int) -> Tensor:
-    """At least one channel, and as many of the first dead ones as fill up to a multiple."""
+    """Keep at least one channel; fill up to a multiple with the first dead ones."""
     wanted = min(len(alive), max(1, -(-int(alive.sum()) // multiple)) * multiple)
     dead = (~alive).nonzero()[: wanted - int(alive.sum()), 0]
     return alive.index_fill(0, dead, True)
 
 
-# ---------------------------------------------------------------- from the whole to the part
+# ---------------------------------------------------------------- whole tensors and their parts
 
 
 def _places(
@@ -200,7 +200,7 @@ def _part(tensor: Tensor, place: tuple[Tensor | None, Tensor | None]) -> Tensor:
 
 
 def _put(whole: Tensor, place: tuple[Tensor | None, Tensor | None], part: Tensor) -> None:
-    """Write `part` to its place."""
+    """Write `part` to its place in `whole`."""
     rows, columns = (None if kept is None else kept.to(whole.device) for kept in place)
     if columns is None:
         whole[... if rows is None else rows] = part
@@ -211,7 +211,7 @@ def _put(whole: Tensor, place: tuple[Tensor | None, Tensor | None], part: Tensor
 
 
 def _set(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Replace a parameter or buffer, and tell its module the new width."""
+    """Replace a parameter or buffer, and set the new width in its module."""
     path, _, kind = name.rpartition(".")
     module = model.get_submodule(path)
     if kind in dict(module.named_parameters(recurse=False)):
@@ -230,7 +230,7 @@ _WIDTHS = {2: ("out_features", "in_features"), 4: ("out_channels", "in_channels"
 def _idle(
     whole: State, left_out: Mapping[str, Tensor], recipe: Recipe, images: int, until: int | None
 ) -> None:
-    """Steps without a gradient, in place: weight decay is all that happens."""
+    """Apply the training's steps with gradient 0, in place: only weight decay has an effect."""
     if not recipe.weight_decay or not left_out:
         return
     flat = torch.cat([whole[name][left] for name, left in left_out.items()])

@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning with rewinding: the lottery-ticket baseline of every paper.
+"""Iterative magnitude pruning (IMP) with rewinding: the lottery-ticket baseline of every paper.
 
 Frankle & Carbin 2019 (rewinding to initialisation) and Frankle et al. 2020 (to a later step).
 """
@@ -16,7 +16,7 @@ from ticketlab.training.recipe import Recipe, Step
 
 @dataclass(frozen=True)
 class Level:
-    """One trained ticket of the ladder: `index` prunings made, `weights` after training."""
+    """One trained ticket: `index` is the number of prunings, `weights` are those after training."""
 
     index: int
     mask: Mask
@@ -31,11 +31,11 @@ def find_tickets(
     target: float,
     max_rounds: int,
 ) -> Iterator[Level]:
-    """Train, prune the smallest weights globally, rewind, repeat; yields each trained level.
+    """Train, prune the smallest weights globally, rewind, repeat; yield each trained level.
 
     `train_masked` rewinds, trains under a mask and returns the final weights. `keep(round, alive)`
-    is how many weights are left after the round's pruning (rounds counted from 0). Level 0 is
-    dense. Ends once `target` sparsity or `max_rounds` prunings are reached.
+    returns how many weights remain after a round's pruning (rounds counted from 0). Level 0 is
+    dense. Ends when `target` sparsity or `max_rounds` prunings are reached.
     """
     for index in range(max_rounds + 1):
         weights = train_masked(mask)
@@ -49,22 +49,22 @@ def find_tickets(
 
 
 def constant_rate(rate: float) -> Callable[[int, int], int]:
-    """The `keep` rule that removes the fraction `rate` of the remaining weights each round."""
+    """Return a `keep` rule that removes the fraction `rate` of the remaining weights per round."""
     return lambda _, alive: after_pruning(alive, rate)
 
 
 def same_schedule(alive: list[int]) -> tuple[Callable[[int, int], int], int, float]:
-    """`keep`, `max_rounds` and `target` that follow another method's weights round by round."""
+    """Return `keep`, `max_rounds` and `target` that follow another method's counts per round."""
     return lambda index, _: alive[index], len(alive), 1.0
 
 
 def rewind_state(
     net: Net, images: Images, data: DataSet, recipe: Recipe, at: Step, seed: tuple[object, ...]
 ) -> State:
-    """The state to rewind to: the net's current one for a step of 0, else after `at` steps.
+    """Return the state to rewind to: the net's current one for 0 steps, else that after `at` steps.
 
-    Trained with the recipe's own schedule, so that it lies on the dense run's trajectory. The net
-    itself is left as it was.
+    It is trained with the recipe's own schedule, so it lies on the dense run's trajectory. The net
+    itself is left unchanged.
     """
     start = net.state()
     if at.value == 0:
@@ -76,6 +76,6 @@ def rewind_state(
 
 
 def rewind_cost(recipe: Recipe, images: int, at: Step) -> tuple[int, int]:
-    """Optimiser steps of `rewind_state` on a training set of `images`, and the images in them."""
+    """Return the optimiser steps of `rewind_state` on a set of `images`, and the images in them."""
     steps = at.iterations(*recipe.iterations(images))
     return steps, recipe.passes(images, steps)

@@ -1,4 +1,4 @@
-"""A ticket: a mask, the weights it starts from and what became of it, as one verified file."""
+"""A ticket: a mask, its starting weights and its trained outcome, as one verified file."""
 
 import hashlib
 import json
@@ -18,26 +18,26 @@ from ticketlab.spec import InputError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a net: its weights after the last epoch, and its logits on test images."""
+    """A trained net: its weights after the last epoch, and its logits on the test images."""
 
     state: State
     logits: Tensor
     """Float32 (N, classes), in the order of the data set's test images."""
 
     def named(self) -> State:
-        """All tensors under one name each, as `from_named` takes them apart."""
+        """Return all tensors in one mapping, which `from_named` reverses."""
         return {f"trained.{name}": t for name, t in self.state.items()} | {"logits": self.logits}
 
     @classmethod
     def from_named(cls, tensors: Mapping[str, Tensor]) -> "Outcome | None":
-        """The outcome among the tensors of a file, None if there is none."""
+        """Return the outcome among the tensors of a file, or None if there is none."""
         found = {n.removeprefix("trained."): t for n, t in tensors.items() if n[:8] == "trained."}
         return cls(found, tensors["logits"]) if "logits" in tensors else None
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A mask, the weights it starts from and what became of it (if kept), and its origin."""
+    """A mask, its starting weights, its trained outcome (if kept) and its origin."""
 
     mask: Mask
     weights: State | None = None
@@ -45,9 +45,9 @@ class Ticket:
     outcome: Outcome | None = None
 
     def model(self) -> nn.Module:
-        """The network at the ticket's weights, on the CPU and ready to train under `mask`.
+        """Build the network at the ticket's weights, on the CPU and ready to train under `mask`.
 
-        InputError for a ticket that was stored as a mask alone, or without its architecture.
+        Raises InputError for a ticket stored as a mask only, or without its architecture.
         """
         facts = self.metadata
         if self.weights is None or "model" not in facts:
@@ -68,12 +68,12 @@ def make_ticket(
     outcome: Outcome | None = None,
     **origin: Any,
 ) -> Ticket:
-    """A ticket on the CPU: removed weights are zero, `origin` becomes its metadata.
+    """Make a ticket on the CPU: removed weights are zero, `origin` becomes its metadata.
 
-    `trained_mask_sha256` is the digest of the mask under which its net was trained: its own, or the
-    one it was `pruned_from`. A unit that has trained no such net does not store the ticket.
-    `init_sha256` is the hash of `weights` before masking, unless `origin` has it: tickets of one
-    seed that were rewound to the same weights share it.
+    `trained_mask_sha256` is the digest of the mask under which the net was trained: the ticket's
+    own, or `pruned_from`. A unit that trained no such net cannot store the ticket. `init_sha256` is
+    the hash of `weights` before masking, unless `origin` has it: tickets of one seed that were
+    rewound to the same weights share it.
     """
     mask = mask.to("cpu")
     trained = mask if pruned_from is None else pruned_from
@@ -88,17 +88,17 @@ def make_ticket(
 
 
 def round_name(index: int) -> str:
-    """The name of a round's ticket, e.g. 'round-03'."""
+    """Return the name of a round's ticket, e.g. 'round-03'."""
     return f"round-{index:02d}"
 
 
 def round_of(name: str) -> int:
-    """The round of a ticket that `round_name` has named."""
+    """Return the round of a ticket named by `round_name`."""
     return int(name.removeprefix("round-"))
 
 
 def network(spec: models.ModelSpec, data: DataSet) -> dict[str, Any]:
-    """What `Ticket.model` needs to build the network, and the hash of the data; for `origin`."""
+    """Return what `Ticket.model` needs to build the network, and the data's hash, for `origin`."""
     return {
         "model": spec.model_dump(mode="json"),
         "shape": list(data.shape),
@@ -112,7 +112,7 @@ def save_ticket(ticket: Ticket, path: Path) -> None:
     bits, shapes = pack(ticket.mask)
     after = ticket.outcome.named() if ticket.outcome else {}
     weights = {f"weight.{name}": tensor for name, tensor in (ticket.weights or {}).items()}
-    # As pairs: the order of the layers is part of a mask, and the header's keys are sorted.
+    # Pairs, because the order of layers is part of a mask but the header sorts its keys.
     header = {
         "shapes": list(shapes.items()),
         "metadata": dict(ticket.metadata),
@@ -137,7 +137,7 @@ def load_ticket(path: Path) -> Ticket:
 
 
 def _digest(ticket: Ticket) -> str:
-    """SHA-256 over all that a ticket holds."""
+    """Return the SHA-256 over everything a ticket holds."""
     parts = [ticket.mask.digest(), state_digest(ticket.weights or {}), dict(ticket.metadata)]
     if ticket.outcome is not None:
         parts.append(state_digest(ticket.outcome.named()))
@@ -146,7 +146,7 @@ def _digest(ticket: Ticket) -> str:
 
 
 def state_digest(state: State) -> str:
-    """SHA-256 over names, shapes and bytes of a state."""
+    """Return the SHA-256 over names, shapes and bytes of a state."""
     sha = hashlib.sha256()
     host = gpu.moved(state, "cpu")
     for name in sorted(host):

@@ -1,1 +1,1 @@
-"""How one net is trained: recipe, loop, observers, optimisers."""
+"""Training of one net: recipe, loop, observers, optimisers."""

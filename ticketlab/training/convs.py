@@ -1,8 +1,8 @@
-"""A convnet on its surviving weights alone, and without autograd: convolutions as sparse products.
+"""Convnets trained on their surviving weights only, without autograd, by sparse products.
 
-Activations are (C, H, W, B), so that the images of a batch lie side by side. A convolution is then
-a sparse matrix with an entry for each survivor at each place of the map that it is used for; its
-product with the activations costs what survives, and so do both products of its gradient.
+Activations are (C, H, W, B), so that the images of a batch are contiguous. A convolution becomes a
+sparse matrix with one entry per surviving weight and position at which it is applied. Its product
+with the activations, and both products of its gradient, cost as much as the survivors do.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,17 +23,17 @@ aten = torch.ops.aten
 
 
 class Layer(Protocol):
-    """A part of a net, and the written gradient of its last pass."""
+    """A part of a net, with a hand-written gradient of its last pass."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Its output, from activations (C, H, W, B), or (F, B) behind a Flatten."""
+        """Return its output from activations (C, H, W, B), or (F, B) after a Flatten."""
 
     def backward(self, slope: Tensor) -> Tensor:
-        """The gradient of its input from that of its output; its weights' go into the net's."""
+        """Return the gradient of its input from that of its output; fill the weights' gradients."""
 
 
 def _slope_of(parameter: Tensor) -> Tensor:
-    """Where the gradient of a net's parameter is gathered."""
+    """Return the buffer that collects the gradient of a net's parameter."""
     assert parameter.grad is not None
     return parameter.grad
 
@@ -42,10 +42,10 @@ def _slope_of(parameter: Tensor) -> Tensor:
 
 
 class Conv:
-    """A convolution as a sparse matrix, laid out at the first batch, which has the maps' size.
+    """A convolution as a sparse matrix, laid out at the first batch, when the map size is known.
 
-    `keep` are its surviving weights (O, C, k, k), `places` where each weight lies in `net.weights`.
-    The `first` layer of a net has no use for the gradient of its input.
+    `keep` (O, C, k, k) marks the surviving weights, `places` gives each weight's index in
+    `net.weights`. The `first` layer of a net skips the gradient of its input.
     """
 
     def __init__(
@@ -88,9 +88,10 @@ class Conv:
 
 
 def unrolled(layer: nn.Conv2d, keep: Tensor, inputs: Shape) -> tuple[Entries, Tensor, Shape]:
-    """A convolution of maps (C, H, W) as a matrix (O H' W', C H W), and the shape (O, H', W').
+    """Lay out a convolution of maps (C, H, W) as a matrix (O H' W', C H W).
 
-    In between: which survivor, in the order of `keep`, each entry is a copy of, int64 (n,).
+    Also returns, for each entry, the index of the survivor (in the order of `keep`) that it is a
+    copy of, int64 (n,), and the shape (O, H', W') of the output.
     """
     assert not isinstance(layer.padding, str)
     (channels, height, width), (down, across), (above, beside) = inputs, layer.stride, layer.padding
@@ -109,7 +110,7 @@ def unrolled(layer: nn.Conv2d, keep: Tensor, inputs: Shape) -> tuple[Entries, Te
 
 
 class Norm:
-    """Batch-norm in training mode: over places and images of each channel."""
+    """Batch-norm in training mode, per channel over positions and images."""
 
     def __init__(self, layer: nn.BatchNorm2d) -> None:
         self.layer, self.momentum = layer, float(layer.momentum or 0)
@@ -146,7 +147,7 @@ class Norm:
 
 
 class Relu:
-    """In place, forward and backward: no layer reads its own output again."""
+    """ReLU in place, forward and backward: no other layer reads its input or output again."""
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Layer`."""
@@ -160,7 +161,7 @@ class Relu:
 
 
 class MaxPool:
-    """Of several equal maxima the first gets the gradient, as in PyTorch."""
+    """Max-pooling; of several equal maxima the first gets the gradient, as in PyTorch."""
 
     def __init__(self, layer: nn.MaxPool2d) -> None:
         self.window = [layer.kernel_size] * 2, [layer.stride] * 2
@@ -181,7 +182,7 @@ class MaxPool:
 
 
 class Mean:
-    """The global average pool."""
+    """Global average pooling."""
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Layer`."""
@@ -194,7 +195,7 @@ class Mean:
 
 
 class Flatten:
-    """(C, H, W, B) to (F, B)."""
+    """Reshapes (C, H, W, B) to (F, B)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Layer`."""
@@ -207,7 +208,7 @@ class Flatten:
 
 
 class Linear:
-    """A fully connected layer with all its weights."""
+    """A dense fully connected layer."""
 
     def __init__(self, layer: nn.Linear) -> None:
         self.weight, self.bias = layer.weight, layer.bias
@@ -225,7 +226,7 @@ class Linear:
 
 
 class Chain:
-    """Layers one after another."""
+    """Layers in sequence."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
@@ -244,14 +245,14 @@ class Chain:
 
 
 class Residual:
-    """A block of a CIFAR ResNet: its two convolutions beside a shortcut without weights."""
+    """A CIFAR ResNet block: two convolutions in parallel with a parameter-free shortcut."""
 
     def __init__(self, block: BasicBlock, chain: Chain) -> None:
         self.chain, self.relu, self.stride = chain, Relu(), block.stride
         self.left = block.extra // 2
 
     def _shown(self, x: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        """What the shortcut reads of the input, and the channels of the output it is added to."""
+        """Return the inputs that the shortcut reads and the outputs to which it adds them."""
         return x[:, :: self.stride, :: self.stride], out[self.left : self.left + len(x)]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -274,7 +275,7 @@ class Residual:
 
 
 class SparseConvnet:
-    """A convnet on its own buffers: fills `net.grads`, where removed weights keep a 0."""
+    """A convnet on its own buffers: fills `net.grads`; gradients of removed weights stay 0."""
 
     def __init__(self, net: Net, mask: Mapping[str, Tensor]) -> None:
         self.net, self._mask, self._places = net, mask, net.places()
@@ -298,7 +299,7 @@ class SparseConvnet:
 
     @torch.no_grad()
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; loss () and logits (B, C) of images (B, C, H, W)."""
+        """Fill the gradients and return loss () and logits (B, C) of images (B, C, H, W)."""
         self.net.grads.zero_()
         logits = self.layers.forward(x.permute(1, 2, 3, 0).contiguous())
         losses, slope = loss_and_slope(logits.unsqueeze(0), y, 1)
@@ -317,7 +318,7 @@ SIMPLE: dict[type[nn.Module], Callable[..., Layer]] = {
 
 
 def not_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Runtime) -> str:
-    """Why a convnet does not compute on its surviving weights alone; empty if it does."""
+    """Return why a convnet cannot compute on its surviving weights only, or ''."""
     if runtime.precision == "bf16" or runtime.compile:
         return "this path has neither bf16 nor compile"
     if not gpu.prefers_written_products(gpu.choose_device(runtime.device)):
@@ -331,13 +332,13 @@ def not_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Run
 
 
 def leaves(module: nn.Module) -> list[nn.Module]:
-    """The layers of a net in order; what a block does beside them is not seen."""
+    """Return the layers of a net in order, without the shortcuts of blocks."""
     inner = isinstance(module, models.Net | nn.Sequential | BasicBlock)
     return [leaf for child in module.children() for leaf in leaves(child)] if inner else [module]
 
 
 def is_written(layer: nn.Module) -> bool:
-    """Whether a layer is one of those above, in the form that they have."""
+    """Return whether this module implements the layer with its settings."""
     if isinstance(layer, nn.Conv2d):
         plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
         return plain and not isinstance(layer.padding, str)
@@ -354,7 +355,7 @@ def is_written(layer: nn.Module) -> bool:
 
 
 def products(model: nn.Module, mask: Mapping[str, Tensor], shape: Shape) -> tuple[int, int]:
-    """Products of weights with one image of `shape` in a forward pass: of survivors, and of all."""
+    """Return the weight-input products of one image's forward pass: of survivors, and of all."""
     weights = [name for name in mask if name.endswith("weight")]
     densities = {name: float(mask[name].float().mean()) for name in weights}
     flops = models.flops(model, shape, densities), models.flops(model, shape)

@@ -1,4 +1,4 @@
-"""Looks at a net that do not train it: logits, loss and accuracy."""
+"""Evaluation of a net without training it: logits, loss and accuracy."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Score:
 
 
 def predict(net: Net, images: Images, batches: Batches, batch: int = 500) -> Tensor:
-    """Logits (N, C), float32, in eval mode and without augmentation."""
+    """Return logits (N, C), float32, in eval mode and without augmentation."""
     training = net.model.training
     net.model.eval()
     logits = []
@@ -33,12 +33,12 @@ def predict(net: Net, images: Images, batches: Batches, batch: int = 500) -> Ten
 
 
 def evaluate(net: Net, images: Images, batches: Batches) -> Score:
-    """Loss and accuracy on `images`."""
+    """Return loss and accuracy on `images`."""
     return score_of(predict(net, images, batches), images.y)
 
 
 def score_of(logits: Tensor, labels: Tensor) -> Score:
-    """Loss and accuracy of logits (N, C) against labels (N,)."""
+    """Return loss and accuracy of logits (N, C) against labels (N,)."""
     loss = functional.cross_entropy(logits, labels)
     hits = (logits.argmax(1) == labels).float().mean()
     mean_loss, accuracy = torch.stack([loss, hits]).tolist()

@@ -1,4 +1,4 @@
-"""One training loop for every paper; what a paper adds are observers (`training/observers.py`)."""
+"""The training loop of all papers; papers extend it by observers (`training/observers.py`)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,16 +23,16 @@ from ticketlab.training.recipe import Recipe, Step, batch_slice, learning_rate, 
 
 
 class Diverged(InputError):
-    """A training has left the finite numbers, so that nothing after it would mean anything."""
+    """A training produced infinities or NaN, which makes all later results meaningless."""
 
 
 def check_finite(
     lr: float, epoch: int, tensors: Iterable[Tensor], sums: Tensor | None = None
 ) -> list[float]:
-    """Raise Diverged unless all are finite in an epoch, counted from 1; returns `sums` (n,).
+    """Raise Diverged unless all values of an epoch (counted from 1) are finite; return `sums` (n,).
 
-    Every way of training calls it once per epoch, before anything looks at the weights: the one
-    read of the device.
+    Every way of training calls this once per epoch, before anything else uses the weights. It is
+    the only read of the device per epoch.
     """
     finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()[None].float()
     fine, *numbers = torch.cat([finite] if sums is None else [finite, sums]).tolist()
@@ -46,7 +46,7 @@ def check_finite(
 
 @contextmanager
 def no_denormals() -> Iterator[None]:
-    """Flush denormal numbers to zero inside: dying units' moments would slow a step tenfold."""
+    """Flush denormals to zero inside the block; moments of dead units would slow steps tenfold."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -71,12 +71,12 @@ def train(
 ) -> list[Epoch]:
     """Train `net` in place on `images`; removed weights are exactly 0 before and after each step.
 
-    `seed` fixes the data order and the augmentation, so arms that share it see the same batches.
-    `until` ends the run early without changing its schedule; `path` forces how passes are computed.
-    Returns the averages of every epoch. Raises InputError for an empty set, a length of 0 steps, an
-    end beyond the run, or a path that cannot be, Diverged at the end of the epoch in which the loss
-    or a weight stops being finite, and WrongMask if the model's own zeros at the end are not those
-    of the mask.
+    `seed` fixes the data order and the augmentation, so that arms that share it see the same
+    batches. `until` ends the run early without changing its schedule; `path` forces how passes are
+    computed. Returns the averages of every epoch. Raises InputError for an empty set, a length of 0
+    steps, an end beyond the run or an impossible path, Diverged at the end of an epoch in which the
+    loss or a weight becomes infinite or NaN, and WrongMask if the zeros of the trained net are not
+    those of the mask.
     """
     run = _begin(net, images, recipe)
     if mask is not None:
@@ -115,7 +115,7 @@ def train(
 def _update(
     run: Run, step: passes.Pass, optimizer: Adam | Sgd, observers: Sequence[Observer]
 ) -> None:
-    """One step of the optimiser and the mask, with what observers do before and after it."""
+    """Take one step of optimiser and mask, calling the observers before and after it."""
     for observer in observers:
         observer.before_step(run)
     optimizer.lr = learning_rate(run.recipe, run.iteration, run.per_epoch, run.total)
@@ -137,7 +137,7 @@ def _begin(net: Net, images: Images, recipe: Recipe) -> Run:
 
 
 def _check_lone_images(net: Net, batches: Batches, images: Images, recipe: Recipe) -> None:
-    """InputError if batches of one image are all there are, and the net's batch-norm needs more."""
+    """Raise InputError if every batch has one image, on which batch-norm cannot train."""
     if 1 not in (len(images), recipe.batch):
         return
     before = net.state()
@@ -160,7 +160,7 @@ def _check_lone_images(net: Net, batches: Batches, images: Images, recipe: Recip
 
 
 def _end(run: Run, until: Step | None) -> int:
-    """The iteration to end at."""
+    """Return the iteration at which to end."""
     end = run.total if until is None else until.iterations(run.per_epoch, run.total)
     if not 1 <= end <= run.total:
         raise InputError(f"step: '{until}' is outside the run of {run.total} iterations")
@@ -168,7 +168,7 @@ def _end(run: Run, until: Step | None) -> int:
 
 
 def _end_epoch(run: Run, meter: "Meter", observers: Sequence[Observer]) -> bool:
-    """Record the epoch and ask every observer; whether one wants to stop."""
+    """Record the epoch and call every observer; return whether one of them ends the training."""
     epoch = (run.iteration - 1) // run.per_epoch
     sums, passed = meter.take()
     loss, hits = check_finite(run.recipe.lr, epoch + 1, _numbers(run.net), sums)
@@ -182,14 +182,14 @@ def _end_epoch(run: Run, meter: "Meter", observers: Sequence[Observer]) -> bool:
 
 
 def _numbers(net: Net) -> Iterator[Tensor]:
-    """All weights, then what batch-norm keeps."""
+    """Yield all weights, then the batch-norm statistics."""
     yield net.weights
     yield from net.model.buffers()
 
 
 @contextmanager
 def _diverged_first(run: Run) -> Iterator[None]:
-    """An observer that stumbles over what is no number ends the run as divergence does."""
+    """Report divergence if an observer fails because of it."""
     try:
         yield
     except InputError:
@@ -212,7 +212,7 @@ class Meter:
         self.count += len(correct)
 
     def take(self) -> tuple[Tensor, int]:
-        """Summed loss and hits (2,), still on the device, and the images since the last call."""
+        """Return summed loss and hits (2,), still on the device, and the images since last time."""
         sums, count = torch.stack([self.loss, self.hits.to(self.loss)]), self.count
         self.loss.zero_()
         self.hits.zero_()

@@ -1,7 +1,7 @@
-"""A plain ReLU MLP without autograd: its layers, its loss and the written gradient of that.
+"""A plain ReLU MLP without autograd: its layers, its loss and a hand-written gradient.
 
-Products of small layers are over so soon that recording and replaying them costs as much as they
-do. What autograd would compute is written out, into buffers that are used again at each step.
+For small layers, autograd's recording and replaying costs as much as the products themselves. The
+gradient is therefore written out, into buffers that every step reuses.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from ticketlab.gpu import Runtime
 from ticketlab.training.net import Net
 
 relu_backward = torch.ops.aten.threshold_backward.grad_input
-"""In place and without a bool tensor: a tenth of the time of `delta *= activation > 0`."""
+"""In place and without a bool tensor: takes a tenth of the time of `delta *= activation > 0`."""
 
 
-# ---------------------------------------------------------------- which nets
+# ---------------------------------------------------------------- supported nets
 
 
 def linears(model: nn.Module) -> tuple[str, ...]:
-    """Names of an MLP's Linear layers, first to last; none if the model is anything else."""
+    """Return the names of an MLP's Linear layers, first to last; empty for any other model."""
     if not (isinstance(model, models.Net) and isinstance(model.body, nn.Sequential)):
         return ()
     leaves = [(f"body.{name}", layer) for name, layer in model.body.named_children()]
@@ -34,20 +34,20 @@ def linears(model: nn.Module) -> tuple[str, ...]:
 
 
 def kept(model: nn.Module, mask: Mapping[str, Tensor] | None, name: str) -> Tensor:
-    """Bool, as the parameter: what a mask keeps of it; all if it is not named."""
+    """Return what a mask keeps of a parameter, bool in its shape; all if it has no entry."""
     if mask is not None and name in mask:
         return mask[name]
     return torch.ones_like(model.get_parameter(name), dtype=torch.bool)
 
 
 def density(model: nn.Module, mask: Mapping[str, Tensor] | None) -> float:
-    """Surviving entries of all weight matrices of an MLP, those that no mask names included."""
+    """Return the share of an MLP's weights that survive; matrices without an entry are dense."""
     layers = [kept(model, mask, f"{name}.weight") for name in linears(model)]
     return sum(int(keep.sum()) for keep in layers) / sum(keep.numel() for keep in layers)
 
 
 def not_written(model: nn.Module, runtime: Runtime) -> str:
-    """Why a model's gradient is not written out; empty if it is."""
+    """Return why a model's gradient cannot be written out, or ''."""
     if not linears(model):
         return "the model is not a plain ReLU MLP"
     if runtime.precision == "bf16" or runtime.compile:
@@ -56,7 +56,7 @@ def not_written(model: nn.Module, runtime: Runtime) -> str:
 
 
 def not_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Runtime) -> str:
-    """Why a model does not compute on its surviving weights alone; empty if it does."""
+    """Return why a model cannot compute on its surviving weights only, or ''."""
     if why := not_written(model, runtime):
         return why
     if not gpu.prefers_written_products(gpu.choose_device(runtime.device)):
@@ -72,7 +72,7 @@ def not_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Run
 
 
 def loss_and_slope(logits: Tensor, y: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy (K,) and its gradient for logits with classes in `dim` (1 or 2).
+    """Return mean cross-entropy (K,) and its gradient; the classes of the logits are in `dim`.
 
     The gradient has the shape of the logits: (K, C, B) for dim 1, (K, B, C) for dim 2.
     """
@@ -84,7 +84,7 @@ def loss_and_slope(logits: Tensor, y: Tensor, dim: int) -> tuple[Tensor, Tensor]
 
 
 class WrittenMlp:
-    """One MLP on the buffers of its `Net`: fills `net.grads` as autograd would."""
+    """One MLP on the buffers of its `Net`; fills `net.grads` as autograd would."""
 
     def __init__(self, net: Net) -> None:
         named = dict(net.model.named_parameters())
@@ -94,7 +94,7 @@ class WrittenMlp:
         self._by_batch: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
 
     def _buffers(self, batch: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Buffers (B, neurons), one per layer: of the forward and of the backward pass."""
+        """Return buffers (B, neurons), one per layer, for the forward and the backward pass."""
         if batch not in self._by_batch:
             forward, back = (
                 [weight.new_empty(batch, len(weight)) for weight, _ in self.layers]
@@ -104,7 +104,7 @@ class WrittenMlp:
         return self._by_batch[batch]
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; loss () and logits (B, C), overwritten by the next pass."""
+        """Fill the gradients; return loss () and logits (B, C), overwritten by the next pass."""
         forward, back = self._buffers(len(x))
         values = [x]
         for (weight, bias), z in zip(self.layers, forward, strict=True):

@@ -1,4 +1,4 @@
-"""A model on its device, with its weights and gradients in flat buffers."""
+"""A model on its device, with weights and gradients in flat buffers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,11 +12,11 @@ from ticketlab.spec import InputError
 
 
 class Net:
-    """A model on its device whose parameters and gradients are each one flat buffer.
+    """A model on its device, with its parameters and gradients in one flat buffer each.
 
-    Parameters become views into `weights` (n,) and their gradients views into `grads` (n,), so the
-    optimiser, the mask and rewinding are single operations. With channels_last the convolution
-    weights are stored OHWI and viewed OIHW.
+    Parameters are views into `weights` (n,) and their gradients views into `grads` (n,), so that
+    optimiser, mask and rewinding are single operations. With channels_last the convolution weights
+    are stored OHWI and viewed as OIHW.
     """
 
     def __init__(self, model: nn.Module, runtime: Runtime) -> None:
@@ -31,14 +31,14 @@ class Net:
             named.values(), self._views(self.weights), self._views(self.grads), strict=True
         ):
             parameter.data, parameter.grad = weight, grad
-        self.model = model.to(self.device)  # what is left are batch-norm's own numbers
+        self.model = model.to(self.device)  # moves the rest: batch-norm's buffers
         self.forward = gpu.compiled(self.model, runtime)
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        """A flat buffer (n,) as the parameters lie in it, each in its own shape.
+        """Return views of a flat buffer (n,), one per parameter, in the parameters' shapes.
 
-        The only place that knows the storage order: weights, gradients and masks are written and
-        read through these views alone.
+        The storage order is defined only here: weights, gradients and masks are written and read
+        through these views.
         """
         views = []
         parts = flat.split([shape.numel() for shape in self._shapes])
@@ -51,28 +51,28 @@ class Net:
         return views
 
     def places(self) -> dict[str, Tensor]:
-        """Where in `weights` the entries of each parameter lie, int64 in its own shape."""
+        """Return each parameter entry's index in `weights`, int64 in the parameter's shape."""
         every = torch.arange(len(self.weights), device=self.device)
         return dict(zip(self.names, self._views(every), strict=True))
 
     def _gathered(self, tensors: Sequence[Tensor]) -> Tensor:
-        """One flat buffer (n,) with the values of tensors that are shaped as the parameters."""
+        """Return one flat buffer (n,) with the values of tensors shaped like the parameters."""
         flat = tensors[0].new_empty(sum(shape.numel() for shape in self._shapes))
         for view, tensor in zip(self._views(flat), tensors, strict=True):
             view.copy_(tensor)
         return flat
 
     def state(self) -> State:
-        """A copy of all weights, biases and batch-norm state, in the models' own layout."""
+        """Return a copy of all weights, biases and batch-norm state, in the model's own layout."""
         return {
             n: t.detach().clone(memory_format=torch.contiguous_format)
             for n, t in self.model.state_dict().items()
         }
 
     def rewind(self, state: State, mask: Mask | None = None) -> None:
-        """Restore `state` bitwise, batch-norm state included; then remove what `mask` removes.
+        """Restore `state` bitwise, batch-norm state included; then zero the removed weights.
 
-        InputError for the state of another net.
+        Raises InputError for the state of another net.
         """
         mine = self.model.state_dict()
         check_state("state", state, mine)
@@ -84,7 +84,7 @@ class Net:
             self.weights.mul_(self.flatten(mask))
 
     def flatten(self, mask: Mask) -> Tensor:
-        """The mask over `weights` as float32 (n,): 0 for removed weights, 1 for all others."""
+        """Return the mask over `weights` as float32 (n,): 0 for removed weights, else 1."""
         check_fits(mask, self.model)
         mask = mask.to(self.device)
         keep = torch.ones_like(self.weights, dtype=torch.float32)
@@ -95,7 +95,7 @@ class Net:
 
 
 def check_state(key: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """InputError unless a state has the names and shapes of a net's own."""
+    """Raise InputError unless a state has the names and shapes of `own`."""
     if differing := sorted(state.keys() ^ own.keys()):
         name, whose = differing[0], "only the state" if differing[0] in state else "only the net"
         raise InputError(

@@ -1,4 +1,4 @@
-"""What looks into a training, or adds to it, without a loop of its own."""
+"""Observers: they inspect a training, or change it, without a loop of their own."""
 
 from dataclasses import dataclass, field
 
@@ -14,21 +14,22 @@ from ticketlab.training.recipe import Recipe, Step
 
 @dataclass
 class Epoch:
-    """Averages over one epoch of training, taken from the passes before each update."""
+    """Averages over one epoch of training, from the forward passes before each update."""
 
     epoch: int
     iteration: int
     loss: float
     accuracy: float
     path: str = "plain"
-    """How the passes were computed, see `passes.Path`."""
+    """How the passes were computed; see `passes.Path`."""
 
 
 @dataclass
 class Run:
-    """What observers see. Per step: `index` (B,) into the images, `labels`, `logits`, `loss`.
+    """The state of a training as observers see it.
 
-    `correct` (B,) is whether the highest logit is that of the label.
+    Per step: `index` (B,) into the images, `labels`, `logits`, `loss`, and `correct` (B,), whether
+    the highest logit is that of the label.
     """
 
     net: Net
@@ -51,34 +52,34 @@ class Run:
 
 
 class Observer:
-    """Looks into a run; one that `edits` may change gradients before a step or weights after it."""
+    """Base class; one that `edits` may change gradients before a step or weights after it."""
 
     edits: bool = False
-    """Whether it changes the net: such a run takes place on all of a net's weights."""
+    """Whether it changes the net; such a run trains on all weights, removed ones included."""
 
     looked_at: int = 0
-    """Images of the forward passes by which the observer chooses something, so far."""
+    """Images of the extra forward passes that the observer has made for its choices so far."""
 
     def before_step(self, run: Run) -> None:
-        """After the backward pass: `run.logits` and gradients of the current batch are there."""
+        """Called after the backward pass, with `run.logits` and gradients of the current batch."""
 
     def after_step(self, run: Run) -> None:
-        """After the update and the mask; `run.iteration` still counts the step just made."""
+        """Called after update and mask; `run.iteration` is still that of the step just made."""
 
     def after_epoch(self, run: Run) -> bool:
-        """After `run.history` got the epoch's averages; True ends the training here."""
+        """Called when `run.history` has the epoch's averages; return True to end the training."""
         return False
 
 
 class Snapshot(Observer):
-    """Copies the state after the step `at` (the rewind point); `state` is None until then."""
+    """Copies the state after `at` steps (the rewind point); `state` is None until then."""
 
     def __init__(self, at: Step) -> None:
         self.at = at
         self.state: State | None = None
 
     def after_step(self, run: Run) -> None:
-        """Take the copy once the given number of steps has been made."""
+        """Copy the state once the given number of steps has been made."""
         if run.iteration + 1 == self.at.iterations(run.per_epoch, run.total):
             self.state = run.net.state()
 
@@ -93,7 +94,7 @@ class KeepBest(Observer):
         self.accuracy, self.epoch = -1.0, -1
 
     def after_epoch(self, run: Run) -> bool:
-        """Score the net; the first of several equally good epochs is kept."""
+        """Score the net; of several equally good epochs the first is kept."""
         score = evaluate(run.net, self.images, self.batches)
         self.looked_at += len(self.images)
         if score.accuracy > self.accuracy:
@@ -103,7 +104,7 @@ class KeepBest(Observer):
 
 
 class Track(Observer):
-    """Scores the net on `images` after each epoch and selects nothing."""
+    """Scores the net on `images` after each epoch, without selecting an epoch."""
 
     def __init__(self, images: Images, data: DataSet) -> None:
         self.batches = Batches(images, data)

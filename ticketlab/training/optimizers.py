@@ -1,7 +1,7 @@
-"""SGD and Adam over one flat buffer, by torch's functional interface.
+"""SGD and Adam over one flat buffer, through torch's functional interface.
 
-The classes of `torch.optim` do the same arithmetic, bit for bit, but import the compiler on first
-use: seconds in every process.
+The classes of `torch.optim` compute bitwise the same, but import the compiler on first use, which
+costs seconds in every process.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from torch.optim.sgd import sgd
 class Sgd:
     """SGD with momentum on `weights` (n,) from `grads` (n,); `lr` may change between steps.
 
-    `fused` is one kernel a step, the default where torch has it; its rounding is its own.
+    `fused` uses one kernel per step, the default where torch has it; it rounds differently.
     """
 
     weights: Tensor
@@ -47,7 +47,7 @@ class Sgd:
 
 
 class Adam:
-    """Adam (betas 0.9 and 0.999, epsilon 1e-8) with L2 decay in the gradient; else as `Sgd`."""
+    """Adam (betas 0.9 and 0.999, epsilon 1e-8) with L2 decay in the gradient; see `Sgd`."""
 
     def __init__(
         self, weights: Tensor, grads: Tensor, lr: float, weight_decay: float = 0.0
@@ -79,5 +79,5 @@ class Adam:
 
 
 def has_fused(device: torch.device) -> bool:
-    """Whether torch's fused optimisers run on this device."""
+    """Return whether torch's fused optimisers run on this device."""
     return device.type in ("cpu", "cuda")

@@ -1,7 +1,7 @@
-"""How a training step gets its loss and gradients: by autograd, or by written products.
+"""How a training step computes loss and gradients: by autograd or by hand-written products.
 
-A path changes the order of the arithmetic, never the batches, steps or masks; each epoch's record
-says which one ran.
+A path changes the order of the arithmetic, never the batches, steps or masks; the record of each
+epoch names the path that ran.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,39 +24,40 @@ from ticketlab.training.observers import Observer
 from ticketlab.training.sparse import SparseMlps
 
 Path = Literal["plain", "written", "sparse"]
-"""plain: autograd, any model, captured as a CUDA graph where the runtime asks for it; written: a
-ReLU MLP's products one by one; sparse: those of surviving weights alone, of MLPs and convnets."""
+"""plain: autograd, for any model, captured as a CUDA graph if the runtime asks for it; written: the
+hand-written products of a ReLU MLP; sparse: products of surviving weights only, for MLPs and
+convnets."""
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
 SPARSE_BELOW = 0.25
-"""Density (of an MLP's weight matrices) up to which survivors alone are faster than all weights."""
+"""Density of an MLP's weight matrices up to which sparse products are faster than dense ones."""
 MANY_PRODUCTS = 1_000_000
-"""Products of a convnet's weights with one image: from here on, maps leave a core's cache."""
+"""Weight products per image above which a convnet's activations no longer fit a core's cache."""
 SPARSE_CONVS_BELOW, SPARSE_LARGE_CONVS_BELOW = 0.45, 0.2
-"""The same as `SPARSE_BELOW` for the share of these products, with fewer and with more of them."""
+"""As `SPARSE_BELOW`, for a convnet's share of products: up to and above MANY_PRODUCTS."""
 MOST_ENTRIES = 4_000_000
-"""Surviving products up to which they are laid out, at 50 bytes each."""
+"""Maximum number of surviving products to lay out, at 50 bytes each."""
 
 
 class Pass(Protocol):
-    """Loss and gradients of one batch, on the buffers that an optimiser moves."""
+    """Computes loss and gradients of one batch, on the buffers that an optimiser updates."""
 
     weights: Tensor
-    """What is trained, flat (n,)."""
+    """The trained weights, flat (n,)."""
     grads: Tensor
-    """Its gradients, flat (n,)."""
+    """Their gradients, flat (n,)."""
     keep: Tensor | None
-    """0 or 1 over `weights`, to multiply them by after a step; None if there is nothing to do."""
+    """Factor 0 or 1 per weight, applied after each step; None if no weight is removed."""
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill `grads`; mean loss () and logits (B, C), valid until the next call."""
+        """Fill `grads`; return mean loss () and logits (B, C), valid until the next call."""
 
     def show(self) -> None:
-        """Make the net's own weights those of the pass, after each step."""
+        """Copy the pass's weights into the net; called after each step."""
 
     def end(self) -> None:
-        """Make the net's own gradients those of the pass, after the last step."""
+        """Copy the pass's gradients into the net; called after the last step."""
 
 
 def choose(
@@ -66,7 +67,7 @@ def choose(
     shape: Shape,
     edited: bool = False,
 ) -> Path:
-    """The fastest path for images of `shape`; `edited`: the net is changed between steps."""
+    """Return the fastest path for images of `shape`; `edited`: observers change the net."""
     if not gpu.prefers_written_products(gpu.choose_device(runtime.device)):
         return "plain"
     if not (edited or not_sparse(model, mask, runtime)) and _is_sparse(model, mask, shape):
@@ -75,14 +76,14 @@ def choose(
 
 
 def not_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, runtime: Runtime) -> str:
-    """Why a model does not compute on its surviving weights alone; empty if it does."""
+    """Return why a model cannot compute on its surviving weights only, or ''."""
     if mlp.linears(model):
         return mlp.not_sparse(model, mask, runtime)
     return convs.not_sparse(model, mask, runtime)
 
 
 def _is_sparse(model: nn.Module, mask: Mapping[str, Tensor] | None, shape: Shape) -> bool:
-    """Whether survivors alone are faster than all weights."""
+    """Return whether sparse products are faster than dense ones."""
     if mlp.linears(model):
         return mlp.density(model, mask) <= SPARSE_BELOW
     left, whole = convs.products(model, mask or {}, shape)
@@ -97,7 +98,7 @@ def make(
     path: Path | Literal["auto"],
     shape: Shape,
 ) -> tuple[Path, Pass]:
-    """The pass of a net's training, and the name of its path; InputError for one that cannot be."""
+    """Return a training's pass and the name of its path; InputError for an impossible one."""
     edited = any(observer.edits for observer in observers)
     if path == "auto":
         path = choose(net.model, mask, net.runtime, shape, edited)
@@ -111,7 +112,7 @@ def make(
 
 
 def check(net: Net, mask: Mask | None, path: Path) -> None:
-    """InputError in one line if a path is not possible."""
+    """Raise InputError in one line if a path is impossible."""
     if path not in PATHS:
         raise InputError(f"path: {path!r} is unknown, allowed: auto, {', '.join(PATHS)}")
     why = ""
@@ -124,14 +125,14 @@ def check(net: Net, mask: Mask | None, path: Path) -> None:
 
 
 class PlainPass:
-    """Any model, by autograd."""
+    """Autograd, for any model."""
 
     def __init__(self, net: Net, keep: Tensor | None) -> None:
         self.net, self.weights, self.grads, self.keep = net, net.weights, net.grads, keep
         self._run: gpu.Pass | None = None
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Pass`; captured as a graph at the first batch where that is asked for."""
+        """See `Pass`; captures a CUDA graph at the first batch if asked for."""
         self._run = self._run or self._captured(x, y)
         return self._run(x, y)
 
@@ -149,14 +150,14 @@ class PlainPass:
         return loss.detach(), logits.detach()
 
     def show(self) -> None:
-        """The buffers are the net's own."""
+        """Do nothing: the buffers are the net's own."""
 
     def end(self) -> None:
-        """The buffers are the net's own."""
+        """Do nothing: the buffers are the net's own."""
 
 
 class WrittenPass(PlainPass):
-    """An MLP's gradient written out."""
+    """The hand-written gradient of an MLP."""
 
     def __init__(self, net: Net, keep: Tensor | None) -> None:
         super().__init__(net, keep)
@@ -168,7 +169,7 @@ class WrittenPass(PlainPass):
 
 
 class SparseConvPass(PlainPass):
-    """A convnet's gradient written out for its surviving weights; that of removed ones stays 0."""
+    """The hand-written gradient of a convnet's surviving weights; other gradients stay 0."""
 
     def __init__(self, net: Net, keep: Tensor | None, mask: Mask) -> None:
         super().__init__(net, keep)
@@ -180,10 +181,11 @@ class SparseConvPass(PlainPass):
 
 
 class SparsePass:
-    """An MLP on its surviving weights: there is nothing to mask, a removed weight does not exist.
+    """An MLP on its surviving weights; removed weights do not exist, so nothing is masked.
 
-    The net's own weights show the survivors after each step. Its gradients do so after the last
-    one only; who edits them between steps must say so (`Observer.edits`), or it would be lost.
+    The net's own weights are updated from the survivors after each step, its gradients only after
+    the last one. An observer that changes them in between must set `Observer.edits`; otherwise its
+    changes would be lost.
     """
 
     keep: Tensor | None = None
@@ -209,7 +211,7 @@ class SparsePass:
         return self.net.weights._version, self.net.grads._version
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Pass`; RuntimeError if the net's own buffers were edited since the last step."""
+        """See `Pass`; RuntimeError if the net's own buffers were changed since the last step."""
         if self._versions() != self._unseen:
             raise RuntimeError("an observer that edits a net has to say so: Observer.edits")
         losses, logits = self._mlps.descend(x.flatten(1), y)

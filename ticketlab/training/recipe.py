@@ -1,4 +1,4 @@
-"""How a net is trained: points and lengths in training, the recipe, its schedule and optimiser."""
+"""Training recipes: points and lengths in training, optimiser, schedule and batches."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Step:
 
     @classmethod
     def parse(cls, text: "str | Step") -> "Step":
-        """From its text; ValueError for anything else, a bare number included."""
+        """Parse its text; ValueError for anything else, including a bare number."""
         if isinstance(text, Step):
             return text
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ep|it|%)", text) if isinstance(text, str) else None
@@ -34,7 +34,7 @@ class Step:
         return f"{self.value:g}{self.unit}"
 
     def iterations(self, per_epoch: int, total: int | None = None) -> int:
-        """The number of optimiser steps, rounded; a share needs the `total` of the run."""
+        """Return the number of optimiser steps, rounded; a share needs the `total` of the run."""
         if self.unit == "%":
             if total is None:
                 raise InputError(f"step: '{self}' is a share, allowed here are 'ep' and 'it'")
@@ -47,7 +47,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 FURTHER = 1_000_000
-"""Where the seeds of what a paper draws beyond its study's seeds begin."""
+"""First seed for the random draws that a paper makes besides the seeds of its study."""
 
 
 def _all_different(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -78,21 +78,21 @@ class Recipe(Spec):
     decay: float = Field(default=0.1, gt=0, le=1)
     """Factor on the learning rate at each milestone."""
     warmup: StepField = Step(0, "it")
-    """Linear ramp from exactly 0 at the first iteration to `lr`."""
+    """Linear warm-up from exactly 0 at the first iteration to `lr`."""
 
     def iterations(self, images: int) -> tuple[int, int]:
-        """Iterations an epoch (see `batch_slice`) and in all, for a set of `images`."""
+        """Return iterations per epoch (see `batch_slice`) and in all, for a set of `images`."""
         per_epoch = epoch_steps(images, self.batch)
         return per_epoch, self.length.iterations(per_epoch)
 
     def passes(self, images: int, steps: int | None = None) -> int:
-        """Images seen by one training on a set of `images`, or by its first `steps`."""
+        """Return the images seen by one training on `images`, or by its first `steps`."""
         per_epoch, total = self.iterations(images)
         epochs, rest = divmod(total if steps is None else steps, per_epoch)
         return epochs * images + min(rest * self.batch, images)
 
     def check(self, images: int, rewind: Step) -> None:
-        """InputError if the run would have no step, or end before the rewind point."""
+        """Raise InputError if the run has no step, or ends before the rewind point."""
         if self.length.unit == "%":
             allowed = "allowed is a length in 'ep' or 'it'"
             raise InputError(f"recipe.length: '{self.length}' is a share, {allowed}")
@@ -106,30 +106,30 @@ class Recipe(Spec):
 
 
 def epoch_steps(images: int, batch: int) -> int:
-    """Batches of an epoch; every way of training and every ledger counts by this rule."""
+    """Return the number of batches per epoch; all training and cost accounts use this rule."""
     whole, rest = divmod(images, batch)
     return max(1, whole + (rest > 1))
 
 
 def batch_slice(place: int, images: int, batch: int) -> slice:
-    """Where a batch of an epoch, counted from 0, lies in the order of the images.
+    """Return the slice of an epoch's image order that forms a batch, counted from 0.
 
-    The last one may be short, but a single image joins the batch before it: batch-norm has no
-    variance over one value, and sets that are chosen during a run may have any size.
+    The last batch may be short, but a single image joins the batch before it: batch-norm has no
+    variance over one value, and training sets chosen during a run can have any size.
     """
     last = place + 1 == epoch_steps(images, batch)
     return slice(place * batch, images if last else (place + 1) * batch)
 
 
 def make_optimizer(recipe: Recipe, weights: Tensor, grads: Tensor) -> Adam | Sgd:
-    """A fresh optimiser of the recipe over flat buffers (n,); the loop sets its rate each step."""
+    """Return a new optimiser over flat buffers (n,); the loop sets its learning rate each step."""
     if recipe.optimizer == "adam":
         return Adam(weights, grads, recipe.lr, recipe.weight_decay)
     return Sgd(weights, grads, recipe.lr, recipe.momentum, recipe.nesterov, recipe.weight_decay)
 
 
 def learning_rate(recipe: Recipe, iteration: int, per_epoch: int, total: int) -> float:
-    """The learning rate of one iteration (counted from 0) in a run of `total` iterations."""
+    """Return the learning rate of an iteration (counted from 0) in a run of `total` iterations."""
     warmup = recipe.warmup.iterations(per_epoch, total)
     if iteration < warmup:
         return recipe.lr * iteration / warmup

@@ -1,7 +1,7 @@
-"""K sparse MLPs trained on their surviving weights alone: one block-diagonal CSR matrix a layer.
+"""K sparse MLPs trained on their surviving weights only: one block-diagonal CSR matrix per layer.
 
-Products with a removed weight are never formed: forward, the gradient of the activations and that
-of the weights (on the pattern only) cost what survives. Activations are (K neurons, B).
+The forward pass, the gradient of the activations and that of the weights (at surviving positions
+only) cost as much as the survivors do. Activations are (K neurons, B).
 """
 
 import warnings
@@ -15,42 +15,42 @@ from ticketlab.training.mlp import loss_and_slope, relu_backward
 
 
 def _csr(crow: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A CSR matrix on these very tensors; torch warns once that its sparse matrices are young."""
+    """Build a CSR matrix that shares these tensors; hides torch's beta warning on CSR tensors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support")
         return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)
 
 
 def _starts(rows: Tensor, count: int) -> Tensor:
-    """Where each of `count` rows starts, (count + 1,), for sorted row numbers."""
+    """Return where each of `count` rows starts, (count + 1,), for sorted row numbers."""
     counts = torch.bincount(rows, minlength=count)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 class Entries:
-    """Where a sparse matrix of a `shape` has entries: `rows` and `columns` (n,), row by row."""
+    """The positions of a sparse matrix's entries: `rows` and `columns` (n,), row by row."""
 
     def __init__(self, rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> None:
         self.rows, self.columns, self.shape = rows, columns, shape
 
     def matrix(self, values: Tensor | None = None) -> Tensor:
-        """The matrix on the tensor `values` (n,) itself, or on zeros."""
+        """Return the matrix, sharing the tensor `values` (n,) or with zeros."""
         if values is None:
             values = torch.zeros(len(self.rows), device=self.rows.device)
         return _csr(_starts(self.rows, self.shape[0]), self.columns, values, self.shape)
 
     def transposed(self) -> tuple[Tensor, Tensor]:
-        """An order of the values (n,), and the transposed matrix to fill in it."""
+        """Return an order of the values (n,) and the transposed matrix to fill in this order."""
         order = torch.argsort(self.columns, stable=True)
         turned = Entries(self.columns[order], self.rows[order], self.shape[::-1])
         return order, turned.matrix()
 
 
 class Pattern(Entries):
-    """Which weights of one layer survive in K nets, as a matrix (K outputs, K inputs).
+    """The surviving weights of one layer in K nets, as a matrix (K outputs, K inputs).
 
-    Without blocks (`shared`) it is (K outputs, inputs): the first layer, if all nets see one batch.
-    `places` (n,) are the survivors' positions in the K weight matrices joined end to end.
+    With `shared` it is (K outputs, inputs), without blocks: a first layer whose nets all see the
+    same batch. `places` (n,) are the survivors' positions in the concatenated K weight matrices.
     """
 
     def __init__(self, keep: Tensor, shared: bool) -> None:
@@ -64,7 +64,7 @@ class Pattern(Entries):
 
 
 class _Layer:
-    """One layer of all nets: views of weights, biases and gradients, and the matrices on them."""
+    """One layer of all nets: views of weights, biases and gradients, and matrices on them."""
 
     def __init__(self, pattern: Pattern, weights: Tensor, grads: Tensor, first: bool) -> None:
         count = len(pattern.places)
@@ -76,12 +76,12 @@ class _Layer:
             self.order, self.turned = pattern.transposed()
 
     def forward(self, a: Tensor, z: Tensor) -> None:
-        """W a + b into z (K outputs, B)."""
+        """Write W a + b into z (K outputs, B)."""
         z.copy_(self.bias.expand_as(z))
         torch.addmm(z, self.matrix, a, out=z)
 
     def backward(self, a: Tensor, delta: Tensor, back: Tensor) -> Tensor:
-        """Gradients of weights and biases into their buffers, that of the inputs into `back`."""
+        """Write the gradients of weights and biases into their buffers, the inputs' into `back`."""
         torch.sparse.sampled_addmm(self.slopes, delta, a.t(), beta=0.0, out=self.slopes)
         torch.sum(delta, 1, out=self.bias_slope)
         if self.first:
@@ -93,14 +93,14 @@ class _Layer:
 
 
 class SparseMlps:
-    """K nets of one shape as flat buffers of what survives: `weights` and `grads`, each (n,).
+    """K nets of one shape as flat buffers of their survivors: `weights` and `grads`, each (n,).
 
     `names` are the layers, first to last; biases are dense. With `shared` all nets see one batch.
-    A layer's survivors come first in the buffers, net by net, then its biases; then the next layer.
+    Each layer's survivors come first in the buffers, net by net, then its biases.
     """
 
     keep: Tensor | None = None
-    """Nothing to mask: a removed weight does not exist."""
+    """None: removed weights do not exist, so nothing is masked."""
 
     def __init__(
         self,
@@ -134,9 +134,9 @@ class SparseMlps:
         return [_Layer(p, w, g, number == 0) for number, (p, w, g) in enumerate(views)]
 
     def _activation_buffers(self, batch: int) -> list[Tensor]:
-        """Buffers (K neurons, |batch|), inputs first; a negative batch is the backward pass's.
+        """Return buffers (K neurons, B), inputs first; a negative batch names the backward pass's.
 
-        They are used again and again: fresh memory at each step would cost page faults.
+        They are reused, since fresh memory at each step would cost page faults.
         """
         if batch not in self._by_batch:
             neurons = [self.patterns[0].shape[1], *[p.shape[0] for p in self.patterns]]
@@ -144,7 +144,7 @@ class SparseMlps:
         return self._by_batch[batch]
 
     def _pass(self, x: Tensor) -> list[Tensor]:
-        """Inputs, hidden activations and logits, each (K neurons, B)."""
+        """Return inputs, hidden activations and logits, each (K neurons, B)."""
         values = self._activation_buffers(x.shape[-2])
         if self.shared:
             values[0].copy_(x.T)
@@ -160,11 +160,11 @@ class SparseMlps:
         return flat.view(self.count, -1, flat.shape[1])
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (K, B, C) for x (B, F) or, unless `shared`, (K, B, F)."""
+        """Return logits (K, B, C) for x (B, F) or, unless `shared`, (K, B, F)."""
         return self._by_net(self._pass(x)[-1]).transpose(1, 2)
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill `grads`; losses (K,) and logits (K, B, C)."""
+        """Fill `grads`; return losses (K,) and logits (K, B, C)."""
         values = self._pass(x)
         logits = self._by_net(values[-1])
         losses, slope = loss_and_slope(logits, y, 1)
@@ -174,7 +174,7 @@ class SparseMlps:
         return losses, logits.transpose(1, 2)
 
     def state(self, lane: int) -> State:
-        """One net as its model's state, removed weights as 0."""
+        """Return one net as its model's state, removed weights as 0."""
         state: State = {}
         for name, pattern, layer in zip(self.names, self.patterns, self.layers, strict=True):
             whole = self.weights.new_zeros(pattern.full.numel())
