@@ -1,1 +1,1 @@
-"""What every paper's study shares: units and their store, claims and verdicts, tables and plots."""
+"""Shared by all papers' studies: units and their store, claims and verdicts, tables and plots."""

@@ -1,7 +1,7 @@
-"""`Bench`: what all arms of a seed start from, so that they differ in nothing else.
+"""`Bench`: the common starting point of all arms of a seed, so that they differ in nothing else.
 
 Data set, initial weights, prunable weights, rewinding point and data order follow from a `Setting`
-and a seed, by one rule for all papers.
+and a seed, in the same way for all papers.
 """
 
 from dataclasses import dataclass
@@ -25,31 +25,32 @@ Prunable = Literal["conv", "conv_linear", "hidden", "inner"]
 
 
 class Setting(Spec):
-    """One net on one data set, and how it is trained; papers add what else decides their units."""
+    """One net on one data set and its training; papers add the fields that decide their units."""
 
     data: DataSpec
     model: ModelSpec
     prunable: Prunable = "conv"
     recipe: Recipe
     rewind: StepField = Step(0, "it")
-    """The point of dense training that searches rewind to."""
+    """The point of dense training to which searches rewind."""
     runtime: Runtime = Runtime()
 
     @classmethod
     def of(cls, params: Spec, *used: str, **changes: Any) -> Self:
-        """The setting that a study's parameters describe, as the arguments of a unit.
+        """Return the setting that a study's parameters describe, as the arguments of a unit.
 
-        Of what a paper adds to `Setting` only the fields in `used` are taken, the others have their
-        defaults: a unit is not trained again for the sake of parameters that do not decide it.
+        Of a paper's additional fields, only those in `used` are taken; the others keep their
+        defaults, so that a unit is not trained again when parameters change that do not decide it.
         """
         names = {*Setting.model_fields, *used} & set(type(params).model_fields)
         return cls(**{name: getattr(params, name) for name in names} | changes)
 
 
 def order(seed: int, stage: str = "train") -> tuple[object, ...]:
-    """What fixes the data order and augmentation of a training: equal for all arms of a seed.
+    """Return the seed parts of a training's data order and augmentation, equal for all arms.
 
-    A training that is to see another order names its `stage`: a copy of COLT, RST's transformation.
+    A training that should see another order names its `stage`: a copy of COLT, RST's
+    transformation.
     """
     return (seed, stage)
 
@@ -63,18 +64,18 @@ class Bench:
 
     @cached_property
     def device(self) -> torch.device:
-        """The device everything of this seed lives on."""
+        """The device on which all tensors of this seed lie."""
         return gpu.start(self.setting.runtime)
 
     @cached_property
     def data(self) -> DataSet:
-        """The data set as this seed splits it, resident on the device."""
+        """The data set with this seed's split, resident on the device."""
         return load(self.setting.data, self.device, seed=self.seed)
 
     def model(self, stream: str = "init", classes: int | None = None) -> torch.nn.Module:
-        """The architecture at its initial weights, on the CPU; another stream is another draw.
+        """Return the model at its initial weights, on the CPU; another stream is another draw.
 
-        All head widths share the weights of the body; the head depends on the width.
+        Models with any number of classes share the weights of the body, but not those of the head.
         """
         seed = gpu.derive_seed(self.seed, stream)
         shape, full = self.data.shape, self.data.classes
@@ -86,12 +87,12 @@ class Bench:
         return model
 
     def net(self, stream: str = "init", classes: int | None = None) -> Net:
-        """`model` on the device."""
+        """Return `model` on the device."""
         return Net(self.model(stream, classes), self.setting.runtime)
 
     @cached_property
     def dense(self) -> Mask:
-        """All prunable weights kept, on the device."""
+        """The mask that keeps all prunable weights, on the device."""
         net = self.net()
         mask = ones(net.model, models.prunable(net.model, self.setting.prunable))
         if not len(mask):
@@ -100,10 +101,10 @@ class Bench:
         return mask
 
     def theta(self, net: Net) -> State:
-        """The rewinding point of a net at initial weights: those, or the ones `rewind` later.
+        """Return the rewinding point of a net: its initial weights, or those `rewind` steps later.
 
-        Batch-norm state included. A narrower head stays as it is, for the steps are made with the
-        full one, from the net's own weights.
+        Includes batch-norm state. A head narrower than the full one keeps its initial weights,
+        because these steps are trained with the full head, from the net's own weights.
         """
         start = net.state()
         if self.setting.rewind.value == 0:
@@ -113,24 +114,24 @@ class Bench:
         return _grafted(start, self.later(self.setting.rewind, full))
 
     def later(self, at: Step, net: Net | None = None) -> State:
-        """The weights after the first steps of dense training; the net is left as it was."""
+        """Return the weights after the first steps of dense training; `net` is left unchanged."""
         data, recipe = self.data, self.setting.recipe
         return imp.rewind_state(net or self.net(), data.train, data, recipe, at, self.order())
 
     def order(self, stage: str = "train") -> tuple[object, ...]:
-        """The data order of a training of this seed; see `order`."""
+        """Return the seed parts of a training's data order; see the function `order`."""
         return order(self.seed, stage)
 
     def iterations(self, recipe: Recipe | None = None) -> int:
-        """Optimiser steps of a recipe on all training images."""
+        """Return the optimiser steps of a recipe on all training images."""
         return (recipe or self.setting.recipe).iterations(len(self.data.train))[1]
 
     def label(self, arm: str, mask: Mask, **more: object) -> None:
-        """Name what is being trained, for the person who waits."""
+        """Set the progress display's label for the training that follows."""
         self.label_at(arm, mask.sparsity, **more)
 
     def label_at(self, arm: str, sparsity: float, **more: object) -> None:
-        """`label` before there is a mask."""
+        """Set the label by a sparsity, when there is no mask yet; see `label`."""
         progress.label(arm=arm, seed=self.seed, sparsity=f"{sparsity:.0%}", **more)
 
     def ticket(
@@ -141,14 +142,14 @@ class Bench:
         outcome: Outcome | None = None,
         **origin: Any,
     ) -> Ticket:
-        """A ticket of this seed; `weights` are those it is rewound to, `outcome` what it became.
+        """Return a ticket of this seed, with the `weights` it is rewound to and its `outcome`.
 
-        It was trained under its own mask, or else `pruned_from` the one of the training before.
+        Its net was trained under its own mask or, if given, under the mask it was `pruned_from`.
         """
         facts = network(self.setting.model, self.data)
         return make_ticket(mask, weights, pruned_from, outcome, seed=self.seed, **facts | origin)
 
 
 def _grafted(onto: State, graft: State) -> State:
-    """`onto` with the tensors of `graft`, but for a head of another width."""
+    """Return `onto` with the tensors of `graft`, except for a head of another width."""
     return {n: graft[n] if graft[n].shape == own.shape else own for n, own in onto.items()}

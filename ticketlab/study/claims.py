@@ -1,4 +1,4 @@
-"""What the papers claim, and the verdicts that our numbers give."""
+"""Claims of the papers, and the verdicts that follow from our measurements."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from ticketlab.study.stats import (
 )
 
 CLAIMS = ROOT / "claims"
-"""One file per paper."""
+"""Contains one file per paper."""
 
 EntryT = TypeVar("EntryT", bound=Spec)
 
@@ -33,7 +33,7 @@ EntryT = TypeVar("EntryT", bound=Spec)
 
 
 class Claim(Spec):
-    """One statement of a paper and the difference of ours that decides it (claims/PAPER.yaml)."""
+    """One statement of a paper and our metric that decides it (claims/PAPER.yaml)."""
 
     id: str
     paper: str
@@ -44,29 +44,29 @@ class Claim(Spec):
     metric: str
     """Dotted path of an interval, a share of seeds or a count in the paper's metrics.json."""
     unit: Unit = "points"
-    """What the metric is in."""
+    """Unit of the metric."""
     at_least: float | None = None
     """The claim holds if the metric is at least this (a non-inferiority margin is negative)."""
     above: float | None = None
-    """Or if it is above this: what beats or differs must do so in the whole interval."""
+    """Alternatively, the claim holds if the whole interval is above this."""
     margin: float | None = Field(default=None, gt=0)
-    """What counts as no difference where the claim is `above: 0`; else that of `rules.MARGINS`."""
+    """What counts as no difference for a claim with `above: 0`; default: `rules.MARGINS`."""
     margin_from: str | None = None
-    """Whose words a margin is that is smaller than that of `rules.MARGINS`."""
+    """Who states a margin that is smaller than that of `rules.MARGINS`, and where."""
     needs: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """The positive controls that must have passed, as BED.NAME of `controls` in metrics.json."""
+    """Positive controls that must have passed, as BED.NAME of `controls` in metrics.json."""
     reference: str
-    """The arms of `references` in metrics.json that must have learned something."""
+    """Arms of `references` in metrics.json that must have learned something."""
     figure: str | None = None
-    """The figure that shows it: its name in results/STUDY/PAPER/figures, without the ending."""
+    """The figure that shows it: its name in results/STUDY/PAPER/figures, without suffix."""
     table: str | None = None
-    """Code of the notebook's cell that shows the number in a table."""
+    """Code of the notebook cell that shows the number in a table."""
     abstract: bool = False
-    """Whether the paper's abstract has it (`reader/findings.py`), as it has every headline."""
+    """Whether the paper's abstract makes the claim (`reader/findings.py`); headlines always do."""
     clause: str | None = None
-    """What follows 'that' in a sentence, if it is not the statement itself."""
+    """The clause after 'that' in a sentence, if it differs from the statement."""
     number: str | None = None
-    """What the number is, in words with {} for its value; else a phrase for the unit."""
+    """The number in words, with {} for its value; default: a phrase for the unit."""
     studies: Annotated[tuple[str, ...], Field(strict=False)]
 
     @model_validator(mode="after")
@@ -96,46 +96,46 @@ class Claim(Spec):
 
     @property
     def bound(self) -> float:
-        """What the metric is held against."""
+        """The value with which the metric is compared."""
         return self.at_least if self.above is None else self.above  # type: ignore[return-value]
 
     @property
     def no_difference(self) -> float | None:
-        """The margin around zero for a claim that something beats or differs; else None."""
+        """The margin around zero, if the claim is that something beats or differs; else None."""
         return (self.margin or rules.MARGINS.get(self.unit)) if self.above == 0 else None
 
     @property
     def planned(self) -> int:
-        """How many seeds its verdict is planned to stand on."""
+        """Planned number of seeds for its verdict."""
         return rules.planned(self.tier, self.unit)
 
     @property
     def holds_if(self) -> str:
-        """The condition as given: '>= -1' or '> 0'."""
+        """The condition in the claims file: '>= -1' or '> 0'."""
         return f"{'>=' if self.above is None else '>'} {self.bound:.15g}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim's verdict with its evidence, and why there is none or what it lacks."""
+    """A claim's verdict with its evidence, the reason if there is none, and what it lacks."""
 
     claim: Claim
     word: Word
     evidence: Evidence | None
     reason: str | None = None
     q: float | None = None
-    """Its p corrected for all tested claims of a study (`with_q`)."""
+    """Its p, corrected for all tested claims of a study (`with_q`)."""
 
     @property
     def ours(self) -> str:
-        """The evidence with as many digits as show on which side of the bound it lies."""
+        """The evidence, with enough digits to show on which side of the bound it lies."""
         return "-" if self.evidence is None else beside(self.evidence, self.claim.bound)
 
     @property
     def p(self) -> float | None:
-        """p of the test that it stands on; None for counts, and where nothing was tested.
+        """p of the test behind the verdict; None for counts, and if nothing was tested.
 
-        No difference stands on the larger p of the tests against both margins.
+        For 'no difference' it is the larger p of the tests against the two margins.
         """
         if self.evidence is None or self.word in ("not testable here", "not run"):
             return None
@@ -147,24 +147,24 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """The word, and the reason if there is one."""
+        """The verdict's word, followed by the reason if there is one."""
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
 def load_claims(paper: str | None = None, folder: Path = CLAIMS) -> list[Claim]:
-    """The claims in PAPER.yaml of the folder, one paper's or all; InputError names a bad entry."""
+    """Return one paper's claims, or all, from the folder; InputError names a bad entry."""
     paths = [path for path in sorted(folder.glob("*.yaml")) if paper in (None, path.stem)]
     every = (_of_paper(read_yaml(path), path.stem, f"{folder.name}/{path.name}") for path in paths)
     return [claim for claims in every for claim in claims]
 
 
 def read_entries(path: Path, kind: type[EntryT]) -> list[EntryT]:
-    """The entries of a YAML file that is a list of `kind`; InputError names a bad one."""
+    """Return the entries of a YAML file that is a list of `kind`; InputError names a bad one."""
     return entries_in(read_yaml(path), path.name, kind)
 
 
 def entries_in(content: object, name: str, kind: type[EntryT]) -> list[EntryT]:
-    """The entries of a parsed YAML file called `name`; InputError names a bad one."""
+    """Return the entries of a parsed YAML file called `name`; InputError names a bad one."""
     if not isinstance(content, list):
         raise InputError(f"{name}: {type(content).__name__} found, allowed is a list")
     try:
@@ -176,12 +176,12 @@ def entries_in(content: object, name: str, kind: type[EntryT]) -> list[EntryT]:
 
 
 def claims_in(text: str | bytes, paper: str, name: str) -> list[Claim]:
-    """The claims in the text of a PAPER.yaml called `name`; InputError names it and a bad entry."""
+    """Return the claims in the text of a PAPER.yaml called `name`; InputError for a bad entry."""
     return _of_paper(parse_yaml(text, name), paper, name)
 
 
 def _of_paper(content: object, paper: str, name: str) -> list[Claim]:
-    """The entries of a parsed PAPER.yaml; the file's name says whose they are."""
+    """Return the entries of a parsed PAPER.yaml; the file's name gives the paper."""
     if isinstance(content, list):
         content = [{"paper": paper} | e if isinstance(e, dict) else e for e in content]
     found = entries_in(content, name, Claim)
@@ -192,40 +192,39 @@ def _of_paper(content: object, paper: str, name: str) -> list[Claim]:
 
 
 class Redirect(Spec):
-    """What became of a claim that is no more (claims/redirects/PAPER.yaml)."""
+    """The successor of a claim that was merged or dropped (claims/redirects/PAPER.yaml)."""
 
     old: str
     new: str | None
-    """The claim that it went into; none for one that was dropped."""
+    """The claim that replaces it; None for a dropped claim."""
     reason: str
     verdict: Word
     """Its last verdict in the desk study."""
 
 
 def load_redirects(folder: Path = CLAIMS) -> list[Redirect]:
-    """All claims that were merged or dropped; InputError names a bad entry."""
+    """Return all claims that were merged or dropped; InputError names a bad entry."""
     paths = sorted((folder / "redirects").glob("*.yaml"))
     return [one for path in paths for one in read_entries(path, Redirect)]
 
 
 def judged(paper: str, metrics: Path) -> list[Verdict]:
-    """The verdicts on a paper's claims from its metrics.json, as it was written."""
+    """Return the verdicts on a paper's claims from its metrics.json."""
     return judge_all(load_claims(paper), read_json(metrics))
 
 
 def judge_all(claims: Iterable[Claim], metrics: Mapping[str, Any]) -> list[Verdict]:
-    """The verdict on each claim, in their order."""
+    """Return the verdict on each claim, in their order."""
     return [judge(claim, metrics) for claim in claims]
 
 
 def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
-    """The verdict by the rules (`rules.decide`), with what it lacks.
+    """Return the verdict by the rules (`rules.decide`), with what it lacks.
 
-    A metric that is null was not measured in this study. Where an arm of the claim's reference is
-    not above chance, nothing was learned; where a control that it needs has not passed, the bed
-    cannot show it; where so few seeds cannot give both verdicts on a share, the parameters decide:
-    none of these is testable. InputError for a metric, a reference or a control that does not
-    exist.
+    A metric that is null was not measured in this study. A claim is not testable if an arm of its
+    reference is not above chance (nothing was learned), if a control that it needs has not passed
+    (its bed cannot show it), or if with so few seeds only one verdict on a share is possible.
+    Raises InputError for a metric, a reference or a control that does not exist.
     """
     name = f"claim {claim.id}: metric {claim.metric!r}"
     evidence = measured(metrics, claim.metric.split("."), name)
@@ -248,7 +247,7 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
 
 
 def lacks(claim: Claim, word: Word, evidence: Evidence) -> str | None:
-    """How many seeds would decide it, and how its seeds differ from those that were planned."""
+    """Return how many seeds would decide it, and how its seeds differ from the planned number."""
     found = []
     if word == "undecided":
         found.append(rules.why_undecided(evidence, claim.bound, claim.no_difference))
@@ -260,13 +259,13 @@ def lacks(claim: Claim, word: Word, evidence: Evidence) -> str | None:
 
 
 def with_q(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts of a study with q: each p corrected for all claims that were tested in it."""
+    """Return a study's verdicts with q: each p corrected for all claims tested in the study."""
     corrected = rules.q_values([one.p for one in verdicts])
     return [replace(one, q=q) for one, q in zip(verdicts, corrected, strict=True)]
 
 
 def references(claim: Claim, metrics: Mapping[str, Any]) -> dict[str, Reference]:
-    """The arms by name that must have learned something before the claim can be judged."""
+    """Return the arms, by name, that must have learned something before the claim is judged."""
     every = metrics.get("references")
     if not isinstance(every, Mapping) or claim.reference not in every:
         raise InputError(f"claim {claim.id}: reference {claim.reference!r} {MISSING}")
@@ -278,7 +277,7 @@ def references(claim: Claim, metrics: Mapping[str, Any]) -> dict[str, Reference]
 
 
 def learned_nothing(found: Mapping[str, Reference]) -> str | None:
-    """Which arm is not above chance, its interval and chance; None if all with an interval are."""
+    """Name the first arm not above chance, with its interval; None if all intervals are above."""
     if not found:
         return "its reference arm was not run"
     for arm, one in found.items():
@@ -294,7 +293,7 @@ COLUMNS = ("claim", "tier", "statement", "holds if", "ours", "q", "verdict")
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """One row per claim: COLUMNS, and the reason where a verdict has one (else empty)."""
+    """Return a table with one row per claim: COLUMNS, and the verdict's reason if it has one."""
     rows = [
         (c.id, c.tier, c.statement, c.holds_if, v.ours, v.q, v.word, v.reason or "")
         for v in verdicts
@@ -304,14 +303,14 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def as_q(q: float | None) -> str:
-    """'.032', '< .001', nothing for none; rounded up, so that .0501 is not shown as .050."""
+    """Format q as '.032' or '< .001', '' for None; rounds up, so that .0501 does not show .050."""
     if q is None or np.isnan(q):
         return ""
     return "< .001" if q < 0.001 else f"{np.ceil(1000 * q) / 1000:.3f}".removeprefix("0")
 
 
 def with_reasons(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text, each reason behind its verdict in one column."""
+    """Return the table as text, with each reason after its verdict in one column."""
     if "q" in table:
         table = table.assign(q=table.q.map(as_q))
     messages = table.verdict.where(table.reason == "", table.verdict + ": " + table.reason)
@@ -319,17 +318,17 @@ def with_reasons(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def styled(verdicts: Sequence[Verdict]) -> Styler:
-    """The verdict table for a paper's page, which has no q: that is of a whole study."""
+    """Return the verdict table of a paper's page; no q, which concerns a whole study."""
     return coloured(verdict_table(verdicts).drop(columns="q"), "verdicts")
 
 
 def coloured(table: pd.DataFrame, name: str) -> Styler:
-    """A table with verdicts and their reasons for a page, verdicts in colour."""
+    """Return a table of verdicts and reasons for a page, with verdicts in colour."""
     shown = Styler(with_reasons(table), uuid=name).hide(axis="index")
     shown = shown.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
     return shown.map(lambda text: f"font-weight: bold; color: {colour(text)}", subset=["verdict"])
 
 
 def colour(message: str) -> str:
-    """The colour of a verdict, whether its reason follows it or not."""
+    """Return the colour of a verdict, with or without a reason after it."""
     return COLOURS[message.partition(":")[0]]

@@ -1,7 +1,7 @@
-"""Positive controls: what must hold on a bed before a claim can be judged there.
+"""Positive controls: what must hold on a bed before a claim can be judged on it.
 
-A bed is a net, its data and its recipe. A control is a number over seeds and a bound that was fixed
-in advance; it passes if the whole 95 % interval is at the bound or beyond.
+A bed is a net, its data and its recipe. A control is a number over seeds and a bound fixed in
+advance; it passes if the whole 95 % interval is at the bound or beyond.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Control:
-    """One control of a bed as it came out."""
+    """The result of one control of a bed."""
 
     bed: str
     name: str
@@ -49,7 +49,7 @@ class Control:
 
     @property
     def ours(self) -> str:
-        """The number, with as many digits as show on which side of the bound it lies."""
+        """The number, with enough digits to show on which side of the bound it lies."""
         return beside(self.evidence, self.bound)
 
 
@@ -60,9 +60,9 @@ def control(
     at_least: float | None = None,
     above: float | None = None,
 ) -> Entry | None:
-    """A control for metrics.json: numbers or flags by seed, or a count; null where none ran.
+    """Make a control for metrics.json from numbers or flags by seed, or a count; null if none ran.
 
-    `says` is what holds if it passes. InputError unless one of the bounds is given.
+    `says` states what holds if it passes. Raises InputError unless exactly one bound is given.
     """
     if (at_least is None) == (above is None):
         raise InputError(f"control {says!r}: at_least and above: one of them is needed")
@@ -80,7 +80,7 @@ def _number(values: Mapping[Any, float]) -> Measured | None:
 
 
 def all_of(metrics: Mapping[str, Any]) -> Iterator[Control]:
-    """Every control that a study has measured, bed by bed."""
+    """Yield every control that a study has measured, bed by bed."""
     for bed, entries in (metrics.get("controls") or {}).items():
         for name, entry in (entries or {}).items():
             if entry is not None:
@@ -94,9 +94,10 @@ def _read(bed: str, name: str, entry: Mapping[str, Any]) -> Control:
 
 
 def failed(metrics: Mapping[str, Any], needs: Sequence[str], claim: str) -> str | None:
-    """Why a claim cannot be judged: the first of the controls BED.NAME that did not pass; or None.
+    """Return why a claim cannot be judged: the first of its controls that did not pass, or None.
 
-    `*.NAME` stands for the control of every bed. InputError for one that the metrics do not have.
+    Controls are given as BED.NAME; ``*.NAME`` means the control of every bed. InputError for one
+    that the metrics do not have.
     """
     every = metrics.get("controls") or {}
     for need in needs:
@@ -124,7 +125,7 @@ COLUMNS = ("bed", "control", "needed", "ours", "passed")
 
 
 def table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per control, in words."""
+    """Return a table with one row per control, in words."""
     rows = [
         (one.bed, one.says, one.needed, one.ours, "yes" if one.passed else "no")
         for one in all_of(metrics)
@@ -133,6 +134,6 @@ def table(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def styled(metrics: Mapping[str, Any]) -> Styler:
-    """The table for the top of a paper's page."""
+    """Return the table for the top of a paper's page."""
     shown = Styler(table(metrics), uuid="controls").hide(axis="index")
     return shown.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])

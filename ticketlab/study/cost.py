@@ -1,8 +1,8 @@
-"""What a search or a training costs, by one price list for all papers.
+"""Cost of a search or a training, by the same rules for all papers.
 
-A training step on an image costs as much as three forward passes. What counts is every image by
-which a method trains or chooses: in steps, in looks at validation images, in passes that choose
-samples. Looks that only measure (test accuracy, curves of a figure) cost a method nothing.
+A training step on an image costs as much as three forward passes. Counted is every image that a
+method uses to train or to choose: in steps, in evaluations on validation images, in passes that
+choose samples. Passes that only measure (test accuracy, curves of a figure) are free.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from ticketlab.training.observers import Epoch, Observer
 from ticketlab.training.recipe import Recipe, Step
 
 STEP = 3.0
-"""Forward passes that a training step on an image costs."""
+"""Forward passes that equal one training step on an image in cost."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Optimiser steps, images in them, images of forward passes alone, and FLOPs of all.
+    """Optimiser steps, the images in them, images in forward passes only, and total FLOPs.
 
-    `dense_flops` pretends that no weight was removed (what a GPU does); `sparse_flops` counts the
-    weights that were there. In records, columns with the prefix `search_` are what was spent until
-    a ticket was found; without a prefix they are the cost of all that the row is about.
+    `dense_flops` ignores the mask (as a GPU does); `sparse_flops` counts surviving weights only. In
+    records, columns with the prefix `search_` are the cost of finding a ticket; without a prefix
+    they are the total cost of what the row describes.
     """
 
     iterations: int = 0
@@ -46,28 +46,28 @@ class Cost:
         return Cost(**{name: mine[name] + theirs[name] for name in mine})
 
     def row(self, prefix: str = "") -> dict[str, float]:
-        """Its numbers as columns of a record."""
+        """Return its numbers as columns of a record."""
         return {prefix + name: value for name, value in asdict(self).items()}
 
 
 def in_steps(images: "pd.Series[float]", forward_images: "pd.Series[float]") -> "pd.Series[float]":
-    """Images of steps and of forward passes alone, together in images of steps."""
+    """Convert images of steps and of forward passes into one number, in images of steps."""
     return images + forward_images / STEP
 
 
 @dataclass
 class Account:
-    """Trains and looks on a bench, and adds up what that costs."""
+    """Trains and evaluates on a bench, and adds up the cost."""
 
     bench: Bench
     trained: Cost = field(default_factory=Cost)
-    """What training has cost."""
+    """Cost of training."""
     looked: Cost = field(default_factory=Cost)
-    """What passes that only look have cost."""
+    """Cost of passes without training."""
 
     @property
     def spent(self) -> Cost:
-        """All that has been spent so far."""
+        """Total cost so far."""
         return self.trained + self.looked
 
     def train(
@@ -81,7 +81,7 @@ class Account:
         observers: Sequence[Observer] = (),
         until: Step | None = None,
     ) -> list[Epoch]:
-        """`loop.train` on the data order of `stage`, its steps and its observers' looks counted."""
+        """Run `loop.train` on the data order of `stage`; count its steps and observers' passes."""
         before = sum(observer.looked_at for observer in observers)
         history = train(
             net,
@@ -99,29 +99,29 @@ class Account:
         return history
 
     def predict(self, net: Net, images: Images, mask: Mask | None = None) -> Tensor:
-        """Logits (N, classes) on images, the look counted."""
+        """Return logits (N, classes) on images, and count the pass."""
         self.look(net, len(images), mask)
         return predict(net, images, Batches(images, self.bench.data))
 
     def reach_rewind_point(self) -> None:
-        """The steps of dense training up to the rewinding point, where no round passes it."""
+        """Count the dense steps to the rewinding point, for searches whose rounds exclude them."""
         setting, count = self.bench.setting, len(self.bench.data.train)
         steps, images = imp.rewind_cost(setting.recipe, count, setting.rewind)
         if steps:
             self.charge(self.bench.net(), steps, images)
 
     def charge(self, net: Net, iterations: int, images: int, mask: Mask | None = None) -> None:
-        """So many optimiser steps on so many images, under a mask."""
+        """Count optimiser steps on a number of images, under a mask."""
         dense, sparse = self.flops(net, mask)
         self.trained += Cost(iterations, images, 0, STEP * images * dense, STEP * images * sparse)
 
     def look(self, net: Net, images: int, mask: Mask | None = None) -> None:
-        """Forward passes alone."""
+        """Count forward passes without training on a number of images."""
         dense, sparse = self.flops(net, mask)
         self.looked += Cost(0, 0, images, images * dense, images * sparse)
 
     def flops(self, net: Net, mask: Mask | None = None) -> tuple[float, float]:
-        """FLOPs of an image's forward pass: dense, and of the weights that are there."""
+        """Return the FLOPs of one image's forward pass: dense, and of surviving weights."""
         model, shape = net.model, self.bench.data.shape
         dense = float(models.flops(model, shape))
         if mask is None:

@@ -1,4 +1,4 @@
-"""What a notebook states to be exact is checked where it is stated: a false one ends the run."""
+"""Checks of exact statements in notebooks, next to the text: a false statement ends the run."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -26,23 +26,23 @@ ORIGIN = (
     "init_sha256",
     "trained_mask_sha256",
 )
-"""What a ticket's metadata say that tables of tickets show."""
+"""Metadata of a ticket that the tables of tickets show."""
 
 
 class NotExact(AssertionError):
-    """A statement of a page does not hold."""
+    """A statement on a page does not hold."""
 
 
 NOTHING: Literal["nothing to check"] = "nothing to check"
-"""What a check of rows says if there are none: the study has no such arm, and nothing was shown."""
+"""Result of a check without any rows: the study has no such arm, so nothing was checked."""
 
 Holds = bool | Literal["nothing to check"]
 
 
 def exactly(statement: str, holds: Holds | np.bool_) -> None:
-    """Say that the statement was checked, or that there was nothing to check, or end the run.
+    """Print that the statement was checked, or had nothing to check; raise NotExact if it is false.
 
-    TypeError for anything but a truth value: a table or a tensor is true for other reasons.
+    TypeError for anything but a truth value, since tables and tensors have their own truth rules.
     """
     if isinstance(holds, str) and holds == NOTHING:
         print(f"{NOTHING}: {statement}")
@@ -58,28 +58,28 @@ def exactly(statement: str, holds: Holds | np.bool_) -> None:
 
 
 def same_bits(a: State, b: State) -> bool:
-    """Whether two states have the same names and the same values, bit for bit."""
+    """Return whether two states have the same names and bitwise the same values."""
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def same_kept(a: State, b: State, mask: Mask) -> bool:
-    """Whether the weights that the mask keeps are the same in both, bit for bit."""
+    """Return whether the weights that the mask keeps are bitwise the same in both."""
     return all(torch.equal(a[n].cpu()[k], b[n].cpu()[k]) for n, k in mask.to("cpu").items())
 
 
 def same_values(a: State, in_a: Mask, b: State, in_b: Mask) -> bool:
-    """Whether each layer keeps the same values in both, wherever they are."""
+    """Return whether each layer keeps the same values in both, in any order."""
     pairs = [(a[n].cpu()[in_a[n].cpu()], b[n].cpu()[in_b[n].cpu()]) for n in in_a]
     return all(torch.equal(one.sort()[0], two.sort()[0]) for one, two in pairs)
 
 
 def zero_outside(state: State, mask: Mask) -> bool:
-    """Whether every weight that the mask removes is zero."""
+    """Return whether every weight that the mask removes is zero."""
     return not any(bool(state[n].cpu()[~keep].any()) for n, keep in mask.to("cpu").items())
 
 
 def same_others(a: State, b: State, mask: Mask) -> bool:
-    """Whether all that cannot be pruned (biases, batch-norm state, head) is the same in both."""
+    """Return whether everything unprunable (biases, batch-norm state, head) is the same in both."""
     others = [{n: t for n, t in state.items() if n not in mask} for state in (a, b)]
     return same_bits(*others)
 
@@ -88,7 +88,7 @@ def same_others(a: State, b: State, mask: Mask) -> bool:
 
 
 def tickets_table(results: Results) -> pd.DataFrame:
-    """One row per ticket: unit, name, origin, weights left, the mask's digest, density by layer."""
+    """Return one row per ticket: unit, name, origin, weights left, mask digest, layer densities."""
     rows = []
     for unit, result in results.items():
         for name, ticket in result.tickets.items():
@@ -103,16 +103,16 @@ def tickets_table(results: Results) -> pd.DataFrame:
 
 
 def all_zero_outside(results: Results) -> bool:
-    """Whether the removed weights of every stored ticket that has weights are zero."""
+    """Return whether the removed weights of every stored ticket with weights are zero."""
     tickets = [ticket for result in results.values() for ticket in result.tickets.values()]
     found = [zero_outside(t.weights, t.mask) for t in tickets if t.weights is not None]
     return bool(found) and all(found)
 
 
 def all_trained(results: Results, folder: Path) -> bool:
-    """Whether every ticket, and every record of a sparse net, names zeros that its unit's nets had.
+    """Return whether every ticket, and every record of a sparse net, matches its trained nets.
 
-    `folder` has the stored units, each with the digests of the zero patterns that it has trained.
+    `folder` has the stored units, each with the digests of the zero patterns of its trained nets.
     """
     found = []
     for unit, result in results.items():
@@ -125,8 +125,11 @@ def all_trained(results: Results, folder: Path) -> bool:
 
 
 def all_pruned_in_turn(results: Results, prefix: str = "search/") -> bool:
-    """Whether the nets of every search were trained under its masks in turn: each under the mask
-    that its ticket has, or each under the one before, from which its ticket was pruned."""
+    """Return whether the nets of every search were trained under the masks of its tickets, in turn.
+
+    Each net was trained under its ticket's mask, or under the previous one, from which the ticket
+    was pruned.
+    """
     found = []
     for name, result in results.items():
         if name.startswith(prefix):
@@ -138,12 +141,12 @@ def all_pruned_in_turn(results: Results, prefix: str = "search/") -> bool:
 
 
 def nested(masks: Iterable[Mask]) -> bool:
-    """Whether each mask keeps nothing that the one before has removed."""
+    """Return whether no mask keeps a weight that an earlier one has removed."""
     return all(before.contains(after) for before, after in pairwise(masks))
 
 
 def all_nested(results: Results, prefix: str = "search/") -> bool:
-    """Whether the rounds of every unit whose name starts with `prefix` are nested."""
+    """Return whether the rounds of every unit whose name starts with `prefix` are nested."""
     found = [result.tickets for name, result in results.items() if name.startswith(prefix)]
     return bool(found) and all(nested(t[name].mask for name in sorted(t)) for t in found)
 
@@ -152,12 +155,12 @@ def all_nested(results: Results, prefix: str = "search/") -> bool:
 
 
 def all_rows(true: "pd.Series[bool]") -> Holds:
-    """Whether the condition is true in every row."""
+    """Return whether the condition is true in every row."""
     return bool(true.all()) if len(true) else NOTHING
 
 
 def one_value(frame: pd.DataFrame, by: list[str], column: str) -> Holds:
-    """Whether each group of rows has one value of `column`."""
+    """Return whether each group of rows has one value of `column`."""
     if frame.empty:
         return NOTHING
     return bool(frame.groupby(by)[column].nunique(dropna=False).eq(1).all())
@@ -166,9 +169,9 @@ def one_value(frame: pd.DataFrame, by: list[str], column: str) -> Holds:
 def same_by(
     a: pd.DataFrame, b: pd.DataFrame, by: list[str], column: str, near: float = 0.0
 ) -> Holds:
-    """Whether every row of `a` has its partner in `b` (equal in `by`) with the same `column`.
+    """Return whether every row of `a` has a partner in `b`, equal in `by`, with the same `column`.
 
-    `near` is how far numbers may be apart.
+    `near` is the allowed difference of numbers.
     """
     if a.empty:
         return NOTHING

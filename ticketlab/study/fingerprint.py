@@ -1,13 +1,13 @@
-"""Fingerprints of code: a hash that changes when what a function does may change.
+"""Fingerprints of code: a hash that changes when a function's behaviour may have changed.
 
-The fingerprint of a function covers the syntax trees of all that it reaches by name: functions,
-classes and constants of this package, and of a plug-in of the user's. Docstrings, comments, import
-statements, paths and the names of modules do not count, so that documenting or moving code changes
-nothing. Other packages are not followed; units record their versions instead.
+The fingerprint of a function covers the syntax trees of everything it reaches by name: functions,
+classes and constants of this package, and of your plug-ins. Docstrings, comments, import
+statements, paths and module names do not count, so documenting or moving code changes nothing.
+Other packages are not followed; units record their versions instead.
 
-A dict annotated `Registry[...]` is looked up by name: only those entries count whose key occurs as
-a string in the arguments or in the code reached. A string "module:function" in the arguments is a
-plug-in and is followed to that function; of one in an installed package its version counts.
+Of a dict annotated `Registry[...]`, only those entries count whose key occurs as a string in the
+arguments or in the code reached. A string "module:function" in the arguments is a plug-in: its
+function is followed, or its version counts if it belongs to an installed package.
 """
 
 import ast
@@ -28,7 +28,7 @@ from ticketlab.spec import InputError
 
 PACKAGE = Path(__file__).parents[1]
 WITHOUT_EFFECT = frozenset({"ticketlab.progress"})
-"""Modules that units call and that decide no result."""
+"""Modules left out of the code hash because they cannot affect a unit's output."""
 
 
 class Symbol(NamedTuple):
@@ -39,28 +39,28 @@ class Symbol(NamedTuple):
 
 
 EFFECTS = "*"
-"""The name of what a module does when it is imported, besides defining names."""
+"""Pseudo-name for a module's top-level statements that define no name."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """The bare statements of a module by the name they define, and what its imports bind."""
+    """A module's statements by the name they define, without docstrings, and its imports."""
 
     statements: Mapping[str, list[ast.stmt]]
     imports: Mapping[str, str]
-    """Dotted name by local name, also of imports inside functions."""
+    """Dotted name by local name, including imports inside functions."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Code as text with a placeholder for each symbol that it refers to."""
+    """Code as text, with a placeholder for each symbol that it refers to."""
 
     text: str
     targets: tuple[Symbol, ...]
     strings: frozenset[str]
 
     def filled(self, label: Callable[[Symbol], str]) -> str:
-        """The text with each placeholder replaced."""
+        """Return the text with each placeholder replaced by its label."""
         return _PLACE.sub(lambda match: label(self.targets[int(match[1])]), self.text)
 
 
@@ -71,15 +71,15 @@ _PLACE = re.compile(r"\x1a(\d+)\x1a")
 
 
 def fingerprint(*functions: Callable[..., Any] | type, strings: Iterable[str] = ()) -> str:
-    """SHA-256 of all code that the functions reach; `strings` are those in their arguments."""
+    """Return the SHA-256 of all code that the functions reach, given the `strings` in arguments."""
     start = (Symbol(one.__module__, one.__qualname__.partition(".")[0]) for one in functions)
     return _fingerprint(tuple(start), _choosing(strings))
 
 
 def source_fingerprint(code: str, strings: Iterable[str] = ()) -> str:
-    """The fingerprint of what a program's text uses, such as the code cells of a notebook.
+    """Return the fingerprint of all that a program's text uses, such as a notebook's code cells.
 
-    The functions that it gives to `show_source` count with docstrings and comments.
+    Functions passed to `show_source` count with docstrings and comments.
     """
     tree = ast.parse(code)
     module = _split(tree, "__main__")
@@ -98,7 +98,7 @@ def source_fingerprint(code: str, strings: Iterable[str] = ()) -> str:
 
 
 def strings_in(value: Any) -> Iterator[str]:
-    """Every string at any depth of a JSON value, keys included."""
+    """Yield every string at any depth of a JSON value, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -111,7 +111,7 @@ def strings_in(value: Any) -> Iterator[str]:
 
 
 def _choosing(strings: Iterable[str]) -> frozenset[str]:
-    """The strings that can choose code: keys of registries, and plug-ins."""
+    """Return the strings that can select code: keys of registries, and plug-ins."""
     return frozenset(text for text in strings if text in registered() or is_plugin(text))
 
 
@@ -123,8 +123,8 @@ def _fingerprint(start: tuple[Symbol, ...], strings: frozenset[str]) -> str:
         for symbol, pieces in reached.items()
     }
 
-    # A reference counts as what it refers to, wherever that is: a call of another function of the
-    # same name is a change, and the same function under another path is none.
+    # A reference counts as the code it refers to, not as its path: calling another function of
+    # the same name is a change, and moving the same function is not.
     def label(target: Symbol) -> str:
         found = defined(target)
         return own.get(found, target.name) if found else target.name
@@ -134,7 +134,7 @@ def _fingerprint(start: tuple[Symbol, ...], strings: frozenset[str]) -> str:
 
 
 def _versions(strings: Iterable[str]) -> Iterator[str]:
-    """Name and version of each installed package that has one of the plug-ins."""
+    """Yield name and version of each installed package that has one of the plug-ins."""
     for text in strings:
         package = text.partition(":")[0].partition(".")[0]
         if is_plugin(text) and not is_followed(text.partition(":")[0]):
@@ -150,7 +150,7 @@ def _hash(text: str) -> str:
 
 
 def reach(start: Iterable[Symbol], strings: Iterable[str] = ()) -> dict[Symbol, list[Piece]]:
-    """The pieces of code that are reached from `start`, by the symbol they belong to."""
+    """Return the pieces of code that are reached from `start`, by the symbol they belong to."""
     known = set(strings)
     plugins = [_plugin(text) for text in known if is_plugin(text)]
     symbols = {found for one in (*start, *plugins) if (found := defined(one))}
@@ -176,7 +176,7 @@ def reach(start: Iterable[Symbol], strings: Iterable[str] = ()) -> dict[Symbol, 
 
 
 def _plugin(text: str) -> Symbol:
-    """The function that a plug-in names; InputError if its module is followed and it is not."""
+    """Return the function that a plug-in names; InputError if its followed module lacks it."""
     symbol = Symbol(*text.split(":"))
     if is_followed(symbol.module) and defined(symbol) is None:
         allowed = "allowed is one that its module defines, or imports by name from such a module"
@@ -186,7 +186,7 @@ def _plugin(text: str) -> Symbol:
 
 @cache
 def defined(symbol: Symbol) -> Symbol | None:
-    """Where a symbol is defined, through re-exports; None if its code is not followed."""
+    """Find where a symbol is defined, through re-exports; None if its code is not followed."""
     if not is_followed(symbol.module):
         return None
     module = parsed(symbol.module)
@@ -199,7 +199,7 @@ def defined(symbol: Symbol) -> Symbol | None:
 
 @cache
 def target_of(dotted: str) -> Symbol | str | None:
-    """A dotted name as a followed module, as a symbol in one, or None."""
+    """Resolve a dotted name to a followed module, a symbol in one, or None."""
     if is_followed(dotted):
         return dotted
     module, _, name = dotted.rpartition(".")
@@ -208,7 +208,7 @@ def target_of(dotted: str) -> Symbol | str | None:
 
 @cache
 def pieces(symbol: Symbol) -> Mapping[str | None, Piece]:
-    """The code of a symbol: one piece, or one per key for a registry."""
+    """Return the code of a symbol: one piece, or one per key for a registry."""
     module = parsed(symbol.module)
     nodes = module.statements[symbol.name]
     if len(nodes) == 1 and (entries := registry_entries(nodes[0])) is not None:
@@ -217,7 +217,7 @@ def pieces(symbol: Symbol) -> Mapping[str | None, Piece]:
 
 
 def registry_entries(node: ast.AST) -> dict[str, ast.expr] | None:
-    """The values by key of a dict that is annotated `Registry[...]`; None for any other code."""
+    """Return the values by key of a dict annotated `Registry[...]`; None for any other code."""
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict)):
         return None
     if not ast.unparse(node.annotation).startswith("Registry["):
@@ -228,7 +228,7 @@ def registry_entries(node: ast.AST) -> dict[str, ast.expr] | None:
 
 @cache
 def registered() -> frozenset[str]:
-    """Every key of every registry of the package."""
+    """Return every key of every registry of the package."""
     texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     trees = (ast.parse(text) for text in texts if ": Registry[" in text)
     found = (registry_entries(node) or {} for tree in trees for node in tree.body)
@@ -239,14 +239,16 @@ def registered() -> frozenset[str]:
 
 
 def _piece(nodes: ast.AST | list[ast.stmt], name: str, module: Module) -> Piece:
-    """The code of nodes that stand in the module `name`."""
+    """Return the code of nodes from the module `name`."""
     writer = _Writer(name, module)
     return Piece(writer.text(nodes), tuple(writer.targets), frozenset(writer.strings))
 
 
 class _Writer:
-    """A syntax tree as text, the same on every Python: references to followed code are
-    placeholders, names of other imports what they stand for."""
+    """Writes a syntax tree as text that is the same on every Python version.
+
+    References to followed code become placeholders; other imported names become dotted names.
+    """
 
     def __init__(self, name: str, module: Module) -> None:
         self.name, self.module = name, module
@@ -254,7 +256,7 @@ class _Writer:
         self.strings: set[str] = set()
 
     def text(self, node: Any) -> str:
-        """The text of a node, a list of them, or a plain value."""
+        """Return the text of a node, a list of nodes, or a plain value."""
         if isinstance(node, list):
             return f"[{' '.join(self.text(one) for one in node)}]"
         if not isinstance(node, ast.AST):
@@ -275,7 +277,7 @@ class _Writer:
         return f"{type(node).__name__}({' '.join(fields)})"
 
     def _name(self, name: str) -> str | None:
-        """A name that the module defines or imports; None for any other."""
+        """Resolve a name that the module defines or imports; None for any other."""
         if name in self.module.statements:
             return self._place(Symbol(self.name, name))
         if name not in self.module.imports:
@@ -284,13 +286,13 @@ class _Writer:
         target = target_of(dotted)
         if isinstance(target, Symbol):
             return self._place(target)
-        if target is not None:  # a module as a value: anything in it may be used
+        if target is not None:  # a module used as a value: any of its names may be used
             self.targets += [Symbol(target, inner) for inner in sorted(parsed(target).statements)]
             return name
         return dotted
 
     def _dotted(self, node: ast.expr) -> str | None:
-        """What an expression such as `masks.ones` names, through the module's imports."""
+        """Resolve an expression such as `masks.ones` through the module's imports."""
         if isinstance(node, ast.Name):
             return self.module.imports.get(node.id)
         if isinstance(node, ast.Attribute):
@@ -304,7 +306,7 @@ class _Writer:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes out import statements and strings that stand by themselves (docstrings)."""
+    """Removes import statements and free-standing strings (docstrings)."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -320,7 +322,7 @@ class _Bare(ast.NodeTransformer):
 
 @cache
 def source_of(module: str) -> Path | None:
-    """The file of a module whose code is followed, found without importing it; else None.
+    """Return the file of a module whose code is followed, without importing it; else None.
 
     Followed are this package, and modules on the import path that are not installed (plug-ins).
     """
@@ -332,7 +334,7 @@ def source_of(module: str) -> Path | None:
         return None
     try:
         found = find_spec(module)
-    except ModuleNotFoundError:  # a name in a module that is no package
+    except ModuleNotFoundError:  # the parent is a module, not a package
         return None
     origin = "" if found is None else found.origin or ""
     return Path(origin) if origin.endswith(".py") else None
@@ -340,10 +342,10 @@ def source_of(module: str) -> Path | None:
 
 @cache
 def _is_own(package: str) -> bool:
-    """Whether a module or package at the top level is there and not installed."""
+    """Return whether a top-level module or package exists and is not installed."""
     if package in sys.stdlib_module_names or package == "__main__":
         return False
-    see_project()  # before anything is looked up, as that is remembered
+    see_project()  # before the first look-up, because results are cached
     found = find_spec(package)
     if found is None:
         return False
@@ -356,26 +358,26 @@ def _is_own(package: str) -> bool:
 
 
 def _distributions(package: str) -> list[metadata.Distribution]:
-    """What has installed a package, wherever that is (`pip install --target`)."""
+    """Return the distributions that installed a package, anywhere (`pip install --target`)."""
     names = metadata.packages_distributions().get(package, ())
     return [metadata.distribution(name) for name in names]
 
 
 def is_followed(module: str) -> bool:
-    """Whether the code of a module counts."""
+    """Return whether the code of a module counts."""
     return module not in WITHOUT_EFFECT and source_of(module) is not None
 
 
 @cache
 def parsed(module: str) -> Module:
-    """A followed module, as its file was when this process first looked."""
+    """Return a followed module, as its file was when this process first read it."""
     path = source_of(module)
     assert path is not None, module
     return _split(ast.parse(path.read_text(encoding="utf-8")), module)
 
 
 def _split(tree: ast.Module, name: str) -> Module:
-    """A module's statements by what they define, without imports and docstrings."""
+    """Group a module's statements by the names they define, without imports and docstrings."""
     imports: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -396,7 +398,7 @@ def _split(tree: ast.Module, name: str) -> Module:
 
 
 def _bound(node: ast.stmt) -> list[str]:
-    """The names that a statement at the top level defines."""
+    """Return the names that a top-level statement defines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
@@ -406,7 +408,7 @@ def _bound(node: ast.stmt) -> list[str]:
 
 
 def _source(symbol: Symbol) -> str:
-    """The text of a symbol with its docstring and comments."""
+    """Return the text of a symbol with its docstring and comments."""
     found = defined(symbol)
     path = source_of(found.module) if found else None
     if found is None or path is None:

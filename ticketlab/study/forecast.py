@@ -1,4 +1,4 @@
-"""How long a study takes: what it will train, and how fast each net trains on this device."""
+"""Forecast of a study's duration: what it will train, and each net's speed on this device."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from ticketlab.training.recipe import Recipe, Step
 
 @dataclass(frozen=True)
 class Job:
-    """A part of a paper's study that one net does: its image passes, and how fast it trains."""
+    """The part of a study's work that uses one net: its image passes, and its training speed."""
 
     net: str
     passes: float
     speed: Callable[[float], float]
-    """Image passes a second of one process, measured for so many seconds."""
+    """Returns image passes per second of one process, measured for the given seconds."""
     training: float
-    """Image passes of one training."""
+    """Image passes of the net in the study."""
     ticket: int
     """Bytes of one ticket."""
 
@@ -40,7 +40,7 @@ def image_job(
     passes: float,
     speed: Callable[[Net, DataSet, Recipe, float], float] | None = None,
 ) -> Job:
-    """A net on images; `speed` measures it for so many seconds, as `image_speed` does."""
+    """Make a job of a net on images; `speed` measures it for some seconds, as `image_speed`."""
     data = load(images, gpu.start(runtime))
     net = models.build(model, data.shape, data.classes, 0)
     size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
@@ -52,7 +52,7 @@ def image_job(
 
 
 def image_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> float:
-    """Image passes a second while training a net for about `seconds`, after a short warm-up."""
+    """Measure image passes per second of training a net for about `seconds`, after a warm-up."""
 
     def chunk(steps: int) -> int:
         train(net, data.train, data, recipe, seed=("plan",), until=Step(steps, "it"))
@@ -65,9 +65,9 @@ def image_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> floa
 def measured_speed(
     chunk: Callable[[int], int], device: torch.device, seconds: float, most: int
 ) -> float:
-    """Passes a second of repeated chunks of up to `most` steps; the first one only warms up.
+    """Measure passes per second of repeated chunks of up to `most` steps; the first is a warm-up.
 
-    Chunks grow from one step, so that a net of seconds a step is not probed for minutes.
+    Chunks grow from one step, so that a net with steps of a second is not measured for minutes.
     """
     chunk(1)
     done, spent, steps = 0, 0.0, 1
@@ -75,17 +75,17 @@ def measured_speed(
         with gpu.Stopwatch(device) as watch:
             count = chunk(steps)
         if steps < most and watch.seconds < seconds / 4:
-            steps = min(most, 4 * steps)  # a short chunk is mostly its own start: not counted
+            steps = min(most, 4 * steps)  # short chunks mostly measure their own start-up
         else:
             done, spent = done + count, spent + watch.seconds
     return done / spent
 
 
-# ---------------------------------------------------------------- results that are not there yet
+# ---------------------------------------------------------------- placeholders for missing results
 
 
 def planned_units(phases: Phases, predicted: Callable[[Unit], Result]) -> list[list[Unit]]:
-    """All units of a study by phase, later phases planned from predicted results."""
+    """Return all units of a study by phase, planning later phases from predicted results."""
     planned = [next(phases)]
     while True:
         try:
@@ -95,18 +95,18 @@ def planned_units(phases: Phases, predicted: Callable[[Unit], Result]) -> list[l
 
 
 def total_passes(planned: Iterable[Iterable[Unit]]) -> float:
-    """Image passes that all units of a study are expected to take."""
+    """Return the image passes that all units of a study are expected to take."""
     return sum(unit.passes for units in planned for unit in units)
 
 
 def predicted_ticket(sparsity: float) -> Ticket:
-    """Stands for a ticket of about this sparsity: 10,000 weights of one layer, one or more kept."""
+    """Return a placeholder for a ticket of about this sparsity: one layer of 10,000 weights."""
     removed = min(round(10_000 * sparsity), 9_999)
     return Ticket(Mask({"weight": torch.arange(10_000) >= removed}))
 
 
 def predicted_search(rate: float, rounds: int) -> Result:
-    """Stands for a search that prunes at a constant rate: its rounds and tickets, the dense too."""
+    """Return a placeholder for a search at a constant rate: its rounds and tickets, with dense."""
     tickets = {f"round-{k:02d}": predicted_ticket(1 - (1 - rate) ** k) for k in range(rounds + 1)}
     found = [
         {"round": k, "alive": ticket.mask.alive, "sparsity": ticket.mask.sparsity}

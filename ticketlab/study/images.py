@@ -1,7 +1,7 @@
-"""Differences over test images, beside those over seeds: the outcomes that tickets keep, compared.
+"""Differences over test images, in addition to those over seeds, from tickets' stored outcomes.
 
-An interval over seeds is about this pool of images and all orders, initial weights and splits. One
-over images is about these trained nets and all test images that could have been drawn.
+An interval over seeds treats the images as fixed and generalises over orders, initial weights and
+splits. An interval over images treats the trained nets as fixed and generalises over test images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from ticketlab.study.results import Result
 from ticketlab.study.stats import Interval
 
 Hits = NDArray[np.bool_]
-"""(n,): whether a net is right on each test image."""
+"""(n,): whether a net classifies each test image correctly."""
 Key = tuple[str, str]
-"""A unit without its seed, as `search/imp`, and one of its tickets, as `round-05`."""
+"""A unit without its seed, such as `search/imp`, and one of its tickets, such as `round-05`."""
 
 RESAMPLES = 2000
 
 
 def hits(results: Mapping[str, Result], labels: ArrayLike) -> dict[Key, dict[int, Hits]]:
-    """For all tickets that keep an outcome, by seed: on which test images it is right.
+    """Return, by seed, which test images each ticket with a stored outcome classifies correctly.
 
     `labels` (n,) are those of the test images, the same for all seeds.
     """
@@ -38,9 +38,9 @@ def hits(results: Mapping[str, Result], labels: ArrayLike) -> dict[Key, dict[int
 
 
 def over_images(ours: Mapping[int, Hits], theirs: Mapping[int, Hits]) -> Interval:
-    """Points of accuracy, paired by seed and image: the mean and its 95 % bootstrap interval.
+    """Return points of accuracy, paired by seed and image: mean and 95 % bootstrap interval.
 
-    Images are drawn anew, the nets of all seeds stay. The `n` is that of the images.
+    Resamples images and keeps the nets of all seeds. The `n` is the number of images.
     """
     apart = [ours[seed].astype(float) - theirs[seed] for seed in sorted(ours) if seed in theirs]
     image = 100 * np.mean(apart, axis=0)
@@ -55,7 +55,7 @@ def over_images(ours: Mapping[int, Hits], theirs: Mapping[int, Hits]) -> Interva
 
 
 def mcnemar(ours: Hits, theirs: Hits) -> float:
-    """Exact two-sided p that two nets are right equally often, from the images they differ on."""
+    """Return the exact two-sided p of McNemar's test that two nets are equally often correct."""
     wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
@@ -66,8 +66,10 @@ COLUMNS = ("ours", "theirs", "ticket", "over images", "McNemar p <= .05")
 def table(
     results: Mapping[str, Result], labels: ArrayLike, pairs: Sequence[tuple[str, str]]
 ) -> pd.DataFrame:
-    """For pairs of units, at every ticket that both keep: points over images, and in how many seeds
-    McNemar's test tells the two nets apart."""
+    """Compare pairs of units at every ticket that both store.
+
+    Columns: points over images, and in how many seeds McNemar's test distinguishes the two nets.
+    """
     known, rows = hits(results, labels), []
     for ours, theirs in pairs:
         for unit, name in sorted(known):

@@ -1,4 +1,4 @@
-"""`Paper`: what the pipeline knows of a paper; `ticketlab.papers.NAME` hands it on as `PAPER`."""
+"""`Paper`: the pipeline's view of a paper; each `ticketlab.papers.NAME` defines a `PAPER`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from ticketlab.study.runner import Phases, Unit
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper's parameters, its units, and those that a study is expected to have."""
+    """A paper's parameters, units and forecast."""
 
     params: type[Spec]
     phases: Callable[[Any], Phases]
-    """The units of a study with these parameters (see `runner.run_study`)."""
+    """Yields the units of a study with these parameters (see `runner.run_study`)."""
     planned: Callable[[Any], list[list[Unit]]]
-    """All units by phase, later phases as far as they can be predicted."""
+    """Returns all units by phase, as far as later phases can be predicted."""
     jobs: Callable[[Any], list[Job]]
-    """The nets that the study trains, with their shares of these passes."""
+    """Returns the nets that the study trains, with their shares of the given passes."""
     beside: float = 1.0
-    """Measured seconds of a study over those of its training passes."""
+    """Ratio of a study's measured seconds to those of its training passes."""
 
     def expected_passes(self, params: Any) -> float:
-        """Image passes that the study will take, about."""
+        """Return the approximate number of image passes that the study will take."""
         return total_passes(self.planned(params))

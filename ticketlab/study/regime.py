@@ -1,4 +1,4 @@
-"""What a study's parameters say in words: nets, images and schedules, for the fidelity cards."""
+"""A study's parameters in words: nets, images and schedules, for the fidelity cards."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ from ticketlab.training.recipe import Recipe, Step
 
 
 def card(study: str, facts: Mapping[str, str]) -> Markdown:
-    """The facts as a table under the study's name."""
+    """Return the facts as a table under the study's name."""
     rows = [f"| {name} | {said} |" for name, said in facts.items()]
     return Markdown("\n".join([f"| in this study | `{study}` |", "|---|---|", *rows]))
 
 
 def net(spec: models.ModelSpec, rule: str, data: DataSet) -> str:
-    """A net: name, width beside the published one's, and the weights that `rule` may prune."""
+    """Describe a net: name, width next to the published one's, weights prunable under `rule`."""
     own, full = _weights(spec, rule, data), models.architecture(spec.name).options.get("width")
     said = f"{spec.name}: {own:,} weights can be pruned"
     if plugins.is_plugin(spec.name) or full is None or spec.width in (None, full):
@@ -28,14 +28,14 @@ def net(spec: models.ModelSpec, rule: str, data: DataSet) -> str:
 
 
 def _weights(spec: models.ModelSpec, rule: str, data: DataSet) -> int:
-    """Weights of the net that `rule` may prune."""
+    """Return the number of weights that are prunable under `rule`."""
     model = models.build(spec, data.shape, data.classes, 0)
     named = dict(model.named_parameters())
     return sum(named[name].numel() for name in models.prunable(model, rule))
 
 
 def images(spec: DataSpec, data: DataSet) -> str:
-    """A data set: its images by part, their shape, its classes."""
+    """Describe a data set: images per split, their shape, the number of classes."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     counts = ", ".join(f"{len(part):,} for {name}" for name, part in parts.items())
     channels, height, width = data.shape
@@ -51,17 +51,17 @@ def images(spec: DataSpec, data: DataSet) -> str:
 
 
 def schedule(recipe: Recipe, count: int) -> str:
-    """A recipe on `count` training images: epochs, iterations, optimiser."""
+    """Describe a recipe on `count` training images: epochs, iterations, optimiser."""
     per_epoch, total = recipe.iterations(count)
     length = f"{total / per_epoch:.3g} epochs, {total:,} iterations of {recipe.batch} images"
     return f"{length}; {recipe.optimizer}, learning rate {recipe.lr:g}"
 
 
 def rewinding(step: Step) -> str:
-    """Where tickets are rewound to."""
+    """Describe the point to which tickets are rewound."""
     return "initial weights" if step.value == 0 else f"the weights after {step} of dense training"
 
 
 def seeds(numbers: tuple[int, ...]) -> str:
-    """How many seeds, and which."""
+    """List the seeds and their number."""
     return f"{len(numbers)}: {', '.join(map(str, numbers))}"

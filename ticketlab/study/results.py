@@ -1,4 +1,4 @@
-"""What a study leaves behind: records and tickets of its units, tables, metrics, provenance."""
+"""Results of a study: records and tickets of its units, tables, metrics, provenance."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ NUMERICAL = ("torch", "torchvision", "numpy")
 """Packages whose version can change a number."""
 
 Made = Mapping[str, str]
-"""What decides a unit besides its code and arguments: the `kind` of its device, the
-`instruction_set`, and the version of each of NUMERICAL."""
+"""What decides a unit besides its code and arguments: the `kind` of device, the `instruction_set`,
+and the version of each package in NUMERICAL."""
 SEEDS = "seeds.csv"
-"""Beside a paper's metrics.json: the numbers by seed behind them."""
+"""Next to a paper's metrics.json: the underlying numbers by seed."""
 ELSEWHERE = ".made_elsewhere.json"
-"""Beside the units of a paper that were brought here from another machine: with what all of them
-were made."""
+"""Next to units that were trained on another machine: the device kind, instruction set and versions
+with which all of them were made."""
 
 
 # ---------------------------------------------------------------- units of a study
@@ -38,17 +38,17 @@ were made."""
 
 @dataclass(frozen=True)
 class Result:
-    """What one unit of work returns: a JSON record and named tickets."""
+    """Return value of a unit of work: a JSON record and named tickets."""
 
     record: dict[str, Any]
     tickets: Mapping[str, Ticket] = field(default_factory=dict)
 
 
 def save_result(folder: Path, name: str, key: str, result: Result, trained: Patterns) -> None:
-    """Store a finished unit: tickets first, then the record that declares it complete.
+    """Store a finished unit: tickets first, then the record that marks it as complete.
 
     `trained` are the zero patterns of the nets that the unit has trained; their digests are stored
-    too. WrongMask, and nothing is stored, for a ticket that has another mask than its net.
+    too. Raises WrongMask, and stores nothing, if a ticket has another mask than its net.
     """
     for ticket_name, ticket in result.tickets.items():
         try:
@@ -68,7 +68,7 @@ def save_result(folder: Path, name: str, key: str, result: Result, trained: Patt
 
 
 def check_ticket(ticket: Ticket, trained: Patterns) -> None:
-    """WrongMask for a ticket whose net or whose weights have other zeros than its mask."""
+    """Raise WrongMask for a ticket whose net or weights have other zeros than its mask."""
     pattern = ticket.metadata.get("trained_mask_sha256", ticket.mask.digest())
     check_trained(ticket.mask, pattern, trained)
     for name, keep in ticket.mask.items():
@@ -77,9 +77,9 @@ def check_ticket(ticket: Ticket, trained: Patterns) -> None:
 
 
 def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str, Any]) -> Result:
-    """The result with study, paper, unit, parameters and package versions in its tickets' metadata.
+    """Return the result with study, paper, unit, parameters and versions in its tickets' metadata.
 
-    A ticket that is handed on can then be traced without the folder that it came from.
+    A ticket can then be traced without the folder that it came from.
     """
     parameters = {k: _jsonable(v) for k, v in arguments.items() if isinstance(v, Spec)}
     origin = {**_place_of(folder), "unit": unit, "parameters": parameters}
@@ -92,7 +92,7 @@ def with_origin(result: Result, unit: str, folder: Path, arguments: Mapping[str,
 
 
 def placed(result: Result, folder: Path) -> Result:
-    """The result with the study and paper of a folder in its tickets' metadata, all else stays."""
+    """Return the result with a folder's study and paper in its tickets' metadata."""
     tickets = {
         name: replace(ticket, metadata={**ticket.metadata, **_place_of(folder)})
         for name, ticket in result.tickets.items()
@@ -101,7 +101,7 @@ def placed(result: Result, folder: Path) -> Result:
 
 
 def _place_of(folder: Path) -> dict[str, str | None]:
-    """The study and paper of a runs folder or of the one that is being filled; elsewhere none."""
+    """Return the study and paper of a runs folder, or of its staging folder; None elsewhere."""
     root = ROOT / "results"
     if not folder.is_relative_to(root):
         return {"study": None}
@@ -110,7 +110,7 @@ def _place_of(folder: Path) -> dict[str, str | None]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The content of a unit's JSON file; InputError for a damaged one."""
+    """Return the content of a unit's JSON file; InputError for a damaged one."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, allowed is a unit's record")
@@ -118,7 +118,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def load_result(folder: Path, name: str, key: str | None = None) -> Result | None:
-    """A stored unit, or None if there is none that was made with this `key`."""
+    """Return a stored unit, or None if there is none that was made with this `key`."""
     path = folder / f"{name}.json"
     if not path.exists():
         return None
@@ -130,13 +130,13 @@ def load_result(folder: Path, name: str, key: str | None = None) -> Result | Non
 
 
 def forget_others(folder: Path, keep: Iterable[str]) -> None:
-    """Remove every file that is not of a unit in `keep`: other parameters, a kill's remains."""
+    """Remove every file that belongs to no unit in `keep`: other parameters, remains of a kill."""
     needed = {folder / ELSEWHERE}
     for name in keep:
         record = folder / f"{name}.json"
         tickets = read_record(record)["tickets"]
         needed |= {record} | {folder / name / f"{ticket}.safetensors" for ticket in tickets}
-    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds, then the folder
+    for path in sorted(folder.rglob("*"), reverse=True):  # contents before their folder
         if path.is_dir() and not path.is_symlink():
             if not any(path.iterdir()):
                 path.rmdir()
@@ -147,10 +147,11 @@ def forget_others(folder: Path, keep: Iterable[str]) -> None:
 def unit_key(
     work: Callable[..., Result], arguments: Mapping[str, Any], made: Made | None = None
 ) -> str:
-    """A hash of what decides a unit: its function's code (see `fingerprint`), its arguments, the
-    instruction set and kind of device that it computes with, and the versions of packages.
+    """Return a hash of what decides a unit.
 
-    Those are of this machine, or what the unit was `made` with on another.
+    It covers the code of its function (see `fingerprint`), its arguments, and what it was `made`
+    with: the instruction set, the kind of device and the versions of packages, by default those of
+    this machine.
     """
     parameters = {name: _jsonable(value) for name, value in arguments.items()}
     code = fingerprint(work, save_result, with_origin, strings=strings_in(parameters))
@@ -162,13 +163,13 @@ def unit_key(
 
 
 def made_here(runtime: gpu.Runtime | None) -> dict[str, str]:
-    """What a unit with this runtime is made with on this machine."""
+    """Return what a unit with this runtime is made with on this machine."""
     kind = "cpu" if runtime is None else gpu.choose_device(runtime.device).type
     return {"kind": kind, "instruction_set": instruction_set.current(), **_versions()}
 
 
 def made_elsewhere(folder: Path) -> Made | None:
-    """With what the units of a folder were made, if they were brought here; else None."""
+    """Return what a folder's units were made with on another machine; None if made here."""
     path = folder / ELSEWHERE
     return read_json(path) if path.exists() else None
 
@@ -176,7 +177,7 @@ def made_elsewhere(folder: Path) -> Made | None:
 def _jsonable(value: object) -> Any:
     if isinstance(value, Mask):
         return value.digest()
-    if isinstance(value, Ticket):  # what it holds, not where it comes from
+    if isinstance(value, Ticket):  # its content, not its origin
         return [value.mask.digest(), state_digest(value.weights or {})]
     if isinstance(value, Spec):
         return value.model_dump(mode="json")
@@ -190,7 +191,7 @@ def _jsonable(value: object) -> Any:
 
 
 def _runtime_of(arguments: Mapping[str, Any]) -> gpu.Runtime | None:
-    """The runtime among a unit's arguments, or of one of them."""
+    """Return the runtime among a unit's arguments, or inside one of them."""
     found = [value.runtime for value in arguments.values() if hasattr(value, "runtime")]
     found += [value for value in arguments.values() if isinstance(value, gpu.Runtime)]
     return found[0] if found else None
@@ -204,22 +205,22 @@ def _versions() -> dict[str, str]:
 
 
 def runs_folder(study: str, paper: str) -> Path:
-    """Where the records and tickets of a study's units live (DVC cache)."""
+    """Return the folder of the records and tickets of a study's units (DVC cache)."""
     return ROOT / "results" / study / "runs" / paper
 
 
 def pages_folder(study: str, paper: str) -> Path:
-    """Where a notebook writes metrics, tables and figures (git).
+    """Return the folder to which a notebook writes metrics, tables and figures (git).
 
-    `ticketlab run` points TICKETLAB_PAGES at a staging folder, so that a failed run leaves the last
-    good pages alone.
+    `ticketlab run` sets TICKETLAB_PAGES to a staging folder, so that a failed run does not touch
+    the last good pages.
     """
     staged = os.environ.get("TICKETLAB_PAGES")
     return Path(staged) if staged else ROOT / "results" / study / paper
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """A long-format CSV with numbers to 6 digits, the same bytes for the same content."""
+    """Write a long-format CSV with numbers to 6 digits; equal content gives equal bytes."""
     text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     write_atomically(path, text.encode())
 
@@ -227,9 +228,10 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 def write_curve(
     frame: pd.DataFrame, pages: Path, x: str, y: str, by: Sequence[str] = ("arm",)
 ) -> None:
-    """One curve per arm and seed for `dvc plots`: curves/Y_over_X.csv, columns arm, seed, x, y.
+    """Write one curve per arm and seed for `dvc plots` to curves/Y_over_X.csv.
 
-    The columns `by` name the arm together; rows without a number are left out.
+    Columns are arm, seed, x and y. The columns `by` together form the arm's name; rows without a
+    number are left out.
     """
     arm = frame[list(by)].astype(str).agg(", ".join, axis=1)
     seed = frame.get("seed", 0)
@@ -238,18 +240,18 @@ def write_curve(
 
 
 def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
-    """Nested numbers as JSON, floats to 6 digits, for `dvc metrics show` and `diff`.
+    """Write nested numbers as JSON, floats to 6 digits, for `dvc metrics show` and `diff`.
 
-    Beside it seeds.csv has the numbers by seed behind every interval, share and count.
+    Also writes seeds.csv, with the numbers by seed behind every interval, share and count.
     """
     write_json(path, _rounded(metrics))
     write_table(seeds_table(metrics), path.with_name(SEEDS))
 
 
 def seeds_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per metric and seed: its dotted path in metrics.json, the seed, the number.
+    """Return one row per metric and seed: its dotted path in metrics.json, the seed, the number.
 
-    Flags are 0 and 1. What is not by seed (draws of a mask, plain numbers) has no row.
+    Flags are 0 and 1. Numbers that are not by seed (draws of a mask, plain numbers) have no row.
     """
     rows = [
         (name, seed, float(value))
@@ -269,7 +271,7 @@ def _measured(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Measured]
 
 
 def study_seeds(study: Path) -> pd.DataFrame:
-    """All numbers by seed of results/STUDY: columns paper, metric, seed, value."""
+    """Return all numbers by seed of results/STUDY: columns paper, metric, seed, value."""
     paths = sorted(study.glob(f"*/{SEEDS}"))
     if not paths:
         raise InputError(f"study: no {SEEDS} in {study}, run `dvc repro` first")
@@ -288,10 +290,10 @@ def _rounded(value: Any) -> Any:
 def provenance(
     phases: Callable[..., Any], params: Spec, data_sha256: str, folder: Path
 ) -> dict[str, str]:
-    """What a number depends on besides parameters and seeds: versions, code, data, kind of device.
+    """Return what a number depends on besides parameters and seeds: versions, code, data, device.
 
-    `phases` is the paper's study, `folder` has its units. Names of machines stand in
-    results/STUDY/machine.json alone.
+    `phases` is the paper's study, `folder` has its units. Machine names appear only in
+    results/STUDY/machine.json.
     """
     code = fingerprint(phases, strings=strings_in(params.model_dump(mode="json")))
     made = made_elsewhere(folder) or made_here(_runtime_of({"params": params}))

@@ -1,9 +1,9 @@
-"""One way to train a ticket and to score it, for all papers.
+"""Trains a ticket and scores it, in the same way for all papers.
 
-`last_accuracy` is test accuracy in percent after the last epoch; `selected_accuracy` that of the
-epoch that was best on validation images (the first of several), whose accuracy on these is
-`validation_accuracy`. `train_accuracy` is that of the last epoch's batches while it trained. Test
-images select nothing.
+`last_accuracy` is the test accuracy in percent after the last epoch. `selected_accuracy` is the
+test accuracy after the epoch with the best accuracy on validation images (the first of several),
+and `validation_accuracy` is that best accuracy. `train_accuracy` is measured on the batches of the
+last epoch while it trains. Nothing is selected on test images.
 """
 
 from collections.abc import Sequence
@@ -29,20 +29,20 @@ Scores = dict[str, Any]
 
 @dataclass(frozen=True)
 class Retrained:
-    """The state after the last epoch, the one that was best on validation, and their scores."""
+    """The states after the last epoch and after the best on validation, with their scores."""
 
     last: State
     selected: State
     scores: Scores
     history: list[Epoch]
     logits: Tensor
-    """Of the last state, float32 (N, classes), on the test images."""
+    """Logits of the last state on the test images, float32 (N, classes)."""
     spent: Cost = field(default_factory=Cost)
-    """What the training cost with its looks at validation images; of `retrain_many` alone."""
+    """Cost of training and of validation passes; only set by `retrain_many`."""
 
     @property
     def outcome(self) -> Outcome:
-        """What a ticket keeps of it."""
+        """Return the part that a ticket stores."""
         return Outcome(self.last, self.logits)
 
 
@@ -57,9 +57,9 @@ def retrain(
 ) -> Retrained:
     """Train a ticket on all training images of the bench from `start`, and score it.
 
-    The data order is that of all tickets of the seed; `path` in the scores says how the steps were
-    computed (`passes.Path`). The net is left at its last state. Without
-    validation images nothing is selected, and the scores say nothing of a selected epoch.
+    All tickets of the seed share the data order; `path` in the scores names how the steps were
+    computed (`passes.Path`). The net is left at its last state. Without validation images nothing
+    is selected, and the scores have no selected epoch.
     """
     data = account.bench.data
     best = KeepBest(data.validation, data) if len(data.validation) else None
@@ -88,9 +88,9 @@ def retrain(
 def scores_of(
     net: Net, bench: Bench, last: State, selected: State | None = None
 ) -> tuple[Scores, Tensor]:
-    """Accuracy in percent and loss of both states on the test images, and the logits of the last.
+    """Return accuracy in percent and loss of both states on test images, and logits of the last.
 
-    The net is left at one of them.
+    The net is left at one of the two states.
     """
     scores, logits = _scored(net, bench, "last", last)
     if selected is not None:
@@ -111,7 +111,7 @@ def _scored(net: Net, bench: Bench, name: str, state: State) -> tuple[Scores, Te
 
 @dataclass(frozen=True)
 class Start:
-    """A ticket about to be trained: its weights, its mask, and another recipe than the bench's."""
+    """A ticket to train: its weights, its mask, and a recipe if not the bench's."""
 
     state: State
     mask: Mask
@@ -119,9 +119,9 @@ class Start:
 
 
 def retrain_many(bench: Bench, starts: Sequence[Start]) -> list[Retrained]:
-    """Train tickets, all on the same batches; for each what `retrain` returns, and what it cost.
+    """Train tickets on the same batches; return for each what `retrain` returns, and its cost.
 
-    `path` says how it was trained (`many.train_many`). Needs validation images.
+    `path` names how it was trained (`many.train_many`). Requires validation images.
     """
     data, net = bench.data, bench.net()
     jobs = [
@@ -154,11 +154,11 @@ def retrain_many(bench: Bench, starts: Sequence[Start]) -> list[Retrained]:
 
 
 def _quiet(line: str) -> None:
-    """Which paths `train_many` takes stands in the records."""
+    """Discard the line: records contain the paths that `train_many` took."""
 
 
 def epochs(recipe: Recipe, images: int) -> int:
-    """Epochs of a recipe, a part of one counted: after each the net is validated."""
+    """Return the epochs of a recipe, counting a partial one: each ends with a validation."""
     per_epoch, total = recipe.iterations(images)
     return -(-total // per_epoch)
 
@@ -167,7 +167,7 @@ def epochs(recipe: Recipe, images: int) -> int:
 
 
 def train_dense(setting: Setting, seed: int) -> Result:
-    """The net with all its weights, from its initial ones: what tickets are measured against."""
+    """Train the net with all its weights from its initial ones, as a reference for tickets."""
     bench = Bench(setting, seed)
     bench.label("dense", bench.dense)
     start = bench.net().state()

@@ -1,6 +1,6 @@
-"""How a verdict is made: its words, margins, planned seeds, tests and power (claims/README.md).
+"""Rules for verdicts: words, margins, planned seeds, tests and power (claims/README.md).
 
-All of it was fixed before the deciding seeds ran. Nothing here knows a paper or a file.
+All of them were fixed before the deciding seeds ran. Nothing here depends on a paper or a file.
 """
 
 from collections.abc import Sequence
@@ -32,36 +32,36 @@ DECIDED: tuple[Word, ...] = ("reproduced", "not reproduced", "no difference")
 # ---------------------------------------------------------------- fixed in advance
 
 Tier = Literal["headline", "paper", "control", "finding"]
-"""What the abstract promises; other statements of the paper; what we hold against it; what we found
-out about released code or our own beds."""
+"""headline: promised in the abstract; paper: other statements of the paper; control: our own checks
+of it; finding: what we found out about released code or our own beds."""
 
 Unit = Literal["points", "rounds", "epochs", "cost", "seeds", "other"]
-"""Of a claim's number: points of accuracy, rounds, epochs, percent of a cost, percent of the seeds,
-or what the statement says."""
+"""Unit of a claim's number: points of accuracy, rounds, epochs, percent of a cost, percent of the
+seeds, or another that the statement names."""
 
 MARGINS: dict[Unit, float] = {"points": 1.0, "rounds": 1.0, "cost": 5.0}
-"""What counts as no difference, unless the paper's own words say it."""
+"""Largest value that counts as no difference, unless the paper states its own margin."""
 
 PLANNED: dict[Tier, int] = {"headline": 10, "paper": 10, "control": 10, "finding": 5}
-"""How many seeds decide a claim."""
+"""Number of seeds that decide a claim."""
 PLANNED_SHARE = 20
-"""How many seeds decide a share of seeds: 10 of 10 may still be 69 %."""
+"""Number of seeds that decide a share of seeds; with 10 of 10 it may still be 69 %."""
 
 CONFIDENCE = 0.95
 POWER = 0.8
 MOST = 100
-"""Seeds that one would still think of."""
+"""Largest number of seeds worth planning."""
 FALSE_SHARE = 0.05
-"""The share of false ones that is allowed among a study's decided verdicts (q)."""
+"""Accepted share of false verdicts among a study's decided ones (q)."""
 
 
 def planned(tier: Tier, unit: Unit) -> int:
-    """How many seeds a claim's verdict is planned to stand on."""
+    """Return the planned number of seeds for a claim's verdict."""
     return PLANNED_SHARE if unit == "seeds" else PLANNED[tier]
 
 
 def most_planned(unit: Unit) -> int:
-    """How many seeds a study plans at most; a verdict on more was extended after a look."""
+    """Return a study's largest planned number of seeds; more were added after seeing results."""
     return PLANNED_SHARE if unit == "seeds" else max(PLANNED.values())
 
 
@@ -71,9 +71,9 @@ def most_planned(unit: Unit) -> int:
 def decide(
     evidence: Evidence, bound: float, strictly: bool = False, margin: float | None = None
 ) -> Word:
-    """The verdict on 'at least the bound', or `strictly` above it; one seed decides nothing.
+    """Return the verdict on 'at least the bound', or `strictly` above it; one seed decides nothing.
 
-    With a `margin` an interval within it around zero is no difference, unless it is all above.
+    With a `margin`, an interval within it around zero is no difference, unless it is all positive.
     """
     low, high = evidence.low, evidence.high
     if evidence.n < 2 or low is None or high is None:
@@ -87,13 +87,13 @@ def decide(
 
 
 def is_decidable(n: int, bound: float, strictly: bool) -> bool:
-    """Whether both verdicts on a share of `n` seeds are possible: all of them do it, or none."""
+    """Return whether a share of `n` seeds can reach both verdicts, at all seeds and at none."""
     words = {decide(share([flag] * n), bound, strictly) for flag in (True, False)}
     return words == {"reproduced", "not reproduced"}
 
 
 def widened(evidence: Evidence, resolution: float) -> Evidence:
-    """An interval without width gets the resolution of what was measured as its half-width."""
+    """Give an interval without width the measurement's resolution as its half-width."""
     if not isinstance(evidence, Interval) or evidence.low is None or evidence.high is None:
         return evidence
     if evidence.high - evidence.low > ROUNDING:
@@ -106,29 +106,31 @@ def widened(evidence: Evidence, resolution: float) -> Evidence:
 
 
 def power(n: int, effect: float) -> float:
-    """The chance that the t interval of `n` seeds lies on the right side of a bound that is
-    `effect` standard deviations (of the paired differences) away."""
+    """Return the probability that the t interval of `n` seeds lies on the right side of a bound.
+
+    The bound is `effect` standard deviations (of the paired differences) away.
+    """
     edge = stdtrit(n - 1, (1 + CONFIDENCE) / 2)
     return float(nct.sf(edge, n - 1, effect * sqrt(n)))
 
 
 def effect_seen(n: int) -> float:
-    """The effect in paired standard deviations that `n` seeds (2 or more) decide in 80 %."""
+    """Return the effect in paired standard deviations that `n` >= 2 seeds decide in 80 %."""
     return float(brentq(lambda effect: power(n, effect) - POWER, 0.0, 30.0))
 
 
 def share_power(n: int, true: float, bound: float) -> float:
-    """The chance that the exact interval of `n` seeds excludes the `bound`; shares from 0 to 1."""
+    """Return the probability that `n` seeds' exact interval excludes `bound`; shares in 0..1."""
     k = np.arange(n + 1)
     tails = binom.sf(k - 1, n, bound) if true > bound else binom.cdf(k, n, bound)
     return float(binom.pmf(k, n, true)[tails < (1 - CONFIDENCE) / 2].sum())
 
 
 def seeds_needed(evidence: Evidence, bound: float, margin: float | None = None) -> int | None:
-    """With how many seeds a number like this is decided in 80 %; None if with more than MOST.
+    """Return how many seeds decide such a number in 80 % of studies; None if more than MOST.
 
-    The number is taken for true, with the spread that it has. With a `margin` either verdict will
-    do, whichever takes fewer seeds.
+    Assumes that mean and spread are the true ones. With a `margin`, either verdict will do, the one
+    that takes fewer seeds.
     """
     if isinstance(evidence, Share):
         powers = (share_power(n, evidence.share / 100, bound / 100) for n in range(2, MOST + 1))
@@ -142,7 +144,7 @@ def seeds_needed(evidence: Evidence, bound: float, margin: float | None = None) 
 
 
 def why_undecided(evidence: Evidence, bound: float, margin: float | None = None) -> str:
-    """What would decide it."""
+    """Describe how many seeds would decide it."""
     if evidence.n < 2:
         return "a single seed decides nothing"
     if isinstance(evidence, Count):
@@ -155,8 +157,10 @@ def why_undecided(evidence: Evidence, bound: float, margin: float | None = None)
 
 
 def standard_error(evidence: Evidence) -> float:
-    """Of a mean over 2 or more seeds, from its interval; bounds that end at 0 or 100 do not count
-    where the other does."""
+    """Return the standard error of a mean over 2 or more seeds, from its interval.
+
+    A bound that was cut off at 0 or 100 is ignored if the other was not.
+    """
     if evidence.low is None or evidence.high is None:
         raise ValueError("a single seed has no standard error")
     half = max(evidence.high - evidence.mean, evidence.mean - evidence.low)
@@ -164,8 +168,11 @@ def standard_error(evidence: Evidence) -> float:
 
 
 def p_value(evidence: Evidence, bound: float) -> float | None:
-    """Two-sided p of the number against the bound: Student's t for a mean, exact binomial for a
-    share. None for counts, which are compared exactly, and for a single seed."""
+    """Return the two-sided p of the number against the bound.
+
+    Student's t for a mean, exact binomial for a share. None for counts, which are compared exactly,
+    and for a single seed.
+    """
     if isinstance(evidence, Count) or evidence.n < 2:
         return None
     if isinstance(evidence, Share):
@@ -177,8 +184,10 @@ def p_value(evidence: Evidence, bound: float) -> float | None:
 
 
 def q_values(p: Sequence[float | None]) -> list[float | None]:
-    """Benjamini and Hochberg's q of each p: the share of false ones among all verdicts with a q as
-    small. None stays None."""
+    """Return Benjamini and Hochberg's q of each p; None stays None.
+
+    q is the expected share of false verdicts among all those with a q as small.
+    """
     tested = [one for one in p if one is not None]
     found = iter(false_discovery_control(tested) if tested else ())
     return [None if one is None else float(next(found)) for one in p]

@@ -1,4 +1,4 @@
-"""Independent units of work (seed x arm) in parallel processes, stored as they finish."""
+"""Runs independent units of work (seed x arm) in parallel, and stores each as it finishes."""
 
 import os
 import signal
@@ -35,8 +35,8 @@ from ticketlab.study.store import EMPTY, Store
 class Unit:
     """One piece of work: a module-level function and its arguments; `name` is a relative path.
 
-    The result may depend on nothing else, so that it is the same in any process, in any order.
-    `passes` is the expected number of image passes, for the time left.
+    The result must depend on nothing else, so that it is the same in any process and in any order.
+    `passes` is the expected number of image passes, for estimating the time left.
     """
 
     name: str
@@ -46,20 +46,21 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """What decides the unit's result; units of equal keys are trained once."""
+        """Hash of what decides the unit's result; units of equal keys are trained once."""
         return self.key_of(None)
 
     def key_of(self, made: Made | None) -> str:
-        """Its key where it is `made` with something else than this machine has."""
+        """Return its key if it was `made` with other software or hardware than this machine's."""
         return unit_key(self.work, self.arguments, made)
 
 
 Phases = Generator[list[Unit], dict[str, Result], dict[str, Result]]
-"""A study: yields lists of independent units, is sent their results by name, returns all."""
+"""A study as a generator: yields lists of independent units, receives their results by name, and
+returns all results."""
 
 
 class UnitFailed(RuntimeError):
-    """A unit raised an error; the message names the unit, finished units are kept."""
+    """A unit raised an error; the message names the unit. Finished units are kept."""
 
 
 class StaleUnits(InputError):
@@ -73,7 +74,7 @@ def run_study(
     store: Store = EMPTY,
     renew: bool = True,
 ) -> dict[str, Result]:
-    """Results of all units of a study by name, run phase by phase as `run` does."""
+    """Return the results of all units of a study by name, run phase by phase with `run`."""
     results: dict[str, Result] | None = None
     while True:
         try:
@@ -90,17 +91,19 @@ def run(
     store: Store = EMPTY,
     renew: bool = True,
 ) -> dict[str, Result]:
-    """Results of all units by name, in the given order, whatever the number of workers.
+    """Return the results of all units by name, in the given order, for any number of workers.
 
-    Each result is stored in `folder` by the worker that made it. A unit is not run again whose key
-    is there already or in `store`, and of units with equal keys one is run. `workers` is a number
-    of processes here, or the address of a Dask scheduler ("dask:tcp://HOST:PORT") whose workers
-    share `folder`. Without `renew`, StaleUnits if a unit in `folder` would have to be replaced.
+    The worker that made a result stores it in `folder`. Units whose key is in `folder` or in
+    `store` are not run, and of units with equal keys only one is. `workers` is a number of
+    processes on this machine, or the address of a Dask scheduler ("dask:tcp://HOST:PORT") whose
+    workers share `folder`. Without `renew`, raises StaleUnits if a unit in `folder` would have to
+    be replaced.
 
-    In a folder of units that were made elsewhere none is run; InputError if one is missing.
+    In a folder of units that were made on another machine nothing is run; InputError if one is
+    missing.
     """
     made = made_elsewhere(folder)
-    # Now: the source may be edited meanwhile.
+    # Computed now, because the source may be edited meanwhile.
     keys = {unit.name: unit.key_of(made) for unit in units}
     done = {name: load_result(folder, name, key) for name, key in keys.items()}
     missing = [unit for unit in units if done[unit.name] is None]
@@ -131,7 +134,7 @@ def run(
 
 
 def _refuse_to_replace(units: Sequence[Unit], folder: Path) -> None:
-    """StaleUnits if `folder` has something under the name of one of the units."""
+    """Raise StaleUnits if `folder` already has something under the name of a unit."""
     if stale := [unit.name for unit in units if (folder / f"{unit.name}.json").exists()]:
         raise StaleUnits(
             f"{len(stale)} units ({stale[0]!r}, ...) were trained with other code or parameters "
@@ -145,7 +148,7 @@ def _tell_stored(unit: Unit, copied: bool) -> None:
 
 
 def _copied(unit: Unit, key: str, folder: Path, store: Store) -> bool:
-    """Copy the unit from the store into `folder` if it is there."""
+    """Copy the unit from the store into `folder`, and return whether it was there."""
     stored = store.get(key)
     if stored is None:
         return False
@@ -157,7 +160,7 @@ def _copied(unit: Unit, key: str, folder: Path, store: Store) -> bool:
 def _train(
     units: Sequence[Unit], keys: Mapping[str, str], folder: Path, workers: int | str
 ) -> None:
-    """Run units here or elsewhere, until all are stored in `folder`."""
+    """Run units, in processes or on a cluster, until all are stored in `folder`."""
     if not units:
         return
     instruction_set.warn_if_native()
@@ -165,7 +168,7 @@ def _train(
         for unit in units:
             _perform(unit, keys[unit.name], folder, progress.listener())
         return
-    # Long units first, so that no worker is left with one at the end.
+        # Long units first, so that no worker starts one at the very end.
     longest_first = sorted(units, key=lambda unit: -unit.passes)
     if isinstance(workers, int):
         _in_processes(longest_first, keys, folder, workers)
@@ -175,17 +178,17 @@ def _train(
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run of a study would do, as far as it can be seen from what is stored."""
+    """What a run of a study would do, as far as stored results show."""
 
     reused: tuple[Unit, ...]
     missing: tuple[Unit, ...]
-    """Units to train, each once; further ones may follow from their results."""
+    """Units to train, each once; more may follow from their results."""
 
 
 def survey(phases: Phases, store: Store, made: Made | None = None) -> Survey:
-    """Go through the phases of a study as long as every unit of one is stored.
+    """Go through the phases of a study for as long as every unit of a phase is stored.
 
-    Their keys are those of this machine, or of what they were `made` with on another.
+    Keys are those of this machine, or those for what the units were `made` with on another.
     """
     reused: list[Unit] = []
     units = next(phases)
@@ -203,21 +206,21 @@ def survey(phases: Phases, store: Store, made: Made | None = None) -> Survey:
             return Survey(tuple(reused), ())
 
 
-# ---------------------------------------------------------------- processes of this machine
+# ---------------------------------------------------------------- processes on this machine
 
 
 def _in_processes(
     units: Sequence[Unit], keys: Mapping[str, str], folder: Path, workers: int
 ) -> None:
-    """Units in processes of this machine.
+    """Run units in processes on this machine.
 
-    If one dies (killed, out of memory) its pool is lost. The units that were running then get a
-    pool each to themselves; one that dies there too is reported when all others are stored.
+    If a process dies (killed, out of memory), its pool is lost. Each unit that was running then
+    gets a pool of its own; if it dies again, this is reported once all others are stored.
     """
     work, listener = delayed(_work), progress.listener()
     tasks = {unit.name: work(unit, keys[unit.name], folder, listener) for unit in units}
     marks = {unit.name: _mark(folder, unit) for unit in units}
-    for mark in marks.values():  # of a run that was killed
+    for mark in marks.values():  # left by a run that was killed
         mark.unlink(missing_ok=True)
     pool = partial(
         Parallel, backend="loky", batch_size=1,
@@ -245,16 +248,16 @@ def _in_processes(
 
 
 def _survives(pool: Callable[..., Parallel], task: Any) -> bool:
-    """Run one task in a pool of its own; whether its process lived."""
+    """Run one task in a pool of its own; return whether its process survived."""
     try:
-        pool(n_jobs=2)([task])  # with 1, joblib would run it in this process
+        pool(n_jobs=2)([task])  # with n_jobs=1, joblib would run it in this process
     except TerminatedWorkerError:
         return False
     return True
 
 
 def _mark(folder: Path, unit: Unit) -> Path:
-    """A file that is there while a process works on the unit."""
+    """Return a file that exists while a process works on the unit."""
     return folder / f".{unit.name.replace('/', '~')}.running"
 
 
@@ -277,14 +280,14 @@ def _perform(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
 
 
 def _place_in(unit: Unit) -> str:
-    """The unit, its seed, and where in it the work stands."""
+    """Describe the unit, its seed, and how far the work in it has come."""
     seed = {"seed": unit.arguments["seed"]} if "seed" in unit.arguments else {}
     facts = [f"{name} {value}" for name, value in (seed | progress.labelled()).items()]
     return ", ".join([f"unit {unit.name}", *facts])
 
 
 def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
-    """`_perform` in a worker process, with a mark for its parent while it runs."""
+    """Call `_perform` in a worker process, with a mark for its parent while it runs."""
     mark = _mark(folder, unit)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -293,10 +296,10 @@ def _work(unit: Unit, key: str, folder: Path, listener: Path | None) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end soon after it, even if it was killed outright.
+    """Leave Ctrl-C to the parent, and end soon after it, even if it was killed.
 
-    Otherwise an orphan would go on training, and write beside the run that takes up the work. The
-    parent says who it is: it may be gone before its worker has started.
+    Otherwise an orphaned process would go on training, and write next to the run that resumes the
+    work. The parent passes its own process number, since it may end before its worker has started.
     """
 
     def watch() -> None:
@@ -312,7 +315,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _on_cluster(units: Sequence[Unit], keys: Mapping[str, str], folder: Path, address: str) -> None:
-    """Units on the workers of a Dask scheduler; what a lost worker had begun, another takes up."""
+    """Run units on the workers of a Dask scheduler; another worker redoes a lost worker's units."""
     listener = progress.listener()
     with _connected(address) as client:
         from distributed import as_completed
@@ -325,11 +328,11 @@ def _on_cluster(units: Sequence[Unit], keys: Mapping[str, str], folder: Path, ad
             for task in as_completed(tasks):
                 _check(task, tasks[task])
         finally:
-            client.cancel(list(tasks))  # what is left of a run that failed or was interrupted
+            client.cancel(list(tasks))  # the rest of a run that failed or was interrupted
 
 
 def _check(task: Any, name: str) -> None:
-    """Raise what a task on a cluster has raised, or what kept its worker from running it."""
+    """Raise the error of a task on a cluster, or of the worker that could not run it."""
     try:
         task.result()
     except (InputError, UnitFailed):
@@ -341,8 +344,11 @@ def _check(task: Any, name: str) -> None:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """A client of the scheduler at `address`, InputError if there is none, or if its workers would
-    run two units in one process (a unit chooses threads and determinism for the whole of it)."""
+    """Yield a client of the scheduler at `address`.
+
+    InputError if there is no scheduler, or if its workers would run two units in one process (a
+    unit sets threads and determinism for its whole process).
+    """
     try:
         from distributed import Client
     except ImportError:
@@ -367,7 +373,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def check_instruction_sets(address: str, workers: Mapping[str, InstructionSet]) -> None:
-    """InputError if a worker computes with another instruction set than this process."""
+    """Raise InputError if a worker uses another instruction set than this process."""
     here = instruction_set.current()
     if other := sorted(worker for worker, there in workers.items() if there != here):
         raise InputError(
@@ -378,7 +384,7 @@ def check_instruction_sets(address: str, workers: Mapping[str, InstructionSet]) 
 
 
 def at_once(workers: int | str) -> int:
-    """Units that run at the same time: processes here, or the workers of a scheduler."""
+    """Return how many units run at the same time: processes here, or workers of a scheduler."""
     if isinstance(workers, int):
         return workers
     with _connected(workers) as client:
@@ -386,5 +392,5 @@ def at_once(workers: int | str) -> int:
 
 
 def expected_passes(units: Sequence[Unit]) -> float:
-    """Planned work of the units, in image passes."""
+    """Return the planned work of the units, in image passes."""
     return sum(unit.passes for unit in units)

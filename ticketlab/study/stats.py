@@ -1,4 +1,4 @@
-"""Numbers over seeds: intervals, shares, counts, differences, and how metrics.json has them."""
+"""Numbers over seeds: intervals, shares, counts and differences, and their form in metrics.json."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from ticketlab.spec import InputError
 
 ROUNDING = 1e-6
-"""What floating-point sums may add to a number: so near to a bound it is at the bound."""
+"""Largest rounding error of sums; a number this close to a bound is at the bound."""
 
 # ---------------------------------------------------------------- numbers over seeds
 
@@ -31,7 +31,7 @@ class Interval:
         return self.text()
 
     def text(self, digits: int = 2) -> str:
-        """The interval with so many digits after the point."""
+        """Format the interval with this many decimals."""
         if self.low is None or self.high is None:
             return f"{self.mean:.{digits}f} (n = {self.n})"
         return (
@@ -41,7 +41,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of `n` seeds did something: the share and its exact 95 % interval, in percent."""
+    """How many of `n` seeds have a property: the share and its exact 95 % interval, in percent."""
 
     share: float
     low: float
@@ -54,20 +54,21 @@ class Share:
 
     @property
     def mean(self) -> float:
-        """The share: what an interval calls its mean."""
+        """The share, under the name that intervals use."""
         return self.share
 
     def text(self, digits: int = 0) -> str:
-        """'2 of 3, 67 % [9, 99]' with so many digits after the point."""
+        """Format as '2 of 3, 67 % [9, 99]' with this many decimals."""
         bounds = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
         return f"{self.k} of {self.n}, {self.share:.{digits}f} % {bounds}"
 
 
 @dataclass(frozen=True)
 class Count:
-    """Rounds or epochs of `n` seeds: their mean, and the range that all of them lie in.
+    """Rounds or epochs of `n` seeds: their mean, and the range that contains all of them.
 
-    A count has few values and often no spread, so it has no t interval: seeds are compared exactly.
+    Counts have few values and often no spread, so there is no t interval: seeds are compared
+    exactly.
     """
 
     mean: float
@@ -80,27 +81,27 @@ class Count:
 
     @property
     def low(self) -> float:
-        """The least: what an interval calls its low end."""
+        """The minimum, under the name that intervals use."""
         return self.least
 
     @property
     def high(self) -> float:
-        """The most: what an interval calls its high end."""
+        """The maximum, under the name that intervals use."""
         return self.most
 
     def text(self, digits: int = 2) -> str:
-        """'4.33, all from 4 to 5 (n = 3)' with so many digits after the point of the mean."""
+        """Format as '4.33, all from 4 to 5 (n = 3)' with this many decimals of the mean."""
         return f"{self.mean:.{digits}f}, all from {self.least:g} to {self.most:g} (n = {self.n})"
 
 
 Evidence = Interval | Share | Count
-"""What decides a claim."""
+"""The numbers that can decide a claim."""
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Student's t interval of the mean of measured `values` (n,), one per seed.
+    """Return Student's t interval of the mean of measured `values` (n,), one per seed.
 
-    InputError for none, for one that is not finite, and for flags: their mean is a `share`.
+    InputError for no values, for infinite or NaN values, and for flags (use `share`).
     """
     if any(isinstance(value, bool | np.bool_) for value in values):
         raise InputError(f"interval: {list(values)} given, a share of seeds has its own interval")
@@ -115,9 +116,9 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def share(flags: Sequence[bool], confidence: float = 0.95) -> Share:
-    """The share of seeds with a true flag and its Clopper-Pearson interval, in percent.
+    """Return the share of seeds with a true flag and its Clopper-Pearson interval, in percent.
 
-    InputError for none, and for anything but true and false.
+    InputError for no flags, and for anything but true and false.
     """
     if not flags or not all(isinstance(flag, bool | np.bool_) for flag in flags):
         raise InputError(f"share: {list(flags)} given, allowed are 1 or more of true and false")
@@ -127,7 +128,7 @@ def share(flags: Sequence[bool], confidence: float = 0.95) -> Share:
 
 
 def count(values: Sequence[float]) -> Count:
-    """Mean and range of counted `values` (n,), one per seed; InputError as for an interval."""
+    """Return mean and range of counted `values` (n,), one per seed; errors as `interval`."""
     one = interval(values)
     return Count(one.mean, float(min(values)), float(max(values)), one.n)
 
@@ -135,18 +136,18 @@ def count(values: Sequence[float]) -> Count:
 # ---------------------------------------------------------------- as text
 
 DIGITS = 6
-"""The most digits after the point that a number of a verdict is shown with."""
+"""Maximum number of decimals of a verdict's number."""
 
 
 def beside(evidence: Evidence, bound: float) -> str:
-    """The evidence as text, its numbers on the side of the bound where they are (`digits`)."""
+    """Format the evidence with enough digits to show on which side of the bound it lies."""
     return evidence.text(digits(evidence, bound))
 
 
 def digits(evidence: Evidence, bound: float) -> int:
-    """So many digits after the point that none of its numbers seems to meet the bound.
+    """Return the decimals needed so that no number of the evidence seems to equal the bound.
 
-    0.98 against 1 is '0.98', and 0.996 is not '1.00'.
+    0.98 against 1 is '0.98', and 0.996 does not become '1.00'.
     """
     numbers = [x for x in (evidence.mean, evidence.low, evidence.high) if x is not None]
     sides = [np.sign(x - bound) * (abs(x - bound) > ROUNDING) for x in numbers]
@@ -163,14 +164,14 @@ BySeed = dict[int, float]
 
 
 def by_seed(frame: pd.DataFrame, column: str) -> BySeed:
-    """The column of a table that has one row per seed, as {seed: value}."""
+    """Return the column of a table that has one row per seed, as {seed: value}."""
     if frame.seed.duplicated().any():
         raise InputError(f"{column}: several rows for one seed, allowed is one")
     return dict(zip(frame.seed.tolist(), frame[column].tolist(), strict=True))
 
 
 def each_seed(frame: pd.DataFrame, column: str, how: str = "mean") -> BySeed:
-    """min, max or mean of the column over each seed's rows that have it; empty without any."""
+    """Return min, max or mean of the column over each seed's rows, ignoring missing values."""
     if not {"seed", column} <= set(frame) or frame[column].isna().all():
         return {}
     values = frame.dropna(subset=column).groupby("seed")[column].agg(how)
@@ -178,36 +179,36 @@ def each_seed(frame: pd.DataFrame, column: str, how: str = "mean") -> BySeed:
 
 
 def minus(a: Mapping[int, float], b: Mapping[int, float]) -> BySeed:
-    """a - b by seed, for the seeds that both have."""
+    """Return a - b by seed, for the seeds that both have."""
     return {seed: a[seed] - b[seed] for seed in sorted(a) if seed in b}
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
-    """Interval of a - b over the seeds that both have: the arms share initialisation and data."""
+    """Return the interval of a - b over the seeds that both have (paired differences)."""
     return interval(list(minus(a, b).values()))
 
 
 def percent_saved(own: Mapping[int, float], other: Mapping[int, float]) -> BySeed:
-    """By how many percent `own` is less than `other`, for the seeds that both have."""
+    """Return by how many percent `own` is less than `other`, for the seeds that both have."""
     return {seed: 100 * (1 - own[seed] / other[seed]) for seed in sorted(own) if seed in other}
 
 
 def across(
     parts: Iterable[Mapping[int, float]], how: Callable[[Sequence[float]], Any] = np.mean
 ) -> BySeed:
-    """Several numbers of each seed as one, their mean or `how`; for the seeds that all have."""
+    """Combine several numbers of each seed by `how`, for the seeds that all of them have."""
     listed = list(parts)
     seeds = sorted(set.intersection(*map(set, listed))) if listed else []
     return {seed: float(how([part[seed] for part in listed])) for seed in seeds}
 
 
-# ---------------------------------------------------------------- the same in metrics.json
+# ---------------------------------------------------------------- the form in metrics.json
 
 
 class Measured(dict[str, Any]):
-    """An interval, share or count as metrics.json has it, and the numbers `by_seed` behind it.
+    """An interval, share or count in the form of metrics.json, with the numbers `by_seed`.
 
-    `results.write_metrics` writes those into seeds.csv. What is not by seed has none.
+    `results.write_metrics` writes these numbers to seeds.csv. Values not given by seed have none.
     """
 
     def __init__(self, found: Evidence, values: Mapping[Any, float] | Iterable[float]) -> None:
@@ -216,13 +217,13 @@ class Measured(dict[str, Any]):
 
 
 def as_metric(values: Mapping[Any, float] | Iterable[float]) -> Measured | None:
-    """The interval of some values (or of those by seed) as metrics.json has it; null for none."""
+    """Return the interval of some values, or of those by seed, for metrics.json; null for none."""
     listed = list(values.values() if isinstance(values, Mapping) else values)
     return Measured(interval(listed), values) if listed else None
 
 
 def as_percent(values: Mapping[Any, float]) -> Measured | None:
-    """As `as_metric` for percentages of something within each seed: bounds end at 0 and 100."""
+    """Return `as_metric` for percentages within each seed: the bounds are cut at 0 and 100."""
     if not values:
         return None
     found = interval(list(values.values()))
@@ -232,12 +233,12 @@ def as_percent(values: Mapping[Any, float]) -> Measured | None:
 
 
 def as_share(flags: Mapping[Any, bool]) -> Measured | None:
-    """The share of seeds whose flag is true as metrics.json has it; null for none."""
+    """Return the share of seeds whose flag is true, for metrics.json; null for none."""
     return Measured(share(list(flags.values())), flags) if flags else None
 
 
 def as_count(values: Mapping[Any, float]) -> Measured | None:
-    """Rounds or epochs by seed as metrics.json has them; null for none."""
+    """Return rounds or epochs by seed, for metrics.json; null for none."""
     return Measured(count(list(values.values())), values) if values else None
 
 
@@ -245,12 +246,12 @@ KINDS: tuple[type[Evidence], ...] = (Interval, Share, Count)
 
 
 def is_evidence(found: object) -> bool:
-    """Whether this part of a metrics.json is an interval, a share of seeds or a count."""
+    """Return whether this part of a metrics.json is an interval, a share of seeds or a count."""
     return isinstance(found, Mapping) and any(set(found) == _names(kind) for kind in KINDS)
 
 
 def as_evidence(found: Mapping[str, Any] | None) -> Evidence | None:
-    """An interval, a share or a count of metrics.json as an object."""
+    """Return an interval, a share or a count of metrics.json as an object."""
     if found is None:
         return None
     kind = next(kind for kind in KINDS if set(found) == _names(kind))
@@ -262,70 +263,70 @@ def _names(kind: type[Evidence]) -> set[str]:
 
 
 def as_interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """An interval of metrics.json as an object."""
+    """Return an interval of metrics.json as an object."""
     return None if found is None else Interval(**found)
 
 
 def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]:
-    """Metrics at each sparsity, `at_90`, and of each seed's mean over them; null where none ran."""
+    """Return metrics at each sparsity, `at_90`, and of each seed's mean over them; null if none."""
     found = {f"at_{100 * level:g}": as_metric(values) for level, values in by_level.items()}
     return found | {"mean": as_metric(across(values for values in by_level.values() if values))}
 
 
-# ---------------------------------------------------------------- has a bed learned anything?
+# ---------------------------------------------------------------- checks that a bed has learned
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What an arm scored that must have learned something, and what it would score by chance."""
+    """Scores of an arm that must have learned something, and the score expected by chance."""
 
     score: Interval
     chance: float
     images: int | None = None
-    """How many test images it was scored on, if it was on images."""
+    """Number of test images of an accuracy; None for other scores."""
 
     @property
     def learned(self) -> bool:
-        """Whether the whole interval is above chance; a single seed has none."""
+        """Whether the whole interval is above chance; false for a single seed, which has none."""
         return self.score.low is not None and self.score.low > self.chance + ROUNDING
 
     @property
     def resolution(self) -> float:
-        """What one test image is of an accuracy, in points; 0 where there are no images."""
+        """Points of accuracy per test image; 0 for scores without images."""
         return 100 / self.images if self.images else 0.0
 
 
 def as_reference(
     scores: Mapping[int, float], chance: float, images: int | None = None
 ) -> dict[str, Any] | None:
-    """A reference arm's scores by seed beside chance, as metrics.json has it; null for none.
+    """Return a reference arm's scores by seed and chance, for metrics.json; null for none.
 
-    `images` is how many test images accuracies are over, None for other scores.
+    `images` is the number of test images of an accuracy, None for other scores.
     """
     score = as_metric(scores)
     return score and {"score": score, "chance": chance, "images": images}
 
 
 def above_chance(scores: Mapping[int, float], labels: ArrayLike) -> dict[str, Any] | None:
-    """`as_reference` for accuracies (percent) over test images with these `labels` (n,)."""
+    """Return `as_reference` for accuracies (percent) over test images with these `labels` (n,)."""
     return as_reference(scores, chance_accuracy(labels), len(np.asarray(labels)))
 
 
 def chance_accuracy(labels: ArrayLike) -> float:
-    """Percent right of the best constant answer to the `labels` (n,), integers: chance.
+    """Return the accuracy in percent of the best constant answer to the integer `labels` (n,).
 
-    That is 100 / classes where all classes are as frequent.
+    It is 100 / classes if all classes are equally frequent.
     """
     return 100 * float(np.bincount(np.asarray(labels)).max()) / len(np.asarray(labels))
 
 
-# ---------------------------------------------------------------- a number of metrics.json
+# ---------------------------------------------------------------- look-up in metrics.json
 
 MISSING = "is not in the metrics; if an older version wrote them, run its notebook again"
 
 
 def measured(metrics: Mapping[str, Any], keys: Sequence[str], name: str) -> Evidence | None:
-    """The number at a path in the metrics; None where it, or what holds it, was not measured."""
+    """Return the number at a path in the metrics; None if it, or a part of the path, is null."""
     found: Any = metrics
     for key in keys:
         if found is None:

@@ -1,4 +1,4 @@
-"""Stored units by key: what is trained once is taken again by any run that needs it."""
+"""Stored units by key, so that later runs reuse what was trained once."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,18 +14,18 @@ from ticketlab.tickets.ticket import load_ticket, save_ticket
 
 @dataclass(frozen=True)
 class Stored:
-    """The files of a finished unit, wherever they are."""
+    """The files of a finished unit, in a folder or in DVC's cache."""
 
     record: Path
     tickets: Mapping[str, Path]
 
     def result(self) -> Result:
-        """Its record and tickets."""
+        """Return its record and tickets."""
         tickets = {name: load_ticket(path) for name, path in self.tickets.items()}
         return Result(read_record(self.record)["record"], tickets)
 
     def copy_to(self, folder: Path, name: str, arguments: Mapping[str, Any]) -> None:
-        """Store the unit in `folder` under `name`, with the origin that it has there."""
+        """Store the unit in `folder` under `name`, with its origin there."""
         content = read_record(self.record)
         result = with_origin(self.result(), name, folder, arguments)
         for ticket_name, ticket in result.tickets.items():
@@ -33,7 +33,7 @@ class Stored:
         write_json(folder / f"{name}.json", content)
 
     def bring_to(self, folder: Path, name: str) -> None:
-        """Store the unit in `folder`, which is on another machine than it was made on."""
+        """Store the unit in `folder`, on a machine other than the one that made it."""
         content = read_record(self.record)
         for ticket_name, ticket in placed(self.result(), folder).tickets.items():
             save_ticket(ticket, folder / name / f"{ticket_name}.safetensors")
@@ -42,14 +42,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Store:
-    """Units in result folders (`results/STUDY/runs/PAPER`) and in DVC's cache, by key."""
+    """Units by key, in result folders (`results/STUDY/runs/PAPER`) and in DVC's cache."""
 
     folders: tuple[Path, ...] = ()
     cache: Path | None = None
-    """DVC's cache, `.dvc/cache`: what earlier runs and other branches have made."""
+    """DVC's cache, `.dvc/cache`, with the units of earlier runs and other branches."""
 
     def get(self, key: str) -> Stored | None:
-        """The unit that was made with this key, if there is one."""
+        """Return the unit that was made with this key, or None."""
         return self._units.get(key)
 
     @cached_property
@@ -61,11 +61,11 @@ class Store:
 
 
 EMPTY = Store()
-"""Nothing is reused."""
+"""A store without units: nothing is reused."""
 
 
 def in_folder(folder: Path) -> dict[str, Stored]:
-    """The units of one folder by key."""
+    """Return the units of one folder by key."""
     paths = {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
     }
@@ -73,7 +73,7 @@ def in_folder(folder: Path) -> dict[str, Stored]:
 
 
 def in_cache(cache: Path) -> Iterator[dict[str, Stored]]:
-    """The units of each folder that DVC has cached, the newest folder first.
+    """Yield the units of each folder in DVC's cache, newest folder first.
 
     A cached folder is a list of paths and MD5 sums in a file that ends in .dir.
     """

@@ -1,4 +1,4 @@
-"""The tables that reports and notebooks share: rows of records, intervals as text, column names."""
+"""Tables shared by reports and notebooks: rows of records, intervals as text, column names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,15 +9,15 @@ from ticketlab.study.results import Result
 from ticketlab.study.stats import Evidence, Interval, as_evidence, is_evidence
 
 Accuracy = Literal["last_accuracy", "selected_accuracy"]
-"""Test accuracy in percent after the last epoch, or at the epoch that is best on validation."""
+"""Test accuracy in percent: after the last epoch, or after the best epoch on validation."""
 
 LABELS: dict[Accuracy, str] = {
     "last_accuracy": "test accuracy (%), last epoch",
     "selected_accuracy": "test accuracy (%), epoch chosen on validation",
 }
-"""What tables and figures call each accuracy."""
+"""Names of the accuracies in tables and figures."""
 NONE = "-"
-"""What a table shows where a study has no number."""
+"""Shown where a study has no number."""
 
 # ---------------------------------------------------------------- rows of records
 
@@ -25,9 +25,9 @@ NONE = "-"
 def rows_of(
     results: Mapping[str, Result], key: str, *prefixes: str, head: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The rows that records have under `key`, after the values under `head` where there are some.
+    """Return the rows that records have under `key`, preceded by the columns under `head`, if any.
 
-    Of all units, or of those whose name starts with one of the prefixes.
+    Uses all units, or those whose name starts with one of the prefixes.
     """
     rows = []
     for name, result in results.items():
@@ -38,9 +38,9 @@ def rows_of(
 
 
 def layers_table(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """One row per layer of each row's ticket: `columns`, layer, density.
+    """Return one row per layer of each row's ticket: `columns`, layer, density.
 
-    The frame's column `layers` maps the names of layers to their densities.
+    The frame's column `layers` maps layer names to densities.
     """
     pairs = frame[columns].assign(layers=frame.layers.map(lambda layers: list(layers.items())))
     pairs = pairs.explode("layers").reset_index(drop=True)
@@ -52,7 +52,7 @@ def layers_table(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def text(found: Evidence | Mapping[str, Any] | float | None) -> str:
-    """A number of metrics.json: 'mean [low, high] (n = 3)', a share, a count, or a plain number."""
+    """Format a number of metrics.json: 'mean [low, high] (n = 3)', share, count or plain number."""
     if found is None:
         return NONE
     if isinstance(found, Mapping):
@@ -61,20 +61,20 @@ def text(found: Evidence | Mapping[str, Any] | float | None) -> str:
 
 
 def summary_text(row: "pd.Series[Any]") -> str:
-    """A row of `plots.summarise`: 'mean [low, high] (n = 3)'."""
+    """Format a row of `plots.summarise`: 'mean [low, high] (n = 3)'."""
     low, high = (None if row.n < 2 else float(row[side]) for side in ("low", "high"))
     return str(Interval(float(row["mean"]), low, high, int(row.n)))
 
 
 def intervals_column(numbers: Mapping[Any, Any], title: str) -> pd.DataFrame:
-    """Numbers of metrics.json as text, one row each; several keys make a row's name."""
+    """Format numbers of metrics.json, one row each; several keys together name a row."""
     return pd.Series({name: text(value) for name, value in numbers.items()}).to_frame(title)
 
 
 def intervals_table(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
-    """Nested numbers as text: one row per key, one column per key below it; `title` names both.
+    """Format nested numbers: one row per key, one column per key below it; `title` names both.
 
-    What is not nested has no row.
+    Numbers that are not nested have no row.
     """
     rows = {
         name: {heading(key): text(value) for key, value in inner.items()}
@@ -85,7 +85,7 @@ def intervals_table(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
 
 
 def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFrame:
-    """Paired differences whose names start with `prefix`; those that no study arm has are left out.
+    """Format the paired differences whose names start with `prefix`, if any arm has them.
 
     One row each, one column per level or net, and one for their mean.
     """
@@ -98,11 +98,11 @@ def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFram
 
 
 def _is_one(part: Any) -> bool:
-    """Whether this is one number of metrics.json, not one per level."""
+    """Return whether this is a single number of metrics.json rather than one per level."""
     return part is None or is_evidence(part)
 
 
 def heading(key: str) -> str:
-    """A key of metrics.json as a column's name: 'at_90' is 'at 90 %'."""
+    """Turn a key of metrics.json into a column name: 'at_90' becomes 'at 90 %'."""
     level = key.removeprefix("at_")
     return f"at {level} %" if level != key else key

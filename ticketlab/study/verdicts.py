@@ -1,4 +1,4 @@
-"""The verdicts of a study, judged from its metrics whenever they are shown, and their tables."""
+"""A study's verdicts, judged from its metrics whenever they are shown, and their tables."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -23,15 +23,15 @@ from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE, PLANNED
 
 RESULTS = ROOT / "results"
 SMOKE = "smoke"
-"""The study of a notebook that is run by itself; git and `make clean` drop its results."""
+"""The study of a notebook run outside a study; git and `make clean` discard its results."""
 
 # ---------------------------------------------------------------- the verdicts of a study
 
 
 def of_study(study: Path, papers: Collection[str] | None = None) -> dict[str, list[Verdict]]:
-    """The verdicts on each paper that has metrics in the folder `study`; of those named, or all.
+    """Return the verdicts on each paper (all, or those named) with metrics in the folder `study`.
 
-    Their q is over all of them. InputError if there are none.
+    Their q is computed over all of them. InputError if there are none.
     """
     found: dict[str, list[Verdict]] = {}
     every = load_claims()
@@ -47,13 +47,13 @@ def of_study(study: Path, papers: Collection[str] | None = None) -> dict[str, li
 
 
 def code_cells(page: Path) -> list[Mapping[str, Any]]:
-    """The code cells of an executed notebook that show something; none for one run in Jupyter."""
+    """Return the code cells with outputs of an executed notebook; none for one run in Jupyter."""
     cells = read_json(page)["cells"] if page.exists() else []
     return [cell for cell in cells if cell["cell_type"] == "code" and cell["outputs"]]
 
 
 def shown_in(claim: Claim, cells: Sequence[Mapping[str, Any]]) -> str | None:
-    """The id of the cell that shows a claim's number as a table, else of that with its figure."""
+    """Return the id of the cell with a claim's number in a table, else with its figure."""
     tests = []
     if claim.table:
         tests.append(re.compile(re.escape(claim.table)))
@@ -70,9 +70,9 @@ def shown_in(claim: Claim, cells: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def table(study: Path, papers: Collection[str] | None = None) -> pd.DataFrame:
-    """The verdicts of a study as `verdict_table` has them, the index is the paper.
+    """Return the verdicts of a study as `verdict_table`, with the paper as index.
 
-    And `shown`: the figure behind each, or the paper's page, as a path below `study`.
+    The column `shown` has the figure behind each, or the paper's page, as a path below `study`.
     """
     parts = []
     for paper, verdicts in of_study(study, papers).items():
@@ -83,19 +83,19 @@ def table(study: Path, papers: Collection[str] | None = None) -> pd.DataFrame:
 
 
 def _figure(claim: Claim, folder: Path) -> str | None:
-    """The file of the claim's figure below the folder of the paper's pages."""
+    """Return the file of the claim's figure below the folder of the paper's pages."""
     found = sorted(folder.glob(f"figures/{claim.figure}.*"))
     return found[0].relative_to(folder).as_posix() if found else None
 
 
 def counts(found: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
-    """How many claims of each paper (or `by` tier) got which verdict: one column per verdict."""
+    """Return how many claims of each paper (or `by` tier) got which verdict, as columns."""
     rows = found.reset_index()
     return pd.DataFrame({word: (rows.verdict == word).groupby(rows[by]).sum() for word in COLOURS})
 
 
 def survivors(found: pd.DataFrame) -> str:
-    """How many decided verdicts of a study stay when all its tests are taken together."""
+    """State how many decided verdicts of a study remain after correction for all its tests."""
     decided = found[found.verdict.isin(DECIDED)]
     tested = decided.q.dropna()
     kept, counted = int((tested <= FALSE_SHARE).sum()), len(decided) - len(tested)
@@ -106,7 +106,7 @@ def survivors(found: pd.DataFrame) -> str:
 
 
 def tables(first: Sequence[str], results: Path = RESULTS) -> dict[str, pd.DataFrame]:
-    """The verdicts of every study that has some: those of `first`, then the others by name."""
+    """Return the verdicts of every study that has some: those of `first`, then the others."""
     have = sorted({path.parent.parent.name for path in results.glob("*/*/metrics.json")} - {SMOKE})
     order = [name for name in first if name in have]
     return {name: table(results / name) for name in dict.fromkeys([*order, *have])}
@@ -118,9 +118,9 @@ MARKS = ("<!-- claims:", "<!-- /claims -->")
 
 
 def with_table(page: str, found: Mapping[str, pd.DataFrame]) -> str:
-    """The page with the verdicts of all studies between its claims marks, in Markdown.
+    """Return the page with the verdicts of all studies between its claims marks, in Markdown.
 
-    First how many of each paper, tier and study, then each paper with the first study's evidence.
+    First counts per paper, tier and study, then each paper with the first study's evidence.
     """
     if not all(mark in page for mark in MARKS):
         raise InputError(f"page: no {' ... '.join(MARKS)}, the table needs its marks")
@@ -148,7 +148,7 @@ def _counts(found: Mapping[str, pd.DataFrame], by: str) -> str:
 
 
 def _paper(paper: str, found: Mapping[str, pd.DataFrame]) -> list[list[str]]:
-    """The rows of one paper: a claim with the evidence of the first study that has the paper."""
+    """Return the rows of one paper: each claim with the evidence of its first study."""
     has = {study: rows for study, rows in found.items() if len(rows)}
     main = next(iter(has))
     words = {}
@@ -165,7 +165,7 @@ def _paper(paper: str, found: Mapping[str, pd.DataFrame]) -> list[list[str]]:
 
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; the first row is its heading."""
+    """Format a Markdown table; the first row is its heading."""
     cells = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     lines = [" | ".join(str(cell).replace("|", "\\|") for cell in line) for line in cells]
     return "".join(f"| {line} |\n" for line in lines)
