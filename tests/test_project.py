@@ -387,9 +387,9 @@ def test_importing_the_package_changes_nothing_of_the_process() -> None:
 
 
 PRINTING = {
-    "cli.py", "progress.py", "study/exactness.py", "pipeline/by_hand.py", "pipeline/display.py",
+    "progress.py", "study/exactness.py", "pipeline/by_hand.py", "pipeline/display.py",
 }  # fmt: skip
-"""The command line, the displays of progress that it starts, and what writes on pages."""
+"""Besides the command line: the displays of progress that it starts, and what writes on pages."""
 
 
 @pytest.mark.parametrize("path", MODULES, ids=short)
@@ -397,7 +397,7 @@ def test_a_library_function_prints_nothing(path: Path) -> None:
     calls = (n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
     names = {one.id for one in calls if isinstance(one, ast.Name)}
     place = path.relative_to(PACKAGE).as_posix()
-    assert place in PRINTING or not names & {"print", "Console"}
+    assert place in PRINTING or place.startswith("cli/") or not names & {"print", "Console"}
 
 
 METAPHORS = re.compile(

@@ -308,7 +308,7 @@ def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
 def test_only_one_process_trains_a_paper_of_a_study(clone: Clone) -> None:
     """Others learn which; another paper is free, and so is this one after a kill."""
     clone.set(desk={"recipe": {"length": "300ep"}}, workers=2)  # long enough
-    take = 'python -c \'from ticketlab.cli import alone\nwith alone("desk", "{}"): print(1)\''
+    take = 'python -c \'from ticketlab.cli.stage import alone\nwith alone("desk", "{}"): print(1)\''
     events = clone.path("results/desk/runs/.colt.events")
     process = subprocess.Popen(
         ["ticketlab", "train", "desk", "colt"], cwd=clone.root, env=clone.env,

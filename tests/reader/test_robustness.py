@@ -9,7 +9,7 @@ import pytest
 from conftest import Message
 from scipy.stats import binom
 
-from ticketlab import cli
+from ticketlab.cli import read as commands
 from ticketlab.reader import robustness
 from ticketlab.reader.robustness import Pair, drawn, opposites, page, pairs, stayed
 from ticketlab.reader.snapshots import Snapshot
@@ -139,7 +139,7 @@ def test_the_page_says_what_turned_and_what_stayed(
     line = next(row for row in text.splitlines() if row.startswith("| x |"))
     assert "| reproduced |" in line and "| not reproduced | opposite | 100 |" in line
     monkeypatch.setattr(robustness, "read", lambda name, study: {"here": a, "there": b}[name])
-    cli.robustness("here", "there", "desk", tmp_path / "made.md")
+    commands.robustness("here", "there", "desk", tmp_path / "made.md")
     assert (tmp_path / "made.md").read_text() == text
     assert opposites(found) in capsys.readouterr().out
 

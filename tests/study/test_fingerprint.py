@@ -63,7 +63,7 @@ SAME = {
     "a report": ("papers/colt/report.py", "import", "import json\nimport"),
     "another paper": ("papers/prac/algorithm.py", "return ", "1 + 1\n    return "),
     "the progress display": ("progress.py", "0.3", "0.4"),
-    "the command line": ("cli.py", "no_args_is_help=True", "no_args_is_help=False"),
+    "the command line": ("cli/__init__.py", "no_args_is_help=True", "no_args_is_help=False"),
     "another architecture": ("models/registry.py", '{\n    "len', '{\n    "new": lenet,\n    "len'),
     "an architecture that it does not use": ("models/plain.py", "def lenet(", f"{NEW}def lenet("),
     "another criterion": ("pruning/criteria.py", "def uniform(", f"{NEW}def uniform("),

@@ -10,7 +10,7 @@ import pytest
 from clone import Clone, finished
 from conftest import Message, has_run, passed, skip_unless_run
 
-from ticketlab import cli
+from ticketlab.cli import read as commands
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.reader import website
 from ticketlab.spec import ROOT
@@ -282,7 +282,7 @@ def test_the_terminal_says_why_nothing_is_testable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    cli.show_claims("desk", table(made(tmp_path / "desk", learned=False)))
+    commands.show_claims("desk", table(made(tmp_path / "desk", learned=False)))
     message = capsys.readouterr().out
     why = "not testable here: the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2)"
     assert message.count(why) == len(CLAIMS["colt"]) - 1

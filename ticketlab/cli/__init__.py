@@ -1,0 +1,10 @@
+"""`ticketlab`: what the stages of dvc.yaml call (prepare, train, run), and what readers ask for."""
+
+import typer
+
+from ticketlab.cli import pieces, plan, read, run, studies, tickets
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+for part in (run, plan, pieces, read, tickets, studies):
+    app.add_typer(part.app)
+app.add_typer(studies.study_app, name="study", no_args_is_help=True)

@@ -1,0 +1,57 @@
+"""Train a study in pieces on other machines, and put it together here."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ticketlab.cli.stage import alone
+from ticketlab.cli.terminal import PaperOrAll, StudyName, one_line_errors
+from ticketlab.pipeline import machine, params, pieces
+from ticketlab.spec import ROOT
+
+app = typer.Typer()
+
+
+@app.command()
+def piece(
+    study: StudyName,
+    paper: PaperOrAll = "",
+    out: Annotated[Path, typer.Option(help="the folder for units and tickets")] = Path("pieces"),
+    minutes: Annotated[float, typer.Option(help="how long, at most")] = 8.5,
+) -> None:
+    """Train a piece of a study on a machine with a GPU: units that end within some minutes.
+
+    The next call goes on. The folder can be carried: `ticketlab assemble` makes the study of it,
+    on any machine. Needs no git, DVC, Jupyter or network.
+    """
+    end = time.monotonic() + 60 * minutes
+    with one_line_errors():
+        block = params.load_study(study)
+        if paper:
+            params.load_paper(study, paper)
+        for name in [paper] if paper else block:
+            made = pieces.train_piece(study, block, name, out, end)
+            print(f"{name}: {len(made.seconds)} units trained, {pieces.state_of(made)}", flush=True)
+
+
+@app.command()
+def assemble(
+    study: StudyName,
+    folders: Annotated[list[Path], typer.Argument(help="folders of `ticketlab piece`")],
+) -> None:
+    """Put the pieces of a study together: results/STUDY has them, `dvc repro` makes its pages.
+
+    Nothing is trained. A study that is not known here is taken from the folder.
+    """
+    with one_line_errors():
+        pieces.take_study(study, folders[0])
+        for paper, values in params.load_study(study).items():
+            given = [folder for folder in folders if paper in machine.read(folder)]
+            if given:
+                with alone(study, paper):
+                    count, entry = pieces.assemble(study, paper, values, given)
+                machine.record(ROOT / "results" / study, paper, entry)
+                print(f"{study}-{paper}: {count} units, made with {machine.named(entry)}")
+        print(f"params.yaml: runs has {study}: dvc repro $(ticketlab study stages {study})")

@@ -1,0 +1,149 @@
+"""Read what was made: verdicts, numbers, the site; compare revisions, runs and machines."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ticketlab.cli.terminal import StudyName, StudyNames, one_line_errors, print_or_write
+from ticketlab.files import write_atomically
+from ticketlab.pipeline import params, repository
+from ticketlab.pipeline import timings as seconds
+from ticketlab.pipeline import verify as verification
+from ticketlab.reader import findings, published
+from ticketlab.spec import ROOT
+from ticketlab.study import results, verdicts
+from ticketlab.study.claims import COLUMNS, colour, with_reasons
+
+app = typer.Typer()
+RevisionName = Annotated[str, typer.Argument(help="git revision, DVC experiment or workspace")]
+
+
+@app.command()
+def claims(
+    study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
+    write: Annotated[
+        bool, typer.Option(help="renew README.md, PUBLISHED.md and findings.md")
+    ] = False,
+) -> None:
+    """Show the verdicts of a study, judged now from its metrics, and where to read on."""
+    with one_line_errors():
+        chosen = params.chosen_studies()
+        for name in [study] if study else chosen:
+            show_claims(name, verdicts.table(ROOT / "results" / name))
+        if write:
+            readme, found = ROOT / "README.md", verdicts.tables(chosen)
+            pages = {name: findings.page(ROOT / "results" / name) for name in found}
+            parts = published.parts(list(found))  # first what takes time: then no edit is lost
+            write_atomically(readme, verdicts.with_table(readme.read_text(), found).encode())
+            numbers = published.with_parts(published.PAGE.read_text(), parts)
+            write_atomically(published.PAGE, numbers.encode())
+            for name, text in pages.items():
+                write_atomically(ROOT / "results" / name / findings.FILE, text.encode())
+
+
+@app.command()
+def timings(
+    study: StudyName,
+    write: Annotated[bool, typer.Option(help="write results/STUDY/timings.csv")] = False,
+) -> None:
+    """Print the seconds that each arm of a study took on this machine as CSV."""
+    with one_line_errors():
+        folder = ROOT / "results" / study
+        print_or_write(seconds.table(folder), folder / seconds.FILE, write)
+
+
+@app.command()
+def seeds(
+    study: StudyName,
+    write: Annotated[bool, typer.Option(help="write results/STUDY/seeds.csv")] = False,
+) -> None:
+    """Print all numbers by seed of a study as CSV: paper, metric, seed, value."""
+    with one_line_errors():
+        folder = ROOT / "results" / study
+        print_or_write(results.study_seeds(folder), folder / results.SEEDS, write)
+
+
+@app.command()
+def verify(
+    studies: StudyNames = None,
+    rev: Annotated[str, typer.Option(help="the revision to compare with")] = "HEAD",
+) -> None:
+    """Compare the results here with the committed ones; runs nothing, ends with 1 if they differ.
+
+    A stage is identical (all bytes), within (numbers agree within their intervals) or different.
+    """
+    with one_line_errors(), repository.opened(ROOT) as repo:
+        chosen = studies or params.chosen_studies()
+        found = verification.verify(repo, ROOT, chosen, rev)
+        rules = [verification.rule(ROOT, study, rev) for study in chosen]
+        for study, (_, words) in zip(chosen, rules, strict=True):
+            print(f"{study}: compared {words}")
+            for paper, count in seconds.reused(ROOT / "results" / study).items():
+                print(f"{study}-{paper}: {count} units were reused, so this is no check of them")
+        bytes_expected = all(expected for expected, _ in rules)
+        print(verification.report(found, bytes_expected))
+    raise typer.Exit(int(not verification.is_reproduced(found, bytes_expected)))
+
+
+@app.command()
+def compare(
+    a: RevisionName,
+    b: RevisionName,
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("compare.html"),
+) -> None:
+    """Compare two revisions in one HTML page: parameters, claims, metrics, curves, masks."""
+    from ticketlab.reader import diff_page  # draws and renders: no other command waits for it
+
+    with one_line_errors():
+        summary = diff_page.write(a, b, out)
+        print(f"{a} and {b}: {summary}; read {out}")
+
+
+@app.command()
+def robustness(
+    a: Annotated[str, typer.Argument(help="a folder of results/, or a git revision")],
+    b: Annotated[str, typer.Argument(help="the same, of another run")],
+    study: Annotated[str, typer.Option(help="the study to take of a revision")] = "desk",
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("robustness.md"),
+) -> None:
+    """Compare the verdicts of two runs, as of two machines, with what the rules predict."""
+    from ticketlab.reader import robustness  # opens DVC: no other command waits for it
+
+    with one_line_errors():
+        found = robustness.pairs(robustness.read(a, study), robustness.read(b, study))
+        write_atomically(out, robustness.page(a, b, found).encode())
+        print(f"{robustness.opposites(found)}\n{robustness.stayed(found)}\nread {out}")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="the folder of the site")] = ROOT / "site",
+) -> None:
+    """Build the static site from the executed notebooks: verdicts first, then the papers."""
+    from ticketlab.reader import website  # renders: no other command waits for it
+
+    with one_line_errors():
+        pages = website.build(out)
+        print(f"report: {len(pages)} pages, read {out / 'index.html'}")
+
+
+def show_claims(study: str, found: pd.DataFrame) -> None:
+    """The verdicts as a table, and the pages behind them."""
+    table = Table(title=f"claims at the scale of {study}")
+    for column in COLUMNS:
+        table.add_column(column)
+    for _, rows in with_reasons(found).groupby(level="paper"):
+        table.add_section()
+        for *row, verdict in rows[list(COLUMNS)].itertuples(index=False, name=None):
+            table.add_row(*map(escape, row), Text(verdict, style=colour(verdict)))
+    console = Console()
+    console.print(table)
+    print(f"{study}: {verdicts.survivors(found)}")
+    for page in sorted((ROOT / "results" / study).glob("*/*.ipynb")):
+        console.print(f"read {page.relative_to(ROOT)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,148 @@
+"""Run studies: check, prepare, train, run a notebook, all of it with one display; and pinned."""
+
+import os
+import shutil
+import time
+from typing import Annotated
+
+import typer
+
+from ticketlab import instruction_set, progress
+from ticketlab.cli.stage import alone, cells_of, staged_pages, stored_units, watched_study
+from ticketlab.cli.terminal import PaperName, PaperOrAll, StudyName, one_line_errors
+from ticketlab.data import sets
+from ticketlab.data.prepared import read_prepared
+from ticketlab.files import replace_folder, write_json
+from ticketlab.pipeline import code, params
+from ticketlab.pipeline import repro as reproduction
+from ticketlab.pipeline import timings as seconds
+from ticketlab.pipeline.notebook import execute
+from ticketlab.spec import ROOT, InputError
+from ticketlab.study import results, runner
+from ticketlab.study.store import EMPTY
+
+app = typer.Typer()
+Fresh = Annotated[
+    bool, typer.Option(help="reuse nothing, train every unit", envvar="TICKETLAB_FRESH")
+]
+
+
+@app.command()
+def check() -> None:
+    """Validate all parameters; the first mistake is one line, and the exit code 2.
+
+    results/code then has the fingerprints of the code behind each run of params.yaml.
+    """
+    with one_line_errors():
+        studies = params.load_all()
+        runs = params.load_runs()
+        code.write({run.name: (run.paper, studies[run.study][run.paper]) for run in runs})
+        print(f"parameters: valid, studies: {', '.join(studies)}")
+
+
+@app.command()
+def prepare(
+    study: StudyName,
+    paper: PaperOrAll = "",
+) -> None:
+    """Prepare the data sets of a study and record their hashes in results/STUDY/data."""
+    with one_line_errors():
+        papers = {paper: params.load_paper(study, paper)} if paper else params.load_study(study)
+        for name, values in papers.items():
+            hashes = {
+                one: read_prepared(sets.prepare(one), one)[1].sha256
+                for one in params.data_names(values)
+            }
+            write_json(ROOT / "results" / study / "data" / f"{name}.json", hashes)
+            print(f"data@{study}-{name}: prepared {', '.join(hashes) or 'nothing'}")
+
+
+@app.command()
+def train(
+    study: StudyName,
+    paper: PaperName,
+    fresh: Fresh = False,
+) -> None:
+    """Train the units of a paper's study, but for those that are stored with the same key.
+
+    They are looked for in results/*/runs and in DVC's cache; an interrupted run is taken up where
+    it ended. A check of reproducibility needs --fresh.
+    """
+    with one_line_errors():
+        progress.end_with_repro()
+        values = params.load_paper(study, paper)
+        final = results.runs_folder(study, paper)
+        partial = final.with_name(f".{paper}.partial")
+        with alone(study, paper):
+            if results.made_elsewhere(final) and not fresh:
+                watched_study("train", study, paper, values, final, EMPTY)
+                print(f"train@{study}-{paper}: its units were made elsewhere, none is trained here")
+                return
+            if fresh:
+                shutil.rmtree(partial, ignore_errors=True)
+            store = EMPTY if fresh else stored_units()
+            watched_study("train", study, paper, values, partial, store)
+            replace_folder(partial, final)
+
+
+@app.command()
+def run(study: StudyName, paper: PaperName) -> None:
+    """Execute a paper's notebook with a study's parameters; trains only what is not stored yet.
+
+    Units that were trained with other code or parameters are left alone: `ticketlab train` renews
+    them, and so does `dvc repro`.
+    """
+    stage = f"read@{study}-{paper}"
+    with one_line_errors():
+        progress.end_with_repro()
+        values = params.load_paper(study, paper)
+        pages = results.pages_folder(study, paper)
+        with alone(study, paper):
+            folder = results.runs_folder(study, paper)
+            try:
+                watched_study("read", study, paper, values, folder, stored_units())
+            except runner.StaleUnits as error:
+                renew = f"`ticketlab train {study} {paper}` renews them"
+                raise InputError(f"{folder.relative_to(ROOT)}: {error}; {renew}") from None
+            with staged_pages(pages) as staging:
+                target = staging / f"{paper}.ipynb"
+                inputs = params.notebook_parameters(study, values)
+                started = time.monotonic()
+                execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs, cells_of(stage))
+                timed = folder.parent / f"{paper}.timings.json"
+                seconds.note_page(timed, time.monotonic() - started)
+        print(f"{stage}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")
+
+
+@app.command()
+def repro(
+    stages: Annotated[list[str] | None, typer.Argument(help="default: all")] = None,
+    force: Annotated[bool, typer.Option(help="run what is up to date, too")] = False,
+    fresh: Fresh = False,
+) -> None:
+    """Run `dvc repro` with one display of all stages: how far it is, how long the rest takes.
+
+    In a log, plain lines. It ends with the exit code of `dvc repro`; an interrupted run is taken up
+    where it ended.
+    """
+    with one_line_errors():
+        check()
+        if fresh:
+            os.environ["TICKETLAB_FRESH"] = "1"  # for the stages
+        code = reproduction.repro(stages or [], force, EMPTY if fresh else stored_units())
+    raise typer.Exit(code)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def pinned(
+    command: Annotated[list[str], typer.Argument(help="a program and its arguments")],
+) -> None:
+    """Run another program pinned to the instruction set of results: `pinned jupyter lab`.
+
+    Every `ticketlab` command pins itself; this is for programs that make results otherwise, such
+    as JupyterLab or a Dask worker. TICKETLAB_NATIVE=1 leaves everything unpinned.
+    """
+    with one_line_errors():
+        if shutil.which(command[0]) is None:
+            raise InputError(f"command: {command[0]!r} is not on PATH")
+        instruction_set.run(command)

@@ -1,0 +1,63 @@
+"""Make a study or lay out a paper, and choose the studies that `dvc repro` runs."""
+
+from typing import Annotated
+
+import typer
+
+from ticketlab.cli.terminal import one_line_errors
+from ticketlab.pipeline import new_paper, params, studies
+
+app = typer.Typer()
+study_app = typer.Typer(help="Studies: make one, and choose which ones `dvc repro` runs.")
+KnownStudy = Annotated[str, typer.Argument(help="a study of params.yaml or studies/")]
+
+
+@app.command("new-paper")
+def lay_out_paper(
+    name: Annotated[str, typer.Argument(help="a lower-case Python name, e.g. early_bird")],
+) -> None:
+    """Lay out a further paper: its folder, notebook, claims, parameters and test, ready to run.
+
+    It is one-shot magnitude pruning against a random mask until you make it the paper's method.
+    """
+    with one_line_errors():
+        written = new_paper.new_paper(name)
+        print("written:", *written, sep="\n  ")
+        print(new_paper.next_steps(name))
+
+
+@study_app.command("new")
+def new_study(
+    name: Annotated[str, typer.Argument(help="its name, studies/NAME.yaml")],
+    changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
+    source: Annotated[str, typer.Option("--from", help="the study to copy")] = "desk",
+    paper: Annotated[list[str] | None, typer.Option(help="take over only these papers")] = None,
+) -> None:
+    """Make a study: `study new mine --from cifar10 prac.data.name=my_digits`; adds it to runs."""
+    with one_line_errors():
+        added = studies.new(name, source, changes or [], paper or [])
+        print(f"studies/{name}.yaml: written; params.yaml: runs:\n{studies.shown(added)}")
+
+
+@study_app.command("add")
+def add_study(study: KnownStudy) -> None:
+    """Have `dvc repro` run a study: adds its lines to runs in params.yaml, and prints them."""
+    with one_line_errors():
+        added = studies.add(study)
+        print(f"params.yaml: runs:\n{studies.shown(added)}" if added else f"{study}: is in runs")
+
+
+@study_app.command("remove")
+def remove_study(study: KnownStudy) -> None:
+    """Take a study out of runs in params.yaml; its file, results and lock entries stay."""
+    with one_line_errors():
+        gone = studies.remove(study)
+        print(f"params.yaml: taken out of runs: {', '.join(run.name for run in gone)}")
+
+
+@study_app.command("stages")
+def study_stages(study: KnownStudy) -> None:
+    """Print the stages to ask `dvc repro` for."""
+    with one_line_errors():
+        params.load_study(study)
+        print(*studies.stages(study))

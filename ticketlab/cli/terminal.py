@@ -1,0 +1,61 @@
+"""What the commands share: their arguments, tables on the terminal, and errors in one line."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ticketlab.pipeline import params
+from ticketlab.pipeline.notebook import NotebookFailed
+from ticketlab.spec import InputError
+from ticketlab.study import results
+from ticketlab.study.runner import UnitFailed
+
+StudyName = Annotated[str, typer.Argument(help="a study of params.yaml or studies/, e.g. desk")]
+StudyNames = Annotated[
+    list[str] | None, typer.Argument(help="default: all that params.yaml runs", metavar="STUDY...")
+]
+PaperName = Annotated[str, typer.Argument(help=f"one of {', '.join(params.PAPERS)}")]
+PaperOrAll = Annotated[str, typer.Argument(help="default: all papers of the study")]
+
+
+def show_table(title: str, frame: pd.DataFrame) -> None:
+    """A table on the terminal."""
+    table = Table(*frame.columns, title=title)
+    for row in frame.astype(str).itertuples(index=False):
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_or_write(found: pd.DataFrame, path: Path, write: bool) -> None:
+    """A table as CSV, on stdout or in its file."""
+    if write:
+        results.write_table(found, path)
+    else:
+        print(found.to_csv(index=False), end="")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Bad input ends in one line and exit code 2; a failed unit or notebook in its traceback."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except NotebookFailed as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except UnitFailed as error:
+        traceback.print_exception(error)
+        raise typer.Exit(1) from None
