@@ -1,7 +1,7 @@
 """COLT: cyclic overlapping lottery tickets (Hossain et al., 2022, arXiv 2212.12770).
 
-Copies of one net learn different segments of the data; a weight survives a round only if it
-survives in every copy. Section numbers refer to the paper's method as laid out in its code.
+Copies of one net are trained on different segments of the data; a weight survives a round only if
+it survives in every copy. Section numbers refer to the method as laid out in the authors' code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from ticketlab.spec import InputError
 
 Split = Literal["class", "interleaved", "random", "same"]
 BY_CLASS: tuple[Split, ...] = ("class", "interleaved")
-"""Splits of which each copy sees some of the classes, and has a head for those alone."""
+"""Splits that give each copy some of the classes, and a head for these classes only."""
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -28,7 +28,7 @@ BY_CLASS: tuple[Split, ...] = ("class", "interleaved")
 
 @dataclass(frozen=True)
 class Round:
-    """One cycle: from the common mask `before`, each copy's own pruning, and their overlap."""
+    """One round: the common mask `before`, the mask of each pruned copy, and their overlap."""
 
     index: int
     before: Mask
@@ -37,7 +37,7 @@ class Round:
 
 
 def stage_of(copy: int) -> str:
-    """Which data order a copy sees: the first one IMP's, so that COLT with one copy is IMP."""
+    """Return the stage that names a copy's data order; the first is IMP's: one copy is IMP."""
     return f"copy-{copy}" if copy else "train"
 
 
@@ -55,9 +55,9 @@ def find_tickets(
     """Train all copies from the same weights, prune each, keep what `votes` copies kept, rewind.
 
     `train_copy(i, mask)` rewinds copy i, trains it on its segment under the mask and returns its
-    weights. `votes == copies` is COLT, 1 the union. Copies prune `rate` of all their weights
-    together, or `layerwise` of each layer. Ends at `target` sparsity, after `max_rounds`
-    rounds, or when no weight is left (that round is not yielded).
+    weights. `votes == copies` is COLT, 1 the union. Each copy prunes the fraction `rate` of all its
+    weights together, or of each layer with `layerwise`. Ends at `target` sparsity, after
+    `max_rounds` rounds, or when no weight is left (that round is not yielded).
     """
     for index in range(1, max_rounds + 1):
         weights = [train_copy(copy, mask) for copy in range(copies)]
@@ -75,10 +75,10 @@ def find_tickets(
 
 
 def class_blocks(classes: int, partitions: int, interleaved: bool = False) -> list[list[int]]:
-    """The classes of each segment: contiguous blocks as in the paper, or every P-th class.
+    """Return the classes of each segment: contiguous blocks as in the paper, or every P-th class.
 
-    Each segment gets classes / partitions of them. Raises InputError unless that is a whole number
-    of at least 2: the authors' code silently drops left-over classes, and a one-class copy has
+    Each segment gets classes / partitions of them. Raises InputError unless that is an integer of
+    at least 2: the authors' code silently drops left-over classes, and a copy with one class has
     nothing to learn. A single partition is the whole data set.
     """
     allowed = [p for p in range(1, classes // 2 + 1) if classes % p == 0]
@@ -96,10 +96,10 @@ def class_blocks(classes: int, partitions: int, interleaved: bool = False) -> li
 def segment_indices(
     labels: Tensor, classes: int, split: Split, partitions: int, seed: int
 ) -> list[Tensor]:
-    """Indices (n_i,) of the images in each segment; `labels` is (N,).
+    """Return the indices (n_i,) of the images in each segment; `labels` is (N,).
 
-    "class" and "interleaved" split by class; "random" deals the images out at random; "same" gives
-    every copy all images, so its copies differ by data order alone and a round costs P times more.
+    "class" and "interleaved" split by class; "random" distributes the images randomly; "same" gives
+    every copy all images, so that copies differ only in data order and a round costs P times more.
     """
     if split == "same":
         return [torch.arange(len(labels), device=labels.device)] * partitions
@@ -118,7 +118,7 @@ def segment_indices(
 def segments(
     images: Images, classes: int, split: Split, partitions: int, seed: int
 ) -> list[Images]:
-    """The images of each copy, as `segment_indices` has them; split by class, with new labels."""
+    """Return each copy's images (`segment_indices`), relabelled from 0 if split by class."""
     indices = segment_indices(images.y, classes, split, partitions, seed)
     parts = [images.select(index) for index in indices]
     if split not in BY_CLASS:
@@ -128,7 +128,7 @@ def segments(
 
 
 def relabel(images: Images, block: Sequence[int]) -> Images:
-    """The images with the labels of `block` renumbered from 0, in the block's order."""
+    """Return the images with the labels of `block` renumbered from 0, in the block's order."""
     lookup = torch.full((max(block) + 1,), -1, device=images.y.device)
     lookup[torch.tensor(block, device=images.y.device)] = torch.arange(
         len(block), device=images.y.device
@@ -136,28 +136,28 @@ def relabel(images: Images, block: Sequence[int]) -> Images:
     return Images(images.x, lookup[images.y])
 
 
-# ---------------------------------------------------------------- how fast it prunes
+# ---------------------------------------------------------------- pruning speed
 
 
 def effective_rate(before: Mask, after: Mask) -> float:
-    """u: the fraction of the weights in `before` that a round removed."""
+    """Return u, the fraction of the weights in `before` that a round removed."""
     return 1 - after.alive / before.alive
 
 
 def pruned_agreement(turn: Round) -> float:
-    """J: weights pruned by all copies over weights pruned by any, among those newly pruned."""
+    """Return J: newly pruned weights, those pruned by all copies over those pruned by any."""
     inside = turn.before.flat()
     gone = torch.stack([inside & ~own.flat() for own in turn.own])
     return int(gone.all(0).sum()) / max(1, int(gone.any(0).sum()))
 
 
 def predicted_rate(rate: float, agreement: float) -> float:
-    """u = 2 r / (1 + J) for two copies: what a round removes when the copies agree to J."""
+    """Return u = 2 r / (1 + J): what a round of two copies removes when they agree to J."""
     return 2 * rate / (1 + agreement)
 
 
 def chance_rate(rate: float, partitions: int, votes: int | None = None) -> float:
-    """u if the copies pruned independently: the chance that fewer than `votes` keep a weight."""
+    """Return u if copies prune independently: the chance that fewer than `votes` keep a weight."""
     votes = votes or partitions
     keep = torch.distributions.Binomial(partitions, torch.tensor(1 - rate, dtype=torch.float64))
     kept_by = torch.arange(votes, partitions + 1, dtype=torch.float64)
@@ -165,10 +165,10 @@ def chance_rate(rate: float, partitions: int, votes: int | None = None) -> float
 
 
 def rounds_to(target: float, rate: float) -> int:
-    """Rounds until `target` sparsity when each removes `rate` of what is left."""
+    """Return the rounds needed to reach `target` sparsity, removing `rate` of the rest in each."""
     return ceil(log(1 - target) / log(1 - rate) - 1e-9)
 
 
 def every_second(schedule: list[int]) -> list[int]:
-    """Numbers of weights left for a search of half as many rounds that ends where this one does."""
+    """Return the weights left in a search of half as many rounds with the same last round."""
     return schedule[::-2][::-1]

@@ -1,4 +1,4 @@
-"""What a COLT study trains, before it has: image passes, and the nets."""
+"""Forecast of a COLT study before it runs: image passes, and nets."""
 
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.papers.colt.study import phases, predicted_rate, predicted_rounds
@@ -9,23 +9,23 @@ from ticketlab.study.runner import Unit
 
 
 def jobs(params: ColtParams) -> list[Job]:
-    """One job: the net, on all the study's image passes."""
+    """Return one job: the net, with all of the study's image passes."""
     passes = expected_passes(params)
     return [image_job(params.runtime, params.model, params.data, params.recipe, passes)]
 
 
 def planned(params: ColtParams) -> list[list[Unit]]:
-    """The units of the study by phase, as they are expected."""
+    """Return the expected units of the study, by phase."""
     return planned_units(phases(params), predicted)
 
 
 def expected_passes(params: ColtParams) -> float:
-    """Image passes the study will take, with the rounds of the searches predicted."""
+    """Return the image passes that the study will take, with predicted numbers of rounds."""
     return total_passes(planned(params))
 
 
 def predicted(unit: Unit) -> Result:
-    """What a search finds, about; nothing follows from the other units."""
+    """Return a search's approximate result; no unit is planned from those of other units."""
     setting = unit.arguments["setting"]
     if unit.work is search_imp:
         if schedule := unit.arguments.get("schedule"):

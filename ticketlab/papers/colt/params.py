@@ -1,4 +1,4 @@
-"""The parameters of the COLT study, and what is refused before anything runs."""
+"""Parameters of the COLT study and their validation."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,39 +13,39 @@ from ticketlab.study.bench import Setting
 from ticketlab.training.recipe import Fraction, Seeds, Step, StepField
 
 MATCHED = "imp-matched"
-"""IMP that prunes at COLT's own pace."""
+"""IMP that prunes exactly as many weights per round as COLT does."""
 HALF = "imp-half"
-"""IMP that takes half of COLT's rounds: it stops at every second one of COLT's sparsities."""
+"""IMP with half of COLT's rounds: it visits every second one of COLT's sparsities."""
 
 LATE = "late/"
-"""The start of the names of all units of the late rewinding point."""
+"""Prefix of the names of all units of the late rewinding point."""
 
 Control = Literal["shuffled", "reinit", "magnitude", "random"]
-"""What is done to tickets before they are retrained: each layer's kept weights moved to random
-places; the same mask on new initial weights; and, as many weights as they have, the largest of the
-rewound weights, without any search, or random ones."""
+"""Changes to tickets before they are retrained. shuffled: the kept weights of each layer move to
+random positions; reinit: the same mask on new initial weights; and two masks of the ticket's size
+that need no search: the largest rewound weights, or random ones."""
 SEARCHED: tuple[Control, ...] = ("shuffled", "reinit")
-"""Controls for which a search must have found the ticket; the others know its size alone."""
+"""Controls that need the ticket found by a search; the others only need its size."""
 
 
 def arm_name(source: str, control: Control | None = None) -> str:
-    """The name of a search's tickets, or of a control of them, e.g. 'imp-matched-shuffled'."""
+    """Return the name of a search's tickets or of a control, e.g. 'imp-matched-shuffled'."""
     if control is None:
         return source
     return f"{source}-{control}" if control in SEARCHED else control
 
 
 class Variant(Spec):
-    """One way to overlap: how the data is split, into how many, and how many must agree."""
+    """One kind of overlap: how the data is split, into how many parts, and how many must agree."""
 
     split: algorithm.Split = "class"
     partitions: int = Field(default=2, ge=1)
     votes: int = Field(default=0, ge=0)
     """Copies that must keep a weight; 0 means all (COLT), 1 is the union."""
     layerwise: bool = False
-    """Whether a copy prunes `rate` of each layer, not of all layers together as in the paper."""
+    """Whether a copy prunes `rate` of each layer instead of all layers together (the paper)."""
     seeds: int = Field(default=0, ge=0)
-    """How many of the study's seeds run it (the first ones); 0 means all."""
+    """Number of the study's seeds that run it (the first ones); 0 means all."""
 
     @property
     def needed(self) -> int:
@@ -65,23 +65,23 @@ class Transfer(Spec):
     data: DataSpec
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)] = (0.8, 0.95)
     seeds: int = Field(default=1, ge=0)
-    """How many of the study's seeds transfer (the first ones); 0 means no transfer."""
+    """Number of the study's seeds that transfer (the first ones); 0 means no transfer."""
 
 
 class Late(Spec):
-    """A second rewinding point, after some steps of dense training; the paper has none."""
+    """A second rewinding point, after some steps of dense training; not in the paper."""
 
     rewind: StepField
     imp_seeds: int = Field(default=0, ge=0)
-    """How many of the study's seeds run IMP at its own rate there, too; 0 means all."""
+    """Number of seeds that also run IMP at its own rate from this point; 0 means all."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A rewinding point of the study, and what is run there."""
+    """A rewinding point of the study, and the arms that start from it."""
 
     late: bool
-    """Whether it is the second one, which the paper does not have."""
+    """Whether it is the second point, which the paper does not have."""
     rewind: Step
     variants: tuple[Variant, ...]
     imp_seeds: tuple[int, ...]
@@ -89,18 +89,18 @@ class Point:
 
     @property
     def prefix(self) -> str:
-        """The start of its units' names."""
+        """Prefix of its units' names."""
         return LATE if self.late else ""
 
 
 class ColtSetting(Setting):
-    """What decides a unit of the study: a net on a data set, and how its tickets are searched."""
+    """Parameters that decide a unit: a net on a data set, and how its tickets are searched."""
 
     rate: Fraction = 0.2
-    """Fraction of the remaining weights that each copy prunes a round."""
+    """Fraction of the remaining weights that each copy prunes per round."""
     imp_rate: Fraction = 0.2
     target: Fraction = 0.95
-    """The search ends at this sparsity of the prunable weights."""
+    """Sparsity of the prunable weights at which the search ends."""
     max_rounds: int = Field(default=30, ge=1)
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)] = (
         0.5,
@@ -110,7 +110,7 @@ class ColtSetting(Setting):
     )
     """Sparsities at which tickets are retrained and compared (the nearest round of each arm)."""
     prune_from: Literal["last", "validation"] = "last"
-    """Which weights are pruned: of the last epoch, or of the best on validation."""
+    """Which weights are pruned: after the last epoch, or after the best on validation."""
     authors_metric: bool = False
     """Also record the best test accuracy over epochs, as the authors report (selects on test)."""
 
@@ -128,7 +128,7 @@ class ColtParams(ColtSetting):
 
     @property
     def main(self) -> tuple[Variant, Variant]:
-        """The paper's class split, and the same with randomly dealt images."""
+        """The paper's class split, and the same with randomly distributed images."""
         return (
             Variant(split="class", partitions=self.partitions),
             Variant(split="random", partitions=self.partitions),
@@ -136,7 +136,7 @@ class ColtParams(ColtSetting):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Every way to overlap that the study runs."""
+        """Every kind of overlap that the study runs."""
         return (*self.main, *self.ablations)
 
     @property
@@ -149,12 +149,12 @@ class ColtParams(ColtSetting):
         return own, Point(True, self.late.rewind, self.main, few)
 
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
-        """The seeds that run a variant."""
+        """Return the seeds that run a variant."""
         return self.seeds[: variant.seeds or len(self.seeds)]
 
 
 def check(params: ColtParams) -> None:
-    """Refuse what only shows across parameters and data; InputError names the key."""
+    """Reject parameters that do not fit each other or the data; InputError names the key."""
     models.check(params.model)
     data = load(params.data)
     models.check(params.model, data.shape)
@@ -172,7 +172,7 @@ def check(params: ColtParams) -> None:
 
 
 def check_late(params: ColtParams, data: DataSet) -> None:
-    """The second rewinding point is later than the first, and within a training."""
+    """Check that the second rewinding point is after the first, and within the training."""
     if params.late is None:
         return
     per_epoch, total = params.recipe.iterations(len(data.train))
@@ -183,10 +183,10 @@ def check_late(params: ColtParams, data: DataSet) -> None:
 
 
 def check_target(key: str, target: DataSet, params: ColtParams, data: DataSet) -> None:
-    """Tickets can move to images of another size if the net has the same weights for both.
+    """Check that tickets can move to images of another size, for which weights must fit.
 
-    That is so where it pools globally before its output layer, as the paper's convolutional nets
-    do; a flattening net has a weight for each place of an image.
+    They do if the net pools globally before its output layer, as the paper's convolutional nets do;
+    a net that flattens has separate weights for each position of an image.
     """
     if target.shape == data.shape:
         return
@@ -204,9 +204,9 @@ def check_target(key: str, target: DataSet, params: ColtParams, data: DataSet) -
 
 
 def check_head(params: ColtParams, data: DataSet) -> None:
-    """The output layer is never pruned: copies that see some of the classes have one of their own.
+    """Check that the output layer is not pruned: copies that see fewer classes have their own.
 
-    Linear layers, batch-norm and biases are never pruned in the paper (2.2): `prunable: conv`.
+    The paper never prunes Linear layers, batch-norm and biases (2.2): `prunable: conv`.
     """
     model = models.build(params.model, data.shape, data.classes, 0)
     if f"{models.head(model)}.weight" in models.prunable(model, params.prunable):
@@ -215,7 +215,7 @@ def check_head(params: ColtParams, data: DataSet) -> None:
 
 
 def check_variant(variant: Variant, classes: int) -> Variant:
-    """The variant, if it can split that many classes and its votes can be had."""
+    """Return the variant if it can split that many classes and reach its votes."""
     if variant.split in algorithm.BY_CLASS:
         algorithm.class_blocks(classes, variant.partitions)
     if variant.needed > variant.partitions:

@@ -1,4 +1,4 @@
-"""The COLT study: which units there are, and how they depend on each other."""
+"""Units of the COLT study, and how they depend on each other."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,11 +30,11 @@ from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit
 
 CARRIED = ("weights", "mask")
-"""What travels with a ticket: its mask and weights, or the mask alone."""
+"""What is transferred of a ticket: its mask and weights, or only the mask."""
 
 
 def phases(params: ColtParams) -> Phases:
-    """The units of the study; each phase follows from the results of those before it."""
+    """Yield the units of the study; each phase follows from the results of those before it."""
     check(params)
     points = params.points
     results = yield [unit for point in points for unit in search_units(params, point)]
@@ -45,18 +45,18 @@ def phases(params: ColtParams) -> Phases:
 
 
 def one_training(params: ColtParams) -> int:
-    """Images seen by one training on all data."""
+    """Return the images seen by one training on all data."""
     return params.recipe.passes(len(load(params.data).train))
 
 
 def predicted_rate(params: ColtSetting, variant: Variant) -> float:
-    """About what COLT prunes in a round: between one copy's rate and that of copies by chance."""
+    """Estimate what COLT prunes per round, between one copy's rate and that of random copies."""
     chance = algorithm.chance_rate(params.rate, variant.partitions, variant.needed)
     return (params.rate + chance) / 2
 
 
 def predicted_rounds(params: ColtSetting, rate: float) -> int:
-    """Rounds until the target at a constant rate."""
+    """Return the rounds needed to reach the target at a constant rate."""
     return min(params.max_rounds, algorithm.rounds_to(params.target, rate))
 
 
@@ -64,7 +64,7 @@ def predicted_rounds(params: ColtSetting, rate: float) -> int:
 
 
 def search_units(params: ColtParams, point: Point) -> list[Unit]:
-    """The searches that stand on their own: IMP, COLT, and its variants."""
+    """Return the searches that depend on no other: IMP, COLT, and its variants."""
     one, units = one_training(params), []
     for seed in point.imp_seeds:
         rounds = algorithm.rounds_to(params.target, params.imp_rate)
@@ -86,7 +86,7 @@ def search_units(params: ColtParams, point: Point) -> list[Unit]:
 
 
 def follow_up_units(params: ColtParams, point: Point, results: Mapping[str, Result]) -> list[Unit]:
-    """What needs COLT's searches: matched IMP, retrained tickets, their controls, transfer."""
+    """Return units that need COLT's searches: matched IMP, retraining, controls, transfer."""
     units = []
     for seed in params.seeds:
         found = results[f"{point.prefix}search/{params.main[0].name}/seed-{seed}"]
@@ -110,7 +110,7 @@ def follow_up_units(params: ColtParams, point: Point, results: Mapping[str, Resu
 def matched_control_units(
     params: ColtParams, point: Point, results: Mapping[str, Result]
 ) -> list[Unit]:
-    """The controls of IMP's tickets at COLT's pace; the tickets are scored in their search."""
+    """Return the controls of matched IMP's tickets, which are scored in their own search."""
     return [
         _scoring(params, point, MATCHED, seed, results, control)
         for seed in params.seeds
@@ -119,10 +119,10 @@ def matched_control_units(
 
 
 def controls_of(params: ColtParams, point: Point, variant: Variant) -> tuple[Control | None, ...]:
-    """How the tickets of a variant are retrained: as they are, and what is held against them.
+    """Return how the tickets of a variant are retrained: unchanged (None), and each control.
 
-    Of a late rewinding point the rewound weights have learned something, so their size alone may
-    do for a mask.
+    At a late rewinding point the rewound weights have been trained, so a mask of the largest
+    rewound weights is a control there.
     """
     if variant not in params.main:
         return (None,)
@@ -136,7 +136,7 @@ def controls_of(params: ColtParams, point: Point, variant: Variant) -> tuple[Con
 
 
 def moving_units(params: ColtParams, results: Mapping[str, Result]) -> list[Unit]:
-    """Tickets on another data set, and on images of another size if the study has them."""
+    """Return transfers to another data set, and to images of another size if configured."""
     units = transfer_units(params, params.transfer, "transfer", results)
     if params.resized is not None:
         units += transfer_units(params, params.resized, "resized", results)
@@ -146,7 +146,7 @@ def moving_units(params: ColtParams, results: Mapping[str, Result]) -> list[Unit
 def transfer_units(
     params: ColtParams, transfer: Transfer, what: str, results: Mapping[str, Result]
 ) -> list[Unit]:
-    """COLT's and IMP's tickets, both shuffled, and the dense net, on the other data set."""
+    """Transfer COLT's and IMP's tickets, both shuffled, and the dense net to another data set."""
     units, point = [], params.points[0]
     one = params.recipe.passes(len(load(transfer.data).train))
     for seed in params.seeds[: transfer.seeds]:
@@ -187,7 +187,7 @@ def _unit(
 
 
 def setting_of(params: ColtParams, point: Point, *used: str) -> ColtSetting:
-    """What every unit takes of the parameters, and of what only some units take, what is `used`."""
+    """Return the parameters that every unit depends on, and those in `used`."""
     own = ("prune_from", "authors_metric", *used)
     return ColtSetting.of(params, *own, rewind=point.rewind)
 
@@ -200,7 +200,7 @@ def _scoring(
     results: Mapping[str, Result],
     control: Control | None,
 ) -> Unit:
-    """The unit that retrains a search's tickets, or a control of them."""
+    """Return the unit that retrains a search's tickets, or a control of them."""
     found = results[f"{point.prefix}search/{source}/seed-{seed}"]
     chosen, arm = chosen_tickets(found, params.levels), arm_name(source, control)
     more: dict[str, Any] = {"source": source, "chosen": chosen, "control": control}

@@ -1,4 +1,4 @@
-"""What one unit of the COLT study does: a search, or the retraining of its tickets."""
+"""Work of one unit of the COLT study: a search, or the retraining of its tickets."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +39,7 @@ def train_and_score(
 ) -> Retrained:
     """Retrain a ticket on all data.
 
-    Beside the scores of `retrain`: where asked for, the best test accuracy over all epochs.
+    Returns the scores of `retrain` and, if configured, the best test accuracy over all epochs.
     """
     data = account.bench.data
     watch = [Track(data.test, data)] if setting.authors_metric else []
@@ -56,12 +56,12 @@ def ticket(
     weights: State | None = None,
     outcome: Outcome | None = None,
 ) -> Ticket:
-    """A round's ticket that was trained under its mask, with the weights it is rewound to."""
+    """Make the ticket of a round that was trained under its mask, with its rewound weights."""
     return bench.ticket(mask, weights, outcome=outcome, paper="colt", arm=arm, round=index)
 
 
 def describe_mask(mask: Mask, model: torch.nn.Module) -> dict[str, Any]:
-    """Sparsity of the prunable weights (primary) and of all weights, and densities by layer."""
+    """Return sparsity of the prunable weights and of all weights, and densities by layer."""
     every = sum(p.numel() for n, p in model.named_parameters() if n.endswith("weight"))
     return {
         "alive": mask.alive,
@@ -76,7 +76,7 @@ def describe_mask(mask: Mask, model: torch.nn.Module) -> dict[str, Any]:
 
 
 def search_colt(setting: ColtSetting, seed: int, variant: Variant) -> Result:
-    """COLT's rounds for one seed: a mask, its statistics and what it cost to find, for each."""
+    """Run COLT's rounds for one seed; return each mask, its statistics and its search cost."""
     bench = Bench(setting, seed)
     account = Account(bench)
     net, train_copy = copies(account, setting, variant)
@@ -107,7 +107,7 @@ def search_colt(setting: ColtSetting, seed: int, variant: Variant) -> Result:
 def copies(
     account: Account, setting: ColtSetting, variant: Variant
 ) -> tuple[Net, Callable[[int, Mask], State]]:
-    """The shared net of all copies, and the function that trains copy i under a mask."""
+    """Return the net that all copies share, and the function that trains copy i under a mask."""
     bench = account.bench
     data, by_class = bench.data, variant.split in algorithm.BY_CLASS
     how = (data.classes, variant.split, variant.partitions, bench.seed)
@@ -136,7 +136,7 @@ def copies(
 
 
 def describe_round(turn: algorithm.Round, variant: Variant, rate: float) -> dict[str, Any]:
-    """How much the copies agreed, against chance."""
+    """Return how much the copies agreed, and how much independent copies would."""
     return {
         "round": turn.index,
         "rate": algorithm.effective_rate(turn.before, turn.mask),
@@ -153,7 +153,7 @@ def _gone(mask: Mask) -> Mask:
 def search_imp(
     setting: ColtSetting, seed: int, arm: str, schedule: list[int] | None = None
 ) -> Result:
-    """IMP's levels for one seed, each scored; with `schedule` it prunes at COLT's own pace."""
+    """Run and score IMP's levels for one seed; with `schedule` it prunes as fast as COLT."""
     bench = Bench(setting, seed)
     account, net = Account(bench), bench.net()
     theta = bench.theta(net)
@@ -168,7 +168,7 @@ def search_imp(
         rounds.append(account.spent.row("search_") | done.scores)
         outcomes.append(done.outcome)
         account.trained += own.trained
-        if setting.prune_from == "validation":  # else the looks serve the ticket's score alone
+        if setting.prune_from == "validation":  # otherwise validation only serves the scores
             account.looked += own.looked
         return done.last if setting.prune_from == "last" else done.selected
 
@@ -181,7 +181,7 @@ def search_imp(
         rounds[level.index] |= {"round": level.index} | describe_mask(level.mask, net.model)
         tickets[round_name(level.index)] = ticket(bench, arm, level.index, level.mask)
     found = Result({"arm": arm, "seed": seed, "rounds": rounds}, tickets)
-    # Tickets that are compared keep their weights, before and after; the others are a mask alone.
+    # Tickets that are compared keep their weights, before and after; the others only their mask.
     compared = {round_name(0): tickets[round_name(0)].mask, **chosen_tickets(found, setting.levels)}
     for name, mask in compared.items():
         index = round_of(name)
@@ -193,7 +193,7 @@ def search_imp(
 
 
 def controlled(mask: Mask, theta: State, control: Control | None, random: torch.Generator) -> Mask:
-    """The mask of a control of a ticket, on the CPU; that of the ticket itself without a control.
+    """Return the mask of a control of a ticket, on the CPU; without a control, the ticket's own.
 
     `theta` are the rewound weights.
     """
@@ -217,8 +217,8 @@ def score_tickets(
 ) -> Result:
     """Retrain a search's tickets, or a control of them, on all data with the full head.
 
-    `chosen` maps rounds of the arm `source` to masks. Weights that are drawn anew are trained to a
-    rewinding point of their own. `rewind_images` are the images seen to reach the rewinding point.
+    `chosen` maps rounds of the arm `source` to masks. Newly drawn weights are first trained to a
+    rewinding point of their own. `rewind_images` counts the images seen to reach that point.
     """
     bench, arm = Bench(setting, seed), arm_name(source, control)
     net = bench.net("reinit" if control == "reinit" else "init")
@@ -247,10 +247,10 @@ def transfer_tickets(
     with_weights: bool,
     chosen: dict[str, Mask],
 ) -> Result:
-    """Train tickets on the transfer data set: mask and rewound weights travel, or the mask alone.
+    """Train tickets on the transfer data set, with their rewound weights or with the mask only.
 
-    The mask alone meets new initial weights. The head is new for the target, and the same for all
-    tickets of the seed. Whole tickets that are no control keep what became of them there.
+    A mask alone is applied to new initial weights. The head is new, and the same for all tickets of
+    the seed. Tickets with weights that are no control keep their outcome on the target.
     """
     bench = Bench(setting, seed)
     elsewhere = Bench(setting.model_copy(update={"data": target}), seed)
@@ -272,7 +272,7 @@ def transfer_tickets(
 
 
 def chosen_tickets(found: Result, levels: tuple[float, ...]) -> dict[str, Mask]:
-    """For each level the search's round nearest in remaining weights (as a ratio), once each."""
+    """Return for each level the search's round nearest in remaining weights (by ratio), once."""
     rounds = [(round_name(t["round"]), t["sparsity"]) for t in found.record["rounds"] if t["round"]]
     if not rounds:
         arm, seed = found.record["arm"], found.record["seed"]

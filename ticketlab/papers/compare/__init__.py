@@ -1,4 +1,4 @@
-"""All four papers on one bench: same data, nets, budget and seeds."""
+"""Comparison of all four papers' methods: same data, nets, budget and seeds."""
 
 from ticketlab.papers.compare.forecast import jobs, planned
 from ticketlab.papers.compare.params import CompareParams

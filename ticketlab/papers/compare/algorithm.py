@@ -1,4 +1,4 @@
-"""How each method finds its tickets, all on one bench: same data, weights, order and sparsity."""
+"""How each method finds its tickets, with the same data, weights, data order and sparsity."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,27 +24,27 @@ from ticketlab.study.cost import Account, Cost
 from ticketlab.tickets import imp
 from ticketlab.training.observers import KeepBest
 
-# ---------------------------------------------------------------- what one seed starts from
+# ---------------------------------------------------------------- starting point of a seed
 
 
 @dataclass(frozen=True)
 class BedBench(Bench):
-    """What every method of a seed starts from, with exact sparsities."""
+    """The common starting point of all methods of a seed, with exact sparsities."""
 
     setting: BedSetting
     again: bool = False
-    """Whether every training sees the images in another order than those of the other arms."""
+    """Whether all trainings see the images in another order than those of the other arms."""
 
     def order(self, stage: str = "train") -> tuple[object, ...]:
-        """The data order of a training of this seed."""
+        """Return the data order of a training of this seed."""
         return super().order(f"{stage}, again" if self.again else stage)
 
     def kept(self, level: float) -> int:
-        """Weights that a ticket of this sparsity has, whatever the method."""
+        """Return the number of weights in a ticket of this sparsity, for any method."""
         return after_pruning(self.dense.total, level)
 
     def label(self, arm: str, mask: Mask, **more: object) -> None:
-        """Name what is being trained, for the person who waits."""
+        """Set the progress display's label for the training that follows."""
         again = " again" if self.again else ""
         super().label(f"{self.setting.name} {arm}{again}", mask, **more)
 
@@ -64,7 +64,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Found:
-    """A ticket's mask at exactly a level, the round that gave it, and what it had cost by then."""
+    """A ticket's mask at exactly one level, its round, and the search cost so far."""
 
     level: float
     mask: Mask
@@ -73,10 +73,10 @@ class Found:
 
 
 def at_levels(turns: Iterator[Turn], bench: BedBench, account: Account, method: str) -> list[Found]:
-    """The tickets at exactly the levels: the round that passes a level prunes just up to it.
+    """Return tickets at exactly the levels: the round that passes a level also prunes just to it.
 
-    The search goes on with its own round afterwards, and ends with the last level. So a level costs
-    what the method spent until it got there, and all methods have equal sparsity.
+    The search then continues with its own round, and ends at the last level. So a level costs what
+    the method spent to reach it, and all methods have equal sparsity.
     """
     wanted, found = {level: bench.kept(level) for level in bench.setting.levels}, []
     for turn in turns:
@@ -122,7 +122,7 @@ def imp_turns(bench: BedBench, account: Account, schedule: Sequence[int] = ()) -
 
 
 def colt_turns(bench: BedBench, account: Account) -> Iterator[Turn]:
-    """COLT on class segments: one copy each, a weight stays if all copies keep it."""
+    """COLT on class segments, one copy each; a weight stays if all copies keep it."""
     p, train_copy = bench.setting, colt_copies(bench, account)
     learned: dict[int, State] = {}
 
@@ -145,7 +145,7 @@ def colt_turns(bench: BedBench, account: Account) -> Iterator[Turn]:
 
 
 def colt_copies(bench: BedBench, account: Account) -> Callable[[int, Mask], State]:
-    """What trains copy i on its own classes; all copies share a net and its initial weights."""
+    """Return the function that trains copy i on its classes; copies share a net and its start."""
     data, parts = bench.data, bench.setting.partitions
     segments = colt.segments(data.train, data.classes, "class", parts, bench.seed)
     net = bench.net(classes=data.classes // parts)
@@ -163,10 +163,10 @@ def colt_copies(bench: BedBench, account: Account) -> Callable[[int, Mask], Stat
 
 
 def agreed(own: Sequence[Scores], within: Mask) -> Scores:
-    """Each weight's worst rank over the copies: the best k are those that every copy keeps.
+    """Return each weight's worst rank over the copies: the best k are those that all copies keep.
 
     If each copy keeps its m highest ranks, the weights that all keep are those whose worst rank is
-    among the m highest; so a threshold on this score is COLT's overlap at some rate, for any k.
+    among the m highest. So for any k, thresholding this score is COLT's overlap at some rate.
     """
     flat = torch.stack([_ranks(scores, within) for scores in own]).amin(0)
     parts = flat.split([keep.numel() for keep in within.values()])
@@ -175,7 +175,7 @@ def agreed(own: Sequence[Scores], within: Mask) -> Scores:
 
 
 def _ranks(scores: Scores, within: Mask) -> Tensor:
-    """Place (total,) of each weight inside the mask, high is best; ties go to the lower index."""
+    """Rank each weight inside the mask, (total,), high is best; ties go to the lower index."""
     inside = within.flat()
     values = torch.cat([scores[name].flatten() for name in within])[inside]
     order = torch.sort(values, descending=True, stable=True).indices
@@ -190,7 +190,7 @@ def _ranks(scores: Scores, within: Mask) -> Tensor:
 
 
 class PracSearch:
-    """Trains the rounds of PrAC on its critical sets and finds the next ones."""
+    """Trains the rounds of PrAC on its critical sets and finds the next sets."""
 
     def __init__(self, bench: BedBench, account: Account) -> None:
         self.bench, self.account, self.net = bench, account, bench.net()
@@ -216,14 +216,14 @@ class PracSearch:
         return Outcome(weights, found, {"samples": len(images), "stopped": watch.stopped})
 
     def _earliest(self, index: int) -> int:
-        """The dense round must reach the rewind point, and every round its least length."""
+        """The dense round must reach the rewind point, and every round its minimum length."""
         s = self.bench.setting
         per_epoch, total = s.recipe.iterations(len(self.bench.data.train))
         return max(0 if index else s.rewind.iterations(per_epoch, total), s.least_iterations)
 
 
 def prac_turns(bench: BedBench, account: Account) -> Iterator[Turn]:
-    """PrAC: each round trains on the samples that the rounds before found critical."""
+    """PrAC: each round trains on the samples that earlier rounds found critical."""
     p, search = bench.setting, PracSearch(bench, account)
     everything = torch.arange(len(bench.data.train), device=bench.device)
     rounds = prac.find_tickets(
@@ -239,15 +239,15 @@ def prac_turns(bench: BedBench, account: Account) -> Iterator[Turn]:
         yield Turn(turn.index + 1, turn.before, turn.mask.alive, scores)
 
 
-# ---------------------------------------------------------------- one look at the initial net
+# ---------------------------------------------------------------- one-shot methods
 
 
 def one_shot(bench: BedBench, method: str) -> list[Found]:
     """Score the initial weights once (SynFlow: in rounds), and keep the best at each level.
 
-    Random scores are the same at each level, so that a seed's random masks nest as those of every
-    search do. All nets of a study draw them from one seed, as they do the probe and the data order:
-    no statistic joins nets. A criterion of one's own is charged a gradient for each forward pass.
+    Random scores are the same at each level, so that a seed's random masks are nested as those of
+    every search are. All nets of a study draw them from the same seed, like the probe and the data
+    order; no statistic combines nets. A plug-in criterion is charged one gradient per forward pass.
     """
     net, found, (x, y) = bench.net(), [], probe(bench)
     rounds = bench.setting.synflow_rounds if method == "synflow" else 1
@@ -266,7 +266,7 @@ def one_shot(bench: BedBench, method: str) -> list[Found]:
 
 
 def probe(bench: BedBench) -> tuple[Tensor, Tensor]:
-    """The batch that criteria see: a fixed draw of training images (n, C, H, W), and labels."""
+    """Return the batch for criteria: a fixed draw of training images (n, C, H, W), and labels."""
     data = bench.data
     chosen = critical_sets.random_draw(
         len(data.train), bench.setting.probe, ("probe", bench.seed)
@@ -275,7 +275,7 @@ def probe(bench: BedBench) -> tuple[Tensor, Tensor]:
 
 
 def charged(method: str, probe: int, rounds: int) -> tuple[int, int]:
-    """Gradients that a criterion takes, and the images in them; GraSP's second goes through one."""
+    """Return a criterion's number of gradients, and the images in them; GraSP takes two."""
     gradients = {"snip": 1, "grasp": 2, "synflow": rounds}.get(method, 0)
     return gradients, gradients * (1 if method == "synflow" else probe)
 
@@ -284,7 +284,7 @@ def charged(method: str, probe: int, rounds: int) -> tuple[int, int]:
 
 
 def press(bench: BedBench, mask: Mask, account: Account) -> State:
-    """RST: train the dense net while the penalty empties what the mask removes; nothing is cut."""
+    """RST: train the dense net while the penalty shrinks what the mask removes; removes nothing."""
     net, s = bench.net(), bench.setting
     bench.label("rst", mask)
     growing = rst.GrowingPenalty(mask, s.penalty)
@@ -292,7 +292,7 @@ def press(bench: BedBench, mask: Mask, account: Account) -> State:
     return net.state()
 
 
-# ---------------------------------------------------------------- every method by its name
+# ---------------------------------------------------------------- methods by name
 
 TURNS: Registry[str, Callable[[BedBench, Account], Iterator[Turn]]] = {
     "imp": imp_turns,
@@ -305,9 +305,9 @@ TURNS: Registry[str, Callable[[BedBench, Account], Iterator[Turn]]] = {
 def search(
     bench: BedBench, method: str, schedule: Sequence[int] = ()
 ) -> tuple[list[Found], list[int]]:
-    """A method's masks at all levels, and the weights left after each of its rounds.
+    """Return a method's masks at all levels, and the weights left after each of its rounds.
 
-    RST's masks are the random ones: what it looks for is weights.
+    RST's masks are the random ones: its search is for weights.
     """
     if method in ONE_SHOT or plugins.is_plugin(method) or method == "rst":
         return one_shot(bench, "random" if method == "rst" else method), []

@@ -1,4 +1,4 @@
-"""What a comparison trains, before it has: image passes, and the nets."""
+"""Forecast of a comparison before it runs: image passes, and nets."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from ticketlab.study.runner import Unit
 
 
 def jobs(params: CompareParams) -> list[Job]:
-    """One job per bed."""
+    """Return one job per bed."""
     found = []
     for bed in params.beds:
         passes = expected_passes(params.model_copy(update={"beds": (bed,)}))
@@ -20,17 +20,17 @@ def jobs(params: CompareParams) -> list[Job]:
 
 
 def planned(params: CompareParams) -> list[list[Unit]]:
-    """The units of the study by phase, as they are expected."""
+    """Return the expected units of the study, by phase."""
     return planned_units(phases(params), partial(predicted, params))
 
 
 def expected_passes(params: CompareParams) -> float:
-    """Image passes that the study will take, with the length of searches predicted."""
+    """Return the image passes that the study will take, with predicted lengths of searches."""
     return total_passes(planned(params))
 
 
 def predicted(params: CompareParams, unit: Unit) -> Result:
-    """A method's tickets and what they cost, about; nothing follows from the other units."""
+    """Return a method's approximate tickets and cost; no unit is planned from other details."""
     if unit.work is not train_method:
         return Result({})
     setting, method = unit.arguments["setting"], unit.arguments["method"]

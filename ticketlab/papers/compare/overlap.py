@@ -1,4 +1,4 @@
-"""How much the methods' masks agree, beside what their layer densities alone explain."""
+"""Agreement between the methods' masks, compared with what layer densities alone explain."""
 
 from itertools import combinations
 from typing import Any
@@ -15,16 +15,17 @@ TRAINED = ("imp", "imp-again", "imp-matched", "colt", "prac")
 
 
 def expected_jaccard(a: Mask, b: Mask) -> float:
-    """IoU of two masks if each layer's kept weights lay at random: |a| |b| / n in each layer."""
+    """Return the IoU of two masks with random positions: ``|a| |b| / n`` in common per layer."""
     both = sum(int(a[n].sum()) * int(b[n].sum()) / a[n].numel() for n in a)
     return both / (a.alive + b.alive - both)
 
 
 def overlap_table(results: Results, params: CompareParams) -> pd.DataFrame:
-    """IoU of masks at the highest level: one row a pair, beside what layer densities alone give.
+    """Return the IoU of masks at the highest level, one row per pair, with its expected value.
 
-    Two methods are compared at the same seed (`between` "methods"), a method with itself at two
-    seeds, so from two initialisations (`between` "seeds").
+    The expected value follows from layer densities alone. Two methods are compared at the same seed
+    (`between` "methods"), a method with itself at two seeds, so from two initialisations
+    (`between` "seeds").
     """
     rows = []
     for bed in params.beds:
@@ -55,7 +56,7 @@ def overlap_table(results: Results, params: CompareParams) -> pd.DataFrame:
 
 
 def overlap_matrix(overlaps: pd.DataFrame, net: str, value: str) -> pd.DataFrame:
-    """Mean of `value` for each pair of methods; on the diagonal a method's own seeds."""
+    """Return the mean of `value` per pair of methods; the diagonal compares a method's seeds."""
     means = overlaps[overlaps.net == net].groupby(["arm", "other"])[value].mean()
     own = [name for name in overlaps.other.unique() if name not in MASKS]
     names = [*MASKS, *own]
@@ -64,9 +65,9 @@ def overlap_matrix(overlaps: pd.DataFrame, net: str, value: str) -> pd.DataFrame
 
 
 def overlap_metrics(overlaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
-    """IoU minus chance given the layer densities, in points, for the pairs of trained masks.
+    """Return IoU minus chance given the layer densities, in points, for pairs of trained masks.
 
-    `again_minus_colt` is how much more of it IMP has with its second run than with COLT.
+    `again_minus_colt` is by how much IMP agrees more with its second run than with COLT.
     """
     beyond: dict[tuple[str, str], dict[str, BySeed]] = {}
     for one, two in combinations(TRAINED, 2):

@@ -1,4 +1,4 @@
-"""The parameters of the comparison of all papers, and what is refused before anything runs."""
+"""Parameters of the comparison of all papers and their validation."""
 
 from typing import Annotated, Literal, get_args
 
@@ -20,17 +20,17 @@ Iterative = Literal["imp", "colt", "prac"]
 Weights = Literal["init", "rewound", "reinit", "rst", "rst-other"]
 
 ONE_SHOT: tuple[str, ...] = ("random", "magnitude", "snip", "grasp", "synflow")
-"""Masks from one look at the initial net (Plant 'n' Seek's criteria)."""
+"""One-shot masks of the initial net (Plant 'n' Seek's criteria)."""
 ITERATIVE: tuple[str, ...] = get_args(Iterative)
 """Masks from rounds of training."""
 METHODS = (*ONE_SHOT, "imp", "imp-again", "imp-matched", "colt", "prac", "rst")
-"""Every way to a ticket. "imp-again" is IMP on another order of the same images, from the same
-weights; "imp-matched" is IMP at COLT's pace; "rst" transforms the random mask."""
+"""All methods. "imp-again" is IMP from the same weights with another order of the same images;
+"imp-matched" is IMP at COLT's pruning rate; "rst" transforms the random mask."""
 MASKS = tuple(method for method in METHODS if method != "rst")
 """The methods that have a mask of their own."""
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
-"""The weights of the swap: of the seed's start, of later in training, of another draw, transformed
-by RST for this very mask, and transformed for the random mask."""
+"""Weights in the swap: initial ones, those of later in training, another draw, those that RST
+transforms for this mask, and those that RST transforms for the random mask."""
 
 
 def _checked(name: str, *builtin: str) -> str:
@@ -39,18 +39,18 @@ def _checked(name: str, *builtin: str) -> str:
 
 
 Criterion = Annotated[str, AfterValidator(_checked)]
-"""A criterion of one's own, as `my_module:function`."""
+"""A plug-in criterion, as `my_module:function`."""
 OneShot = Annotated[str, AfterValidator(lambda name: _checked(name, *ONE_SHOT))]
-"""One of ONE_SHOT, or a criterion of one's own."""
+"""One of ONE_SHOT, or a plug-in criterion."""
 Swapped = Annotated[
     str, AfterValidator(lambda name: _checked(name, *ONE_SHOT, *ITERATIVE, "imp-shuffled"))
 ]
-"""A mask of the swap: of a method that needs no other method's result, or "imp-shuffled", which
-keeps as many weights in each layer as IMP's, at random places."""
+"""A mask in the swap: of a method that needs no other method's result, or "imp-shuffled", which
+keeps as many weights per layer as IMP's mask, at random positions."""
 
 
 class Long(Spec):
-    """A control: a method's mask, trained once for as many images as another method saw in all."""
+    """A control: a method's mask, trained once on as many images as another method used in all."""
 
     mask: OneShot = "random"
     budget: Literal[Iterative, "imp-matched", "rst"] = "imp"
@@ -62,10 +62,10 @@ class Long(Spec):
 
 
 class Searches(Spec):
-    """How tickets are found, on every bed alike."""
+    """Settings of the searches, the same on every bed."""
 
     rate: Fraction = 0.2
-    """Fraction of the remaining weights that IMP, PrAC and each COLT copy prune in a round."""
+    """Fraction of the remaining weights that IMP, PrAC and each COLT copy prune per round."""
     partitions: int = Field(default=2, ge=2)
     """Class segments of COLT."""
     max_rounds: int = Field(default=40, ge=1)
@@ -81,29 +81,29 @@ class Searches(Spec):
 
 
 class Pruned(Spec):
-    """What is pruned on a bed, how far, and by which of its own rules."""
+    """What is pruned on a bed and how far, and the settings that differ between beds."""
 
     name: Name
     prunable: Prunable = "hidden"
-    """Weights that every method prunes; COLT needs a rule that leaves the output layer alone."""
+    """Weights that every method prunes; COLT needs a rule that excludes the output layer."""
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
     """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
     stop: Stop = Stop()
     """When a round of PrAC may end early."""
     least_iterations: int = Field(default=0, ge=0)
-    """No round of PrAC is planned shorter, or ended earlier, than this."""
+    """Minimum length of a round of PrAC, planned or ended early."""
 
 
 class BedSetting(Pruned, Searches, RstSetting):
-    """What decides a unit: a net on a data set, and how its tickets are found."""
+    """Parameters that decide a unit: a net on a data set, and how its tickets are found."""
 
 
 class Bed(Pruned):
-    """One net and how it is trained: the same for every method, arm and seed."""
+    """One net and its training: the same for every method, arm and seed."""
 
     model: models.ModelSpec
     recipe: Recipe
-    """Of every search and of the final training; milestones in % so that longer runs keep shape."""
+    """Recipe of every search and final training; milestones in % so that longer runs keep shape."""
     transform: Recipe
     """RST's training of the dense net under the growing penalty."""
     penalty: Penalty = Penalty()
@@ -115,17 +115,17 @@ class CompareParams(Searches):
     seeds: Seeds
     data: DataSpec
     rewind: StepField = Step(0, "it")
-    """The point of dense training that IMP, COLT and PrAC rewind to."""
+    """The point of dense training to which IMP, COLT and PrAC rewind."""
     criteria: Annotated[tuple[Criterion, ...], Field(strict=False)] = ()
-    """One-shot masks by criteria of one's own, beside those of ONE_SHOT."""
+    """One-shot masks by plug-in criteria, in addition to those of ONE_SHOT."""
     long: Annotated[tuple[Long, ...], Field(strict=False)] = ()
     """Controls of equal cost, at the highest level."""
     swap_masks: Annotated[tuple[Swapped, ...], Field(strict=False)] = ()
-    """Masks that are trained on other weights, at the highest level; none leaves the swap out."""
+    """Masks that are trained on other weights, at the highest level; empty: no swap."""
     swap_weights: Annotated[tuple[Weights, ...], Field(strict=False)] = WEIGHTS
-    """The weights that they are trained from."""
+    """The weights from which they are trained."""
     swap_seeds: int | None = Field(default=None, ge=1)
-    """How many of the seeds, from the first on, have the swap; none: all."""
+    """Number of seeds (the first ones) that run the swap; None: all."""
     beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
     runtime: Runtime = Runtime()
 
@@ -135,19 +135,19 @@ class CompareParams(Searches):
         return self.rate
 
     def setting(self, bed: Bed, *used: str) -> BedSetting:
-        """A bed as a unit's argument: of what only some units need, it has what is `used`."""
+        """Return a bed as a unit's argument, with the optional parameters in `used`."""
         names = {"name", "model", "prunable", "levels", "recipe", *used} & set(Bed.model_fields)
         own = {name: getattr(bed, name) for name in names}
         return BedSetting.of(self, *(set(used) - names), **own)
 
 
 def one_shot_of(params: CompareParams) -> tuple[str, ...]:
-    """The study's methods that look once: the built-in ones, and criteria of one's own."""
+    """Return the study's one-shot methods: the built-in ones and plug-in criteria."""
     return (*ONE_SHOT, *params.criteria)
 
 
 def methods_of(params: CompareParams) -> tuple[str, ...]:
-    """All methods of the study."""
+    """Return all methods of the study."""
     return (*METHODS, *params.criteria)
 
 
@@ -155,17 +155,17 @@ def methods_of(params: CompareParams) -> tuple[str, ...]:
 
 
 def name_of(bed: Bed, what: str, seed: int) -> str:
-    """The name of a unit; `what` is a method or another thing that is trained."""
+    """Return the name of a unit; `what` is a method or another training."""
     return f"{bed.name}/{plugins.slug(what)}/seed-{seed}"
 
 
 def ticket_name(level: float) -> str:
-    """The name of a level's ticket, e.g. 'level-95' or 'level-97.5'."""
+    """Return the name of a level's ticket, e.g. 'level-95' or 'level-97.5'."""
     return f"level-{100 * level:g}"
 
 
 def own_weights(method: str, rewind: Step) -> str:
-    """The weights that a method's tickets start from, where searches rewind to a point."""
+    """Name the weights from which a method's tickets start, given the searches' rewind point."""
     if method == "rst":
         return "rst"
     if not rewind.value or method not in (*ITERATIVE, "imp-again", "imp-matched"):
@@ -173,11 +173,11 @@ def own_weights(method: str, rewind: Step) -> str:
     return "searched again" if method == "imp-again" else "searched"
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- validation
 
 
 def check(params: CompareParams) -> None:
-    """Refuse what only shows across parameters and data; InputError names the key."""
+    """Reject parameters that do not fit each other or the data; InputError names the key."""
     data = load(params.data)
     names = [bed.name for bed in params.beds]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -193,7 +193,7 @@ def check(params: CompareParams) -> None:
 
 
 def check_criteria(params: CompareParams) -> None:
-    """Refuse a criterion that is there twice, and masks of one that is not there."""
+    """Reject a criterion that occurs twice, and masks of a criterion that is not in the study."""
     own = params.criteria
     if twice := sorted({name for name in own if own.count(name) > 1}):
         raise InputError(f"criteria: {twice[0]!r} is there twice, allowed is once")
@@ -204,7 +204,7 @@ def check_criteria(params: CompareParams) -> None:
 
 
 def check_bed(bed: Bed, params: CompareParams, data: DataSet) -> None:
-    """Refuse a net, a schedule or levels that do not fit."""
+    """Reject a net, a schedule or levels that do not fit."""
     where, images = f"beds.{bed.name}", len(data.train)
     models.check(bed.model, data.shape)
     if list(bed.levels) != sorted(set(bed.levels)):

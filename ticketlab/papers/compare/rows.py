@@ -23,21 +23,22 @@ from ticketlab.study.tables import Accuracy, rows_of
 Results = Mapping[str, Result]
 
 ACCURACY: Accuracy = "last_accuracy"
-"""What tables, differences and claims of this study are about."""
+"""The accuracy used in this study's tables, differences and claims."""
 
 # ---------------------------------------------------------------- tables
 
 
 def board(results: Results) -> pd.DataFrame:
-    """One row per trained ticket: net, arm, seed, level, accuracies in percent, costs.
+    """Return one row per trained ticket: net, arm, seed, level, accuracies in percent, costs.
 
-    Columns `search_...` are what finding it took; those without the prefix add its final training.
+    Columns `search_...` are the cost of finding it; those without the prefix include its final
+    training.
     """
     return whole(results).drop(columns=["layers", "collapsed", "weights"])
 
 
 def whole(results: Results) -> pd.DataFrame:
-    """One row per trained ticket, the dense nets first."""
+    """Return one row per trained ticket, the dense nets first."""
     dense = [
         _dense_row(name.partition("/")[0], result.record)
         for name, result in results.items()
@@ -47,7 +48,7 @@ def whole(results: Results) -> pd.DataFrame:
 
 
 def _dense_row(net: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """A dense net's record as the row of a ticket: nothing had to be found."""
+    """Return a dense net's record as the row of a ticket with no search cost."""
     facts = {"arm": "dense", "level": 0.0, "weights": "init", "rounds": 0, "collapsed": []}
     mask = {"sparsity": 0.0, "alive": record["alive"], "layers": record["layers"]}
     paid = Cost().row("search_") | dict(record["cost"])
@@ -55,7 +56,7 @@ def _dense_row(net: str, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def layers_table(results: Results) -> pd.DataFrame:
-    """One row per layer of a ticket: net, arm, seed, level, layer, density."""
+    """Return one row per layer of a ticket: net, arm, seed, level, layer, density."""
     return tables.layers_table(whole(results), ["net", "arm", "seed", "level"])
 
 
@@ -63,20 +64,20 @@ def layers_table(results: Results) -> pd.DataFrame:
 
 
 def accuracy(rows: pd.DataFrame, net: str, arm: str, level: float) -> BySeed:
-    """Test accuracy of an arm at a level, by seed."""
+    """Return test accuracy of an arm at a level, by seed."""
     chosen = rows[(rows.net == net) & (rows.arm == arm) & (rows.level == level)]
     return by_seed(chosen, ACCURACY)
 
 
 def best_of(rows: pd.DataFrame, net: str, arms: Sequence[str], level: float) -> BySeed:
-    """The best of several arms, chosen on validation at each seed; test accuracy."""
+    """Return test accuracy of the best of several arms, chosen on validation for each seed."""
     chosen = rows[(rows.net == net) & (rows.level == level) & rows.arm.isin(arms)]
     best = chosen.loc[chosen.groupby("seed").validation_accuracy.idxmax()]
     return by_seed(best, ACCURACY)
 
 
 def summary(params: CompareParams, each: Callable[[Bed, float], BySeed]) -> dict[str, Any]:
-    """Intervals of a number by net and level, of each net's mean, and of the mean over nets."""
+    """Return intervals of a number by net and level, of each net's mean and of the overall mean."""
     found: dict[str, Any] = {}
     means = []
     for bed in params.beds:
@@ -89,13 +90,13 @@ def summary(params: CompareParams, each: Callable[[Bed, float], BySeed]) -> dict
 def by_net(
     parts: Mapping[str, BySeed], how: Callable[[BySeed], Measured | None] = as_metric
 ) -> dict[str, Any]:
-    """Intervals of a number by net (or `how` it is summed up), and of its mean over the nets."""
+    """Return intervals of a number by net (or `how` it is summarised), and of its overall mean."""
     mean = across(parts.values())
     return {net: how(by) for net, by in parts.items()} | {"mean": how(mean)}
 
 
 def difference(rows: pd.DataFrame, params: CompareParams, arm: str, other: str) -> dict[str, Any]:
-    """Test accuracy of `arm` minus `other` at equal sparsity, in points, paired by seed."""
+    """Return test accuracy of `arm` minus `other` at equal sparsity, in points, paired by seed."""
 
     def each(bed: Bed, level: float) -> BySeed:
         own = accuracy(rows, bed.name, arm, level)

@@ -1,7 +1,7 @@
-"""One method as two arms: what the machinery says where there is nothing to find.
+"""One method as two arms: the verdicts when there is no true difference.
 
-IMP and "imp-again" start from the same weights and the same split, and see the images in another
-order. Whatever rule calls one of them better is wrong.
+IMP and "imp-again" start from the same weights and the same split, and see the images in different
+orders. A rule that calls one of them better is wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from ticketlab.study.stats import BySeed, Interval, interval, minus
 from ticketlab.study.tables import NONE
 
 ALL = 10
-"""Up to so many seeds every relabelling is tried, for more of them 2 ** ALL random ones."""
+"""Up to this many seeds every relabelling is tried, for more seeds 2 ** ALL random ones."""
 MARGIN = rules.MARGINS["points"]
 
 
 def differences(rows: pd.DataFrame, params: CompareParams) -> dict[str, dict[float, BySeed]]:
-    """IMP minus IMP on another order, in points of test accuracy by net, level and seed."""
+    """Return IMP minus IMP on another order, in points of accuracy, by net, level and seed."""
     return {
         bed.name: {
             level: minus(
@@ -35,7 +35,7 @@ def differences(rows: pd.DataFrame, params: CompareParams) -> dict[str, dict[flo
 
 
 def word(values: Sequence[float], resolution: float) -> rules.Word:
-    """The verdict on 'the first arm beats the second' from differences (n,) in points.
+    """Return the verdict on 'the first arm beats the second' from differences (n,) in points.
 
     `resolution` is one test image in points of accuracy.
     """
@@ -44,11 +44,11 @@ def word(values: Sequence[float], resolution: float) -> rules.Word:
 
 
 def wins(values: Sequence[float], resolution: float) -> float:
-    """In how many percent of relabellings the first arm beats the second.
+    """Return the percent of relabellings in which the first arm beats the second.
 
     A relabelling exchanges the names of the two arms in some of the seeds, which changes the sign
-    of their differences (n,) there. With fewer than 5 seeds the one that makes all of them positive
-    is more than 5 % by itself.
+    of their differences (n,) there. With fewer than 5 seeds, the one relabelling that makes all
+    differences positive is by itself more than 5 %.
     """
     signs = list(_signs(len(values)))
     won = [word([s * v for s, v in zip(row, values, strict=True)], resolution) for row in signs]
@@ -56,7 +56,7 @@ def wins(values: Sequence[float], resolution: float) -> float:
 
 
 def _signs(n: int) -> Iterator[Sequence[float]]:
-    """Rows of n signs."""
+    """Yield rows of n signs."""
     if n <= ALL:
         return iter(product((1.0, -1.0), repeat=n))
     drawn = np.random.default_rng(0).choice((1.0, -1.0), (2**ALL, n))
@@ -64,7 +64,7 @@ def _signs(n: int) -> Iterator[Sequence[float]]:
 
 
 def table(rows: pd.DataFrame, params: CompareParams, resolution: float) -> pd.DataFrame:
-    """One row per net and level: the difference, its verdict, and the wins after relabelling."""
+    """Return one row per net and level: the difference, its verdict, wins after relabelling."""
     found = []
     for net, levels in differences(rows, params).items():
         for level, by_seed in levels.items():
@@ -76,7 +76,7 @@ def table(rows: pd.DataFrame, params: CompareParams, resolution: float) -> pd.Da
 
 
 def _spread(found: Interval) -> str:
-    """The standard deviation of paired differences, by which seeds are planned."""
+    """Format the standard deviation of paired differences, from which seeds are planned."""
     if found.n < 2:
         return NONE
     return f"{rules.standard_error(found) * np.sqrt(found.n):.2f}"

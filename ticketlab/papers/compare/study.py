@@ -1,4 +1,4 @@
-"""The comparison: which units there are, and how they depend on each other."""
+"""Units of the comparison, and how they depend on each other."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -26,7 +26,7 @@ from ticketlab.training.recipe import Recipe, Step
 
 
 def phases(params: CompareParams) -> Phases:
-    """The units of the study; each phase follows from the results of those before it."""
+    """Yield the units of the study; each phase follows from the results of those before it."""
     check(params)
     found = yield method_units(params)
     return found | (yield follow_up_units(params, found))
@@ -36,7 +36,7 @@ def phases(params: CompareParams) -> Phases:
 
 
 def method_units(params: CompareParams) -> list[Unit]:
-    """The dense net and every method that stands on its own."""
+    """Return the dense net and every method that needs no other method's result."""
     units = []
     for place, bed in enumerate(params.beds):
         for seed in params.seeds:
@@ -51,7 +51,7 @@ def method_units(params: CompareParams) -> list[Unit]:
 
 
 def follow_up_units(params: CompareParams, found: Mapping[str, Result]) -> list[Unit]:
-    """What needs finished searches: IMP at COLT's pace, controls of equal cost, the swap."""
+    """Return units that need finished searches: matched IMP, equal-cost controls, the swap."""
     units = []
     for place, bed in enumerate(params.beds):
         for seed in params.seeds:
@@ -78,7 +78,7 @@ def follow_up_units(params: CompareParams, found: Mapping[str, Result]) -> list[
 def long_units(
     params: CompareParams, place: int, seed: int, found: Mapping[str, Result]
 ) -> list[Unit]:
-    """A method's mask trained for as many images as another method saw, at the highest level."""
+    """A method's mask trained on as many images as another method used, at the highest level."""
     bed, units = params.beds[place], []
     for control in params.long:
         (row,) = (
@@ -107,7 +107,7 @@ def long_units(
 def swap_units(
     params: CompareParams, place: int, seed: int, found: Mapping[str, Result]
 ) -> list[Unit]:
-    """Masks under other weights than their own; what a search has trained already is left out."""
+    """Masks on other weights than their own, except those that a search has already trained."""
     bed, units = params.beds[place], []
     masks = {method: _last_mask(found, bed, method, seed) for method in params.swap_masks}
     for weights in params.swap_weights:
@@ -130,7 +130,7 @@ def swap_units(
 
 
 def is_own(params: CompareParams, method: str, weights: str) -> bool:
-    """Whether a method's own tickets have these weights (RST's are the random mask's)."""
+    """Return whether a method's own tickets have these weights (RST's are the random mask's)."""
     if method == "imp-shuffled":
         return False
     if weights in ("rst", "rst-other"):
@@ -139,7 +139,7 @@ def is_own(params: CompareParams, method: str, weights: str) -> bool:
 
 
 def levels_of(params: CompareParams, bed: Bed, method: str) -> tuple[float, ...]:
-    """The sparsities of a method's tickets: IMP's first round is a control, and scored as well."""
+    """Return the sparsities of a method's tickets; IMP also scores its first round, a control."""
     return tuple(sorted({params.light, *bed.levels})) if method == "imp" else bed.levels
 
 
@@ -163,7 +163,7 @@ def _unit(
 
 
 def _dense_unit(params: CompareParams, bed: Bed, seed: int) -> Unit:
-    """The dense net, which any paper with this setting shares."""
+    """Return the dense net's unit, which all papers with this setting share."""
     setting = Setting.of(params.setting(bed), rewind=Step(0, "it"))
     arguments = {"setting": setting, "seed": seed}
     return Unit(name_of(bed, "dense", seed), train_dense, arguments, one_training(params, bed))
@@ -183,14 +183,14 @@ USED: Mapping[str, tuple[str, ...]] = {
     "rst-other": PRESSED,
     "rewound": ("swap_rewind",),
 }
-"""Parameters that decide a method's units, or those of a column of the swap, besides the shared."""
+"""Additional parameters that decide a method's units, or those of a column of the swap."""
 
 
 # ---------------------------------------------------------------- planned work
 
 
 def one_training(params: CompareParams, bed: Bed) -> int:
-    """Images seen by one training."""
+    """Return the images seen by one training."""
     return _passes(bed.recipe, params.data)
 
 
@@ -200,7 +200,7 @@ def _passes(recipe: Recipe, data: DataSpec) -> int:
 
 
 def searched(params: CompareParams, bed: Bed, method: str) -> float:
-    """About how many trainings of the net a method's search takes."""
+    """Return the approximate cost of a method's search, in trainings of the net."""
     top = bed.levels[-1]
     rounds = rounds_to(top, params.rate)
     fast = rounds_to(top, (params.rate + chance_rate(params.rate, params.partitions)) / 2)

@@ -1,4 +1,4 @@
-"""The swap: what other weights change for a mask, and another mask for the weights."""
+"""The swap: the effect of other weights on a mask, and of another mask on the weights."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from ticketlab.study.tables import rows_of
 
 
 def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
-    """One row per mask, weights and seed at the highest level: net, mask, weights, accuracy.
+    """Return one row per mask, weights and seed at the highest level: net, mask, weights, accuracy.
 
-    Cells that the searches have trained anyway are theirs.
+    Cells that the searches have already trained are taken from them.
     """
     columns = ["net", "mask", "weights", "seed", ACCURACY]
     if not params.swap_masks:
@@ -36,7 +36,7 @@ def swap_table(results: Results, params: CompareParams) -> pd.DataFrame:
 def swap_effect(
     swaps: pd.DataFrame, params: CompareParams, one: tuple[str, str], two: tuple[str, str]
 ) -> dict[str, Any]:
-    """Accuracy of one (mask, weights) minus another, by net; the mean is null if not trained."""
+    """Return the accuracy of (mask, weights) `one` minus `two`, by net; null if not trained."""
     parts: dict[str, BySeed] = {}
     for bed in params.beds:
         found = [
@@ -55,7 +55,7 @@ def swap_effect(
 
 
 def swap_matrix(swaps: pd.DataFrame, net: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean accuracy by mask (rows) and weights (columns), and each as text with its interval."""
+    """Return mean accuracy by mask (rows) and weights (columns), and as text with intervals."""
     own = swaps[swaps.net == net]
     cells = {
         key: interval(group[ACCURACY].tolist()) for key, group in own.groupby(["mask", "weights"])
@@ -73,7 +73,7 @@ def _short(found: Interval) -> str:
 
 
 def swap_metrics(swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
-    """What other weights change for a mask, and what another mask changes for the weights."""
+    """Return the effect of other weights on a mask, and of another mask on the weights."""
     effects: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
     for mask in params.swap_masks:
         for weights in params.swap_weights:

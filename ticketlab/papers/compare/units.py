@@ -1,4 +1,4 @@
-"""What one unit of the comparison does: a method's tickets, found and trained on one bench."""
+"""Work of one unit of the comparison: a method's tickets, found and trained on one bench."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ticketlab.tickets.ticket import Ticket
 from ticketlab.training.recipe import Step
 
 KEPT = ("imp", "colt", "prac", "rst", "random")
-"""The methods whose tickets keep what became of them."""
+"""The methods whose tickets keep their outcome."""
 
 # ---------------------------------------------------------------- rows and tickets
 
@@ -20,7 +20,7 @@ KEPT = ("imp", "colt", "prac", "rst", "random")
 def describe(
     bench: BedBench, arm: str, level: float, weights: str, mask: Mask, rounds: int = 0
 ) -> dict[str, Any]:
-    """What tells a row apart, and what its mask is like."""
+    """Return a row's key columns and the properties of its mask."""
     return {
         "net": bench.setting.name,
         "arm": arm,
@@ -36,12 +36,12 @@ def describe(
 
 
 def priced(row: dict[str, Any], done: Retrained, spent: Cost) -> dict[str, Any]:
-    """The row with its scores, what its search cost, and what search and final training cost."""
+    """Return the row with its scores, its search cost, and the cost of search and training."""
     return row | done.scores | spent.row("search_") | (spent + done.spent).row()
 
 
 def ticket(bench: BedBench, arm: str, found: Found, weights: State, done: Retrained) -> Ticket:
-    """A level's ticket with the weights it starts from, and its outcome for arms that keep it."""
+    """Return a level's ticket with its starting weights, and its outcome for arms in KEEPING."""
     origin: dict[str, Any] = {"paper": "compare", "net": bench.setting.name, "arm": arm}
     origin |= {"level": found.level, "round": found.rounds}
     return bench.ticket(
@@ -55,7 +55,7 @@ def ticket(bench: BedBench, arm: str, found: Found, weights: State, done: Retrai
 def train_method(
     setting: BedSetting, seed: int, method: str, schedule: tuple[int, ...] = ()
 ) -> Result:
-    """A method's tickets at all levels, each trained as every ticket is."""
+    """Find a method's tickets at all levels, and train each as every ticket is trained."""
     bench, rows, tickets = BedBench(setting, seed, again=method == "imp-again"), [], {}
     found, left = search(bench, method, schedule)
     weights = own_weights(method, setting.rewind)
@@ -72,7 +72,7 @@ def train_method(
 
 
 def start_of(bench: BedBench, method: str, found: Found, theta: State) -> tuple[State, Cost]:
-    """The weights of a ticket and what it has cost to get them with the mask."""
+    """Return a ticket's starting weights, and the cost of finding them and the mask."""
     if method != "rst":
         return theta, found.cost
     account = Account(bench, found.cost)
@@ -80,7 +80,7 @@ def start_of(bench: BedBench, method: str, found: Found, theta: State) -> tuple[
 
 
 def train_long(setting: BedSetting, seed: int, arm: str, mask: Mask, images: int) -> Result:
-    """A mask on the initial weights, in one training of the same shape on so many images."""
+    """Train a mask once from the initial weights, with the schedule stretched to `images`."""
     bench = BedBench(setting, seed)
     recipe, total = setting.recipe, len(bench.data.train)
     per_epoch = recipe.iterations(total)[0]
@@ -95,7 +95,7 @@ def train_long(setting: BedSetting, seed: int, arm: str, mask: Mask, images: int
 def train_swapped(
     setting: BedSetting, seed: int, weights: Weights, chosen: dict[str, Mask]
 ) -> Result:
-    """Masks of several methods on weights that are not their own, trained as every ticket is."""
+    """Train masks of several methods on weights that are not their own, as all tickets are."""
     bench, level = BedBench(setting, seed), setting.levels[-1]
     shared = None if weights == "rst" else swapped_in(bench, weights)
     starts = {}
@@ -114,7 +114,7 @@ def train_swapped(
 
 
 def swapped_in(bench: BedBench, weights: Weights) -> State:
-    """The weights of a column of the swap."""
+    """Return the weights of a column of the swap."""
     if weights == "rst-other":
         return press(bench, one_shot(bench, "random")[-1].mask, Account(bench))
     if weights == "rewound":

@@ -1,8 +1,8 @@
 """RST: random sparse network transformation, the method of DLTH (Bai et al., ICLR 2022).
 
-A random mask is fixed first; the dense net is then trained while a growing L2 penalty presses the
-weights outside the mask to nothing, and what is left is finetuned. arXiv 2203.04248, its section 3;
-step numbers refer to the procedure as laid out in the authors' code.
+A random mask is fixed first. Then the dense net is trained under a growing L2 penalty that drives
+the weights outside the mask to zero, and the remaining net is finetuned. arXiv 2203.04248, its
+section 3; step numbers refer to the procedure as laid out in the authors' code.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,22 +33,22 @@ Seed = tuple[object, ...]
 
 
 def removed_count(weights: int, sparsity: float) -> int:
-    """Weights that a layer loses: min(ceil(s n), n - 1), so that one is always left (step 2)."""
+    """Return min(ceil(s n), n - 1), the weights that a layer loses; one always stays (step 2)."""
     if not 0 <= sparsity < 1:
         raise InputError(f"sparsity: {sparsity} is outside [0, 1)")
     return min(ceil(round(sparsity * weights, 9)), weights - 1)
 
 
 def kept_counts(dense: Mask, sparsity: float) -> dict[str, int]:
-    """Weights left in each layer at the same sparsity everywhere."""
+    """Return the weights left per layer at the same sparsity in all layers."""
     return {n: keep.numel() - removed_count(keep.numel(), sparsity) for n, keep in dense.items()}
 
 
 def erk_counts(dense: Mask, sparsity: float) -> dict[str, int]:
-    """Weights left under Erdos-Renyi-kernel ratios (Evci et al. 2020) at this total sparsity.
+    """Return the weights left under Erdos-Renyi-kernel ratios (Evci et al. 2020) at this sparsity.
 
     A layer's density is proportional to the sum over the product of its dimensions; layers that
-    would exceed 1 stay dense and the others share the rest. At least one weight a layer is kept.
+    would exceed 1 stay dense and the others share the rest. Each layer keeps at least one weight.
     """
     removed_count(dense.total, sparsity)
     raw = {name: sum(keep.shape) / keep.numel() for name, keep in dense.items()}
@@ -66,7 +66,7 @@ def erk_counts(dense: Mask, sparsity: float) -> dict[str, int]:
 
 
 def random_mask(dense: Mask, keep: Mapping[str, int], generator: torch.Generator) -> Mask:
-    """A uniform random mask with `keep` weights in each layer of `dense`, and on its device."""
+    """Return a uniform random mask with `keep` weights in each layer of `dense`, on its device."""
     within = dense.to(generator.device)
     return keep_top_layerwise(uniform(dense, generator), keep, within).to(dense.device)
 
@@ -74,14 +74,14 @@ def random_mask(dense: Mask, keep: Mapping[str, int], generator: torch.Generator
 def magnitude_mask(
     weights: Mapping[str, Tensor], dense: Mask, sparsity: float, largest: bool = True
 ) -> Mask:
-    """Keep the largest |w| of each layer; the smallest ones with `largest=False`."""
+    """Keep the largest ``|w|`` of each layer; the smallest ones with `largest=False`."""
     sizes = magnitude(weights, dense)
     scores = sizes if largest else {name: -size for name, size in sizes.items()}
     return keep_top_layerwise(scores, kept_counts(dense, sparsity), within=dense)
 
 
 def cycle_sparsities(sparsity: float, cycles: int) -> list[float]:
-    """The targets of RST-Iter's cycles, 1 - (1 - s)^(c / N) for c = 1..N."""
+    """Return the targets of RST-Iter's cycles, 1 - (1 - s)^(c / N) for c = 1..N."""
     return [1 - (1 - sparsity) ** (c / cycles) for c in range(1, cycles + 1)]
 
 
@@ -92,44 +92,44 @@ class Penalty(Spec):
     """How the penalty on the removed weights grows: lambda = ceiling x u^power.
 
     u starts at 0 and gains 1 / updates every `every` iterations until it exceeds 1 (about the end
-    of `ramp`); from then on lambda stays. The authors: ceiling 1, 10,000 updates, every 5th.
+    of `ramp`); lambda is constant from then on. The authors use ceiling 1 and 10,000 updates, one
+    every 5 iterations.
     """
 
     ceiling: float = Field(default=1.0, gt=0)
     ramp: int = Field(default=50_000, ge=1)
-    """Iterations from the first increment to the last, about."""
+    """Approximate number of iterations from the first increment to the last."""
     every: int = Field(default=5, ge=1)
     power: int = Field(default=1, ge=0, le=3)
-    """1, 2, 3: the schedules x, x^2, x^3; 0: no growth, the whole penalty from the first step."""
+    """1, 2, 3: the schedules x, x^2, x^3; 0: no growth, the full penalty from the first step."""
 
 
 class RstSetting(Setting):
-    """A setting whose units may transform nets; those that do not leave `transform` out."""
+    """A setting whose units may transform nets; units that do not leave `transform` out."""
 
     transform: Recipe | None = None
     penalty: Penalty = Penalty()
 
     @property
     def pressed(self) -> Recipe:
-        """The recipe of the transformation; InputError for a unit that has been given none."""
+        """The recipe of the transformation; InputError for a unit that has none."""
         if self.transform is None:
             raise InputError("transform: none given, this unit needs one")
         return self.transform
 
 
 def ramp_values(updates: int, dtype: type[np.floating] = np.float32) -> np.ndarray:
-    """u after each increment of 1 / updates, up to the first value above 1 (strictly, step 5).
+    """Return u after each increment of 1 / updates, up to the first value above 1 (step 5).
 
-    In float32, as the authors count, 10,000 increments of 1e-4 are enough; in float64 it takes one
-    more.
+    In float32, as in the authors' code, 10,000 increments of 1e-4 suffice; float64 needs one more.
     """
     steps = np.full(updates + 2, dtype(1 / updates), dtype=dtype)
-    values = np.cumsum(steps, dtype=dtype)  # one after the other, no pairwise summation
+    values = np.cumsum(steps, dtype=dtype)  # sequential: no pairwise summation
     return values[: int(np.argmax(values > 1)) + 1]
 
 
 def strengths(penalty: Penalty) -> np.ndarray:
-    """lambda of each iteration from 0 until it is constant, float32 (n,); the last one stays.
+    """Return lambda per iteration, from 0 until it is constant, float32 (n,).
 
     The first increment happens at iteration 0, before the first step (step 4).
     """
@@ -139,24 +139,25 @@ def strengths(penalty: Penalty) -> np.ndarray:
 
 
 def strength(penalty: Penalty, iteration: int) -> float:
-    """lambda at one iteration, counted from 0."""
+    """Return lambda at one iteration, counted from 0."""
     trace = strengths(penalty)
     return float(trace[min(iteration, len(trace) - 1)])
 
 
 def borrowing_window(penalty: Penalty, recipe: Recipe, nats: float = 7.0) -> float:
-    """Iterations until the penalty alone has shrunk a removed weight by e^nats (7: a thousandfold).
+    """Return the iterations until the penalty alone shrinks a removed weight by e^nats.
 
-    With momentum the effective rate is lr / (1 - momentum); a ramp of power p has taken away
-    rate x ceiling x t^(p+1) / ((p + 1) ramp^p) nats by iteration t. For p = 1 and 7 nats this is
-    sqrt(14 ramp (1 - momentum) / (lr ceiling)). May exceed the ramp: then the formula is a bound.
+    The default, 7 nats, is a factor of a thousand. With momentum the effective rate is
+    lr / (1 - momentum); by iteration t a ramp of power p removes
+    rate x ceiling x t^(p+1) / ((p + 1) ramp^p) nats. For p = 1 and 7 nats the result is
+    sqrt(14 ramp (1 - momentum) / (lr ceiling)). If it exceeds the ramp, it is only a bound.
     """
     rate, p = recipe.lr / (1 - recipe.momentum), penalty.power
     return float((nats * (p + 1) * penalty.ramp**p / (rate * penalty.ceiling)) ** (1 / (p + 1)))
 
 
 def check_penalty(penalty: Penalty, recipe: Recipe, iterations: int) -> None:
-    """Refuse a ramp longer than the run, and a penalty that the optimiser cannot follow.
+    """Reject a ramp longer than the run, and a penalty for which the optimiser is unstable.
 
     SGD with momentum on a quadratic of curvature lambda is stable for lr x lambda < 2 (1 + mom).
     """
@@ -175,8 +176,8 @@ def check_penalty(penalty: Penalty, recipe: Recipe, iterations: int) -> None:
 class GrowingPenalty(Observer):
     """Adds lambda (1 - m) w to the gradients: (lambda / 2) sum of w^2 over removed weights (3).
 
-    lambda is one number: every layer ramps alike. The loss still sends its own gradient to the
-    removed weights, and ordinary weight decay acts on all. `trace` has the lambda of each step.
+    All layers share one lambda. Removed weights also get the gradient of the loss, and ordinary
+    weight decay acts on all weights. `trace` has the lambda of each step.
     """
 
     edits = True
@@ -187,7 +188,7 @@ class GrowingPenalty(Observer):
         self.trace: list[float] = []
 
     def before_step(self, run: Run) -> None:
-        """Edit the flat gradient in place."""
+        """Add the penalty's gradient to the flat gradient, in place."""
         if self.removed is None:
             self.removed = 1 - run.net.flatten(self.mask)
         now = self.values[min(run.iteration, len(self.values) - 1)]
@@ -207,17 +208,17 @@ def transform(
     seed: Seed,
     observers: Sequence[Observer] = (),
 ) -> None:
-    """Train the whole dense net while the penalty presses out what `mask` removes; in place.
+    """Train the whole dense net while the penalty shrinks what `mask` removes; in place.
 
-    Without a penalty it is plain dense training: the control that removes abruptly. Nothing is
-    deleted here, see `remove`.
+    Without a penalty this is plain dense training: the control that removes abruptly. Nothing is
+    set to zero here; see `remove`.
     """
     growing = [] if penalty is None else [GrowingPenalty(mask, penalty)]
     train(net, data.train, data, recipe, seed=seed, observers=[*growing, *observers])
 
 
 def remove(net: Net, mask: Mask) -> None:
-    """Set the removed weights to exactly 0; everything else stays as it is (step 8)."""
+    """Set the removed weights to exactly 0 and leave everything else unchanged (step 8)."""
     with torch.no_grad():
         net.weights.mul_(net.flatten(mask))
 
@@ -230,11 +231,11 @@ def transform_iteratively(
     generator: torch.Generator,
     leak: bool = False,
 ) -> Iterator[Mask]:
-    """RST-Iter (2.3): grow the random mask over `cycles`, pressing out all of it from lambda = 0.
+    """RST-Iter (2.3): grow the random mask over `cycles`; each restarts the penalty at lambda = 0.
 
-    `press(cycle, mask)` continues from the current weights and returns them; nothing is set to
-    zero in between. The mask is carried along. With `leak` it is found again as the smallest
-    weights of each layer, as in the authors' code, which swaps some kept weights in.
+    `press(cycle, mask)` continues from the current weights and returns them; nothing is set to zero
+    in between. The mask is kept from cycle to cycle. With `leak` it is recomputed as the smallest
+    weights of each layer, as in the authors' code, which replaces some of the weights in it.
     """
     mask = dense
     for cycle, target in enumerate(cycle_sparsities(sparsity, cycles)):
@@ -246,9 +247,9 @@ def transform_iteratively(
 
 
 def weight_ratio(state: Mapping[str, Tensor], mask: Mask) -> float:
-    """mean |w| of the removed weights over mean |w| of the kept ones, all layers together.
+    """Return mean ``|w|`` of removed weights over mean ``|w|`` of kept ones, all layers together.
 
-    InputError where all kept weights are 0.
+    Raises InputError if all kept weights are 0.
     """
     size = torch.cat([state[name].detach().abs().flatten() for name in mask])
     keep = mask.flat()
@@ -260,11 +261,11 @@ def weight_ratio(state: Mapping[str, Tensor], mask: Mask) -> float:
 
 @dataclass
 class Watch(Observer):
-    """Looks at the transformation every `every` steps: accuracy with and without removed weights.
+    """Observes the transformation every `every` steps: accuracy with and without removed weights.
 
-    `looks` has one entry a look: iteration (steps made), dense and masked accuracy on `images` in
-    percent, the ratio of `weight_ratio`, and the share of kept weights that have their initial
-    sign. The net is left as it was.
+    `looks` has one entry per observation: iteration (steps made), dense and masked accuracy on
+    `images` in percent, the ratio of `weight_ratio`, and the share of kept weights that have their
+    initial sign. The net is left unchanged.
     """
 
     mask: Mask
@@ -279,19 +280,19 @@ class Watch(Observer):
         self.batches = Batches(self.images, self.data)
 
     def before_step(self, run: Run) -> None:
-        """The look before the first step."""
+        """Observe before the first step."""
         if run.iteration == 0:
             self.start = self.start or run.net.state()
             self.look(run.net, 0)
 
     def after_step(self, run: Run) -> None:
-        """A look after every `every`-th step, and after the last."""
+        """Observe after every `every`-th step, and after the last."""
         made = run.iteration + 1
         if made % self.every == 0 or made == run.total:
             self.look(run.net, made)
 
     def look(self, net: Net, iteration: int) -> None:
-        """Append one entry."""
+        """Append one observation."""
         with torch.no_grad():
             state = net.state()
             whole = evaluate(net, self.images, self.batches).accuracy
@@ -310,7 +311,7 @@ class Watch(Observer):
 
 
 def same_sign(state: Mapping[str, Tensor], start: Mapping[str, Tensor], mask: Mask) -> float:
-    """Share of the kept weights whose sign is that of `start`."""
+    """Return the share of the kept weights whose sign is that of `start`."""
     keep = mask.flat()
     now, then = (
         torch.cat([s[n].detach().flatten() for n in mask])[keep].sign() for s in (state, start)

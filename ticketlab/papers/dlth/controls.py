@@ -1,4 +1,4 @@
-"""What RST is compared with: other tickets, and damage done to a transformed one."""
+"""Controls for RST: other tickets, and damage to a transformed ticket."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ from ticketlab.training.observers import Observer, Run
 def iterative_magnitude(
     train_masked: Callable[[Mask], State], dense: Mask, sparsity: float, cycles: int
 ) -> Mask:
-    """LTH-Iter (2.5): train, keep the largest of each layer, rewind; sparsity grows as RST-Iter's.
+    """LTH-Iter (2.5): train, keep the largest of each layer, rewind; sparsities as in RST-Iter.
 
-    `train_masked` rewinds to the initial weights, trains under the mask, returns the weights.
+    `train_masked` rewinds to the initial weights, trains under the mask and returns the weights.
     """
     mask = dense
     for target in cycle_sparsities(sparsity, cycles):
@@ -30,7 +30,7 @@ def iterative_magnitude(
 
 
 def changed(a: Mask, b: Mask) -> float:
-    """Share of the kept weights that two masks of equal size do not have in common."""
+    """Return the share of kept weights in which two masks of equal size differ."""
     return hamming(a, b) / (a.alive + b.alive)
 
 
@@ -38,10 +38,10 @@ class EarlyBird(Observer):
     """Draws a ticket as soon as the magnitude mask of dense training has settled (You et al. 2020).
 
     A mask is taken every `every` steps; it has settled when it differs by less than `threshold`
-    from each of the `queue - 1` before it. The original counts channels by their batch-norm scale
-    and normalises by all of them; for single weights at high sparsity that distance is small for
-    any two masks, so here it is the share of *kept* weights that changed. Until it settles,
-    `ticket` is the latest mask and `settled` is False.
+    from each of the `queue - 1` masks before it. The original compares channels by their batch-norm
+    scale and divides by the number of all channels; for single weights at high sparsity that
+    distance is small for any two masks, so here it is the share of *kept* weights that changed.
+    Until it settles, `ticket` is the latest mask and `settled` is False.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class EarlyBird(Observer):
 
 
 def shuffled(state: State, mask: Mask, generator: torch.Generator) -> tuple[State, Mask]:
-    """Kept weights at random places of their layer: mask and weights are permuted together.
+    """Move kept weights to random positions in their layer; mask and weights move together.
 
-    A mask moved without its weights would find places where the penalty left nothing.
+    Moving only the mask would select positions that the penalty has emptied.
     """
     moved, layers = dict(state), {}
     for name, keep in mask.items():
@@ -85,12 +85,12 @@ def shuffled(state: State, mask: Mask, generator: torch.Generator) -> tuple[Stat
 
 
 def reinitialised(state: State, fresh: Mapping[str, Tensor], mask: Mask) -> State:
-    """The maskable weights from `fresh` (another draw of the initialisation), all else kept."""
+    """Replace the maskable weights by `fresh` ones, another draw of the initialisation."""
     return {n: fresh[n].to(w).clone() if n in mask else w for n, w in state.items()}
 
 
 def only_signs(state: State, mask: Mask) -> State:
-    """Each kept weight becomes its sign times the mean |w| of its layer's kept weights."""
+    """Replace each kept weight by its sign times the mean ``|w|`` of its layer's kept weights."""
     return {n: _signs(w, mask[n].to(w.device)) if n in mask else w for n, w in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a DLTH study trains, before it has: image passes, and the nets."""
+"""Forecast of a DLTH study before it runs: image passes, and nets."""
 
 from ticketlab.papers.dlth.params import RstParams
 from ticketlab.papers.dlth.study import phases
@@ -9,7 +9,7 @@ from ticketlab.study.runner import Unit
 
 
 def jobs(params: RstParams) -> list[Job]:
-    """One job per case."""
+    """Return one job per case."""
     main = params.model_copy(update={"others": ()})
     found, before = [], 0.0
     for number, case in enumerate(params.cases):
@@ -20,17 +20,17 @@ def jobs(params: RstParams) -> list[Job]:
 
 
 def planned(params: RstParams) -> list[list[Unit]]:
-    """The units of the study by phase, as they are expected."""
+    """Return the expected units of the study, by phase."""
     return planned_units(phases(params), predicted)
 
 
 def expected_passes(params: RstParams) -> float:
-    """Image passes the study will take; early-bird counts in full, for its draw is not known."""
+    """Return the image passes of the study; counts early-bird in full, as its end is unknown."""
     return total_passes(planned(params))
 
 
 def predicted(unit: Unit) -> Result:
-    """The masks of the dense net; nothing follows from the other units."""
+    """Return the masks of the dense net; no unit is planned from those of other units."""
     if unit.work is not train_pretrained:
         return Result({})
     levels = [level for level, _ in unit.arguments["arms"]]

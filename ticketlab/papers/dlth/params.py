@@ -1,4 +1,4 @@
-"""The parameters of the DLTH study: cases, their arms, and what each arm's training takes."""
+"""Parameters of the DLTH study: cases, their arms, and the settings of each arm's training."""
 
 from typing import Annotated, Any, Literal
 
@@ -29,10 +29,10 @@ Arm = Literal[Pretrained, Plain, Pressed, Damaged, "abrupt", "rst-iter"]
 
 PLAIN = ("scratch", "scratch-long", "warm-up", "scratch-erk")
 POWERS = {"rst-jump": 0, "rst-square": 2, "rst-cube": 3}
-"""Arms whose penalty grows in another way than the case's."""
+"""Arms whose penalty has another schedule than the case's."""
 PRESSED = ("rst", "rst-magnitude", "rst-antimagnitude", "rst-erk", *POWERS)
 WATCHED = ("rst", *POWERS)
-"""Arms that are looked into on the way."""
+"""Arms whose transformation is observed (`algorithm.Watch`)."""
 PRETRAINED = ("lth", "lth-iter", "l1", "early-bird")
 DAMAGED = ("shuffled", "reinit", "signs")
 
@@ -57,7 +57,7 @@ class Iteration(Spec):
     ramp: int = Field(default=10_000, ge=1)
     every: int = Field(default=1, ge=1)
     leak: bool = False
-    """Find the mask again by magnitude between cycles, as the authors' code does (dossier 4.3)."""
+    """Recompute the mask by magnitude between cycles, as the authors' code does (dossier 4.3)."""
 
 
 class LthIter(Spec):
@@ -76,18 +76,18 @@ class Early(Spec):
 
 
 class Ways(Spec):
-    """How the arms of a case go about it."""
+    """Settings of a case's arms."""
 
     name: Name = "main"
     iterative: Iteration = Iteration()
     lth_iter: LthIter = LthIter()
     early_bird: Early = Early()
     looks: int = Field(default=8, ge=1)
-    """Looks into each transformation."""
+    """Observations per transformation."""
 
 
 class Cell(Ways, RstSetting):
-    """What decides a unit: a net on a data set, how it is finetuned (`recipe`) and transformed."""
+    """Parameters that decide a unit: a net on a data set, and its finetuning and transformation."""
 
     prunable: Prunable = "inner"
 
@@ -102,20 +102,20 @@ class Case(Ways):
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
     """Sparsity of each masked layer."""
     finetune: Recipe
-    """Also how every baseline is trained; milestones in % so that longer runs keep the shape."""
+    """Also trains all baselines; milestones in % so that longer runs keep the same shape."""
     transform: Recipe
     penalty: Penalty = Penalty()
     arms: MainArms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
     """Arms at every level; dense always runs."""
     extra_arms: Arms = ()
     extra_levels: Annotated[tuple[Fraction, ...], Field(strict=False)] = ()
-    """Where the extra arms run; "shuffled", "reinit" and "signs" damage the RST ticket there."""
+    """Level of the extra arms; "shuffled", "reinit" and "signs" damage the RST ticket there."""
     draws: int = Field(default=0, ge=0, le=100)
-    """Of each seed, masks on its initialisation and initialisations under its mask (C11); 0 leaves
-    it out."""
+    """Per seed, further masks on its initialisation and initialisations under its mask (C11); 0
+    means none."""
     rates: Rates = ()
-    """Learning rates of finetuning, that of `finetune` among them: at the highest level `rate_arms`
-    run at all of them, and a seed's own rate of an arm is the best on validation images."""
+    """Learning rates of finetuning, including that of `finetune`. At the highest level `rate_arms`
+    run at all of them; the best on validation images is a seed's own rate of an arm."""
     rate_arms: MainArms = ("scratch", "scratch-long", "rst", "lth")
 
     @property
@@ -125,7 +125,7 @@ class Case(Ways):
 
     @property
     def rated(self) -> "tuple[Case, ...]":
-        """The case at each further rate: the same but for its arms and the rate of finetuning."""
+        """The case at each further rate: only its arms and the rate of finetuning differ."""
         return tuple(self._at(lr) for lr in self.rates if lr != self.finetune.lr)
 
     def _at(self, lr: float) -> "Case":
@@ -137,21 +137,21 @@ class Case(Ways):
         return Case(**own | fewer | named | fine)
 
     def cell(self, runtime: Runtime, *used: str) -> Cell:
-        """The case as a unit's argument: of what only some units need, it has what is `used`."""
+        """Return the case as a unit's argument, with the optional parameters in `used`."""
         return Cell.of(self, "name", *used, recipe=self.finetune, runtime=runtime)
 
     def arms_at(self, level: float) -> tuple[str, ...]:
-        """The arms of one level."""
+        """Return the arms of one level."""
         more = self.extra_arms if level in self.extra_levels else ()
         return (*self.arms, *(arm for arm in more if arm not in self.arms))
 
     def levels_of(self, arm: str) -> tuple[float, ...]:
-        """The levels of one arm."""
+        """Return the levels of one arm."""
         return tuple(level for level in self.levels if arm in self.arms_at(level))
 
 
 class RstParams(Case):
-    """All parameters of the DLTH study: the main case, and others beside it."""
+    """All parameters of the DLTH study: the main case and the other cases."""
 
     seeds: Seeds
     others: Annotated[tuple[Case, ...], Field(strict=False)] = ()
@@ -159,21 +159,23 @@ class RstParams(Case):
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        """The main case first."""
+        """All cases, the main case first."""
         return (self, *self.others)
 
     @property
     def all_cases(self) -> tuple[Case, ...]:
-        """All that is trained: the cases, each with itself at its further rates."""
+        """Everything that is trained: the cases, and each case at its further rates."""
         return tuple(each for case in self.cases for each in (case, *case.rated))
 
 
 def penalty_of(case: Case | Cell, arm: str) -> Penalty:
-    """The case's penalty, under the arm's own schedule where it has one."""
+    """Return the case's penalty, with the arm's own schedule if it has one."""
     return case.penalty.model_copy(update={"power": POWERS.get(arm, case.penalty.power)})
 
 
 def draw_seed(seed: int, draw: int) -> int:
-    """The seed of the further draw 1, 2, ... of a seed's mask or initialisation (C11): the same
-    whatever the study's other seeds are."""
+    """Return the seed of further draw 1, 2, ... of a seed's mask or initialisation (C11).
+
+    It does not depend on the study's other seeds.
+    """
     return FURTHER + 100 * seed + draw

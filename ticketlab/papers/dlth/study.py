@@ -1,4 +1,4 @@
-"""The DLTH study: its arms as units, paired by seed and by mask, and the order they run in."""
+"""The DLTH study: its arms as units, paired by seed and by mask, and their order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -35,7 +35,7 @@ from ticketlab.training.recipe import Step
 
 
 def check(params: RstParams) -> RstParams:
-    """Refuse what can only be seen across parameters and data, before anything runs."""
+    """Reject parameters that do not fit each other or the data, before anything runs."""
     names = [case.name for case in params.all_cases]
     if len(set(names)) < len(names):
         raise InputError(f"others: the names {', '.join(names)} are not all different")
@@ -76,18 +76,18 @@ def _check_case(bench: Bench, case: Case) -> None:
         )
         recipe = with_length(case.transform, case.iterative.length)
         algorithm.check_penalty(again, recipe, bench.iterations(recipe))
-    _ = bench.dense  # an InputError where `prunable` names no weight
+    _ = bench.dense  # raises InputError if `prunable` names no weight
 
 
 def phases(params: RstParams) -> Phases:
-    """The units of the study; each phase follows from the results of those before it."""
+    """Yield the units of the study; each phase follows from the results of those before it."""
     check(params)
     first = yield first_units(params)
     return first | (yield swap_units(params, first))
 
 
 def first_units(params: RstParams) -> list[Unit]:
-    """Everything but the swap test, the decisive arms first."""
+    """Return all units except the swap test, the decisive arms first."""
     units: list[Unit] = []
     for case in params.all_cases:
         for seed in params.seeds:
@@ -126,7 +126,7 @@ PRESSING = ("transform", "penalty", "looks")
 
 
 def _pretrained_unit(params: RstParams, case: Case, seed: int) -> Unit:
-    """The dense net with the arms that start from it."""
+    """Return the unit of the dense net and the arms that start from it."""
     arms = [(lv, [a for a in case.arms_at(lv) if a in PRETRAINED]) for lv in case.levels]
     names = [arm for _, each in arms for arm in each]
     trainings = 1 + len(names) + names.count("lth-iter") * _lth_cost(case)
@@ -139,7 +139,7 @@ def _pretrained_unit(params: RstParams, case: Case, seed: int) -> Unit:
 
 
 def _draw_units(params: RstParams, case: Case, seed: int) -> list[Unit]:
-    """C11: more masks on the seed's initialisation, more initialisations under its mask."""
+    """C11: further masks on the seed's initialisation, and initialisations under its mask."""
     units = []
     for draw in range(1, case.draws):
         other = draw_seed(seed, draw)
@@ -151,7 +151,7 @@ def _draw_units(params: RstParams, case: Case, seed: int) -> list[Unit]:
 
 
 def swap_units(params: RstParams, first: Mapping[str, Result]) -> list[Unit]:
-    """LTH's mask inside RST, once the dense nets have been trained."""
+    """Return RST under LTH's mask, once the dense nets have been trained."""
     units = []
     for case, seed in product(params.cases, params.seeds):
         dense = first[f"{case.name}/pretrained/seed-{seed}"]
@@ -203,7 +203,7 @@ def _transformed(case: Case) -> float:
 
 
 def _lth_cost(case: Case) -> float:
-    """LTH-Iter's search, in finetunings."""
+    """Return the cost of LTH-Iter's search, in finetunings."""
     recipe = with_length(case.finetune, case.lth_iter.length)
     search = case.lth_iter.cycles * recipe.passes(_train_images(case.data))
     return search / _finetuned(case)

@@ -1,4 +1,4 @@
-"""What one unit of the DLTH study does: one net on its way through an arm, or through several."""
+"""Work of one unit of the DLTH study: one net in one arm, or in several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ from ticketlab.training.recipe import Recipe, Step
 def draw_mask(
     bench: Bench, net: Net, level: float, arm: str = "rst", mask_seed: int | None = None
 ) -> Mask:
-    """The mask of an arm, fixed before any training; random ones depend on `mask_seed` only."""
+    """Draw the mask of an arm, before any training; random masks only depend on `mask_seed`."""
     dense, state = bench.dense, net.state()
     seed = bench.seed if mask_seed is None else mask_seed
     random = gpu.generator("cpu", "mask", level, seed)
@@ -54,9 +54,9 @@ def ticket(
     pruned_from: Mask | None = None,
     outcome: Outcome | None = None,
 ) -> Ticket:
-    """A ticket at the weights that are finetuned; `start` are the seed's initial ones.
+    """Make a ticket at the weights to finetune; `start` are the seed's initial weights.
 
-    It was finetuned under its own mask, or else `pruned_from` the one of the training before.
+    It was finetuned under its own mask or, if given, under the mask it was `pruned_from`.
     """
     origin: dict[str, Any] = {"arm": arm, "case": cell.name, "level": level}
     origin["init_sha256"] = state_digest(start)
@@ -64,12 +64,12 @@ def ticket(
 
 
 def with_length(recipe: Recipe, length: Step) -> Recipe:
-    """The same recipe over another length."""
+    """Return the same recipe with another length."""
     return recipe.model_copy(update={"length": length})
 
 
 def longer(bench: Bench, transform: Recipe) -> Recipe:
-    """The finetuning recipe, stretched by the images that the transformation sees."""
+    """Return the finetuning recipe, extended by the images that the transformation sees."""
     fine = bench.setting.recipe
     more = round(bench.iterations(transform) * transform.batch / fine.batch)
     return with_length(fine, Step(bench.iterations(fine) + more, "it"))
@@ -80,7 +80,7 @@ def longer(bench: Bench, transform: Recipe) -> Recipe:
 
 @dataclass
 class Work:
-    """A net on its way through an arm, with the account of what it has cost so far."""
+    """Training state of one arm, with its accumulated cost."""
 
     cell: Cell
     arm: str
@@ -89,21 +89,21 @@ class Work:
     account: Account
     facts: dict[str, Any] = field(default_factory=dict)
     outcome: Outcome | None = None
-    """What became of the net, once it is finished."""
+    """The trained net's outcome, once it is finished."""
 
     @classmethod
     def begin(cls, cell: Cell, seed: int, arm: str, level: float) -> "Work":
-        """At the seed's initial weights."""
+        """Start at the seed's initial weights."""
         bench = Bench(cell, seed)
         return cls(cell, arm, level, bench.net(), Account(bench))
 
     @property
     def bench(self) -> Bench:
-        """What all arms of the seed start from."""
+        """The common starting point of all arms of the seed."""
         return self.account.bench
 
     def at(self, arm: str, level: float) -> "Work":
-        """Another arm or level that goes on from here, on the same net."""
+        """Continue as another arm or level, on the same net."""
         account = Account(self.bench, self.account.trained, self.account.looked)
         return Work(self.cell, arm, level, self.net, account, dict(self.facts))
 
@@ -123,16 +123,16 @@ class Work:
         self.account.train(self.net, images, recipe, stage=stage, mask=mask, observers=watching)
 
     def label(self, stage: str) -> None:
-        """Name what is being trained, for the person who waits."""
+        """Set the progress display's label for the training that follows."""
         self.bench.label_at(f"{self.arm} {stage}", self.level)
 
     def accuracy(self) -> float:
-        """Validation accuracy in percent."""
+        """Return validation accuracy in percent."""
         held_out = self.bench.data.validation
         return 100 * evaluate(self.net, held_out, Batches(held_out, self.bench.data)).accuracy
 
     def remove(self, mask: Mask) -> None:
-        """Delete the removed weights, and note what that costs."""
+        """Set the removed weights to 0, and record the accuracy lost by this."""
         self.facts["ratio_at_removal"] = algorithm.weight_ratio(self.net.state(), mask)
         self.facts["before_removal"] = self.accuracy()
         algorithm.remove(self.net, mask)
@@ -152,18 +152,18 @@ class Work:
         }
 
     def row(self, mask: Mask, done: Retrained) -> dict[str, Any]:
-        """What tells the row apart, its cost, what was noted on the way, and its scores.
+        """Return a row: its key columns, cost, facts recorded on the way, and scores.
 
-        `last_validation` is validation accuracy after the last epoch: what chooses a rate.
+        `last_validation` is validation accuracy after the last epoch, by which a rate is chosen.
         """
         facts = self.account.spent.row() | self.facts | done.scores
         last = {"last_validation": self.accuracy(), "mask_sha256": mask.digest()}
         return self.head(mask) | facts | last
 
     def head(self, mask: Mask) -> dict[str, Any]:
-        """What tells the row apart: arm, seed, level, and the sparsities really reached.
+        """Return a row's key columns: arm, seed, level, and the sparsities actually reached.
 
-        `exact` says whether every layer has lost exactly ceil(s n) weights (not so under ERK).
+        `exact` is whether every layer has lost exactly ceil(s n) weights (not so under ERK).
         """
         named = self.net.model.named_parameters()
         every = sum(p.numel() for n, p in named if n.endswith("weight") and p.dim() > 1)
@@ -198,7 +198,7 @@ def train_plain(cell: Cell, seed: int, arm: str, level: float) -> Result:
 
 
 def train_abruptly(cell: Cell, seed: int, levels: Sequence[float]) -> Result:
-    """The transformation without a penalty, then removal: once for all levels of the arm."""
+    """The transformation without a penalty, then removal, once for all levels of the arm."""
     first = Work.begin(cell, seed, "abrupt", levels[0])
     masks = {level: draw_mask(first.bench, first.net, level) for level in levels}
     first.train(cell.pressed, "transform")
@@ -220,10 +220,10 @@ def train_pressed(
     mask: Mask | None = None,
     damaged: Sequence[str] = (),
 ) -> Result:
-    """RST under the arm's mask, and the damaged forms of its ticket.
+    """RST under the arm's mask, and the damaged versions of its ticket.
 
-    Damage undoes training, so these are finetuned for as many images as RST trains in all. A
-    given `mask` is that of the trained dense net, which the arm pays for.
+    Damage undoes training, so damaged tickets are finetuned for as many images as RST trains in
+    all. A given `mask` is that of the trained dense net, whose cost is charged to the arm.
     """
     work = Work.begin(cell, seed, arm, level)
     bench, start = work.bench, work.net.state()
@@ -251,7 +251,7 @@ def train_pressed(
 
 
 def press(work: Work, mask: Mask) -> list[dict[str, float]]:
-    """The transformation of an RST arm; its looks (if watched), with lambda of the step before."""
+    """Transform the net of an RST arm; return the observations, if watched, with their lambda."""
     cell, data, penalty = work.cell, work.bench.data, penalty_of(work.cell, work.arm)
     every = max(1, work.bench.iterations(cell.pressed) // cell.looks)
     watch = algorithm.Watch(mask, data.validation, data, every)
@@ -266,9 +266,9 @@ def press(work: Work, mask: Mask) -> list[dict[str, float]]:
 
 
 def damage_ticket(bench: Bench, damage: str, weights: State, mask: Mask) -> tuple[State, Mask]:
-    """A transformed ticket shuffled within layers, drawn anew, or reduced to signs.
+    """Return a transformed ticket shuffled within layers, drawn again, or reduced to signs.
 
-    A seed has one permutation of each layer, for all levels, as it has one initialisation.
+    Each seed has one permutation per layer for all levels, as it has one initialisation.
     """
     if damage == "shuffled":
         return controls.shuffled(weights, mask, gpu.generator("cpu", bench.seed, "shuffle"))
@@ -278,7 +278,7 @@ def damage_ticket(bench: Bench, damage: str, weights: State, mask: Mask) -> tupl
 
 
 def train_iteratively(cell: Cell, seed: int, level: float) -> Result:
-    """RST-Iter: the mask grows over cycles, the penalty restarts in each, then finetuning."""
+    """RST-Iter: the mask grows over cycles, each of which restarts the penalty; then finetuning."""
     work, how = Work.begin(cell, seed, "rst-iter", level), cell.iterative
     recipe = with_length(cell.pressed, how.length)
     penalty = cell.penalty.model_copy(update={"ramp": how.ramp, "every": how.every})
@@ -296,7 +296,7 @@ def train_iteratively(cell: Cell, seed: int, level: float) -> Result:
 
 
 def train_pretrained(cell: Cell, seed: int, arms: Sequence[tuple[float, Sequence[str]]]) -> Result:
-    """The dense net, and at all levels the arms that start from training it."""
+    """The dense net, and at all levels the arms that start from its training."""
     work = Work.begin(cell, seed, "dense", 0.0)
     bench, start, dense = work.bench, work.net.state(), work.bench.dense
     birds = early_birds(work, [level for level, each in arms if "early-bird" in each])
@@ -318,7 +318,7 @@ def train_pretrained(cell: Cell, seed: int, arms: Sequence[tuple[float, Sequence
 
 
 def early_birds(work: Work, levels: Sequence[float]) -> dict[float, EarlyBird]:
-    """An observer for each level of the arm."""
+    """Return an observer for each level of the arm."""
     how, dense = work.cell.early_bird, work.bench.dense
     every = how.every.iterations(*work.cell.recipe.iterations(len(work.bench.data.train)))
     return {level: EarlyBird(dense, level, every, how.threshold, how.queue) for level in levels}
@@ -327,8 +327,8 @@ def early_birds(work: Work, levels: Sequence[float]) -> dict[float, EarlyBird]:
 def _pretrained_row(
     work: Work, mask: Mask, start: State, trained: State, bird: EarlyBird | None
 ) -> dict[str, Any]:
-    """One arm after dense training: `mask` is the layer-wise magnitude mask of `trained`."""
-    work.account.looked = Cost()  # no arm needs an epoch of the dense training to be selected
+    """Return a row of an arm after dense training; `mask` keeps its largest weights per layer."""
+    work.account.looked = Cost()  # no arm selects an epoch of the dense training
     if work.arm == "l1":
         work.net.rewind(trained)
         work.remove(mask)
@@ -342,7 +342,7 @@ def _pretrained_row(
 
 
 def _early_bird_row(work: Work, bird: EarlyBird) -> dict[str, Any]:
-    """The mask of an early epoch on the weights of that epoch, charged up to there."""
+    """Return a row for the mask and weights of an early epoch, with the cost up to this epoch."""
     work.account = Account(work.bench)
     seen = work.cell.recipe.passes(len(work.bench.data.train), bird.iteration)
     work.account.charge(work.net, bird.iteration, seen)
@@ -352,7 +352,7 @@ def _early_bird_row(work: Work, bird: EarlyBird) -> dict[str, Any]:
 
 
 def _iterated(work: Work, start: State) -> Mask:
-    """The mask of LTH-Iter, its cost charged from zero: it does not use the dense run."""
+    """Return the mask of LTH-Iter; its cost starts from zero, as it does not use the dense run."""
     how, work.account = work.cell.lth_iter, Account(work.bench)
     recipe = with_length(work.cell.recipe, how.length)
 
@@ -367,7 +367,7 @@ def _iterated(work: Work, start: State) -> Mask:
 def watch_finetuning(
     bench: Bench, net: Net, mask: Mask, recipe: Recipe, looks: int
 ) -> list[dict[str, float]]:
-    """Finetune the net in place from its present weights, with about `looks` looks on the way."""
+    """Finetune the net in place from its current weights, with about `looks` observations."""
     data, every = bench.data, max(1, bench.iterations(recipe) // looks)
     algorithm.remove(net, mask)
     watch = algorithm.Watch(mask, data.validation, data, every)

@@ -1,4 +1,4 @@
-"""What must hold on Plant 'n' Seek's beds before a claim can be judged there.
+"""Positive controls: what must hold on Plant 'n' Seek's beds before they can judge a claim.
 
 The beds are the tasks in the study's main cell, `shallow` (Circle in a mother of depth 3) and
 `conv`, the convolutional part. All bounds were fixed before the deciding seeds ran.
@@ -25,13 +25,13 @@ from ticketlab.study.controls import Entry, control
 from ticketlab.study.stats import BySeed, as_reference, chance_accuracy, each_seed
 
 SCORED = {"circle": "per_output", "relu": "scalar", "helix": "per_output"}
-"""By which score an untrained mask of a task is a strong ticket: as many scales are fitted."""
+"""Score by which an untrained mask of a task is a strong ticket, named by its fitted scales."""
 POPPED = {"circle": "raw", "relu": "scalar", "helix": "per_output"}
-"""The score of edge-popup that the claims on a task are about."""
+"""Score of edge-popup in the claims on a task."""
 
 TRAINED_ACCURACY, TRAINED_SHARE = 85.0, 0.1
-"""When the unpruned net counts as trained: percent right on test samples (the ticket has 98), or
-the share of the best constant's error."""
+"""When the unpruned net counts as trained: percent of correct test samples (the ticket has 98), or
+error relative to that of the best constant."""
 
 Numbers = dict[str, Any]
 
@@ -41,7 +41,7 @@ Numbers = dict[str, Any]
 def controls(
     every: pd.DataFrame, main: pd.DataFrame, results: Results, params: PlantParams
 ) -> Numbers:
-    """The positive controls by bed; None for those that did not run."""
+    """Return the positive controls by bed; None for those that did not run."""
     planted = main[main.mother == "planted"]
     found = {task: bed_controls(arms(planted, task=task), task, params) for task in SCORED}
     shallow = arms(every, task="circle", depth=3, mother="planted")
@@ -50,7 +50,7 @@ def controls(
 
 
 def bed_controls(rows: pd.DataFrame, task: str, params: PlantParams) -> Numbers:
-    """The controls of one bed, from the rows of its planted mothers."""
+    """Return the controls of one bed, from the rows of its planted mothers."""
     once, many = arms(rows, regime="singleshot"), arms(rows, regime="multishot")
     oracle = arms(once, method="oracle")
     enough = once[once.density == once.density[once.density < 1].max()]
@@ -84,14 +84,14 @@ def bed_controls(rows: pd.DataFrame, task: str, params: PlantParams) -> Numbers:
 def _most(
     says: str, rows: pd.DataFrame, column: str = "weak_margin", found: bool = True
 ) -> Entry | None:
-    """Whether in more than half of the seeds all rows have found a ticket (or none has)."""
+    """Return whether in more than half of the seeds all rows found a ticket (or none did)."""
     flags = (is_found(rows, column) == found).groupby(rows.seed).all()
     by_seed = {int(str(seed)): bool(flag) for seed, flag in flags.items()}
     return control(f"in most seeds {says}", by_seed, above=50.0)
 
 
 def _trained(dense: pd.DataFrame, task: str, params: PlantParams) -> Entry | None:
-    """Test samples are drawn like those of training, so their score says whether a net learned."""
+    """Return whether the unpruned net learned, by its test score, since all samples are drawn."""
     scores = each_seed(dense, "weak")
     if is_accuracy(task):
         return control("the unpruned net is trained (% right)", scores, at_least=TRAINED_ACCURACY)
@@ -104,10 +104,10 @@ def _trained(dense: pd.DataFrame, task: str, params: PlantParams) -> Entry | Non
 
 
 def references(main: pd.DataFrame, results: Results, params: PlantParams) -> Numbers:
-    """What must have learned something, by task: the trained dense net of the main cell.
+    """Return the references, arms that must have learned, by task: the main cell's dense net.
 
-    For claims on edge-popup also its masks of density 0.5 on the planted mother (linear head),
-    where they ran. Chance is a constant prediction. Of the convolutional part, the ticket.
+    For claims on edge-popup also its masks of density 0.5 on the planted mother (linear head), if
+    they ran. Chance is a constant prediction. For the convolutional part, the ticket.
     """
     found: Numbers = {}
     dense = arms(main, method="dense", mother="planted", regime="singleshot")
@@ -120,9 +120,9 @@ def references(main: pd.DataFrame, results: Results, params: PlantParams) -> Num
 
 
 def over_constant(rows: pd.DataFrame, task: str, column: str, params: PlantParams) -> Entry | None:
-    """A score on a task as a reference beside that of the best constant prediction.
+    """Return a score on a task as a reference, with that of the best constant prediction.
 
-    Circle: accuracy beside the share of the most frequent class (the highest of all seeds). Else
+    Circle: accuracy, with the share of the most frequent class (the highest over seeds). Others:
     the decades by which the error is below that of predicting the mean, where 0 is chance.
     """
     scores = each_seed(arms(rows, task=task), column)
@@ -135,18 +135,18 @@ def over_constant(rows: pd.DataFrame, task: str, column: str, params: PlantParam
 
 
 def decades_below(errors: Mapping[int, float], others: Mapping[int, float]) -> BySeed:
-    """By how many decades each seed's error is below another one."""
+    """Return by how many decades each seed's error is below another one."""
     return {seed: log10(others[seed] / max(error, 1e-12)) for seed, error in errors.items()}
 
 
 def constant_scores(params: PlantParams, task: str, seeds: Iterable[int]) -> BySeed:
-    """What the best constant prediction scores on each seed's test set of the main cell."""
+    """Return the best constant prediction's score on each seed's test set of the main cell."""
     case = main_case(params).model_copy(update={"task": task})
     return {seed: constant_score(params, case, seed) for seed in seeds}
 
 
 def constant_score(params: PlantParams, case: Case, seed: int) -> float:
-    """What the best constant prediction scores on a seed's test set: accuracy (%) or error."""
+    """Return the best constant prediction's score on a seed's test set: accuracy (%) or error."""
     outputs = PlantBench(params, case, seed).test[1]
     if is_accuracy(case.task):
         return chance_accuracy(outputs)

@@ -1,4 +1,4 @@
-"""The nets that a Plant 'n' Seek study trains: stacks on planted tasks, and convnets."""
+"""Forecast of a Plant 'n' Seek study: its stacked nets on planted tasks, and its convnets."""
 
 from collections import defaultdict
 from functools import partial
@@ -18,12 +18,12 @@ from ticketlab.training.recipe import Recipe, Step
 
 
 def jobs(params: PlantParams) -> list[Job]:
-    """One job per depth and width of the stacked nets, and those of the convolutional part."""
+    """Return one job per depth and width of the stacked nets, and those of the conv part."""
     return [*stack_jobs(params), *conv_jobs(params)]
 
 
 def popup_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> float:
-    """Image passes a second of edge-popup in a net."""
+    """Measure image passes per second of edge-popup in a net."""
 
     def chunk(steps: int) -> int:
         short = recipe.model_copy(update={"length": Step(steps, "it")})
@@ -35,7 +35,7 @@ def popup_speed(net: Net, data: DataSet, recipe: Recipe, seconds: float) -> floa
 
 
 def conv_jobs(params: PlantParams) -> list[Job]:
-    """Plant 'n' Seek's convolutional part: the ticket's own net, the mother, edge-popup in it."""
+    """Return the conv part's jobs: the ticket's own net, the mother, and edge-popup in it."""
     conv, passes = params.conv, conv_passes(params)
     if conv is None:
         return []
@@ -49,7 +49,7 @@ def conv_jobs(params: PlantParams) -> list[Job]:
 
 
 def stack_jobs(params: PlantParams) -> list[Job]:
-    """Plant 'n' Seek's stacked nets, a job for each depth and width."""
+    """Return one job per depth and width of the stacked nets."""
     passes: dict[tuple[int, int], float] = defaultdict(float)
     for unit in units(params):
         case = unit.arguments["case"]
@@ -62,7 +62,7 @@ def stack_jobs(params: PlantParams) -> list[Job]:
 
 
 def stack_job(params: PlantParams, grid: Grid, case: Case, passes: float) -> Job:
-    """A stack of nets as large as one cell of a grid trains at once."""
+    """Return the job of a stack of as many nets as one cell of a grid trains at once."""
     bench = PlantBench(params, case, params.seeds[0])
     nets = max(1, len(grid.singleshot)) * len(grid.densities)
     start, mask = bench.start("planted"), bench.dense()

@@ -1,4 +1,4 @@
-"""The parameters of the Plant 'n' Seek study: grids of cells, how to prune and how to train."""
+"""Parameters of the Plant 'n' Seek study: grids of cells, and how to prune and train."""
 
 from itertools import product
 from typing import Annotated, Literal, NamedTuple
@@ -20,12 +20,12 @@ Density = float | Literal["gt"]
 Noise = Annotated[float, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Mother = Literal["planted", "unplanted", "unbiased"]
-"""`unplanted` hides nothing; `unbiased` hides nothing but has output biases of exactly zero, the
-one trace of planting that edge-popup cannot get rid of where it is missing."""
+"""`unplanted` has no ticket; `unbiased` has no ticket but output biases of exactly zero, the one
+visible trace of planting without which edge-popup cannot remove output biases."""
 
 
 class Way(NamedTuple):
-    """How a method prunes: by which criterion; each tensor to its own share; with many scorings."""
+    """How a method prunes: its criterion, one share per tensor or not, one round or many."""
 
     criterion: str
     local: bool = False
@@ -45,7 +45,7 @@ METHODS: Registry[str, Way] = {
 
 
 def way(method: str) -> Way:
-    """How a method prunes; one that is not built in is a criterion of one's own."""
+    """Return how a method prunes; one that is not built in is a plug-in criterion."""
     return METHODS.get(method, Way(method))
 
 
@@ -55,15 +55,15 @@ def _checked_method(name: str) -> str:
 
 
 Method = Annotated[str, AfterValidator(_checked_method)]
-"""One of METHODS, or a criterion of one's own as `my_module:function`."""
+"""One of METHODS, or a plug-in criterion as `my_module:function`."""
 Variant = Literal["plain", "annealed", "plain_joint", "annealed_joint"]
-"""`joint` ranks weights and biases of a layer together; else each tensor keeps its own share."""
+"""`joint` ranks a layer's weights and biases together; otherwise each tensor keeps its share."""
 Gain = Literal["none", "even"]
 """`even` multiplies the frozen weights so that signals stay as large as without a mask."""
 
 
 class Grid(Spec):
-    """A block of the experiment: everything in it is combined with everything else in it."""
+    """A block of the experiment: all combinations of its values are run."""
 
     tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     depths: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (5,)
@@ -78,9 +78,9 @@ class Grid(Spec):
     controls: bool = False
     """Also train the dense net, the planted ticket and its controls."""
     trained: bool = True
-    """False: masks are scored as they are, without the training after the search."""
+    """False: masks are scored without the training after the search."""
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None
-    """Seeds of this grid's own; None is the study's."""
+    """Seeds of this grid; None means the study's."""
 
     @model_validator(mode="after")
     def _controls_are_trained(self) -> "Grid":
@@ -90,24 +90,24 @@ class Grid(Spec):
 
 
 class ConvParams(Spec):
-    """The convolutional part: a ticket is trained in a net of its own, planted, and sought."""
+    """The convolutional part: a ticket is trained in its own net, planted, and searched for."""
 
     seeds: Seeds | None = None
-    """None is the study's."""
+    """None means the study's."""
     data: DataSpec
     model: ModelSpec
     """The mother: a chain of biased layers without batch-norm (vgg16, conv2, conv4, conv6)."""
     ticket_model: ModelSpec
-    """The net that the ticket is found and trained in: the same architecture, no wider."""
+    """The net in which the ticket is found and trained: the same architecture, no wider."""
     ticket_method: Method = "synflow"
     ticket_density: Fraction
-    """Weights and biases kept of the ticket's own net."""
+    """Fraction of weights and biases that the ticket keeps of its own net."""
     recipe: Recipe
     rounds: int = Field(default=5, ge=1)
     round_length: StepField = Step(2, "ep")
-    """Multishot: trainings, each followed by a pruning to density^(r/rounds) and a reset."""
+    """Multishot: trainings, each followed by pruning to density^(r/rounds) and a reset."""
     probe: int = Field(default=100, ge=1)
-    """Training images that SNIP and GraSP score on, as one batch."""
+    """Number of training images on which SNIP and GraSP score, as one batch."""
     mothers: Annotated[
         tuple[Literal["planted", "unplanted"], ...], Field(strict=False, min_length=1)
     ] = ("planted", "unplanted")
@@ -120,15 +120,15 @@ class ConvParams(Spec):
     popup_densities: Annotated[tuple[Density, ...], Field(strict=False, min_length=1)] = ("gt", 0.5)
     popup_recipe: Recipe
     levels: int = Field(default=5, ge=1)
-    """Edge-popup runs its recipe so many times, annealed at density^(k/levels)."""
+    """Edge-popup runs its recipe this many times, annealed at density^(k/levels)."""
     joint: bool = True
-    """Edge-popup ranks weights and biases of a layer together, as released for VGG-16."""
+    """Whether edge-popup ranks a layer's weights and biases together, as released for VGG-16."""
     controls: bool = True
     """Also train the dense net, the planted ticket and its controls."""
 
 
 class ConvSetting(Spec):
-    """What a unit of the convolutional part sees of the study's parameters."""
+    """The study's parameters on which a unit of the convolutional part depends."""
 
     conv: ConvParams
     score_rounds: int
@@ -144,27 +144,27 @@ class PlantParams(Spec):
     train: int = Field(default=9000, ge=100)
     test: int = Field(default=1000, ge=1)
     probe: int = Field(default=40, ge=1)
-    """Samples that SNIP and GraSP score on, as one batch."""
+    """Number of samples on which SNIP and GraSP score, as one batch."""
     fit: Fit
     rounds: int = Field(default=10, ge=1)
-    """Multishot: trainings, each followed by a pruning to density^(r/rounds) and a reset."""
+    """Multishot: trainings, each followed by pruning to density^(r/rounds) and a reset."""
     round_epochs: int = Field(default=5, ge=1)
     score_rounds: int = Field(default=100, ge=1)
-    """Scorings of `synflow_rounds`."""
+    """Scoring rounds of `synflow_rounds`."""
     as_released: bool = False
-    """Ties at the threshold all go and removed weights can return, as in the authors' code."""
+    """As in the authors' code, remove all ties at the threshold; removed weights can return."""
     popup: PopupFit
     audits: Annotated[Seeds, Field(min_length=2)]
-    """Seeds of the planting audit's mothers, which trains nothing: what is visible in one is judged
-    by the others."""
+    """Seeds of the mothers in the planting audit, which trains nothing: what is visible in each is
+    judged by a classifier that has seen the others."""
     grids: Annotated[tuple[Grid, ...], Field(strict=False, min_length=1)]
     conv: ConvParams | None = None
-    """The convolutional part; None leaves it out."""
+    """The convolutional part; None omits it."""
     runtime: Runtime = Runtime()
 
 
 class Case(Spec):
-    """One cell of a grid: what is learned, by which mother, with how much noise."""
+    """One cell of a grid: the task, the mother's size, and the noise."""
 
     task: str
     depth: int
@@ -178,6 +178,6 @@ class Case(Spec):
 
 
 def cases(grid: Grid) -> list[Case]:
-    """Every cell of a grid."""
+    """Return every cell of a grid."""
     cells = product(grid.tasks, grid.depths, grid.widths, grid.noise)
     return [Case(task=t, depth=d, width=w, noise=n) for t, d, w, n in cells]

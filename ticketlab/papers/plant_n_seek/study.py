@@ -1,4 +1,4 @@
-"""The Plant 'n' Seek study: which units its grids ask for."""
+"""Units of the Plant 'n' Seek study, from its grids."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -18,7 +18,7 @@ from ticketlab.study.runner import Phases, Unit
 
 
 def check(params: PlantParams) -> PlantParams:
-    """Refuse what can only be seen by building the targets, before anything runs."""
+    """Reject parameters that fail only when the targets are built, before anything runs."""
     for grid in params.grids:
         for case in cases(grid):
             bench = PlantBench(params, case, params.seeds[0])
@@ -34,14 +34,14 @@ def check(params: PlantParams) -> PlantParams:
 
 
 def phases(params: PlantParams) -> Phases:
-    """The units of the study; each phase follows from the results of those before it."""
+    """Yield the units of the study; each phase follows from the results of those before it."""
     check(params)
     found = yield [*conv_ticket_units(params), *units(params)]
     return found | (yield units_on_tickets(params, found))
 
 
 def planned(params: PlantParams) -> list[list[Unit]]:
-    """The units of the study by phase; those on trained tickets have no ticket yet."""
+    """Return the units of the study by phase; those on trained tickets have no ticket yet."""
     on_tickets = [
         Unit(f"conv/{name}/seed-{seed}", work, more, cost)
         for seed in conv_seeds(params)
@@ -51,8 +51,8 @@ def planned(params: PlantParams) -> list[list[Unit]]:
 
 
 def conv_passes(params: PlantParams) -> dict[str, float]:
-    """Image passes of the convolutional part by what trains: the ticket's own net, the mother, or
-    edge-popup in the mother."""
+    """Return the image passes of the convolutional part by what trains: the ticket's own net, the
+    mother, or edge-popup in the mother."""
     found = {
         "ticket": runner.expected_passes(conv_ticket_units(params)),
         "mother": 0.0,
@@ -66,7 +66,7 @@ def conv_passes(params: PlantParams) -> dict[str, float]:
 
 
 def units(params: PlantParams) -> list[Unit]:
-    """All units of the grids: a regime, mother and seed each; edge-popup by head."""
+    """Return all units of the grids, one per regime, mother and seed; edge-popup per head."""
     made: list[Unit] = []
     for grid in params.grids:
         for case, seed in product(cases(grid), grid.seeds or params.seeds):
@@ -88,7 +88,7 @@ def _pruning_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> li
             continue
         nets = len(methods) * len(grid.densities) + 6 * controls
         epochs = nets * params.fit.epochs * grid.trained
-        if regime == "multishot":  # its first round is of one dense net
+        if regime == "multishot":  # all arms share one dense net in its first round
             epochs += (nets * (params.rounds - 1) + 1) * params.round_epochs
         arguments = {
             "params": shared(params),
@@ -125,7 +125,7 @@ def _popup_units(params: PlantParams, grid: Grid, case: Case, seed: int) -> list
 
 
 def _audit_units(params: PlantParams) -> list[Unit]:
-    """The audits of the cells of the first grid with controls."""
+    """Return the audits of the cells of the first grid with controls."""
     grid = next((grid for grid in params.grids if grid.controls), None)
     made = []
     for case in cases(grid) if grid else ():
@@ -135,7 +135,7 @@ def _audit_units(params: PlantParams) -> list[Unit]:
 
 
 def shared(params: PlantParams) -> PlantParams:
-    """The parameters without grids and seeds: a unit must not be redone for another's sake."""
+    """Return the parameters without grids and seeds, so that units do not depend on others."""
     no_grid = (Grid(tasks=("relu",)),)
     return params.model_copy(update={"grids": no_grid, "seeds": (0,), "audits": (), "conv": None})
 
@@ -144,12 +144,12 @@ def shared(params: PlantParams) -> PlantParams:
 
 
 def conv_seeds(params: PlantParams) -> tuple[int, ...]:
-    """Seeds of the convolutional part."""
+    """Return the seeds of the convolutional part."""
     return () if params.conv is None else params.conv.seeds or params.seeds
 
 
 def conv_setting(params: PlantParams) -> ConvSetting:
-    """What the units of the convolutional part see: nothing of which arms there are."""
+    """Return the parameters for units of the convolutional part, without the list of arms."""
     if params.conv is None:
         raise InputError("conv: None, the study has no convolutional part")
     blank = {
@@ -172,7 +172,7 @@ def conv_setting(params: PlantParams) -> ConvSetting:
 
 
 def conv_ticket_units(params: PlantParams) -> list[Unit]:
-    """The trainings of the tickets that are going to be planted."""
+    """Return the trainings of the tickets that will be planted."""
     if params.conv is None:
         return []
     setting = conv_setting(params)
@@ -189,7 +189,7 @@ def conv_ticket_units(params: PlantParams) -> list[Unit]:
 
 
 def units_on_tickets(params: PlantParams, tickets: Mapping[str, Result]) -> list[Unit]:
-    """What needs a trained ticket: planting, every search, the controls."""
+    """Return the units that need a trained ticket: planting, every search, the controls."""
     made = []
     for seed in conv_seeds(params):
         ticket = conv_units.known(tickets[f"conv/ticket/seed-{seed}"].tickets["ticket"])
@@ -200,7 +200,7 @@ def units_on_tickets(params: PlantParams, tickets: Mapping[str, Result]) -> list
 
 
 def _conv_work(params: PlantParams) -> list[tuple[str, Any, dict[str, Any], float]]:
-    """Name, function, arguments and passes of all that is done for each seed."""
+    """Return name, function, arguments and passes of all work per seed."""
     if params.conv is None:
         return []
     conv, setting = params.conv, conv_setting(params)

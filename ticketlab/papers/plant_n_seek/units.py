@@ -24,14 +24,14 @@ from ticketlab.study.bench import order
 from ticketlab.study.results import Result
 from ticketlab.tickets.ticket import Ticket, make_ticket, state_digest
 
-# ---------------------------------------------------------------- what one seed starts from
+# ---------------------------------------------------------------- starting point of a seed
 
 Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class PlantBench:
-    """Data, mother and planted ticket of one seed; every arm of the seed shares them."""
+    """Data, mother and planted ticket of one seed, shared by every arm of the seed."""
 
     params: PlantParams
     case: Case
@@ -39,12 +39,12 @@ class PlantBench:
 
     @cached_property
     def device(self) -> torch.device:
-        """The device everything is trained on; planting and scoring of masks stay on the CPU."""
+        """The device of all training; planting and scoring of masks stay on the CPU."""
         return gpu.start(self.params.runtime)
 
     @property
     def task(self) -> algorithm.Task:
-        """What is to be learned."""
+        """The task to learn."""
         return algorithm.task_named(self.case.task)
 
     @property
@@ -54,7 +54,7 @@ class PlantBench:
         return (self.task.inputs, *hidden, self.task.outputs)
 
     def data(self, part: str) -> Pair:
-        """Inputs and outputs, float32; "train", "test" and "probe" are independent draws."""
+        """Return inputs and outputs, float32; "train", "test" and "probe" are independent draws."""
         count = getattr(self.params, part)
         random = gpu.generator("cpu", "plant-data", self.case.task, part, self.seed)
         x, y = algorithm.sample(self.case.task, count, self.case.noise, random)
@@ -72,7 +72,7 @@ class PlantBench:
         return self.data("test")
 
     def digest(self) -> str:
-        """SHA-256 of the generated training and test data."""
+        """Return the SHA-256 of the generated training and test data."""
         pairs = {
             f"{part}.{axis}": values
             for part in ("train", "test")
@@ -88,12 +88,12 @@ class PlantBench:
         return algorithm.plant(target, host, self.params.mode, self.random("plant"))
 
     def random(self, *parts: object) -> torch.Generator:
-        """A generator of this seed and cell; noise changes nothing but the data."""
+        """Return a generator of this seed and cell; noise only changes the data."""
         where = (self.case.task, self.case.depth, self.case.width)
         return gpu.generator("cpu", *parts, *where, self.seed)
 
     def start(self, mother: Mother) -> State:
-        """Initial weights, float32: the planted mother, or the same one with nothing planted."""
+        """Return initial weights, float32: the mother, with or without the planted ticket."""
         weights = self.planted.weights if mother == "planted" else self.planted.mother
         last = f"bias{len(weights) // 2}"
         if mother == "unbiased":
@@ -103,7 +103,7 @@ class PlantBench:
 
     @cached_property
     def probe(self) -> Probe:
-        """What criteria may look at: the net as a function, and one small batch; no randomness."""
+        """The input of criteria: the net as a function, and one small batch; no randomness."""
         x, y = self.data("probe")
         kind = (
             functional.cross_entropy if self.task.kind == "classification" else functional.mse_loss
@@ -111,18 +111,18 @@ class PlantBench:
         return Probe(stacks.forward, x, y, kind)
 
     def density(self, wanted: Density) -> float:
-        """A density as a number: "gt" is the planted weights over all of the mother's."""
+        """Return a density as a number: "gt" is the planted weights over all of the mother's."""
         if wanted == "gt":
             return algorithm.ground_truth_density(self.planted.target, self.shape)
         return wanted
 
     def dense(self) -> Mask:
-        """Every weight and bias of the mother."""
+        """Return the mask of every weight and bias of the mother."""
         return Mask({n: torch.ones_like(k) for n, k in self.planted.mask.items()})
 
 
 def arms_of(bench: PlantBench, methods: Sequence[str], densities: Sequence[Density]) -> list["Arm"]:
-    """Every method at every density, on the dense mask."""
+    """Return every method at every density, on the dense mask."""
     dense = bench.dense()
     return [
         Arm(method, str(wanted), bench.density(wanted), dense)
@@ -132,7 +132,7 @@ def arms_of(bench: PlantBench, methods: Sequence[str], densities: Sequence[Densi
 
 @dataclass(frozen=True)
 class Arm:
-    """One pruned net: how it is pruned, to what density, and the mask so far."""
+    """One pruned net: its method, target density, and mask so far."""
 
     method: str
     label: str
@@ -148,14 +148,15 @@ class Arm:
 
 
 def rounds_of(method: str, params: PlantParams) -> int:
-    """Scorings of one pruning."""
+    """Return the scoring rounds of one pruning."""
     return params.score_rounds if way(method).many else 1
 
 
 def prune(bench: PlantBench, arm: Arm, weights: State, density: float, turn: int = 1) -> Mask:
-    """The arm's mask at `density`, scored on `weights` in round `turn`.
+    """Return the arm's mask at `density`, scored on `weights` in round `turn`.
 
-    Random scores are drawn anew for each method, final density and round, whatever else is pruned.
+    Random scores are drawn separately for each method, final density and round, so that they do not
+    depend on what else is pruned.
     """
     how = way(arm.method)
     rule = Rule(layerwise=how.local, as_released=bench.params.as_released)
@@ -174,7 +175,7 @@ def singleshot_masks(bench: PlantBench, arms: Sequence[Arm], start: State) -> li
 def multishot_masks(bench: PlantBench, arms: Sequence[Arm], start: State) -> list[Arm]:
     """Train, score, prune to density^(r/rounds), reset to the initial weights; `rounds` times.
 
-    Before the first pruning all arms are one net, the dense one, which is trained once.
+    Before the first pruning all arms are the same dense net, which is trained once.
     """
     p, arms = bench.params, list(arms)
     fit = p.fit.model_copy(update={"epochs": p.round_epochs})
@@ -191,12 +192,12 @@ def multishot_masks(bench: PlantBench, arms: Sequence[Arm], start: State) -> lis
 
 
 def revived(start: State, weights: State, mask: Mask) -> State:
-    """The trained weights, with initial values where removed (only `as_released` looks at them)."""
+    """Return the trained weights, with initial values where removed (for `as_released` only)."""
     return {name: torch.where(mask[name], weights[name], start[name]) for name in weights}
 
 
 def replaced(arm: Arm, mask: Mask, turn: int = 1) -> Arm:
-    """The arm with its next mask; the first round without any path is remembered."""
+    """Return the arm with its next mask; records the first round without any path."""
     dead = arm.collapsed or (None if algorithm.paths_alive(mask) else turn)
     return Arm(arm.method, arm.label, arm.density, mask, arm.start, dead)
 
@@ -208,7 +209,7 @@ def train(
     fit: Fit,
     stage: str = "train",
 ) -> list[State]:
-    """Train nets under their masks on the seed's data; the trained weights on the CPU."""
+    """Train nets under their masks on the seed's data; return the trained weights on the CPU."""
     device = bench.device
     nets = [stacks.cast(net, torch.float32, device) for net in starts]
     kept = [mask.to(device) for mask in masks]
@@ -221,8 +222,11 @@ def train(
 
 
 def control_arms(bench: PlantBench) -> list[Arm]:
-    """The dense net, the planted ticket as planted and with its factor divided out, the ticket's
-    mask shuffled within layers, and its mask on a freshly drawn mother."""
+    """Return the control arms.
+
+    The dense net, the planted ticket as planted and with its factor divided out, the ticket's mask
+    shuffled within layers, and its mask on a newly drawn mother.
+    """
     ticket, density = bench.planted, bench.density("gt")
     fresh = algorithm.mother(bench.shape, bench.random("fresh"))
     shuffled = shuffle_layerwise(ticket.mask, bench.random("shuffle"))
@@ -236,7 +240,7 @@ def control_arms(bench: PlantBench) -> list[Arm]:
 
 
 def narrow_row(bench: PlantBench) -> dict[str, Any]:
-    """The dense net of the target's own widths, trained from a He initialisation."""
+    """Return a row for the dense net of the target's widths, trained from a He initialisation."""
     target = bench.planted.target
     net = algorithm.mother(stacks.widths(target), bench.random("narrow"))
     mask = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in net.items()})
@@ -260,9 +264,9 @@ def prune_and_train(
     controls: bool = False,
     trained: bool = True,
 ) -> Result:
-    """All methods and densities of one regime for one seed: strong score, training, weak score.
+    """Run all methods and densities of one regime for a seed: strong score, training, weak score.
 
-    Without the training there is no weak score, and no ticket: what is stored was trained.
+    Without the training there is no weak score, and no ticket, since only trained ones are stored.
     """
     bench = PlantBench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=regime)
@@ -288,7 +292,7 @@ def prune_and_train(
 
 
 def _tickets(arms: Sequence[Arm], head: dict[str, Any]) -> dict[str, Ticket]:
-    """The masks by method and density."""
+    """Return the masks by method and density."""
     return {
         f"{arm.method}-{arm.label}": make_ticket(
             arm.mask, paper="plant_n_seek", arm=arm.method, **head
@@ -299,7 +303,7 @@ def _tickets(arms: Sequence[Arm], head: dict[str, Any]) -> dict[str, Ticket]:
 
 
 def describe(bench: PlantBench, arm: Arm, start: State) -> dict[str, Any]:
-    """The arm's mask in numbers, and its strong scores: no training at all."""
+    """Return properties of the arm's mask, and its strong scores, which need no training."""
     weights = stacks.apply(arm.mask, start)
     return (
         {"method": arm.method, "label": arm.label, "density": arm.density}
@@ -309,7 +313,7 @@ def describe(bench: PlantBench, arm: Arm, start: State) -> dict[str, Any]:
 
 
 def describe_mask(bench: PlantBench, mask: Mask) -> dict[str, Any]:
-    """Entries kept, those on some path, density by tensor, and the share that is planted."""
+    """Return entries kept, those on a path, density by tensor, and the share that is planted."""
     live = algorithm.connected(mask)
     return {
         "kept": mask.alive,
@@ -337,7 +341,7 @@ def _strong(bench: PlantBench, weights: State, head: Head = "linear") -> dict[st
 
 
 def ticket_line(bench: PlantBench) -> dict[str, float]:
-    """The planted ticket's own scores: with known factors divided out, raw, and fitted."""
+    """Return the planted ticket's own scores: with known factors divided out, raw, and fitted."""
     x, y = bench.test
     ideal = gauge.score(bench.planted.outputs(x.double()), y, bench.task.kind)
     as_planted = _strong(bench, stacks.cast(bench.planted.ticket(), torch.float32))
@@ -353,9 +357,9 @@ def pop(
     variant: Variant,
     densities: Sequence[Density],
 ) -> Result:
-    """Edge-popup for one seed, mother, head and variant: all densities as one stack.
+    """Run edge-popup for one seed, mother, head and variant: all densities as one stack.
 
-    All edge-popups of a seed start from one draw of scores and see one data order: they are paired.
+    All edge-popups of a seed start from the same scores and data order, so they are paired.
     """
     bench = PlantBench(params, case, seed)
     progress.label(task=case.name, seed=seed, regime=f"edge-popup {head}")
@@ -379,12 +383,12 @@ def pop(
 
 
 def audit_planting(params: PlantParams, case: Case, audits: Sequence[int]) -> Result:
-    """How visible and how judgeable the ticket is in each planting mode; trains nothing.
+    """Measure how visible and how scorable the ticket is in each planting mode; trains nothing.
 
     Per mode and seed: entries beyond any random weight, exact zeros, the ticket's own strong
-    scores, and how well a classifier that saw the other seeds tells the ticket's entries. For the
-    first seeds also how the criteria rank the planted entries, and how many entries GraSP keeps at
-    half density by the released rule.
+    scores, and how well a classifier that has seen the other seeds detects the ticket's entries.
+    For the first seeds also how the criteria rank the planted entries, and how many entries GraSP
+    keeps at half density by the released rule.
     """
     rows, ranks = [], []
     for mode in get_args(algorithm.Mode):
@@ -400,7 +404,7 @@ def audit_planting(params: PlantParams, case: Case, audits: Sequence[int]) -> Re
 
 
 def audit_row(bench: PlantBench) -> dict[str, Any]:
-    """One planted mother: the ticket's visibility and its strong scores."""
+    """Return a row of one planted mother: the ticket's visibility and its strong scores."""
     table = algorithm.audit(bench.planted)
     factors = bench.planted.factors
     released = Rule(as_released=True)
@@ -417,7 +421,7 @@ def audit_row(bench: PlantBench) -> dict[str, Any]:
 
 
 def rank_rows(bench: PlantBench) -> list[dict[str, Any]]:
-    """Chance that a planted entry outranks another of its tensor, by criterion, at the start."""
+    """Return the probability that a planted entry outranks another of its tensor, by criterion."""
     rows = []
     mothers: tuple[Mother, ...] = ("planted", "unplanted")
     for mother, name in product(mothers, ("magnitude", "snip", "grasp", "synflow")):

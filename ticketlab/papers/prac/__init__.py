@@ -5,4 +5,4 @@ from ticketlab.papers.prac.params import PracParams
 from ticketlab.papers.prac.study import phases
 from ticketlab.study.paper import Paper
 
-PAPER = Paper(PracParams, phases, planned, jobs, beside=1.45)  # looks at all its images
+PAPER = Paper(PracParams, phases, planned, jobs, beside=1.45)  # it also evaluates all its images

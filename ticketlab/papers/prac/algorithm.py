@@ -2,7 +2,7 @@
 
 The search for a ticket trains on few samples: those that are hard to memorise (CET) and those that
 pruning makes the net forget (CEP). Mask and set change together from round to round. Sections and
-algorithm numbers refer to the paper; where its code differs, the docstring says which one this is.
+algorithm numbers refer to the paper; where its code differs, docstrings name which one is followed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,24 +31,24 @@ Shorten = Literal["epochs", "iterations", "none"]
 def hard_to_memorise(events: Tensor, threshold: int = 0) -> Tensor:
     """CET: indices of the samples with more than `threshold` (E_F) forgetting events.
 
-    Never-learned samples count as infinitely forgotten. Samples that were not trained on stay out,
-    so CET can only shrink from round to round.
+    Never-learned samples count as forgotten infinitely often. Samples that were not trained on are
+    excluded, so CET can only shrink from round to round.
     """
     return (events > threshold).nonzero().flatten()
 
 
 def easy_to_forget(dense: Tensor, sparse: Tensor) -> Tensor:
-    """CEP: indices of the samples that two nets put into different classes; labels play no part.
+    """CEP: indices of the samples that two nets classify differently; labels are not used.
 
     `dense` and `sparse` are predicted classes (N,) of all training samples, without augmentation.
-    The only way back for a sample that was left out.
+    CEP is the only way by which a sample can return to the set.
     """
     return (dense != sparse).nonzero().flatten()
 
 
 @dataclass(frozen=True)
 class CriticalSet:
-    """What a round found: CET, CEP, the never-learned part of CET, all as ascending indices."""
+    """The critical set of a round: CET, CEP, and CET's never-learned part, as sorted indices."""
 
     cet: Tensor
     cep: Tensor
@@ -56,19 +56,19 @@ class CriticalSet:
 
     @property
     def union(self) -> Tensor:
-        """PrAC = CET u CEP."""
+        """Return the critical set, CET u CEP."""
         both: Tensor = torch.cat([self.cet, self.cep]).unique()
         return both
 
     @property
     def overlap(self) -> float | None:
-        """|CEP n CET| / |CEP| (table A3); None without CEP."""
+        """Return ``|CEP n CET| / |CEP|`` (table A3); None if CEP is empty."""
         if not len(self.cep):
             return None
         return int(torch.isin(self.cep, self.cet).sum()) / len(self.cep)
 
     def choose(self, kind: Subset, images: int) -> Tensor:
-        """The next round's set: the union, one half of it, or all of `images` samples."""
+        """Return the next round's set: the union, one half of it, or all of `images` samples."""
         everything = torch.arange(images, device=self.cet.device)
         return {"critical": self.union, "cet": self.cet, "cep": self.cep, "all": everything}[kind]
 
@@ -76,7 +76,7 @@ class CriticalSet:
 def critical_set(
     record: Tensor, threshold: int, dense: Tensor | None, sparse: Tensor
 ) -> CriticalSet:
-    """CET from the round's correctness record (N, E), CEP from predictions; none while dense."""
+    """Return CET from the correctness record (N, E) and CEP from predictions; no CEP if dense."""
     events = forgetting_events(record)
     none = torch.empty(0, dtype=torch.int64, device=record.device)
     cep = none if dense is None else easy_to_forget(dense, sparse)
@@ -88,36 +88,37 @@ def critical_set(
 
 
 class Stop(Spec):
-    """When a round may end early: the mask that pruning now would give has stopped moving."""
+    """Early stopping: a round may end once the mask that pruning would give stops changing."""
 
     epsilon: float = Field(default=0.08, gt=0)
     """Bound on the mask distance; 0.07 in the paper's appendix, 0.08 in its code."""
     window: int = Field(default=5, ge=1)
-    """Distances in a row that must lie below epsilon."""
+    """Number of consecutive distances that must lie below epsilon."""
     arm_after: int | None = Field(default=None, ge=0)
-    """Arms after so many distances if none exceeded epsilon; None waits for one (the paper)."""
+    """Arms after this many distances even if none exceeded epsilon; None: never (the paper)."""
 
 
 def mask_distance(a: Mask, b: Mask, alive: int) -> float:
-    """Positions at which two would-be masks differ, over the `alive` remaining weights.
+    """Return the positions at which two prospective masks differ, over the `alive` weights.
 
-    A swapped weight counts twice, so the highest value is twice the pruning rate.
+    A swapped weight counts twice, so the maximum is twice the pruning rate.
     """
     return hamming(a, b) / alive
 
 
 def is_armed(distances: Sequence[float], stop: Stop) -> bool:
-    """Whether a distance has exceeded epsilon, in warm-up too, or enough of them have been seen."""
+    """Return whether a distance exceeded epsilon, warm-up included, or `stop` no longer waits."""
     waited = stop.arm_after is not None and len(distances) - stop.window >= stop.arm_after
     return waited or any(distance > stop.epsilon for distance in distances)
 
 
 def is_settled(distances: Sequence[float], stop: Stop, warmup: int = 0) -> bool:
-    """Whether a round with these mask distances, one an epoch, may end: armed and all quiet.
+    """Return whether a round with these mask distances, one per epoch, may end.
 
-    The authors' queue of `window` that starts full of ones. Any distance may arm it; it is filled
-    once armed, with what comes after the first `warmup` distances. At the earliest, the mask
-    settles after 1 + 1 + window epochs.
+    It must be armed, and its last distances must all be below epsilon. As in the authors' code,
+    the queue of `window` distances starts full of ones; any distance may arm it. Once armed, it is
+    filled with the distances after the first `warmup` ones. The earliest end is after
+    1 + 1 + window epochs.
     """
     recent = distances[warmup:][-stop.window :]
     quiet = len(recent) == stop.window and max(recent) < stop.epsilon
@@ -125,15 +126,16 @@ def is_settled(distances: Sequence[float], stop: Stop, warmup: int = 0) -> bool:
 
 
 Scoring = Callable[[State, Mask], Scores]
-"""What a round is pruned by: a score for each weight, high means keep."""
+"""Pruning scores of a round, one per weight; high scores are kept."""
 
 
 class MaskWatch(Observer):
-    """Prunes on paper after each epoch, records the mask distance, and may end the round.
+    """After each epoch computes the mask that pruning would give; may end the round.
 
-    `stop` None only records; `score` is what the weights are pruned by. A round never ends before
-    `earliest` iterations (the rewind point, the least length of a round). Distances of epochs that
-    begin within warm-up, or as it ends, may arm the stop and are not counted as quiet.
+    Records the distance to the previous epoch's mask. With `stop` None it only records; `score`
+    gives the pruning scores. A round never ends before `earliest` iterations (the rewind point, the
+    minimum length of a round). Distances of epochs that begin within warm-up, or as it ends, may
+    arm the stop but do not count as quiet.
     """
 
     def __init__(
@@ -152,13 +154,13 @@ class MaskWatch(Observer):
         self._before: Mask | None = None
 
     def after_epoch(self, run: Run) -> bool:
-        """Add the distance to the would-be mask of the epoch before; True once settled."""
+        """Add the distance to the previous epoch's mask; True once settled."""
         weights: State = dict(run.net.model.named_parameters())
         now = prune(self.score(weights, self.mask), self.mask, self.rate)
         if self._before is not None:
             self.distances.append(mask_distance(self._before, now, self.mask.alive))
             warmup = run.recipe.warmup.iterations(run.per_epoch, run.total)
-            # Epochs are counted from 0: the authors count those with a number above the warm-up's.
+            # Epochs count from 0; the authors use those numbered above the warm-up's length.
             self._warmup += run.history[-1].epoch * run.per_epoch <= warmup
         self._before = now
         if self.stop is None or run.iteration < self.earliest:
@@ -171,12 +173,12 @@ class MaskWatch(Observer):
 
 
 def shortened(recipe: Recipe, images: int, subset: int, rule: Shorten, least: int = 0) -> Recipe:
-    """The recipe for training on `subset` of `images` samples.
+    """Return the recipe for training on `subset` of `images` samples.
 
-    "epochs" scales the number of epochs, as the code does: the epochs are shorter too, so the cost
+    "epochs" scales the number of epochs, as the code does: epochs are shorter too, so the cost
     falls with the square of the set. "iterations" scales iterations, as the paper's formula does.
-    "none" keeps all epochs; they are shorter, too, so it costs about what "iterations" does. Never
-    less than one epoch and `least` iterations, milestones stretched in proportion.
+    "none" keeps the number of epochs, which are shorter, so it costs about as much as "iterations".
+    At least one epoch and `least` iterations remain; milestones are scaled in proportion.
     """
     if not 0 < subset <= images:
         raise InputError(f"subset: {subset} samples, allowed: 1 to {images}")
@@ -194,14 +196,14 @@ def shortened(recipe: Recipe, images: int, subset: int, rule: Shorten, least: in
 
 
 def of_length(recipe: Recipe, per_epoch: int, iterations: int) -> Recipe:
-    """The same schedule in so many iterations: milestones and warm-up keep their share of it."""
+    """Return the same schedule in `iterations`: milestones and warm-up keep their share of it."""
     ratio = iterations / recipe.length.iterations(per_epoch)
     resized = _map_steps(recipe, lambda step, low: _scaled_iterations(step, ratio, per_epoch, low))
     return resized.model_copy(update={"length": Step(iterations, "it")})
 
 
 def _map_steps(recipe: Recipe, scale: Callable[[Step, int], Step]) -> Recipe:
-    """The recipe with its length (at least 1), milestones (at least 1) and warm-up scaled."""
+    """Return the recipe with length (at least 1), milestones (at least 1) and warm-up scaled."""
     steps = {
         "length": scale(recipe.length, 1),
         "milestones": tuple(scale(step, 1) for step in recipe.milestones),
@@ -211,7 +213,7 @@ def _map_steps(recipe: Recipe, scale: Callable[[Step, int], Step]) -> Recipe:
 
 
 def _scaled_epochs(step: Step, share: float, low: int) -> Step:
-    """Whole epochs, rounded down as in the code: 182 epochs on 29,703 of 45,000 are 120."""
+    """Return whole epochs, rounded down as in the code: 182 on 29,703 of 45,000 become 120."""
     if step.unit == "%" or not step.value:
         return step
     if step.unit == "it":
@@ -230,9 +232,9 @@ def _scaled_iterations(step: Step, ratio: float, per_epoch: int, low: int) -> St
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained round: the `weights` it ended with, the set it `found`, and what it cost.
+    """A trained round: its final `weights`, the critical set `found`, and its cost.
 
-    `scores` are what its weights are pruned by; None prunes by magnitude, as the paper does.
+    `scores` are its pruning scores; None prunes by magnitude, as the paper does.
     """
 
     weights: State
@@ -243,9 +245,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Round:
-    """Round `index` trained under `before` on the samples `images`, and left `mask` and `chosen`.
+    """Round `index`: trained under `before` on the samples `images`; led to `mask` and `chosen`.
 
-    `kept_set` tells that the round found nothing to train on, and its own set was used again.
+    `kept_set` is True if the round found no critical samples, so that its own set was used again.
     """
 
     index: int
@@ -270,7 +272,7 @@ def find_tickets(
 
     `train_round(k, mask, images)` rewinds (round 0 starts from initialisation) and trains;
     `choose(k, outcome)` picks the next round's samples. Each round is yielded with both its mask
-    and its set, so the last ones are not lost.
+    and its set, so that the last ones are not lost.
     """
     for index in rounds:
         outcome = train_round(index, mask, images)
@@ -286,13 +288,13 @@ def find_tickets(
 
 
 def round_iterations(images: int, epochs: int, batch: int) -> int:
-    """Iterations of `epochs` epochs on `images` samples."""
+    """Return the iterations of `epochs` epochs on `images` samples."""
     return epochs * epoch_steps(images, batch)
 
 
 def saving(spent: Sequence[int], full: int) -> float:
-    """1 - (iterations spent in the rounds) / (rounds x iterations of a full round).
+    """Return 1 - (iterations spent in the rounds) / (rounds x iterations of a full round).
 
-    The paper's formula: it leaves out the retraining of tickets and every forward-only pass.
+    The paper's formula: it omits the retraining of tickets and all forward-only passes.
     """
     return 1 - sum(spent) / (len(spent) * full)

@@ -1,4 +1,4 @@
-"""What all arms of a seed start from in the PrAC study, and the tickets at its rewind point."""
+"""The common starting point of a seed's arms in the PrAC study, and tickets at its rewind point."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,19 +19,21 @@ from ticketlab.tickets.ticket import Outcome, Ticket, round_of
 
 @dataclass(frozen=True)
 class PracBench(Bench):
-    """The bench of a seed whose training labels may be flipped, and whose data order may be another
-    than that of all arms (`stage`)."""
+    """The bench of a seed, optionally with flipped training labels.
+
+    Its data order may be another than that of all arms (`stage`).
+    """
 
     setting: PracSetting
     stage: str = "train"
 
     def order(self, stage: str = "train") -> tuple[object, ...]:
-        """The data order of a training of this seed; see `bench.order`."""
+        """Return the data order of a training of this seed; see `bench.order`."""
         return super().order(self.stage if stage == "train" else stage)
 
     @cached_property
     def clean(self) -> DataSet:
-        """The data set with its own labels."""
+        """The data set with its true labels."""
         return load(self.setting.data, self.device, seed=self.seed)
 
     @cached_property
@@ -41,7 +43,7 @@ class PracBench(Bench):
 
     @cached_property
     def data(self) -> DataSet:
-        """The data set as training sees it, with flipped labels where the setting asks for them."""
+        """The data set used for training, with flipped labels if the setting asks for them."""
         return replace(self.clean, train=Images(self.clean.train.x, self._flipped[0]))
 
     @property
@@ -57,16 +59,16 @@ class PracBench(Bench):
 
     @property
     def per_epoch(self) -> int:
-        """Iterations of an epoch on all training samples."""
+        """Iterations per epoch on all training samples."""
         return self.setting.recipe.iterations(len(self.data.train))[0]
 
     def everything(self) -> Tensor:
-        """Indices of all training samples."""
+        """Return the indices of all training samples."""
         return torch.arange(len(self.data.train), device=self.device)
 
 
 def rewound(dense: Ticket | None, device: torch.device) -> State | None:
-    """The rewind point that an unpruned ticket holds."""
+    """Return the rewind point stored in an unpruned ticket."""
     return None if dense is None or dense.weights is None else gpu.moved(dense.weights, device)
 
 
@@ -78,6 +80,6 @@ def rewound_ticket(
     weights: State | None,
     outcome: Outcome | None = None,
 ) -> Ticket:
-    """The ticket of a round called round-NN that was trained under its mask."""
+    """Make the ticket of a round, called round-NN, that was trained under its mask."""
     origin: dict[str, Any] = {"paper": "prac", "arm": arm, "round": round_of(name)}
     return bench.ticket(mask, weights, outcome=outcome, **origin)

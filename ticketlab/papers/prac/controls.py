@@ -1,4 +1,4 @@
-"""The positive controls of the PrAC study: what must hold on a bed before it judges a claim."""
+"""Positive controls of the PrAC study: what must hold on a bed before it can judge a claim."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ticketlab.study.controls import control
 from ticketlab.study.stats import BySeed, across, by_seed, minus
 
 TRAINED = 80.0
-"""Percent of the training images that a dense net must get right at its end to judge a claim."""
+"""Percent of training images that a trained dense net must classify correctly on such a bed."""
 
 BEDS: dict[str, tuple[str, dict[str, float]]] = {
     "trained": (
@@ -35,11 +35,11 @@ BEDS: dict[str, tuple[str, dict[str, float]]] = {
         {"at_least": 50.0},
     ),
 }
-"""What must hold on a bed that judges claims, and from which value on."""
+"""The controls in words, with their bounds."""
 
 
 def controls(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """The positive controls of the main net's bed, and of the others' together."""
+    """Return the positive controls of the main net's bed, and those of the other nets together."""
     main = _controls(rounds, scores, "main", params.levels)
     others = [_controls(rounds, scores, other.name, other.levels) for other in params.others]
     beds = {"main": main, "others": {name: across(f[name] for f in others) for name in BEDS}}
@@ -52,7 +52,7 @@ def controls(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> 
 def _controls(
     rounds: pd.DataFrame, scores: pd.DataFrame, place: str, levels: Sequence[int]
 ) -> dict[str, BySeed]:
-    """The number of each control by seed."""
+    """Return the value of each control by seed."""
 
     def ahead(other: str) -> BySeed:
         pairs = ((at(scores, arm, level, place) for arm in ("imp", other)) for level in levels)
@@ -70,5 +70,5 @@ def _controls(
 
 
 def _percent(holds: pd.Series, seed: pd.Series) -> BySeed:
-    """In how many percent of its rows something holds, by seed."""
+    """Return the percent of rows in which something holds, by seed."""
     return {int(str(key)): 100.0 * value for key, value in holds.groupby(seed).mean().items()}

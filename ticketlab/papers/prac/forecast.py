@@ -1,4 +1,4 @@
-"""What a PrAC study trains, before it has: image passes, and the nets."""
+"""Forecast of a PrAC study before it runs: image passes, and nets."""
 
 from ticketlab.papers.prac.params import SELECTIONS, PracParams
 from ticketlab.papers.prac.retraining import score_tickets
@@ -9,7 +9,7 @@ from ticketlab.study.runner import Unit
 
 
 def jobs(params: PracParams) -> list[Job]:
-    """The main net, and one job per other net."""
+    """Return a job for the main net, and one per other net."""
     main = expected_passes(params.model_copy(update={"others": ()}))
     found = [image_job(params.runtime, params.model, params.data, params.recipe, main)]
     for other in params.others:
@@ -19,17 +19,17 @@ def jobs(params: PracParams) -> list[Job]:
 
 
 def planned(params: PracParams) -> list[list[Unit]]:
-    """The units of the study by phase, as they are expected."""
+    """Return the expected units of the study, by phase."""
     return planned_units(phases(params), predicted)
 
 
 def expected_passes(params: PracParams) -> float:
-    """Image passes the study will take; how long searches are is predicted by each unit."""
+    """Return the image passes of the study, with the lengths of searches as units predict them."""
     return total_passes(planned(params))
 
 
 def predicted(unit: Unit) -> Result:
-    """What a search finds, without its sets: nothing follows from what is in them."""
+    """Return a search's result without its sets, since no unit is planned from their contents."""
     if unit.work is score_tickets:
         return Result({})
     setting = unit.arguments["setting"]

@@ -1,4 +1,4 @@
-"""The parameters of the PrAC study: one net's setting, the other nets, ablations; arms by name."""
+"""Parameters of the PrAC study: the main net's setting, other nets, ablations; names of arms."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from ticketlab.study.bench import Prunable, Setting
 from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 SELECTIONS = ("el2n", "aum", "dual", "ccs", "random", "fixed")
-"""Ways to choose as many samples as PrAC did, other than PrAC's."""
+"""Other ways than PrAC's to choose as many samples as it did."""
 
 Rounds = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -23,7 +23,7 @@ Score = Literal["el2n", "aum", "dual", "ccs", "fixed"]
 
 
 class PracSetting(Setting):
-    """What decides a unit of the study: a net on a data set, and how its tickets are searched."""
+    """Parameters that decide a unit: a net on a data set, and how its tickets are searched."""
 
     rewind: StepField = Step(3, "ep")
     rate: Fraction = 0.2
@@ -33,13 +33,13 @@ class PracSetting(Setting):
     """E_F: CET has the samples with more forgetting events than this."""
     stop: Stop = Stop()
     shorten: Literal["epochs", "iterations"] = "epochs"
-    """How a smaller set shortens the schedule: as the code (the cost falls with the square of the
-    set), or as the paper's formula (the cost falls in proportion)."""
+    """How a smaller set shortens the schedule: as in the code (cost falls with the square of the
+    set), or as in the paper's formula (cost falls in proportion)."""
     least_iterations: int = Field(default=0, ge=0)
-    """No round is planned shorter, or ended earlier, than this."""
+    """Minimum length of a round, planned or ended early."""
     el2n_epochs: int = Field(default=4, ge=1)
     ccs_cut: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of hardest samples that coverage-centric selection leaves out."""
+    """Fraction of hardest samples that coverage-centric selection drops."""
     noise: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of the training labels that are flipped; validation and test stay clean."""
 
@@ -47,8 +47,8 @@ class PracSetting(Setting):
 class Plan(Spec):
     """How an arm searches: on which samples, how long, and whether a round may end early.
 
-    `subset` "given" trains on sets that are handed in. `shorten` "fitted" squeezes the whole
-    schedule into a given number of iterations. `criterion` prunes; it scores on `probe` images.
+    `subset` "given" trains on sets passed in. `shorten` "fitted" compresses the whole schedule into
+    a given number of iterations. `criterion` prunes; it scores on `probe` images.
     """
 
     subset: Literal["critical", "cet", "cep", "all", "given"]
@@ -74,9 +74,9 @@ class Other(Spec):
     stop: Stop
     least_iterations: int = Field(default=0, ge=0)
     seeds: Positive = 1
-    """How many of the study's seeds (the first ones)."""
+    """Number of the study's seeds that run it (the first ones)."""
     index_file: str | None = None
-    """Sets to carry over, instead of those that this study finds with its main net."""
+    """Index file of sets to carry over, instead of those that the main net finds here."""
 
 
 class Variant(Spec):
@@ -100,23 +100,23 @@ class PracParams(PracSetting):
     epsilons: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)] = ()
     """Other bounds on the mask distance that ends a round."""
     variants: Annotated[tuple[Variant, ...], Field(strict=False)] = ()
-    """Other learning rates, of which the paper gives the cost of the search alone."""
+    """Other learning rates, for which the paper only gives the cost of the search."""
     again_rounds: int = Field(default=0, ge=0)
-    """Rounds of IMP with another data order from the same rewind point: how alike are two of IMP's
-    own masks? 0 is none; it follows `ablation_seeds`."""
+    """Rounds of IMP with another data order from the same rewind point, to see how similar two of
+    IMP's own masks are. 0 is none; runs on `ablation_seeds`."""
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
     """Other ways to choose sets as large as PrAC's."""
     criteria: Annotated[tuple[CriterionName, ...], Field(strict=False)] = ()
-    """Criteria that prune instead of magnitude, built-in ones or one's own: in rounds as long as
+    """Criteria that prune instead of magnitude, built-in ones or your own: in rounds as long as
     PrAC's, on random sets of its sizes."""
     probe: Positive = 100
     """Training images that these criteria score on."""
     ablation_levels: Rounds
-    """Rounds whose tickets are retrained in the ablations: some of `levels`, where IMP and PrAC,
-    which they are compared with, have tickets."""
+    """Rounds whose tickets are retrained in the ablations: some of `levels`, at which IMP and PrAC
+    have tickets for comparison."""
     ablation_seeds: Positive = 1
     label_noise: float = Field(default=0.0, ge=0, lt=1)
-    """Fraction of flipped training labels in an experiment of its own; 0 is none."""
+    """Fraction of flipped training labels in a separate experiment; 0 is none."""
     noise_rounds: Positive = 1
     noise_seeds: Positive = 1
     others: Annotated[tuple[Other, ...], Field(strict=False)] = ()
@@ -130,20 +130,20 @@ class PracParams(PracSetting):
         return chosen
 
     def setting(self, **changes: Any) -> PracSetting:
-        """The main net's setting, with changes."""
+        """Return the main net's setting, with changes."""
         return PracSetting.of(self, *PracSetting.model_fields).model_copy(update=changes)
 
     def noisy(self) -> PracSetting:
-        """The main net on flipped labels, up to `noise_rounds`."""
+        """Return the main net's setting with flipped labels, up to `noise_rounds`."""
         return self.setting(noise=self.label_noise, rounds=self.noise_rounds)
 
     def other(self, other: Other) -> PracSetting:
-        """The setting of another net."""
+        """Return the setting of another net."""
         own = set(Other.model_fields) & set(PracSetting.model_fields)
         return self.setting(**{name: getattr(other, name) for name in own})
 
     def variant(self, variant: Variant) -> PracSetting:
-        """The main net's setting at another learning rate."""
+        """Return the main net's setting at another learning rate."""
         changes = {"lr": variant.lr, "warmup": variant.warmup}
         return self.setting(recipe=self.recipe.model_copy(update=changes), rewind=variant.rewind)
 
@@ -152,7 +152,7 @@ class PracParams(PracSetting):
 
 
 def plans(setting: PracSetting) -> dict[str, Plan]:
-    """The searches that stand on their own, by arm."""
+    """Return the searches that depend on no other arm, by arm."""
     rule = setting.shorten
     return {
         "prac": Plan(subset="critical", shorten=rule, stop=True),
@@ -165,37 +165,37 @@ def plans(setting: PracSetting) -> dict[str, Plan]:
 
 
 def pruned_by(criterion: str) -> str:
-    """The arm whose rounds a criterion prunes."""
+    """Return the name of the arm whose rounds a criterion prunes."""
     return f"{BY}{plugins.slug(criterion)}"
 
 
 def with_threshold(value: int) -> str:
-    """PrAC with another E_F."""
+    """Return the name of PrAC with another E_F."""
     return f"prac-ef-{value}"
 
 
 def with_epsilon(value: float) -> str:
-    """PrAC with another epsilon."""
+    """Return the name of PrAC with another epsilon."""
     return f"prac-eps-{value:g}"
 
 
 def varied(variant: Variant) -> str:
-    """PrAC at another learning rate."""
+    """Return the name of PrAC at another learning rate."""
     return f"prac-{variant.name}"
 
 
 BY = "by-"
 SHORT_IMP = Plan(subset="all", shorten="fitted", stop=False)
 LADDERS = ("prac", "cet-only")
-"""Searches of their own that all seeds have, besides IMP."""
+"""Independent searches that all seeds run, besides IMP."""
 PARTS = ("cep-only", "imp-early-stop", "prac-linear", "prac-quadratic")
-"""PrAC's parts alone: CEP, early stopping on all data, and PrAC without early stopping, its
-schedules shortened by the paper's formula or as the code does. They follow `ablation_seeds`."""
+"""Parts of PrAC: CEP alone, early stopping on all data, and PrAC without early stopping, its
+schedules shortened by the paper's formula or as in the code. They run on `ablation_seeds`."""
 FOLLOWERS = ("random", "short-imp")
 """Arms that need PrAC's search: its set sizes, its iterations."""
 CONTROLS = ("random-pruning", "imp-shuffled", "prac-shuffled", "reinit")
-"""Masks that no search of their own found, and PrAC's masks on new initial weights."""
+"""Masks without a search of their own, and PrAC's masks on new initial weights."""
 AGAIN = "imp-again"
 """IMP with another data order."""
 KEPT = ("prac", "random", "random-pruning")
-"""Arms whose tickets keep what became of them, besides IMP's (`Ticket.outcome`)."""
+"""Arms whose tickets keep their outcome, besides IMP's (`Ticket.outcome`)."""

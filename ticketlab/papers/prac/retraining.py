@@ -1,4 +1,4 @@
-"""The units of the PrAC study that retrain tickets, and the masks that no search has found."""
+"""Units of the PrAC study that retrain tickets, and masks that no search has found."""
 
 from ticketlab import gpu
 from ticketlab.papers.prac.bench import PracBench, rewound, rewound_ticket
@@ -23,9 +23,9 @@ def score_tickets(
     """Retrain tickets from the rewind point on all data with the full schedule (2.2).
 
     `chosen` maps rounds to masks. `dense` is the unpruned ticket of the seed, at the rewind point;
-    without it, the point is trained to again, and counted (`rewinding`). `reinit` keeps the masks
-    and draws new initial weights, which then have a rewind point of their own. With `outcomes` the
-    tickets keep what became of them.
+    without it, the net is trained to this point first, which is counted (`rewinding`). `reinit`
+    keeps the masks and draws new initial weights, which then have their own rewind point. With
+    `outcomes` the tickets keep their outcome.
     """
     bench = PracBench(setting, seed)
     net, rewinding = bench.net("reinit" if reinit else "init"), Account(bench)
@@ -47,7 +47,7 @@ def score_tickets(
 
 
 def random_ladder(mask: Mask, rate: float, rounds: int, seed: int) -> dict[str, Mask]:
-    """Random pruning at the sparsities of a search: nested masks by round name."""
+    """Return random masks at the sparsities of a search: nested, by round name."""
     random = gpu.generator("cpu", seed, "random pruning")
     found = {}
     for index in range(1, rounds + 1):

@@ -1,4 +1,4 @@
-"""The PrAC study: its arms paired by seed, and the units that each arm takes."""
+"""The PrAC study: its arms, paired by seed, and the units of each arm."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -38,7 +38,7 @@ Found = Mapping[str, Result]
 
 
 def check(params: PracParams) -> PracParams:
-    """Refuse what can only be seen across parameters and data, before anything runs."""
+    """Reject parameters that do not fit each other or the data, before anything runs."""
     data = load(params.data)
     if not len(data.validation):
         raise InputError("data.validation: 0, allowed is 1 or more (PrAC keeps the best epoch)")
@@ -69,7 +69,7 @@ def check(params: PracParams) -> PracParams:
 
 
 def check_variants(params: PracParams, images: int) -> None:
-    """Each learning rate is there once, and its rewind point is in the run."""
+    """Check that each learning rate occurs once, and that its rewind point is in the run."""
     names = [variant.name for variant in params.variants]
     for number, variant in enumerate(params.variants):
         if names.count(variant.name) > 1:
@@ -81,7 +81,7 @@ def check_variants(params: PracParams, images: int) -> None:
 
 
 def check_criteria(params: PracParams, images: int) -> None:
-    """Each criterion is there once, and scores on no more images than there are."""
+    """Check that each criterion occurs once, and scores on no more images than there are."""
     if twice := sorted({name for name in params.criteria if params.criteria.count(name) > 1}):
         raise InputError(f"criteria: {twice[0]!r} is there twice, allowed is once")
     if params.criteria and params.probe > images:
@@ -89,18 +89,18 @@ def check_criteria(params: PracParams, images: int) -> None:
 
 
 def check_setting(setting: PracSetting, place: str, images: int, levels: tuple[int, ...]) -> None:
-    """The levels are rounds, the rewind point is in the run, and the schedule can be shortened."""
+    """Check that levels are rounds, the rewind point is in the run, and schedules can shorten."""
     check_levels(f"{place}levels", levels, setting.rounds)
     try:
         setting.recipe.check(images, setting.rewind)
     except InputError as error:
         raise InputError(f"{place}{error}") from None
-    # Not only for `shorten`: an arm of the decomposition scales epochs in any case.
+    # Whatever `shorten` is, because one arm of the decomposition always scales epochs.
     algorithm.shortened(setting.recipe, images, max(1, images // 2), "epochs")
 
 
 def check_levels(key: str, levels: tuple[int, ...], rounds: int) -> None:
-    """Levels are rounds whose tickets all arms have of their own.
+    """Check that levels are rounds for which all arms have tickets of their own.
 
     The first ticket comes from dense training on all data, which the arms that follow PrAC share.
     """
@@ -114,7 +114,7 @@ def check_levels(key: str, levels: tuple[int, ...], rounds: int) -> None:
 
 
 def phases(params: PracParams) -> Phases:
-    """The units of the study; each phase follows from the results of those before it."""
+    """Yield the units of the study; each phase follows from the results of those before it."""
     check(params)
     found = yield first_searches(params)
     found |= yield second_searches(params, found)
@@ -122,7 +122,7 @@ def phases(params: PracParams) -> Phases:
 
 
 def training_passes(setting: PracSetting) -> float:
-    """Image passes of one training on all data."""
+    """Return the image passes of one training on all data."""
     return float(setting.recipe.passes(_images(setting.data)))
 
 
@@ -147,7 +147,7 @@ def _unit(
 
 
 def used_by(work: Callable[..., Result], plan: Plan | None) -> tuple[str, ...]:
-    """The parameters that decide a unit, besides those that decide every one."""
+    """Return the parameters that decide a unit, besides those that decide every unit."""
     if work is score_tickets:
         return ()
     if plan is None:
@@ -162,7 +162,7 @@ def _few(params: PracParams, count: int) -> tuple[int, ...]:
     return params.seeds[:count]
 
 
-# ---------------------------------------------------------------- first: searches of their own
+# ---------------------------------------------------------------- first: independent searches
 
 
 def first_searches(params: PracParams) -> list[Unit]:
@@ -185,19 +185,19 @@ def first_searches(params: PracParams) -> list[Unit]:
 
 
 def changed(params: PracParams) -> dict[str, PracSetting]:
-    """PrAC with other values of E_F and epsilon, by arm."""
+    """Return PrAC's settings with other values of E_F and epsilon, by arm."""
     thresholds = {with_threshold(v): params.setting(threshold=v) for v in params.thresholds}
     stops = {v: params.stop.model_copy(update={"epsilon": v}) for v in params.epsilons}
     return thresholds | {with_epsilon(v): params.setting(stop=stop) for v, stop in stops.items()}
 
 
 def _pair(place: str, setting: PracSetting, seed: int) -> list[Unit]:
-    """IMP and PrAC."""
+    """Return the units of IMP and PrAC."""
     return [_imp(place, setting, seed), _search(place, setting, seed, "prac")]
 
 
 def _imp(place: str, setting: PracSetting, seed: int, judged: tuple[int, ...] = ()) -> Unit:
-    """IMP; its tickets of the rounds in `judged` keep what became of them."""
+    """Return the unit of IMP; its tickets of the rounds in `judged` keep their outcome."""
     more = {"judged": judged} if judged else {}
     trainings = setting.rounds + 1
     return _unit(f"search/{place}", "imp", seed, search_imp, trainings, setting, **more)
@@ -210,16 +210,19 @@ def _search(place: str, setting: PracSetting, seed: int, arm: str) -> Unit:
 
 
 def _prac(arm: str, setting: PracSetting, seed: int) -> Unit:
-    """PrAC in another setting."""
+    """Return the unit of PrAC in another setting."""
     return _unit("search/main", arm, seed, search, 1, setting, plan=plans(setting)["prac"])
 
 
-# ---------------------------------------------------------------- second: searches that follow PrAC
+# ---------------------------------------------------------------- second: searches based on PrAC's
 
 
 def second_searches(params: PracParams, found: Found) -> list[Unit]:
-    """Same-size sets of other samples, other criteria, IMP with PrAC's iterations or with another
-    data order, sets carried to other nets."""
+    """Return the searches that need PrAC's result.
+
+    Sets of the same sizes with other samples, other criteria, IMP with PrAC's iterations or with
+    another data order, and sets carried to other nets.
+    """
     units = []
     for seed in params.seeds:
         units.append(_like_prac("main", params.setting(), seed, "random", found))
@@ -239,7 +242,7 @@ def second_searches(params: PracParams, found: Found) -> list[Unit]:
 
 
 def _like_prac(place: str, setting: PracSetting, seed: int, arm: str, found: Found) -> Unit:
-    """PrAC's sizes, schedules and ends of rounds, other samples; the dense round is PrAC's own."""
+    """Use PrAC's sizes, schedules and ends of rounds, but other samples; shares its dense round."""
     leader = found[f"search/{place}/prac/seed-{seed}"]
     more: dict[str, Any] = {
         "plan": Plan(subset="given", shorten=setting.shorten, stop=False),
@@ -253,7 +256,7 @@ def _like_prac(place: str, setting: PracSetting, seed: int, arm: str, found: Fou
 
 
 def _criterion(params: PracParams, seed: int, name: str, found: Found) -> Unit:
-    """Random sets of PrAC's sizes for as many iterations, each round pruned by a criterion."""
+    """Use random sets of PrAC's sizes and its iterations; a criterion prunes each round."""
     leader, setting = found[f"search/main/prac/seed-{seed}"], params.setting()
     plan = Plan(
         subset="given", shorten=setting.shorten, stop=False, criterion=name, probe=params.probe
@@ -273,7 +276,7 @@ def _criterion(params: PracParams, seed: int, name: str, found: Found) -> Unit:
 
 
 def _again(params: PracParams, seed: int, found: Found) -> Unit:
-    """IMP with another data order, from the rewind point that all arms of the seed share."""
+    """Return IMP with another data order, from the rewind point that all arms of the seed share."""
     setting, dense = params.setting(rounds=params.again_rounds), _dense("main", seed, found)
     more = {"stage": "again", "dense": dense}
     return _unit("search/main", AGAIN, seed, search_imp, setting.rounds + 1, setting, **more)
@@ -286,7 +289,7 @@ def _short_imp(place: str, setting: PracSetting, seed: int, found: Found) -> Uni
 
 
 def _carried(params: PracParams, other: Other, seed: int, found: Found) -> list[Unit]:
-    """Both readings of transfer: the main net's sequence of sets, or its last set in all rounds.
+    """Return both readings of transfer: the main net's sequence of sets, or its last set only.
 
     The sequence starts from all data, as its source did; the last set is used from the first round.
     """
@@ -305,7 +308,7 @@ def _carried(params: PracParams, other: Other, seed: int, found: Found) -> list[
 
 
 def carried_sets(params: PracParams, other: Other, seed: int, found: Found) -> list[str]:
-    """The packed sets to carry over, one a round: of an index file, or of the main net's PrAC."""
+    """Return the packed sets to carry over, one per round: of a file, or of the main net's PrAC."""
     if other.index_file is None:
         rounds = found[f"search/main/prac/seed-{seed}"].record["rounds"]
         return [row["set"] for row in rounds]
@@ -313,7 +316,7 @@ def carried_sets(params: PracParams, other: Other, seed: int, found: Found) -> l
 
 
 def read_sets(params: PracParams, other: Other, seed: int) -> list[str]:
-    """The packed sets of the index file of a net, for the split of a seed; none without a file."""
+    """Return a net's sets from its index file, packed for the split of a seed; none without one."""
     if other.index_file is None:
         return []
     data = load(params.data, seed=seed)
@@ -322,15 +325,15 @@ def read_sets(params: PracParams, other: Other, seed: int) -> list[str]:
 
 
 def spent(found: Result) -> list[int]:
-    """Iterations of each round of a search."""
+    """Return the iterations of each round of a search."""
     return [row["iterations"] for row in found.record["rounds"]]
 
 
-# ---------------------------------------------------------------- third: retrained tickets
+# ---------------------------------------------------------------- third: retraining of tickets
 
 
 def scorings(params: PracParams, found: Found) -> list[Unit]:
-    """Retraining for every search but IMP's own, random and shuffled masks, new initial weights."""
+    """Retrain the tickets of every search except IMP, which scores its own, and of all controls."""
     units, main = [], params.setting()
     for seed in params.seeds:
         for arm in (*LADDERS, *FOLLOWERS):
@@ -354,14 +357,14 @@ def scorings(params: PracParams, found: Found) -> list[Unit]:
 
 
 def _dense(place: str, seed: int, found: Found) -> Ticket:
-    """IMP's unpruned ticket, at the rewind point that the arms of the seed share."""
+    """Return IMP's unpruned ticket, at the rewind point that the arms of the seed share."""
     return found[f"search/{place}/imp/seed-{seed}"].tickets["round-00"]
 
 
 def _score(
     place: str, setting: PracSetting, seed: int, arm: str, found: Found, levels: tuple[int, ...]
 ) -> Unit:
-    """The tickets of a search."""
+    """Return the unit that retrains the tickets of a search."""
     chosen = _at(found[f"search/{place}/{arm}/seed-{seed}"], levels)
     return _retrained(place, arm, setting, seed, chosen, _dense(place, seed, found))
 
@@ -369,7 +372,7 @@ def _score(
 def _random(
     place: str, setting: PracSetting, levels: tuple[int, ...], seed: int, found: Found
 ) -> Unit:
-    """Random pruning at the sparsities of the levels."""
+    """Return the unit of random pruning at the sparsities of the levels."""
     dense = _dense(place, seed, found)
     ladder = random_ladder(dense.mask, setting.rate, setting.rounds, seed)
     chosen = {name: ladder[name] for name in _names(levels)}
@@ -399,7 +402,7 @@ def _retrained(
     chosen: dict[str, Mask],
     dense: Ticket | None,
 ) -> Unit:
-    """Tickets of these masks, at the rewind point that `dense` holds or on new initial weights."""
+    """Retrain these masks at the rewind point in `dense`, or on new initial weights."""
     more: dict[str, Any] = {"chosen": chosen}
     more |= {"reinit": True} if dense is None else {"dense": dense}
     more |= {"outcomes": True} if place == "main" and arm in KEPT else {}

@@ -1,8 +1,8 @@
 """Subsets of the training data: per-sample scores, ways to select by them, and index files.
 
 Every score is high for samples that are hard to learn. Indices are positions in the study's
-training split; index files name positions in the data set's official training images instead, so
-that they are worth something in another study.
+training split. Index files instead use positions in the data set's official training images, so
+that other studies can read them.
 """
 
 import base64
@@ -24,7 +24,7 @@ from ticketlab.spec import InputError
 from ticketlab.training.observers import Observer, Run
 
 FORMAT = 1
-"""Version of the index files."""
+"""Version of the index file format."""
 
 NEVER = 200_000
 """Forgetting count of a sample that was never classified correctly (the authors' infinity)."""
@@ -32,15 +32,15 @@ OUTSIDE = -1
 """Forgetting count of a sample that was not trained on."""
 
 
-# ---------------------------------------------------------------- what training tells of a sample
+# ---------------------------------------------------------------- observations per sample
 
 
 class Correctness(Observer):
-    """One bit a sample and epoch: did the pass before the update classify it correctly?
+    """Records one bit per sample and epoch: whether the pass before the update was correct.
 
     `record` is int8 (images, epochs run): 1 correct, 0 wrong, -1 not trained on. It stays on the
     device, and nothing is read per sample. `subset` (n,) maps the run's images to positions in all
-    `images`; an epoch that ends early leaves the bits of the epoch before it.
+    `images`; an epoch that ends early keeps the previous epoch's bits.
     """
 
     def __init__(self, subset: Tensor, images: int) -> None:
@@ -66,7 +66,7 @@ class Correctness(Observer):
 
 
 def forgetting_events(record: Tensor) -> Tensor:
-    """Times each sample went from correct to wrong, int64 (N,), from a `Correctness` record.
+    """Count how often each sample went from correct to wrong in a `Correctness` record, int64 (N,).
 
     NEVER for a sample that was never correct, OUTSIDE for one that was not trained on
     (Toneva et al. 2019, with PrAC's convention for the two special cases).
@@ -78,13 +78,13 @@ def forgetting_events(record: Tensor) -> Tensor:
 
 
 DUAL_EPOCHS = 30
-"""DUAL looks at so many first epochs (its authors: 30 of 200) ..."""
+"""Number of first epochs that DUAL uses (its authors: 30 of 200) ..."""
 DUAL_WINDOW = 10
-"""... in windows of so many."""
+"""... and the length of its windows."""
 
 
 class Difficulty(Observer):
-    """What training passes tell of each sample: AUM, and of first epochs EL2N and DUAL."""
+    """Difficulty of each sample in training passes: AUM and, from early epochs, EL2N and DUAL."""
 
     def __init__(self, images: int, el2n_epochs: int) -> None:
         self.images, self.el2n_epochs = images, el2n_epochs
@@ -93,7 +93,7 @@ class Difficulty(Observer):
         self._epochs = 0
 
     def before_step(self, run: Run) -> None:
-        """Add this batch's margins and, early on, its error norms and probabilities."""
+        """Add this batch's margins and, in early epochs, its error norms and probabilities."""
         if run.iteration == 0:
             self._sums = torch.zeros(4, self.images, device=run.labels.device)
             shape = (min(DUAL_EPOCHS, -(-run.total // run.per_epoch)), self.images)
@@ -108,18 +108,18 @@ class Difficulty(Observer):
             self._epochs = run.epoch + 1
 
     def scores(self) -> dict[str, Tensor]:
-        """Scores (N,) by name: "aum" (negated, so that high is hard), "el2n" and "dual"."""
+        """Return scores (N,) by name: "aum" (negated, so that high is hard), "el2n" and "dual"."""
         mean = self._sums[::2] / self._sums[1::2].clamp(min=1)
         uncertain = dual(self._probabilities[: self._epochs], DUAL_WINDOW)
         return {"aum": -mean[0], "el2n": mean[1], "dual": uncertain}
 
 
 def dual(probabilities: Tensor, window: int) -> Tensor:
-    """DUAL's score (N,) of the label's `probabilities` (T, N), an epoch each (Cho et al. 2025).
+    """Return DUAL's score (N,) from the label's `probabilities` (T, N) per epoch (Cho et al. 2025).
 
     In each window of epochs, uncertainty (the standard deviation) times difficulty (1 - the mean);
-    their mean over the windows. High is hard. Fewer epochs than `window` are one window; a single
-    one has no deviation, so all samples score 0.
+    then the mean over windows. High is hard. Fewer epochs than `window` form one window; a single
+    epoch has no deviation, so all samples score 0.
     """
     width = min(window, len(probabilities))
     if width < 2:
@@ -130,20 +130,22 @@ def dual(probabilities: Tensor, window: int) -> Tensor:
 
 
 def _probability(run: Run) -> Tensor:
-    """Softmax probability of the label (B,)."""
+    """Return the softmax probability of the label (B,)."""
     return run.logits.float().softmax(1).gather(1, run.labels[:, None])[:, 0]
 
 
 def _margin(run: Run) -> Tensor:
-    """Logit of the label minus the best other one (B,); its mean over epochs is AUM (Pleiss et al.
-    2020, section 3)."""
+    """Return the logit of the label minus the best other one (B,).
+
+    Its mean over epochs is AUM (Pleiss et al. 2020, section 3).
+    """
     own = run.logits.float().gather(1, run.labels[:, None])[:, 0]
     others = run.logits.float().scatter(1, run.labels[:, None], -torch.inf)
     return own - others.amax(1)
 
 
 def _error_norm(run: Run) -> Tensor:
-    """||softmax(f(x)) - onehot(y)||_2 (B,): EL2N of one net (Paul et al. 2021, definition 2.3)."""
+    """Return ``||softmax(f(x)) - onehot(y)||_2`` (B,), EL2N of one net (Paul et al. 2021, 2.3)."""
     target = functional.one_hot(run.labels, run.logits.shape[1])
     error: Tensor = (run.logits.float().softmax(1) - target).norm(dim=1)
     return error
@@ -153,14 +155,14 @@ def _error_norm(run: Run) -> Tensor:
 
 
 def hardest(scores: Tensor, count: int) -> Tensor:
-    """Indices (count,), ascending, of the highest `scores` (N,); ties go to the lower index."""
+    """Return the sorted indices (count,) of the highest `scores` (N,); ties to the lower index."""
     _check_count(count, len(scores))
     order = torch.sort(scores, descending=True, stable=True).indices
     return order[:count].sort().values
 
 
 def random_draw(images: int, count: int, seed: tuple[object, ...]) -> Tensor:
-    """`count` indices out of `images`, ascending, each set as likely as any other."""
+    """Draw `count` of `images` indices, sorted, with every set equally likely."""
     _check_count(count, images)
     random = gpu.generator("cpu", "subset", *seed)
     return torch.randperm(images, generator=random)[:count].sort().values
@@ -169,10 +171,10 @@ def random_draw(images: int, count: int, seed: tuple[object, ...]) -> Tensor:
 def coverage(
     scores: Tensor, count: int, cut: float, strata: int, seed: tuple[object, ...]
 ) -> Tensor:
-    """Coverage-centric selection (Zheng et al. 2023, algorithm 1): `count` indices, ascending.
+    """Coverage-centric selection (Zheng et al. 2023, algorithm 1): `count` indices, sorted.
 
     Drops the hardest fraction `cut`, divides the range of the remaining `scores` (N,) into equal
-    strata, and draws as evenly from all of them as their sizes allow, smallest stratum first.
+    strata, and draws as evenly from all strata as their sizes allow, smallest stratum first.
     """
     kept = len(scores) - int(cut * len(scores))
     _check_count(count, kept)
@@ -197,7 +199,7 @@ def _check_count(count: int, available: int) -> None:
 def flip_labels(
     labels: Tensor, share: float, classes: int, seed: tuple[object, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Labels (N,) of which round(share x N) are replaced by another class, and which ones (n,)."""
+    """Return labels (N,) with round(share x N) changed to another class, and which (n,)."""
     count = round(share * len(labels))
     chosen = random_draw(len(labels), count, ("flip", *seed)).to(labels.device)
     random = gpu.generator("cpu", "flip to", *seed)
@@ -211,21 +213,21 @@ def flip_labels(
 
 
 def pack_index(index: Tensor, images: int) -> str:
-    """Indices as text: a bit for each of `images` samples, base64 (fits a JSON record)."""
+    """Return indices as text: one bit per sample of `images`, in base64 (fits a JSON record)."""
     bits = np.zeros(images, dtype=bool)
     bits[index.cpu().numpy()] = True
     return base64.b64encode(np.packbits(bits).tobytes()).decode()
 
 
 def unpack_index(text: str, images: int) -> Tensor:
-    """The ascending indices that `pack_index` packed."""
+    """Return the sorted indices that `pack_index` packed."""
     packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
     return torch.from_numpy(np.unpackbits(packed, count=images).astype(bool)).nonzero().flatten()
 
 
 @dataclass(frozen=True)
 class IndexFile:
-    """Sets of training samples, one a round, and where they come from.
+    """Sets of training samples, one per round, and their origin.
 
     `sets` are positions in the training split of the data set that they are used with.
     """
@@ -235,7 +237,7 @@ class IndexFile:
 
 
 def save_index(path: Path, file: IndexFile, data: DataSet) -> None:
-    """Write sets as official positions with the data set's name and hash."""
+    """Write sets as official positions, with the data set's name and hash."""
     official = {
         f"set.{number:03d}": data.train_index.cpu()[index.cpu()].sort().values.to(torch.int32)
         for number, index in enumerate(file.sets)
@@ -253,8 +255,8 @@ def save_index(path: Path, file: IndexFile, data: DataSet) -> None:
 def load_index(path: Path, data: DataSet) -> IndexFile:
     """Read sets for use with `data`.
 
-    InputError in one line for a damaged file, another format or data set, or a sample that is not
-    in the training split here (a validation image must never get in).
+    InputError in one line for a damaged file, another format or data set, or a sample outside the
+    training split (so that no validation image can enter).
     """
     official, header = read_safetensors(path)
     if header.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""The units of the PrAC study that search: all rounds of one arm and seed."""
+"""Units of the PrAC study that search: all rounds of one arm and seed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,8 +32,9 @@ from ticketlab.training.recipe import Recipe, Step
 class Searcher:
     """Trains the rounds of one arm and chooses their sets.
 
-    `theta` is the rewind point where another arm of the seed has found it. Else the first round
-    passes through it if it trains on all samples; if not, the arm trains to it and pays for that.
+    `theta` is the rewind point, if another arm of the seed has found it. Otherwise the first round
+    passes through it if it trains on all samples; if not, the arm trains to this point first, at
+    its own cost.
     """
 
     def __init__(
@@ -57,11 +58,11 @@ class Searcher:
 
     @property
     def chooses(self) -> bool:
-        """Whether the arm finds its sets by itself, from the best epoch on validation images."""
+        """Whether the arm finds its own sets, from the best epoch on validation images."""
         return self.plan.subset not in ("all", "given")
 
     def schedule(self, index: int, samples: int) -> tuple[Recipe, Step | None]:
-        """The recipe of a round on so many samples, and where another arm's round had ended."""
+        """Return a round's recipe on a number of samples, and where another arm's round ended."""
         s, budget = self.setting, self.spent[index] if self.spent else None
         until = None if budget is None else Step(budget, "it")
         if self.plan.shorten == "fitted":
@@ -73,7 +74,7 @@ class Searcher:
     def train_round(self, index: int, mask: Mask, images: Tensor) -> Outcome:
         """Rewind, train on the set, and find the next critical set (section 2.1 of the dossier).
 
-        The net is left at the epoch from which that set was found, else at the last.
+        The net is left at the epoch from which that set was found, or else at the last.
         """
         s, data, account = self.setting, self.bench.data, Account(self.bench)
         self.bench.label(self.arm, mask)
@@ -103,9 +104,9 @@ class Searcher:
         return Outcome(weights, found, facts | account.spent.row(), scores)
 
     def scoring(self, index: int, seen: list[int]) -> algorithm.Scoring:
-        """What prunes a round: magnitude, or a criterion on a fixed draw of training images.
+        """Return a round's pruning scores: magnitude, or a criterion on fixed training images.
 
-        `seen` gets how many images the criterion has looked at.
+        `seen` collects the number of images that the criterion has used.
         """
         bench, plan = self.bench, self.plan
         if plan.criterion == "magnitude":
@@ -117,13 +118,13 @@ class Searcher:
         return saliency.scoring(plan.criterion, self.net.model, x, y, random, seen)
 
     def begin(self, index: int) -> State:
-        """The weights that a round starts from: round 0 from the initial ones."""
+        """Return the weights from which a round starts; round 0 uses the initial ones."""
         begin = self.theta if index else self.start
-        assert begin is not None  # reached in round 0, or before
+        assert begin is not None  # set in round 0, or before
         return begin
 
     def reach_rewind_point(self, index: int, samples: int, account: Account) -> list[Snapshot]:
-        """What takes the rewind point on the way; else it is trained to first, and charged."""
+        """Return an observer for the rewind point, or train there first and charge the cost."""
         if self.theta is not None:
             return []
         if index == 0 and samples == len(self.bench.data.train):
@@ -133,12 +134,12 @@ class Searcher:
         return []
 
     def note_rewind_point(self, passed: Sequence[Snapshot]) -> None:
-        """Keep the rewind point that a round has passed through."""
+        """Store the rewind point that a round has passed through."""
         for snapshot in passed:
             self.theta = snapshot.state
 
     def found(self, index: int, mask: Mask, account: Account) -> CriticalSet:
-        """The round's critical set, from its best-on-validation net; none where sets are given."""
+        """Return the critical set of the round's best validated net; empty if sets are given."""
         if not self.chooses:
             none = torch.empty(0, dtype=torch.int64, device=self.bench.device)
             return CriticalSet(none, none, none)
@@ -149,7 +150,7 @@ class Searcher:
         return found
 
     def choose(self, index: int, outcome: Outcome) -> Tensor:
-        """The next round's samples."""
+        """Return the next round's samples."""
         if self.plan.subset == "given":
             raise InputError("subset: 'given' chooses nothing")
         return outcome.found.choose(self.plan.subset, len(self.bench.data.train))
@@ -158,7 +159,7 @@ class Searcher:
         return index == 0 and self.plan.subset == "critical"
 
     def _earliest(self, index: int) -> int:
-        """A dense round must reach the rewind point, and every round its least length."""
+        """A dense round must reach the rewind point, and every round its minimum length."""
         s = self.setting
         rewind = s.rewind.iterations(self.bench.per_epoch) if index == 0 else 0
         return max(rewind, s.least_iterations)
@@ -167,10 +168,10 @@ class Searcher:
 def round_facts(
     history: list[Epoch], recipe: Recipe, samples: int, watch: MaskWatch, rewinding: int
 ) -> dict[str, Any]:
-    """A round beside its cost: its planned length, why it ended, its mask distances.
+    """Return a round's facts besides its cost: planned length, why it ended, mask distances.
 
-    `rewinding` are the iterations to the rewind point before the round; the cost includes them,
-    `epochs` and `limit` do not.
+    `rewinding` is the number of iterations to the rewind point before the round; the cost includes
+    them, `epochs` and `limit` do not.
     """
     (per_epoch, limit), spent = recipe.iterations(samples), history[-1].iteration
     first_drop = min((m.iterations(per_epoch, limit) for m in recipe.milestones), default=limit)
@@ -202,11 +203,11 @@ def search(
     start: Mask | None = None,
     dense: Ticket | None = None,
 ) -> Result:
-    """One arm's rounds: masks as tickets, and a cost, a set and its composition for each.
+    """Run one arm's rounds; return masks as tickets and, per round, its cost and its set.
 
-    `given` are the packed sets to train on, a round each; `spent` the iterations after which rounds
-    end; `start` a mask after a round 0 that was the same in another arm and is not trained again,
-    and `dense` the unpruned ticket of the seed, at the rewind point that this round passed.
+    `given` are packed sets to train on, one per round; `spent` the iterations after which rounds
+    end; `start` is the mask after a round 0 that another arm has already trained, and `dense` the
+    unpruned ticket of the seed, at the rewind point of that round.
     """
     searcher = Searcher(setting, seed, arm, plan, spent, rewound(dense, gpu.start(setting.runtime)))
     bench = searcher.bench
@@ -239,7 +240,7 @@ def search(
 
 
 def describe_round(turn: algorithm.Round, searcher: Searcher) -> dict[str, Any]:
-    """One row: sparsity, cost, the set that follows with its composition, as packed bits."""
+    """Return one row: sparsity, cost, and the next set, as packed bits with its composition."""
     bench, found = searcher.bench, turn.outcome.found
     images = len(bench.data.train)
     chosen, labels = turn.chosen, bench.clean.train.y
@@ -259,7 +260,7 @@ def describe_round(turn: algorithm.Round, searcher: Searcher) -> dict[str, Any]:
 
 
 def composition(turn: algorithm.Round, found: CriticalSet, bench: PracBench) -> dict[str, Any]:
-    """How many samples of each kind, how many came back, how many have a flipped label."""
+    """Count the samples of each kind, those that came back, and those with a flipped label."""
     flipped = torch.isin(bench.flipped, found.union)
     return {
         "cet": len(found.cet),
@@ -275,7 +276,7 @@ def composition(turn: algorithm.Round, found: CriticalSet, bench: PracBench) -> 
 
 
 def forgetting_histogram(record: Tensor, highest: int = 8) -> list[int]:
-    """Samples of the set with 0, 1, ... `highest` or more forgetting events, then never-learned."""
+    """Count samples with 0, 1, ... `highest` or more forgetting events, then never-learned ones."""
     events = forgetting_events(record)
     learned = events[(events >= 0) & (events < NEVER)].clamp(max=highest)
     counts = torch.bincount(learned, minlength=highest + 1).tolist()
@@ -285,10 +286,10 @@ def forgetting_histogram(record: Tensor, highest: int = 8) -> list[int]:
 def selections(
     scores: Mapping[str, Tensor], rounds: list[dict[str, Any]], setting: PracSetting, seed: int
 ) -> dict[str, list[str]]:
-    """Packed sets as large as this search's own, chosen otherwise; entry k is for round k.
+    """Return packed sets as large as this search's own, chosen differently; entry k is for round k.
 
-    From the dense round's scores: the hardest by EL2N, AUM or DUAL, or coverage over AUM; and two
-    random draws, one anew each round ("random") and one that only shrinks or grows ("fixed").
+    From the dense round's scores: the hardest by EL2N, AUM or DUAL, or coverage over AUM. And two
+    random draws: a new one each round ("random"), and one that only shrinks or grows ("fixed").
     """
     images = len(scores["aum"])
     found: dict[str, list[str]] = {name: [] for name in SELECTIONS}
@@ -317,9 +318,9 @@ def search_imp(
     """IMP on all data with the full schedule; its trainings are those of its own tickets.
 
     Round k is the training that made ticket k, as in any search; `scores` has each ticket's own
-    training. The looks that select an epoch serve the scores alone and are no cost of a round.
-    Tickets of the rounds in `judged` keep what became of them. Another `stage` is another data
-    order, from the rewind point of `dense`, an unpruned ticket.
+    training. Validation passes only serve the scores and are not charged to a round. Tickets of the
+    rounds in `judged` keep their outcome. Another `stage` is another data order, from the rewind
+    point of `dense`, an unpruned ticket.
     """
     plan = Plan(subset="all", shorten="none", stop=False)
     theta = rewound(dense, gpu.start(setting.runtime))

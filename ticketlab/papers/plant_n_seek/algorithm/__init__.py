@@ -1,7 +1,7 @@
 """Plant 'n' Seek (Fischer & Burkholz 2022): known sparse tickets hidden in random networks.
 
 `tasks` generates data, `targets` builds the tickets by hand, `planting` plants them in a mother
-network, `audit` asks how visible they are and how much of them was found.
+network, and `audit` measures how visible they are and how much of them was found.
 """
 
 from ticketlab.papers.plant_n_seek.algorithm.audit import (

@@ -1,4 +1,4 @@
-"""How well a ticket is hidden, and how much of it a method found."""
+"""How well a planted ticket is hidden, and how much of it a method found."""
 
 from collections.abc import Sequence
 
@@ -12,21 +12,21 @@ from ticketlab.pruning.masks import Mask, State, check_same_layers
 from ticketlab.spec import InputError
 
 LOUD, SILENT = 6.0, 1e-3
-"""Multiples of the layer's standard deviation that no random weight reaches or stays below."""
+"""Multiples of a layer's standard deviation that no random weight exceeds or falls below."""
 
 
 def in_deviations(weights: State) -> State:
-    """|w| / sigma of every entry, by the initialisation's standard deviations."""
+    """Return ``|w| / sigma`` of every entry, by the initialisation's standard deviations."""
     scales = [scale for pair in deviations(widths(weights)) for scale in pair]
     pairs = zip(weights.items(), scales, strict=True)
     return {name: tensor.abs() / scale for (name, tensor), scale in pairs}
 
 
 def audit(planted: Planted) -> pd.DataFrame:
-    """One row per parameter tensor: how the planted entries stand out from their surroundings.
+    """Return one row per parameter tensor: how the planted entries differ from the others.
 
-    auroc: of |w|/sigma for planted against other entries (0.5: invisible). zeros: entries that are
-    exactly zero, which no random weight is.
+    auroc: of ``|w| / sigma`` for planted against other entries (0.5: invisible). zeros: number of
+    entries that are exactly zero, which random weights never are.
     """
     rows = []
     for name, scaled in in_deviations(planted.weights).items():
@@ -47,7 +47,7 @@ def audit(planted: Planted) -> pd.DataFrame:
 
 
 def auroc(scores: torch.Tensor, inside: torch.Tensor) -> float | None:
-    """Chance that an entry inside scores higher than one outside; None if either is empty."""
+    """Return the probability that an entry inside outranks one outside; None if either is empty."""
     marked = inside.flatten().numpy()
     hits = int(marked.sum())
     if not 0 < hits < marked.size:
@@ -57,12 +57,15 @@ def auroc(scores: torch.Tensor, inside: torch.Tensor) -> float | None:
 
 
 CELLS = np.logspace(-3, 2, 31)
-"""Bounds of |w| / sigma between which entries look alike to `detectability`."""
+"""Bounds of the bins of ``|w| / sigma`` that `detectability` uses."""
 
 
 def looks(planted: Planted) -> np.ndarray:
-    """What is to be seen of each entry, int (n,): its size's cell, and whether the bias of its
-    neuron is exactly zero, which no random bias is."""
+    """Return the visible features of each entry as int (n,).
+
+    These are the bin of its size, and whether its neuron's bias is exactly zero, which random
+    biases never are.
+    """
     parts = []
     for name, size in in_deviations(planted.weights).items():
         number = name.removeprefix("weight").removeprefix("bias")
@@ -73,10 +76,10 @@ def looks(planted: Planted) -> np.ndarray:
 
 
 def detectability(planted: Sequence[Planted]) -> list[float]:
-    """How well a simple classifier tells planted entries from others, by mother: an AUROC.
+    """Return how well a simple classifier detects planted entries, as an AUROC per mother.
 
-    It knows how often an entry that looks the same (`looks`) is planted in the *other* mothers;
-    0.5 is blind, 1 sees the ticket. InputError for fewer than two mothers.
+    It scores an entry by how often entries with the same features (`looks`) are planted in the
+    *other* mothers; 0.5 is chance, 1 is perfect. InputError for fewer than two mothers.
     """
     if len(planted) < 2:
         raise InputError(f"audits: {len(planted)} mother given, at least 2 are needed")
@@ -95,14 +98,14 @@ def detectability(planted: Sequence[Planted]) -> list[float]:
 
 
 def found(mask: Mask, planted: Mask) -> dict[str, float]:
-    """Precision (share of the mask that is planted) and recall (share of the ticket kept)."""
+    """Return precision (planted share of the mask) and recall (share of the ticket kept)."""
     check_same_layers(mask, planted)
     both = int((mask.flat() & planted.flat()).sum())
     return {"precision": both / max(1, mask.alive), "recall": both / max(1, planted.alive)}
 
 
 def connected(mask: Mask) -> Mask:
-    """The entries on some path from an input to an output; a bias counts if an output sees it."""
+    """Return the entries on a path from input to output; biases only need a path to an output."""
     weights = [mask[name] for name in mask if name.startswith("weight")]
     biases = [mask[name] for name in mask if name.startswith("bias")]
     fed = [torch.ones(weights[0].shape[0], dtype=torch.bool)]
@@ -124,5 +127,5 @@ def connected(mask: Mask) -> Mask:
 
 
 def paths_alive(mask: Mask) -> bool:
-    """Whether any input still reaches any output."""
+    """Return whether a path from any input to any output is left."""
     return bool(connected(mask)["weight1"].any())

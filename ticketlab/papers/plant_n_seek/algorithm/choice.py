@@ -1,7 +1,7 @@
-"""What edge-popup keeps: of each tensor, or layer, its share of highest |score|, at every step.
+"""Selection by edge-popup: the highest ``|score|`` of each tensor or layer, at every step.
 
-The selection is exact, ties go to the lower index, and nothing is read from the device: the key of
-an entry has |score| in its upper half and its place in the lower one, so that no two are equal.
+The selection is exact, ties go to the lower index, and the host reads nothing from the device. An
+entry's key has ``|score|`` in its upper half and its index in the lower half, so keys are unique.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from ticketlab.pruning.selection import kth_in_rows
 
 
 class Choice:
-    """Chooses among flat scores: those of several tensors, each with the entries of K nets.
+    """Selects among flat scores of several tensors, each with the entries of K nets.
 
-    `ranks` (n,) of each tensor decide its ties, the lowest first; they are on the device. `groups`
-    are the tensors that are ranked together, by place, in the order of their ties. What is in no
-    group is always chosen. Of a tensor the K nets come one after another.
+    `ranks` (n,) of each tensor, on the device, decide its ties, the lowest first. `groups` lists
+    tensors that are ranked together, by index, in the order of their ties. Tensors in no group are
+    always selected. In each tensor the K nets are contiguous.
     """
 
     def __init__(
@@ -42,13 +42,12 @@ class Choice:
                 left -= len(ranks[place])
 
     def thresholds(self, densities: Sequence[float]) -> list[Tensor]:
-        """For each group where its lowest chosen key is in order, int64 (K, 1), a net's density
-        each."""
+        """Return the sorted index of each group's lowest selected key, int64 (K, 1)."""
         removed = [[n - popup_kept(n, density) for density in densities] for n in self.counts]
         return list(torch.tensor(removed, device=self.device)[..., None])
 
     def __call__(self, scores: Tensor, thresholds: Sequence[Tensor]) -> Tensor:
-        """1 where chosen, else 0, float32 as the scores (n,); overwritten by the next call."""
+        """Return 1 where selected, else 0, float32 (n,); overwritten by the next call."""
         torch.abs(scores, out=self.sizes)
         for keys, chosen, places in zip(self._keys, self._chosen, thresholds, strict=True):
             lowest = kth_in_rows(keys[0] if len(keys) == 1 else torch.cat(keys, 1), places)

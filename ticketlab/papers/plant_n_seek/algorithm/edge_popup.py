@@ -1,9 +1,9 @@
-"""Edge-popup on stacks of small nets: weights stay frozen, scores learn which of them to keep.
+"""Edge-popup on stacks of small nets: weights stay frozen, scores learn which ones to keep.
 
-Ramanujan et al. 2020, extended to biases as in Plant 'n' Seek: each tensor keeps its own share of
-highest |score|, weights and biases apart, so at least one entry of each tensor always stays (the
-released code for these nets). `joint` ranks a layer's weights and biases together (its code for
-VGG-16), so that a layer may go without any bias.
+Ramanujan et al. 2020, extended to biases as in Plant 'n' Seek. As in the released code for these
+nets, each weight and bias tensor keeps its own share of the highest ``|score|``, so that at least
+one entry of each tensor always stays. `joint` ranks a layer's weights and biases together (as in
+the released code for VGG-16), so that a layer may lose all biases.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from ticketlab.training.optimizers import Sgd
 
 
 class PopupFit(Spec):
-    """How scores learn: SGD with momentum, cosine from `lr` to 0 over the epochs."""
+    """Training of the scores: SGD with momentum, cosine from `lr` to 0 over the epochs."""
 
     lr: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -37,7 +37,7 @@ class PopupFit(Spec):
 
 @dataclass(frozen=True)
 class Goal:
-    """What one net of the stack is pruned to: a density, reached at once or annealed.
+    """The target density of one net of the stack, reached at once or annealed.
 
     Annealed, the density of epoch e of E is density^(e/E) (section 4.2).
     """
@@ -46,25 +46,25 @@ class Goal:
     annealed: bool = False
 
     def at(self, epoch: int, epochs: int) -> float:
-        """The density of an epoch, counted from 1."""
+        """Return the density of an epoch, counted from 1."""
         return self.density ** (epoch / epochs) if self.annealed else self.density
 
 
 @dataclass(frozen=True)
 class Popped:
-    """The masks of all nets after the last epoch, and their masks after every epoch."""
+    """The masks of all nets after the last epoch, and after every epoch."""
 
     masks: list[Mask]
     epochs: list[list[Mask]]
 
 
 def first_bounds(fan_in: int, joint: bool) -> tuple[float, float]:
-    """First scores are uniform within +- these: of weights, and of biases (0 if ranked apart)."""
+    """Return the bounds +-b of uniform initial scores of weights, and of biases (0 if separate)."""
     return 1 / sqrt(fan_in), sqrt(6 / fan_in) if joint else 0.0
 
 
 def first_scores(stack: Stack, random: torch.Generator, joint: bool = False) -> Tensor:
-    """Flat scores, uniform within `first_bounds`; every net of the stack the same."""
+    """Return flat scores, uniform within `first_bounds`, the same for every net of the stack."""
     blocks = []
     for place, shape in enumerate(stack.shapes):
         bound = first_bounds(stack.shapes[place - place % 2][0], joint)[place % 2]
@@ -74,7 +74,7 @@ def first_scores(stack: Stack, random: torch.Generator, joint: bool = False) -> 
 
 
 def choice(stack: Stack, joint: bool = False) -> Choice:
-    """The choice among a stack's entries: each tensor's own share, or with `joint` each layer's."""
+    """Return the selection for a stack: each tensor's own share, or with `joint` each layer's."""
     ranks = [torch.arange(n.numel(), device=stack.weights.device) for n in stack.shapes]
     step = 2 if joint else 1
     groups = [range(place, place + step) for place in range(0, len(ranks), step)]
@@ -92,7 +92,7 @@ def edge_popup(
     head: Head = "linear",
     joint: bool = False,
 ) -> Popped:
-    """Learn scores on frozen `nets`, one goal a net; nothing is trained but the scores.
+    """Train scores on frozen `nets`, one goal per net; the weights are not trained.
 
     `head` "softmax" puts a softmax before the loss for every task, as the released code does;
     `joint` ranks a layer's weights and biases together.

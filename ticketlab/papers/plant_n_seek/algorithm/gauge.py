@@ -1,7 +1,8 @@
-"""Scores of a network's outputs: raw, and up to the positive scale that no ReLU net can see.
+"""Scores of a network's outputs: raw, and up to positive factors.
 
-A planted ticket computes its target only up to positive output factors, so a strong ticket is
-judged after dividing them out: fitted on training data, one for all outputs or one for each.
+A planted ticket computes its target only up to positive factors of its outputs, because ReLU passes
+them on. A strong ticket is therefore scored after fitting such factors on training data, one for
+all outputs or one per output.
 """
 
 import numpy as np
@@ -11,25 +12,25 @@ from torch import Tensor
 from ticketlab.many.stacks import Kind
 
 FITTED_ON = 2000
-"""Training samples a scale is fitted on (the first ones)."""
+"""Number of training samples (the first ones) on which a factor is fitted."""
 
 
 def score(outputs: Tensor, y: Tensor, kind: Kind) -> float:
-    """Accuracy in 0..1, or the mean squared error; outputs (N, outputs)."""
+    """Return accuracy in 0..1, or the mean squared error; outputs (N, outputs)."""
     if kind == "classification":
         return float((outputs.argmax(1) == y).double().mean())
     return float((outputs.double() - y.double()).square().mean())
 
 
 def one_scale(outputs: Tensor, y: Tensor, kind: Kind) -> Tensor:
-    """The factor (1,) >= 0 for all outputs with the least squared error; argmax needs none."""
+    """Return the factor (1,) >= 0 of all outputs with least squared error; 1 for classes."""
     if kind == "classification":
         return torch.ones(1, dtype=torch.float64)
     return _least_squares(outputs.double().reshape(-1, 1), y.double().reshape(-1, 1))
 
 
 def own_scales(outputs: Tensor, y: Tensor, kind: Kind) -> Tensor:
-    """A factor >= 0 for each output (outputs,): least squares, or least cross-entropy."""
+    """Return one factor >= 0 per output, (outputs,): least squares, or least cross-entropy."""
     outputs = outputs[:FITTED_ON].double()
     if kind == "classification":
         return _least_cross_entropy(outputs, y[:FITTED_ON])
@@ -42,8 +43,8 @@ def _least_squares(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def _least_cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    """Convex in the factors; outputs are first brought to unit size, for they can be tiny."""
-    from scipy.optimize import minimize  # here: half a second that few processes need
+    """Convex in the factors; the outputs, which can be tiny, are first scaled to unit size."""
+    from scipy.optimize import minimize  # imported here: takes half a second, rarely needed
     from scipy.special import logsumexp
 
     size = outputs.square().mean(0).sqrt().numpy()
@@ -65,7 +66,7 @@ def _least_cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
 def strong_scores(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], kind: Kind
 ) -> dict[str, float]:
-    """Test scores raw, after one fitted scale, and after one a output; pairs (outputs, y)."""
+    """Return test scores: raw, with one fitted factor, with one per output; (outputs, y) pairs."""
     outputs, y = test
     return {
         "raw": score(outputs, y, kind),

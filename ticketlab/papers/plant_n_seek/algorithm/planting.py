@@ -1,4 +1,4 @@
-"""The mother network, and planting a target into it so that it computes the target up to scale."""
+"""The mother network, and planting a target so that the mother computes it up to scale."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from ticketlab.pruning.masks import Mask, State
 from ticketlab.spec import InputError
 
 Mode = Literal["authors", "paper", "norm"]
-"""How a neuron's place and scale are chosen: the released code, the paper's text, or by norm."""
+"""How a neuron's position and scale are chosen: released code, the paper's text, or by norm."""
 
 POOR_MATCH = 0.2
-"""Below this cosine a matched scale would stand out, so the norm decides (mode `paper`)."""
+"""Below this cosine a matched scale would be conspicuous, so the norm decides (mode `paper`)."""
 
 
 # ---------------------------------------------------------------- the mother
 
 
 def deviations(shape: Sequence[int]) -> list[tuple[float, float]]:
-    """Standard deviation of each layer's weights and biases: He, and the product of He so far."""
+    """Return each layer's std of weights and biases: He, and the product of He so far."""
     he = [sqrt(2 / fan_in) for fan_in in shape[:-1]]
     return [(he[layer], prod(he[: layer + 1])) for layer in range(len(he))]
 
 
 def mother(shape: Sequence[int], random: torch.Generator) -> State:
-    """A He-scaled net with non-zero biases (section 4), float64; `shape` is neurons by layer."""
+    """Draw a He-scaled net with non-zero biases (section 4), float64; `shape` is its widths."""
     built = []
     for (fan_in, fan_out), (weight, bias) in zip(pairwise(shape), deviations(shape), strict=True):
         w = torch.randn(fan_in, fan_out, generator=random, dtype=torch.float64) * weight
@@ -46,7 +46,7 @@ def mother(shape: Sequence[int], random: torch.Generator) -> State:
 class Planted:
     """A ticket in its mother: `weights` under `mask` computes `target`, output i times factors[i].
 
-    `places` gives, layer by layer, the mother neuron that plays each target neuron.
+    `places` gives, layer by layer, the mother's neuron for each target neuron.
     """
 
     target: State
@@ -57,17 +57,17 @@ class Planted:
     places: tuple[Tensor, ...]
 
     def ticket(self) -> State:
-        """The planted ticket: everything else removed."""
+        """Return the planted ticket, with all other weights removed."""
         return apply(self.mask, self.weights)
 
     def outputs(self, x: Tensor) -> Tensor:
-        """What the ticket computes, with the known output factors divided out."""
+        """Return the ticket's outputs, divided by the known output factors."""
         return forward(self.ticket(), x) / self.factors
 
 
 Match = Callable[[Tensor, Tensor, Tensor, set[int]], tuple[int, float]]
-"""Wanted entries (bias first, s + 1), what each neuron has there (s + 1, n), each neuron's weight
-from the layer's first source (n,), used ones -> place, factor."""
+"""Wanted entries (bias first, s + 1), the neurons' current entries (s + 1, n), each neuron's weight
+from the layer's first source (n,), used neurons -> index, factor."""
 
 
 def plant(target: State, host: State, mode: Mode, random: torch.Generator) -> Planted:
@@ -107,7 +107,7 @@ def _check_room(target: Sequence[int], host: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class _Placed:
-    """One layer of the host after planting, where its target neurons are, and their factors."""
+    """One layer of the host after planting: positions and factors of its target neurons."""
 
     layer: tuple[Tensor, Tensor]
     places: Tensor
@@ -118,8 +118,10 @@ Layer = tuple[Tensor, Tensor]
 
 
 def _wanted(layer: Layer, neuron: int, sources: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Entries (bias, then non-zero weights) that compute target neuron `neuron` from the planted
-    sources, and the host rows those weights stand in."""
+    """Return the entries that compute target neuron `neuron` from the planted sources.
+
+    Entries are the bias, then the non-zero weights; also returns the host rows of those weights.
+    """
     weight, bias = layer
     inputs = weight[:, neuron].nonzero().flatten()
     entries = torch.cat([bias[neuron : neuron + 1], weight[inputs, neuron] / scale[inputs]])
@@ -129,9 +131,9 @@ def _wanted(layer: Layer, neuron: int, sources: Tensor, scale: Tensor) -> tuple[
 def _hidden_layer(
     wanted: Layer, own: Layer, sources: Tensor, scale: Tensor, match: Match, hide_zeros: bool
 ) -> _Placed:
-    """Plant every neuron of a layer, each at its own place with its own factor.
+    """Plant every neuron of a layer, each at its own position with its own factor.
 
-    A neuron is matched against the layer as it is then, the neurons before it planted already.
+    Neurons are planted in order, so each is matched against a layer that contains the earlier ones.
     """
     weight, bias = own[0].clone(), own[1].clone()
     used: set[int] = set()
@@ -171,14 +173,14 @@ def _output_layer(
 
 
 def _in_target_order(placed: _Placed) -> _Placed:
-    """The output layer with its columns in the target's order."""
+    """Return the output layer with its columns in the target's order."""
     weight, bias = placed.layer
     order = placed.places
     return _Placed((weight[:, order], bias[order]), torch.arange(len(order)), placed.factors)
 
 
 def _planted_entries(wanted: Layer, own: Layer, sources: Tensor, places: Tensor) -> Layer:
-    """Bool (weights, biases) of the host layer: where the target's non-zeros went."""
+    """Return bool (weights, biases) of the host layer: where the target's non-zeros are."""
     weight = torch.zeros(own[0].shape, dtype=torch.bool)
     bias = torch.zeros(own[1].shape, dtype=torch.bool)
     weight[sources[:, None], places[None]] = wanted[0] != 0
@@ -186,13 +188,13 @@ def _planted_entries(wanted: Layer, own: Layer, sources: Tensor, places: Tensor)
     return weight, bias
 
 
-# ---------------------------------------------------------------- where a neuron goes
+# ---------------------------------------------------------------- matching of neurons
 
 
 def match_cosine(random: torch.Generator) -> Match:
-    """The best aligned unused neuron, scaled by its own projection (section 3.2).
+    """Choose the best aligned unused neuron, scaled by its own projection (section 3.2).
 
-    Neurons with one input all tie; the tie is broken at random. A poor match keeps the norm.
+    Neurons with one input all tie; ties are broken randomly. A poor match keeps the norm instead.
     """
     by_norm = _match_norm(random)
 
@@ -213,7 +215,7 @@ def match_cosine(random: torch.Generator) -> Match:
 
 
 def _match_norm(random: torch.Generator) -> Match:
-    """Any unused neuron, with the norm of what is replaced: the least visible of the three."""
+    """Choose any unused neuron and keep the norm of what is replaced: the least visible mode."""
 
     def match(entries: Tensor, own: Tensor, first: Tensor, used: set[int]) -> tuple[int, float]:
         asked = entries != 0
@@ -227,11 +229,11 @@ def _match_norm(random: torch.Generator) -> Match:
 def _match_l1(_: torch.Generator) -> Match:
     """As released: least L1 distance to the projection among neurons with all signs equal.
 
-    The bias always takes part, and so do neurons that are planted already. Without a match (certain
-    for many inputs) neuron i goes to place i; if that place, or the match, is used, to the lowest
-    free one. Place 0 counts as used while there is another. Wherever no match is followed, the
-    factor is |weight from the layer's first source / first weight wanted|, a ratio of two numbers
-    that need not have to do with each other, hence the wild scales.
+    The bias is always part of the comparison, and so are neurons that are already planted. Without
+    a match (certain for many inputs) neuron i goes to index i; if that index, or the match, is
+    used, it goes to the lowest free one. Index 0 counts as used as long as there is another. If no
+    match is used, the factor is ``|weight from the layer's first source / first weight wanted|``,
+    the ratio of two unrelated numbers, hence the widely varying scales.
     """
 
     def match(entries: Tensor, own: Tensor, first: Tensor, used: set[int]) -> tuple[int, float]:
@@ -256,13 +258,13 @@ def _one_of(candidates: Tensor, random: torch.Generator) -> int:
 
 
 def check_factors(factors: Tensor) -> Tensor:
-    """The factors, or InputError: only positive ones pass through ReLU."""
+    """Return the factors; InputError unless all are positive, as ReLU requires."""
     if not bool((factors > 0).all()):
         raise InputError(f"factors: {float(factors.min()):g} found, allowed are positive numbers")
     return factors
 
 
 def without_factor(planted: Planted) -> State:
-    """The planted weights with the output factors divided out of the last layer."""
+    """Return the planted weights with the output factors divided out of the last layer."""
     *hidden, (weight, bias) = layers(planted.weights)
     return network([*hidden, (weight / planted.factors, bias / planted.factors)])

@@ -1,7 +1,7 @@
 """The three hand-built sparse networks that solve the tasks, for any depth of at least 3.
 
-`depth` counts neuron layers with inputs and outputs, as the paper's experiments do; a net has
-depth - 1 weight matrices. All in float64.
+`depth` counts layers of neurons, inputs and outputs included, as in the paper's experiments; a net
+has depth - 1 weight matrices. All in float64.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ Layer = tuple[Tensor, Tensor]
 Axis = tuple[Tensor, float, float, int, float | None]
 """Source weights (n, 1), lowest and highest knot, number of knots, last sign."""
 ROUND_OFF = 1e-9
-"""Weights below this are round-off (Helix's linear coordinate) and become exact zeros."""
+"""Weights below this are round-off (in Helix's linear coordinate) and become exact zeros."""
 
 
 def target(task: str, depth: int) -> State:
-    """The hand-built net of a task; InputError for an unknown task or a depth below 3."""
+    """Return the hand-built net of a task; InputError for an unknown task or a depth below 3."""
     task_named(task)
     if depth < 3:
         raise InputError(f"depth: {depth} neuron layers, allowed are 3 or more")
@@ -39,12 +39,12 @@ def target(task: str, depth: int) -> State:
 
 
 def nonzeros(net: State) -> Mask:
-    """The mask of a hand-built net: its non-zero weights and biases."""
+    """Return the mask of a hand-built net: its non-zero weights and biases."""
     return Mask({name: tensor != 0 for name, tensor in net.items()})
 
 
 def ground_truth_density(net: State, mother: Sequence[int]) -> float:
-    """Non-zero weights over the weights of a mother of these widths; biases are not counted."""
+    """Return non-zero weights over the weights of a mother of these widths, without biases."""
     kept = sum(int((tensor != 0).sum()) for tensor in net.values() if tensor.dim() == 2)
     return kept / sum(a * b for a, b in pairwise(mother))
 
@@ -69,7 +69,7 @@ def _zeros(*shape: int) -> Tensor:
 
 
 def knots(low: float, high: float, count: int, last: float | None = None) -> tuple[Tensor, Tensor]:
-    """Equidistant knots and their units' signs: +1, -1, +1, ...; `last` overrides the last sign."""
+    """Return equidistant knots and their signs +1, -1, +1, ...; `last` overrides the last sign."""
     signs = torch.ones(count, dtype=torch.float64)
     signs[1::2] = -1
     if last is not None:
@@ -80,10 +80,10 @@ def knots(low: float, high: float, count: int, last: float | None = None) -> tup
 def piecewise(
     f: Callable[[Tensor], Tensor], places: Tensor, signs: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Outer weights (N,) and bias of f ~ sum_j a_j relu(p_j (x - s_j)) + b between the knots.
+    """Return outer weights (N,) and bias of f ~ sum_j a_j relu(p_j (x - s_j)) + b on the knots.
 
-    Exact at the knots. The first weight also undoes the slope of the units that open to the left;
-    the paper's a_1 = m_1 holds for positive signs only.
+    Exact at the knots. The first weight also cancels the slope of the units that open to the left;
+    the paper's a_1 = m_1 only holds for positive signs.
     """
     step = places[1] - places[0]
     values = f(torch.cat([places, places[-1:] + step]))
@@ -102,7 +102,7 @@ def _relu(depth: int) -> list[Layer]:
 
 
 def _helix(depth: int) -> list[Layer]:
-    """Shift the input to [0, 2], 30 shared knots, three outputs, identity layers behind."""
+    """Shift the input to [0, 2], then 30 shared knots, three outputs and identity layers."""
     shift = 0.0 if depth == 3 else 1.0
     places, signs = knots(-1 + shift, 1 + shift, 30)
     fitted = [
@@ -111,7 +111,7 @@ def _helix(depth: int) -> list[Layer]:
     ]
     outer = torch.stack([weights for weights, _ in fitted], 1)
     bias = torch.stack([offset for _, offset in fitted])
-    lift = 1.0 if depth >= 5 else 0.0  # keeps the values positive through the identity layers
+    lift = 1.0 if depth >= 5 else 0.0  # keeps values positive through the identity layers
     built = [(_matrix([[1.0]]), _vector(1.0))] if depth >= 4 else []
     built += [(signs[None], -signs * places), (outer, bias + lift)]
     identity = torch.eye(3, dtype=torch.float64)
@@ -150,8 +150,8 @@ def _axis(
 def _mirrors(count: int) -> list[Layer]:
     """Fold the plane `count` times, at angles pi/4, pi/8, ...; then square along the last mirror.
 
-    Each layer has one unit along the mirror and two for both sides across it. Folding keeps the
-    radius, so that fewer and fewer knots are needed across.
+    Each layer has one unit along the mirror and two for the two sides across it. Folding keeps the
+    radius, so fewer and fewer knots are needed across.
     """
     built, basis, angle = [], torch.eye(2, dtype=torch.float64), pi / 4
     for _ in range(count):
@@ -171,7 +171,7 @@ def _mirrors(count: int) -> list[Layer]:
 
 
 def _squares(axes: Sequence[Axis]) -> list[Layer]:
-    """Hidden knots for the square of each axis, and the output layer that adds and scales them."""
+    """Return hidden knots for the square of each axis, and the output layer that sums them."""
     weights, biases, outer, offset = [], [], [], _zeros(1)
     for source, low, high, count, last in axes:
         places, signs = knots(low, high, count, last)

@@ -17,7 +17,7 @@ GAINS = (5.0, 10.0, 20.0, 40.0)
 
 @dataclass(frozen=True)
 class Task:
-    """What a net learns: inputs uniform on [-1, 1]^inputs, and what is asked of its outputs."""
+    """A learning task: inputs uniform on [-1, 1]^inputs, and the meaning of the outputs."""
 
     name: str
     inputs: int
@@ -36,14 +36,14 @@ TASKS = {
 
 
 def task_named(name: str) -> Task:
-    """The task; InputError for an unknown name."""
+    """Return the task; InputError for an unknown name."""
     if name not in TASKS:
         raise InputError(f"task: {name!r} is unknown, allowed: {', '.join(TASKS)}")
     return TASKS[name]
 
 
 def logit_offsets() -> Tensor:
-    """beta (4,): makes neighbouring logits of Circle equal at the bounds."""
+    """Return beta (4,), which makes neighbouring logits of Circle equal at the class borders."""
     offsets = [0.0]
     for here, bound in enumerate(BOUNDS):
         offsets.append((GAINS[here] - GAINS[here + 1]) * bound + offsets[-1])
@@ -51,22 +51,22 @@ def logit_offsets() -> Tensor:
 
 
 def ring_logits(x: Tensor) -> Tensor:
-    """The ideal logits (N, 4) of Circle at points (N, 2): linear in the squared radius."""
+    """Return the ideal logits (N, 4) of Circle at points (N, 2): linear in the squared radius."""
     radius = x.double().square().sum(1, keepdim=True)
     return radius * torch.tensor(GAINS, dtype=torch.float64) + logit_offsets()
 
 
 def helix_curve(x: Tensor) -> Tensor:
-    """The points (N, 3) of the helix at x (N, 1): (u cos u, u sin u, u) / 8 pi, u = pi (5 + 3x)."""
+    """Return the helix (N, 3) at x (N, 1): (u cos u, u sin u, u) / 8 pi, u = pi (5 + 3x)."""
     u = pi * (5 + 3 * x.double())
     return torch.cat([u * u.cos(), u * u.sin(), u], 1) / (8 * pi)
 
 
 def sample(name: str, count: int, noise: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs (count, inputs) float64 and outputs: float64 (count, outputs), or classes (count,).
+    """Draw float64 inputs (count, inputs), and outputs (count, outputs) or classes (count,).
 
-    Noise is the standard deviation of each output, or Circle's share of labels replaced by the
-    class with the second-largest logit.
+    Noise is the standard deviation added to each output, or Circle's share of labels replaced by
+    the class with the second-largest logit.
     """
     task = task_named(name)
     x = 2 * torch.rand(count, task.inputs, generator=random, dtype=torch.float64) - 1
@@ -79,5 +79,5 @@ def sample(name: str, count: int, noise: float, random: torch.Generator) -> tupl
 
 
 def ring_radii() -> list[float]:
-    """The radii of Circle's three class borders."""
+    """Return the radii of Circle's three class borders."""
     return [sqrt(bound) for bound in BOUNDS]

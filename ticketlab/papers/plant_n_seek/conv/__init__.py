@@ -1,1 +1,1 @@
-"""The convolutional part: a ticket planted into a convnet."""
+"""The convolutional part: a ticket planted in a convnet."""

@@ -1,9 +1,9 @@
-"""Edge-popup on any model of the bench: an observer of the one training loop.
+"""Edge-popup on any of our models, as an observer of the training loop.
 
-The weights stay as they are; scores learn which of them to keep, by the formulas of
+The weights are frozen; scores learn which of them to keep, by the formulas of
 `algorithm.edge_popup` and the selection of `algorithm.choice`. A layer's weights and biases are
-ranked together, as the released code of Plant 'n' Seek does for VGG-16 (`joint`), or apart, as it
-does for its small nets.
+ranked together, as in the released code of Plant 'n' Seek for VGG-16 (`joint`), or separately, as
+in its code for small nets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from ticketlab.training.recipe import Recipe, learning_rate
 
 
 def layers(names: Sequence[str], joint: bool) -> list[list[str]]:
-    """What is ranked together: a layer's tensors if `joint`, else each tensor by itself."""
+    """Return tensors that are ranked together: a layer's if `joint`, else each one alone."""
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(name.rpartition(".")[0] if joint else name, []).append(name)
@@ -35,7 +35,7 @@ def layers(names: Sequence[str], joint: bool) -> list[list[str]]:
 
 
 def net_scores(weights: State, names: Sequence[str], joint: bool, random: torch.Generator) -> State:
-    """First scores of the named tensors, uniform within `first_bounds`; drawn on the CPU."""
+    """Return initial scores of the named tensors, uniform within `first_bounds`, from the CPU."""
     scores = {}
     for name in names:
         weight = weights.get(name.rpartition(".")[0] + ".weight", weights[name])
@@ -46,7 +46,7 @@ def net_scores(weights: State, names: Sequence[str], joint: bool, random: torch.
 
 
 def flat(net: Net, state: State) -> Tensor:
-    """Tensors of a net as they lie in its `weights` (n,); 0 where there is none."""
+    """Return tensors of a net in the layout of its `weights` (n,); 0 where there is none."""
     values, places = torch.zeros_like(net.weights), net.places()
     for name, tensor in state.items():
         values[places[name]] = tensor.to(values)
@@ -54,17 +54,17 @@ def flat(net: Net, state: State) -> Tensor:
 
 
 def choice(net: Net, names: Sequence[str], joint: bool) -> Choice:
-    """The choice among the named tensors of a net, on scores as they lie in its `weights`."""
+    """Return the selection among the named tensors of a net, on scores laid out as `weights`."""
     ranks = [place.flatten().argsort() for place in net.places().values()]
     groups = [[net.names.index(name) for name in group] for group in layers(names, joint)]
     return Choice(ranks, groups)
 
 
 class Popup(Observer):
-    """Learns `scores` (n,) at one density; the net computes with the chosen weights at every step.
+    """Trains `scores` (n,) at one density; the net always computes with the selected weights.
 
-    `frozen` (n,) are the weights to choose from. Both lie as the net's `weights`, and `names` are
-    the tensors that `choose` chooses among. The recipe's SGD acts on the scores.
+    `frozen` (n,) are the weights to select from. Both are laid out as the net's `weights`, and
+    `names` are the tensors that `choose` selects among. The recipe's SGD acts on the scores.
     """
 
     edits = True
@@ -89,27 +89,27 @@ class Popup(Observer):
         self.show()
 
     def mask(self) -> Mask:
-        """What the scores choose now."""
+        """Return the mask that the scores select now."""
         chosen, places = self.choose(self.scores, self.share).bool(), self.net.places()
         return Mask({name: chosen[places[name]] for name in self.names})
 
     def show(self) -> None:
-        """Put the chosen weights into the net."""
+        """Write the selected weights into the net."""
         torch.mul(self.frozen, self.choose(self.scores, self.share), out=self.net.weights)
 
     def before_step(self, run: Run) -> None:
-        """A step of the scores; the weights themselves get no gradient."""
+        """Update the scores; clear the gradients of the weights themselves."""
         self.stepper.grads = popup_gradient(run.net.grads, self.frozen, self.scores)
         self.stepper.lr = learning_rate(run.recipe, run.iteration, run.per_epoch, run.total)
         self.stepper.step()
         run.net.grads.zero_()
 
     def after_step(self, run: Run) -> None:
-        """The weights as chosen, whatever the loop's own optimiser did to them."""
+        """Reapply the selected weights, undoing the loop's optimiser update."""
         self.show()
 
     def after_epoch(self, run: Run) -> bool:
-        """Scores that are no numbers end the search as such weights would."""
+        """Raise Diverged for infinite or NaN scores."""
         check_finite(run.recipe.lr, run.history[-1].epoch + 1, [self.scores])
         return False
 
@@ -128,10 +128,10 @@ def pop(
     gains: Sequence[Mapping[str, float]] = (),
     observers: Sequence[Observer] = (),
 ) -> Mask:
-    """Edge-popup among the entries that `names` names, from the net's weights; its last mask.
+    """Run edge-popup among the entries that `names` marks, from the net's weights; return the mask.
 
-    The recipe is run `levels` times, each time at `goal.at(level, levels)`. `gains` (one mapping a
-    level) multiplies tensors during the search. Diverged for scores that are no numbers.
+    The recipe is run `levels` times, each time at `goal.at(level, levels)`. `gains` (one mapping
+    per level) multiplies tensors during the search. Raises Diverged for infinite or NaN scores.
     """
     check_fits(names, net.model)
     start = {name: p.detach().clone() for name, p in net.model.named_parameters()}

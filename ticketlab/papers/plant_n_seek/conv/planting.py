@@ -1,8 +1,8 @@
 """Planting a trained ticket of a convolutional chain (VGG, Conv-6) into a wider net of its kind.
 
-ReLU, max-pooling and average-pooling pass a positive factor of a channel on, so every filter may be
-planted at its own positive scale and at any place. The released code drops the sign of its factors,
-which turns channels upside down before ReLU: about half of them are lost.
+ReLU, max-pooling and average-pooling pass on a positive factor of a channel, so every filter can be
+planted at its own positive scale and at any position. The released code drops the sign of its
+factors, which flips channels before ReLU: about half of them are lost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ from ticketlab.spec import InputError
 # ---------------------------------------------------------------- the mother
 
 BIAS = 0.06
-"""The mother's biases, in products of the standard deviations of weights so far (section 4.4)."""
+"""Std of the mother's biases over the product of the weights' stds so far (section 4.4)."""
 
 
 def bias_of(weight: str) -> str:
-    """The name of the bias that belongs to a weight."""
+    """Return the name of the bias that belongs to a weight."""
     return weight.removesuffix("weight") + "bias"
 
 
 def chain_deviations(like: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, float]:
-    """Standard deviation of each tensor: He for weights, `BIAS` times their product for biases."""
+    """Return each tensor's std: He for weights, `BIAS` times their product so far for biases."""
     found, product = {}, 1.0
     for name in names:
         found[name] = sqrt(2 / like[name][0].numel())
@@ -41,7 +41,7 @@ def chain_deviations(like: Mapping[str, Tensor], names: Sequence[str]) -> dict[s
 def chain_mother(
     like: Mapping[str, Tensor], names: Sequence[str], random: torch.Generator
 ) -> State:
-    """A chain of these shapes, drawn He-scaled with non-zero biases, float64."""
+    """Draw a chain of these shapes, He-scaled with non-zero biases, float64."""
     return {
         name: scale * torch.randn(like[name].shape, generator=random, dtype=torch.float64)
         for name, scale in chain_deviations(like, names).items()
@@ -49,7 +49,7 @@ def chain_mother(
 
 
 def check_chain(state: Mapping[str, Tensor], names: Sequence[str], model: str) -> None:
-    """InputError for a net that is no chain: batch-norm, shortcuts, or weights without a bias."""
+    """Raise InputError for a net with batch-norm, shortcuts, or weights without a bias."""
     wanted = {part for name in names for part in (name, bias_of(name))}
     if wanted != set(state) or any(
         state[after].shape[1] % state[before].shape[0] for before, after in pairwise(names)
@@ -59,10 +59,10 @@ def check_chain(state: Mapping[str, Tensor], names: Sequence[str], model: str) -
 
 
 def even_gains(names: Sequence[str], density: float) -> dict[str, float]:
-    """Factors by which a random mask of `density` leaves signals as large as without a mask.
+    """Return factors that keep signals as large under a random mask of `density` as without it.
 
-    1 / sqrt(density) a weight; a bias gets those of all layers so far, so that the net computes
-    what it did up to one positive factor.
+    1 / sqrt(density) per weight; a bias gets the product over all layers so far, so that the net
+    computes the same up to one positive factor.
     """
     gains = {}
     for depth, name in enumerate(names, start=1):
@@ -77,7 +77,7 @@ def even_gains(names: Sequence[str], density: float) -> dict[str, float]:
 class PlantedChain:
     """A ticket in its mother: `weights` under `mask` compute `factor` times the ticket's outputs.
 
-    `places` gives, layer by layer, the mother's channel that plays each of the ticket's.
+    `places` gives, layer by layer, the mother's channel for each channel of the ticket.
     """
 
     weights: State
@@ -86,7 +86,7 @@ class PlantedChain:
     places: tuple[Tensor, ...]
 
     def ticket(self) -> State:
-        """The planted ticket: everything else removed."""
+        """Return the planted ticket, with all other weights removed."""
         return {n: w * self.mask[n] if n in self.mask else w for n, w in self.weights.items()}
 
 
@@ -96,8 +96,8 @@ def plant_chain(
     """Plant a masked chain net into `mother`; `names` are its weights (out, in, ...) in order.
 
     A filter goes to a random free channel, scaled to the norm of the entries that it replaces; all
-    outputs share one factor and keep their order. Between convolutions and linear layers a channel
-    is as many inputs as it has pixels. Biases are named as their weights are. Zeros of the ticket
+    outputs share one factor and keep their order. Between convolutions and linear layers each
+    channel becomes one input per pixel. Biases are named like their weights. Zeros of the ticket
     are not planted. InputError for a mother that is too narrow or of another shape.
     """
     weights, masks = {name: tensor.clone() for name, tensor in mother.items()}, {}
@@ -124,14 +124,14 @@ Layer = tuple[Tensor, Tensor]
 
 
 def _pixels(weight: Tensor, channels: int) -> int:
-    """Inputs that each channel is to a weight: one, or its pixels where images are flattened."""
+    """Return the inputs per channel of a weight: one, or its pixels if images are flattened."""
     return max(1, weight.shape[1] // channels) if weight.dim() == 2 else 1
 
 
 def check_room(
     ticket: Mapping[str, Tensor], mother: Mapping[str, Tensor], names: Sequence[str]
 ) -> None:
-    """InputError unless both are chains of one kind and the mother is as wide in every layer."""
+    """Raise InputError unless both are chains of one kind and the mother is wide enough."""
     inputs, own_inputs = (state[names[0]].shape[1] for state in (ticket, mother))
     for name in names:
         wanted, own = ticket[name].shape, mother[name].shape
@@ -149,12 +149,12 @@ def _over_inputs(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _channels(have: int, need: int, outputs: bool, random: torch.Generator) -> Tensor:
-    """Places for a layer's channels: any free ones, but outputs keep their order."""
+    """Choose positions for a layer's channels: any free ones, but outputs keep their order."""
     return torch.arange(need) if outputs else torch.randperm(have, generator=random)[:need]
 
 
 def _factors(wanted: Layer, own: Layer, chosen: Tensor, sources: Tensor, outputs: bool) -> Tensor:
-    """What each channel is multiplied by, so that the norm of the replaced entries stays."""
+    """Return each channel's factor, which preserves the norm of the replaced entries."""
     need = torch.cat([wanted[0].flatten(1), wanted[1][:, None]], 1)
     here = own[0][chosen][:, sources].flatten(1)
     have = torch.cat([here, own[1][chosen][:, None]], 1) * (need != 0)
@@ -162,13 +162,13 @@ def _factors(wanted: Layer, own: Layer, chosen: Tensor, sources: Tensor, outputs
     if outputs:
         squares = squares.sum(1, keepdim=True).expand(-1, len(need))
     ratio = (squares[0] / squares[1]).sqrt()
-    return torch.where(squares[1] > 0, ratio, 1.0)  # a channel without any weight
+    return torch.where(squares[1] > 0, ratio, 1.0)  # 1 for a channel without any weight
 
 
 def _place(
     wanted: Layer, own: Layer, chosen: Tensor, sources: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Overwrite the layer in place; the mask (weights, biases) of the planted entries."""
+    """Overwrite the layer in place; return the mask (weights, biases) of the planted entries."""
     weight, bias = own
     scaled = wanted[0] * scale.view(-1, *[1] * (weight.dim() - 1))
     rows, columns = chosen[:, None], sources[None]
@@ -181,13 +181,13 @@ def _place(
     return kept, kept_bias
 
 
-# ---------------------------------------------------------------- what is left of a chain
+# ---------------------------------------------------------------- connected entries of a chain
 
 
 def chain_connected(mask: Mask, names: Sequence[str]) -> Mask:
-    """The entries on some path of channels from the images to an output.
+    """Return the entries on a path of channels from the images to an output.
 
-    A bias counts if an output sees its channel. Borders of images are not looked at.
+    A bias counts if its channel has a path to an output. Image borders are ignored.
     """
     links = [mask[name].flatten(2).any(2) if mask[name].dim() > 2 else mask[name] for name in names]
     fed = [torch.ones_like(links[0][0])]
@@ -208,5 +208,5 @@ def _spread(channels: Tensor, inputs: int) -> Tensor:
 
 
 def chain_in_deviations(weights: State, deviations: Mapping[str, float]) -> State:
-    """|w| / sigma of every entry."""
+    """Return ``|w| / sigma`` of every entry."""
     return {name: weights[name].abs() / scale for name, scale in deviations.items()}

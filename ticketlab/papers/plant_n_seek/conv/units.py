@@ -1,4 +1,4 @@
-"""One seed of Plant 'n' Seek's convolutional part: a trained ticket, its mother, who finds it."""
+"""One seed of Plant 'n' Seek's convolutional part: a ticket, its mother, and searches for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ Regime = Literal["singleshot", "multishot"]
 
 
 class Known(Spec):
-    """A trained ticket as an argument of later units, whose keys see its digest only."""
+    """A trained ticket as an argument of later units, whose keys only contain its digest."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
     digest: str
@@ -54,17 +54,17 @@ class Known(Spec):
 
 
 def known(ticket: Ticket) -> Known:
-    """The ticket, with a digest of its weights and its mask."""
+    """Return the ticket with a digest of its weights and its mask."""
     kept = {f"mask.{name}": keep for name, keep in ticket.mask.items()}
     return Known(digest=state_digest({**(ticket.weights or {}), **kept}), ticket=ticket)
 
 
-# ---------------------------------------------------------------- what one seed starts from
+# ---------------------------------------------------------------- starting point of a seed
 
 
 @dataclass(frozen=True)
 class ConvBench:
-    """Data, ticket and mother of one seed; every arm of the seed shares them."""
+    """Data, ticket and mother of one seed, shared by every arm of the seed."""
 
     setting: ConvSetting
     seed: int
@@ -77,7 +77,7 @@ class ConvBench:
 
     @cached_property
     def device(self) -> torch.device:
-        """The device everything but the planting lives on."""
+        """The device of everything but the planting."""
         return gpu.start(self.setting.runtime)
 
     @cached_property
@@ -86,26 +86,26 @@ class ConvBench:
         return load(self.conv.data, self.device, seed=self.seed)
 
     def model(self, spec: ModelSpec) -> nn.Module:
-        """The architecture; its weights are to be replaced."""
+        """Return the architecture; the caller replaces its weights."""
         return models.build(spec, self.data.shape, self.data.classes, 0)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The weights of the chain in order, each with a bias of its own; of both nets."""
+        """The weights of the chain in order, each with its own bias; the same for both nets."""
         return models.prunable(self.model(self.conv.ticket_model), "conv_linear")
 
     def drawn(self, spec: ModelSpec, *stream: object) -> State:
-        """Initial weights, He-scaled with non-zero biases; float64, on the CPU."""
+        """Draw initial weights, He-scaled with non-zero biases; float64, on the CPU."""
         like = dict(self.model(spec).named_parameters())
         drawn = conv_planting.chain_mother(like, self.names, self.random(*stream))
         return dict(gpu.perturbed(drawn, self.setting.runtime, self.seed))
 
     def random(self, *stream: object) -> torch.Generator:
-        """A generator of this seed."""
+        """Return a generator of this seed."""
         return gpu.generator("cpu", "conv", *stream, self.seed)
 
     def net(self, spec: ModelSpec, state: State) -> Net:
-        """The architecture on the device with these weights."""
+        """Return the architecture on the device with these weights."""
         net = Net(self.model(spec), self.setting.runtime)
         net.rewind(state)
         return net
@@ -124,7 +124,7 @@ class ConvBench:
 
     @property
     def ticket_mask(self) -> Mask:
-        """What the ticket keeps in its own net, weights that are 0 by chance included."""
+        """The mask of the ticket in its own net, including kept weights that happen to be 0."""
         if self.found is None:
             raise InputError("ticket: none given, a trained one is needed")
         return self.found.ticket.mask
@@ -136,16 +136,16 @@ class ConvBench:
         return conv_planting.plant_chain(self.ticket, self.mother, names, self.random("plant"))
 
     def start(self, mother: Mother) -> State:
-        """The weights that every search starts from."""
+        """Return the weights from which every search starts."""
         return self.planted.weights if mother == "planted" else self.mother
 
     def density(self, wanted: Density) -> float:
-        """A density as a number."""
+        """Return a density as a number."""
         return self.planted.mask.density if wanted == "gt" else wanted
 
     @cached_property
     def probe(self) -> tuple[Tensor, Tensor]:
-        """The batch that criteria see: images (n, C, H, W) as the net gets them, and labels."""
+        """The batch for criteria: images (n, C, H, W) as the net gets them, and labels."""
         images = self.data.train
         order = torch.randperm(len(images), generator=self.random("probe"))
         index = order[: self.conv.probe].to(self.device)
@@ -153,7 +153,7 @@ class ConvBench:
 
 
 def all_of(net: Net) -> Mask:
-    """Every weight and bias of a net."""
+    """Return the mask of every weight and bias of a net."""
     return masks.ones(net.model, net.names)
 
 
@@ -168,7 +168,7 @@ def fit(
     recipe: Recipe,
     stage: str = "train",
 ) -> State:
-    """Train the net from `start` under a mask on the seed's data; the trained weights."""
+    """Train the net from `start` under a mask on the seed's data; return the trained weights."""
     net.rewind(start, mask)
     train(net, bench.data.train, bench.data, recipe, seed=order(bench.seed, stage), mask=mask)
     return net.state()
@@ -183,7 +183,7 @@ def prune(
     density: float,
     random: torch.Generator,
 ) -> Mask:
-    """The mask at `density` by one of the study's methods, scored on `weights`."""
+    """Return the mask at `density` by one of the study's methods, scored on `weights`."""
     how = way(method)
     rounds = bench.setting.score_rounds if how.many else 1
     rule = Rule(layerwise=how.local, as_released=bench.setting.as_released)
@@ -196,9 +196,10 @@ def prune(
 def seek_mask(
     bench: ConvBench, net: Net, start: State, method: str, density: float, regime: Regime
 ) -> tuple[Mask, int | None]:
-    """The mask of a search from `start`, and the round after which no path was left, if any.
+    """Search for a mask from `start`; also return the round after which no path was left, if any.
 
-    Random scores are drawn anew for each method, density and round, whatever else is sought.
+    Random scores are drawn separately for each method, density and round, so that they do not
+    depend on what else is searched for.
     """
     dense, collapsed = all_of(net), None
 
@@ -213,7 +214,7 @@ def seek_mask(
     for turn in range(1, conv.rounds + 1):
         progress.label(task="conv", seed=bench.seed, method=method, round=turn)
         trained = fit(bench, net, start, mask, recipe, f"round-{turn}")
-        if bench.setting.as_released:  # removed weights are ranked again, by their first values
+        if bench.setting.as_released:  # removed weights are ranked again, by their initial values
             trained = {
                 n: torch.where(mask[n], w, start[n].to(w)) if n in mask else w
                 for n, w in trained.items()
@@ -225,17 +226,17 @@ def seek_mask(
 
 
 def reaches(mask: Mask, names: Sequence[str]) -> bool:
-    """Whether the images still reach any output."""
+    """Return whether a path from the images to any output is left."""
     return bool(conv_planting.chain_connected(mask, names)[names[0]].any())
 
 
 def accuracy(bench: ConvBench, net: Net) -> float:
-    """Accuracy of the net as it is on the test images, in 0..1."""
+    """Return the net's current accuracy on the test images, in 0..1."""
     return evaluate(net, bench.data.test, Batches(bench.data.test, bench.data)).accuracy
 
 
 def strong(bench: ConvBench, net: Net) -> dict[str, float]:
-    """Test accuracies without training: raw, and with scales of the outputs fitted on training
+    """Return test accuracies without training: raw, and with output scales fitted on training
     images."""
     few = bench.data.train.select(
         torch.arange(min(gauge.FITTED_ON, len(bench.data.train)), device=net.device)
@@ -248,7 +249,7 @@ def strong(bench: ConvBench, net: Net) -> dict[str, float]:
 
 
 def describe(bench: ConvBench, mask: Mask, label: str) -> dict[str, Any]:
-    """The mask in numbers: entries kept and connected, density by tensor, share planted."""
+    """Return the mask's entries kept and connected, density by tensor, and share planted."""
     mask, names = mask.to("cpu"), bench.names
     live = conv_planting.chain_connected(mask, names)
     return {
@@ -266,7 +267,7 @@ def describe(bench: ConvBench, mask: Mask, label: str) -> dict[str, Any]:
 
 
 def train_ticket(setting: ConvSetting, seed: int) -> Result:
-    """Find a ticket in its own net over many rounds, and train it: what is going to be planted."""
+    """Find a ticket in its own net over many rounds, and train it; it is planted later."""
     bench = ConvBench(setting, seed)
     conv = bench.conv
     start = bench.drawn(conv.ticket_model, "ticket")
@@ -290,9 +291,9 @@ def train_ticket(setting: ConvSetting, seed: int) -> Result:
 def plant(setting: ConvSetting, seed: int, found: Known) -> Result:
     """Plant the seed's ticket and verify it; nothing is trained.
 
-    `error`: largest difference to the ticket's own outputs on test images, relative to the largest
-    of them, in float64; 0 for a dead ticket that is planted as dead. `visible`: how
-    planted weights stand out of each tensor.
+    `error` is the largest difference to the ticket's own outputs on test images, relative to the
+    largest output, in float64; 0 if a dead ticket is still dead once planted. `visible` measures
+    how planted weights differ from the others of each tensor.
     """
     bench = ConvBench(setting, seed, found)
     planted, spec = bench.planted, bench.conv.model
@@ -321,7 +322,7 @@ def plant(setting: ConvSetting, seed: int, found: Known) -> Result:
 
 
 def visible(bench: ConvBench) -> list[dict[str, Any]]:
-    """Planted against other entries of each tensor, in standard deviations of the mother."""
+    """Compare planted with other entries of each tensor, in standard deviations of the mother."""
     planted, names = bench.planted, bench.names
     scales = conv_planting.chain_deviations(planted.weights, names)
     sizes = conv_planting.chain_in_deviations(planted.weights, scales)
@@ -344,7 +345,7 @@ def seek(
     method: Method,
     densities: Sequence[Density],
 ) -> Result:
-    """One method at all densities: strong score, training, weak score."""
+    """Run one method at all densities: strong score, training, weak score."""
     bench = ConvBench(setting, seed, found)
     start, rows = bench.start(mother), []
     net = bench.net(bench.conv.model, start)
@@ -361,7 +362,7 @@ def seek(
 def train_and_score(
     bench: ConvBench, net: Net, start: State, mask: Mask, method: str, label: str
 ) -> dict[str, Any]:
-    """One row: the masked net as it starts, and after training."""
+    """Return one row: the masked net before and after training."""
     net.rewind(start, mask)
     row = {"method": method, "strong": strong(bench, net)} | describe(bench, mask, label)
     fit(bench, net, start, mask, bench.conv.recipe)
@@ -377,7 +378,7 @@ def pop_all(
     gain: Gain,
     densities: Sequence[Density],
 ) -> Result:
-    """Edge-popup at all densities; `curve` is the raw accuracy after each epoch."""
+    """Run edge-popup at all densities; `curve` is the raw accuracy after each epoch."""
     bench = ConvBench(setting, seed, found)
     conv, start, rows = bench.conv, bench.start(mother), []
     names = bench.names
@@ -407,7 +408,7 @@ def pop_all(
 
 
 def control(setting: ConvSetting, seed: int, found: Known, arm: str) -> Result:
-    """One of `CONTROLS`, trained."""
+    """Train one of `CONTROLS`."""
     bench = ConvBench(setting, seed, found)
     progress.label(task="conv", seed=seed, control=arm)
     head = {"seed": seed, "mother": "planted", "regime": "controls"}
@@ -425,8 +426,10 @@ def control(setting: ConvSetting, seed: int, found: Known, arm: str) -> Result:
 
 
 def own_net_row(bench: ConvBench, arm: str) -> dict[str, Any]:
-    """The ticket's own net: the ticket trained on at its own scale, or the dense net from its
-    initial weights."""
+    """Return a row for the ticket's own net.
+
+    Either the ticket trained further at its own scale, or the dense net from its initial weights.
+    """
     spec, dense = bench.conv.ticket_model, arm == "narrow_dense"
     start = bench.drawn(spec, "ticket") if dense else bench.ticket
     net = bench.net(spec, start)
@@ -445,17 +448,17 @@ CONTROLS = (
     "ticket_trained",
     "narrow_dense",
 )
-"""The mother; the planted ticket as planted, shuffled within layers, on fresh weights; the ticket
-at its own scale (in its own net); that net, dense."""
+"""The mother; the planted ticket unchanged, shuffled within layers, and on new weights; the ticket
+at its own scale (in its own net); and that net, dense."""
 OWN_NET = ("ticket_trained", "narrow_dense")
 """Controls in the ticket's own net; the others are in the mother."""
 
 
-# ---------------------------------------------------------------- refusals and work
+# ---------------------------------------------------------------- validation and work
 
 
 def check(setting: ConvSetting) -> None:
-    """Refuse what can only be seen by building the nets, before anything is trained."""
+    """Reject parameters that fail only when the nets are built, before anything is trained."""
     conv, bench = setting.conv, ConvBench(setting, 0)
     own, mother = (bench.model(spec) for spec in (conv.ticket_model, conv.model))
     ticket, weights = (dict(model.named_parameters()) for model in (own, mother))
@@ -499,7 +502,7 @@ def _recipes(conv: ConvParams) -> Mapping[str, Recipe]:
 
 
 def passes(setting: ConvSetting, regime: str, arms: int) -> float:
-    """Images seen by `arms` arms of a regime."""
+    """Return the images seen by `arms` arms of a regime."""
     conv = setting.conv
     images = conv.data.train or len(load(conv.data).train)
     each = {place: recipe.passes(images) for place, recipe in _recipes(conv).items()}
