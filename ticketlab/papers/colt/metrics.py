@@ -1,4 +1,4 @@
-"""The numbers of the COLT study for metrics.json: controls, intervals, differences, rounds."""
+"""Numbers of the COLT study for metrics.json: controls, intervals, differences, rounds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,17 +36,17 @@ from ticketlab.study.stats import (
 )
 
 EXTREME = 0.99
-"""The sparsity that the paper's searches end beyond (H7)."""
+"""The sparsity beyond which the paper's searches end (H7)."""
 TRAINED = 80.0
-"""Percent of its training images that a dense net must get right, fixed on pilot seeds."""
+"""Percent of training images that a dense net must classify correctly, fixed on pilot seeds."""
 LIGHTLY = 1
-"""The round of matched IMP that has pruned only a little."""
+"""A round of matched IMP that has pruned only a little."""
 
 
 def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
-    """All numbers of the study for metrics.json: controls, intervals by arm, differences, rounds.
+    """Return all numbers of the study for metrics.json: controls, intervals, differences, rounds.
 
-    Those of the late rewinding point stand under `late`, null where the study has none.
+    Those of the late rewinding point are under `late`, which is null if the study has none.
     """
     own, late = at_point(results), at_point(results, late=True)
     moved = {what: transfer_table(own, what) for what in ("transfer", "resized")}
@@ -61,7 +61,7 @@ def metrics(results: Results, params: ColtParams) -> dict[str, Any]:
 
 
 def point_metrics(results: Results, params: ColtParams, late: bool = False) -> dict[str, Any]:
-    """The numbers of one rewinding point."""
+    """Return the numbers of one rewinding point."""
     rounds, scores = rounds_table(results), scores_table(results)
     return {
         "accuracy": accuracies(scores, params),
@@ -74,7 +74,7 @@ def point_metrics(results: Results, params: ColtParams, late: bool = False) -> d
 def references(
     own: Results, late: Results, moved: Mapping[str, pd.DataFrame], params: ColtParams
 ) -> dict[str, Any]:
-    """The dense nets that must have learned something, beside chance on their test images."""
+    """Return the dense nets that must have learned, with chance on their test images."""
     found: dict[str, Any] = {"dense": None, "late": None, "transfer": None, "resized": None}
     labels = load(params.data).test.y
     for name, results in (("dense", own), ("late", late)):
@@ -93,7 +93,7 @@ def references(
 def controls(
     own: Results, late: Results, moved: Mapping[str, pd.DataFrame], params: ColtParams
 ) -> dict[str, Any]:
-    """By bed and name what must hold on a bed before claims can be judged there."""
+    """Return by bed and name what must hold on a bed before claims can be judged on it."""
     return {
         "main": bed_controls(scores_table(own), params),
         "late": bed_controls(scores_table(late), params) if late else None,
@@ -102,7 +102,7 @@ def controls(
 
 
 def bed_controls(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """The positive controls of a rewinding point; IMP is the one at COLT's pace."""
+    """Return the positive controls of a rewinding point; IMP here means matched IMP."""
     whole, matched = dense(scores), scores[scores.arm == MATCHED]
     light = by_seed(matched[matched["round"] == LIGHTLY], ACCURACY)
     beats = {
@@ -137,7 +137,7 @@ def bed_controls(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
 
 
 def moved_controls(frame: pd.DataFrame, levels: Levels) -> dict[str, Any] | None:
-    """The positive controls of tickets on other data; null where none were moved."""
+    """Return the positive controls of tickets on other data; null if none were transferred."""
     if frame.empty:
         return None
     whole = frame[frame.arm == "dense"]
@@ -156,7 +156,7 @@ def moved_controls(frame: pd.DataFrame, levels: Levels) -> dict[str, Any] | None
 
 
 def accuracies(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """Interval of each arm's test accuracy at each level (its nearest ticket)."""
+    """Return the interval of each arm's test accuracy at each level (its nearest ticket)."""
     found: dict[str, Any] = {"dense": as_metric(by_seed(dense(scores), ACCURACY))}
     for arm in sorted(set(scores.arm)):
         rows = {f"at_{100 * level:g}": nearest(scores, arm, level) for level in params.levels}
@@ -165,7 +165,7 @@ def accuracies(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
 
 
 def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
-    """Rounds to the target by arm, how many COLT saves, and how its rate compares with chance."""
+    """Return rounds to the target by arm, rounds saved, and COLT's pruning rate against chance."""
     main, random = (variant.name for variant in params.main)
     counts = {arm: rounds_to_target(rounds, arm, params.target) for arm in sorted(set(rounds.arm))}
     found: dict[str, Any] = {arm: as_count(by) for arm, by in counts.items()}
@@ -180,9 +180,9 @@ def round_metrics(rounds: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
 
 
 def transfer_metrics(frame: pd.DataFrame, params: ColtParams, what: str) -> dict[str, Any] | None:
-    """Differences of tickets on other data, by level and their mean; null where none were moved.
+    """Return differences of tickets on other data, by level and their mean; null if there are none.
 
-    Mask and weights are carried; the second ones of `weights_minus_mask` are COLT's masks alone.
+    Mask and weights are transferred; `weights_minus_mask` subtracts COLT's masks alone.
     """
     if frame.empty:
         return None
@@ -197,13 +197,13 @@ def transfer_metrics(frame: pd.DataFrame, params: ColtParams, what: str) -> dict
 
 
 def levels_of(params: ColtParams, what: str) -> Levels:
-    """The sparsities at which tickets are moved; none if the study does not."""
+    """Return the sparsities at which tickets are transferred; empty if the study does not."""
     moving = getattr(params, what)
     return moving.levels if moving else ()
 
 
 def collapsed(results: Results) -> dict[str, int]:
-    """Search rounds by arm in which some layer had no weight left."""
+    """Return, by arm, the search rounds in which some layer had no weight left."""
     frame = rounds_of(results, "search/")
     hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
     return {str(arm): int(count) for arm, count in hits.items()}

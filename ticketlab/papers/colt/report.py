@@ -1,4 +1,4 @@
-"""What the COLT study says: tables, differences paired by seed, controls, metrics."""
+"""Tables and metrics of the COLT study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,15 +36,15 @@ Results = Mapping[str, Result]
 Levels = Sequence[float]
 
 ACCURACY: Accuracy = "last_accuracy"
-"""What tables, differences and claims of this study are about."""
+"""The accuracy used in this study's tables, differences and claims."""
 WHOLE = "mask and weights"
-"""What a moved ticket carries, if not its mask alone."""
+"""What a transferred ticket carries, unless it is only its mask."""
 
 # ---------------------------------------------------------------- tables of a rewinding point
 
 
 def at_point(results: Results, late: bool = False) -> dict[str, Result]:
-    """The units of the paper's rewinding point, or of the late one under the same names."""
+    """Return the units of the paper's rewinding point, or of the late one under the same names."""
     return {
         name.removeprefix(LATE): result
         for name, result in results.items()
@@ -55,22 +55,22 @@ def at_point(results: Results, late: bool = False) -> dict[str, Result]:
 def over_points(
     results: Results, params: ColtParams, table: Callable[[Results], pd.DataFrame]
 ) -> pd.DataFrame:
-    """A table of each rewinding point of the study, with the point in the column `rewind`."""
+    """Return a table for all rewinding points of the study, with the point in column `rewind`."""
     parts = [(str(p.rewind), table(at_point(results, p.late))) for p in params.points]
     return pd.concat([part.assign(rewind=at) for at, part in parts], ignore_index=True)
 
 
 def rounds_table(results: Results) -> pd.DataFrame:
-    """One row a search round: arm, seed, round, sparsity, rate, agreement, costs, and more."""
+    """Return one row per search round: arm, seed, round, sparsity, rate, agreement, costs, etc."""
     return rounds_of(results, "search/").drop(columns=["layers", "collapsed"])
 
 
 def scores_table(results: Results) -> pd.DataFrame:
-    """One row a retrained ticket: arm, seed, round, sparsity, accuracies in percent, cost.
+    """Return one row per retrained ticket: arm, seed, round, sparsity, accuracies in %, cost.
 
-    `search_images` are the images seen to find the ticket, and those to the rewinding point of
-    weights that are drawn anew or that make a mask without a search; training the ticket takes one
-    training more.
+    `search_images` are the images seen to find the ticket. For newly drawn weights, and for masks
+    made of rewound weights, these are the images up to the rewinding point. Training the ticket
+    takes one more training.
     """
     frame = rounds_of(results, "search/imp", "score/")
     frame = frame.drop(columns=["layers", "collapsed"])
@@ -86,19 +86,19 @@ def scores_table(results: Results) -> pd.DataFrame:
 
 
 def transfer_table(results: Results, what: str = "transfer") -> pd.DataFrame:
-    """One row a transferred ticket: arm, carried, seed, round, sparsity, accuracies in percent."""
+    """Return one row per transferred ticket: arm, carried, seed, round, sparsity, accuracies (%)."""
     frame = rounds_of(results, f"{what}/")
     return frame.drop(columns=["layers", "collapsed"], errors="ignore")
 
 
 def layers_table(results: Results) -> pd.DataFrame:
-    """One row a layer and search round: arm, seed, round, sparsity, layer, density."""
+    """Return one row per layer and search round: arm, seed, round, sparsity, layer, density."""
     columns = ["arm", "seed", "round", "sparsity"]
     return tables.layers_table(rounds_of(results, "search/"), columns)
 
 
 def rounds_of(results: Results, *prefixes: str) -> pd.DataFrame:
-    """One row a round of the units whose name starts with one of the prefixes."""
+    """Return one row per round of the units whose name starts with one of the prefixes."""
     head = ("arm", "carried", "source", "control", "rewind_images", "seed")
     return tables.rows_of(results, "rounds", *prefixes, head=head)
 
@@ -107,14 +107,14 @@ def rounds_of(results: Results, *prefixes: str) -> pd.DataFrame:
 
 
 def rounds_to_target(rounds: pd.DataFrame, arm: str, target: float) -> dict[int, float]:
-    """The first round at which each seed reached `target` sparsity; others are left out."""
+    """Return each seed's first round at `target` sparsity, without seeds that did not reach it."""
     reached = rounds[(rounds.arm == arm) & (rounds.sparsity >= target)]
     first = reached.groupby("seed")["round"].min().reset_index()
     return by_seed(first, "round")
 
 
 def prediction_table(rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
-    """Rounds predicted from the first round's u = 2r / (1 + J), and the rounds it really took."""
+    """Compare rounds predicted from the first round's u = 2r / (1 + J) with the rounds taken."""
     rows = []
     for arm in [variant.name for variant in params.main]:
         first = rounds[(rounds.arm == arm) & (rounds["round"] == 1)]
@@ -131,7 +131,7 @@ def prediction_table(rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
 
 
 def nearest(frame: pd.DataFrame, arm: str, level: float) -> pd.DataFrame:
-    """Each seed's row of `arm` whose remaining weights are nearest to the level's, as a ratio."""
+    """Return each seed's row of `arm` nearest to the level in remaining weights, by ratio."""
     rows = frame[frame.arm == arm]
     distance = np.abs(np.log((1 - rows.sparsity) / (1 - level)))
     chosen: pd.DataFrame = rows.loc[distance.groupby(rows.seed).idxmin()]
@@ -139,17 +139,16 @@ def nearest(frame: pd.DataFrame, arm: str, level: float) -> pd.DataFrame:
 
 
 def dense(scores: pd.DataFrame) -> pd.DataFrame:
-    """The row of each seed's net with all its weights, which every search starts from."""
+    """Return the row of each seed's dense net, from which every search starts."""
     return scores[scores["round"] == 0].drop_duplicates("seed")
 
 
 def interpolated(
     frame: pd.DataFrame, arm: str, at: Mapping[int, float], value: str
 ) -> dict[int, float]:
-    """The arm's `value` at a sparsity for each seed that has the arm.
+    """Return the arm's `value` at a sparsity for each seed that has the arm.
 
-    Linear in log density between the dense net and the arm's tickets; beyond the last it is that
-    ticket's.
+    Linear in log density between the dense net and the arm's tickets; constant beyond the last.
     """
     found, begin = {}, dense(frame)
     for seed, sparsity in at.items():
@@ -164,10 +163,10 @@ def interpolated(
 
 
 def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict[int, float]:
-    """Test accuracy of `arm` minus `other` at the arm's ticket nearest to `level`, by seed.
+    """Return test accuracy of `arm` minus `other` at the arm's ticket nearest to `level`, by seed.
 
-    `other` is read at the same sparsity: its own ticket where it has one there, else interpolated.
-    "dense" is the unpruned net.
+    `other` is evaluated at the same sparsity: at its own ticket if it has one there, otherwise
+    interpolated. "dense" is the unpruned net.
     """
     rows = nearest(scores, arm, level)
     own, at = by_seed(rows, ACCURACY), by_seed(rows, "sparsity")
@@ -177,7 +176,7 @@ def difference(scores: pd.DataFrame, arm: str, other: str, level: float) -> dict
 
 
 def pairs(params: ColtParams, late: bool = False) -> dict[str, tuple[str, str]]:
-    """The differences of a rewinding point by name, each of an arm and another one."""
+    """Return the differences of a rewinding point by name, each as a pair of arms."""
     main, random = (variant.name for variant in params.main)
     arms = {"colt": main, "colt_random": random, "imp_matched": MATCHED}
     found = {"colt_minus_dense": (main, "dense"), "colt_minus_imp": (main, "imp")}
@@ -199,7 +198,7 @@ def pairs(params: ColtParams, late: bool = False) -> dict[str, tuple[str, str]]:
 def difference_metrics(
     scores: pd.DataFrame, params: ColtParams, late: bool = False
 ) -> dict[str, Any]:
-    """Every difference of a rewinding point at each level, and its mean over levels."""
+    """Return every difference of a rewinding point at each level, and its mean over levels."""
     return {
         name: over_levels({level: difference(scores, *pair, level) for level in params.levels})
         for name, pair in pairs(params, late).items()
@@ -209,10 +208,10 @@ def difference_metrics(
 def moved_differences(
     frame: pd.DataFrame, arm: str, other: str, levels: Levels, without: str = WHOLE
 ) -> dict[float, BySeed]:
-    """Accuracy of an arm's tickets on other data minus another arm's, each its nearest to a level.
+    """Return an arm's minus another's accuracy on other data, each at the ticket nearest to a level.
 
-    The arm carries mask and weights; the other one, too, unless it is `without`. "dense" is the
-    unpruned net.
+    The first arm transfers mask and weights; so does the other, unless `without` says otherwise.
+    "dense" is the unpruned net.
     """
     own, theirs = frame[frame.carried == WHOLE], frame[frame.carried == without]
     whole = by_seed(frame[frame.arm == "dense"], ACCURACY)
@@ -226,7 +225,7 @@ def moved_differences(
 
 
 def more_partitions(params: ColtParams) -> str:
-    """The first ablation that differs from COLT by having more segments, '' if there is none."""
+    """Return the first ablation with more segments than COLT, '' if there is none."""
     more = [v for v in params.ablations if v.partitions > params.partitions]
     return next((v.name for v in more if not v.votes and not v.layerwise), "")
 
@@ -237,7 +236,7 @@ def more_partitions(params: ColtParams) -> str:
 def differences_table(
     numbers: Mapping[str, Any], scores: pd.DataFrame, params: ColtParams, late: bool = False
 ) -> pd.DataFrame:
-    """Every paired difference in points at every level: mean, 95 % t interval, n, real sparsity.
+    """Return every paired difference in points at every level: mean, 95 % interval, n, sparsity.
 
     The sparsity is that of the arm's tickets nearest to the level, where both are compared.
     """
@@ -257,13 +256,13 @@ PACE = {
     "percent_over_chance": "u over chance (%)",
     "agreement": "agreement of the copies (J)",
 }
-"""What a table of COLT's pace says, by its keys in metrics.json."""
+"""Row names in the table of COLT's pruning speed, by key in metrics.json."""
 
 
 def pace_table(rounds: Mapping[str, Mapping[str, Any]], params: ColtParams) -> pd.DataFrame:
-    """Rounds to the target by arm, and COLT's pace, one column for each rewinding point.
+    """Return rounds to the target by arm, and COLT's pruning speed, one column per rewinding point.
 
-    `rounds` maps what it is rewound to, in words, to the point's numbers of rounds.
+    `rounds` maps each rewinding point, in words, to its numbers of rounds.
     """
     arms = ("imp", *(variant.name for variant in params.variants))
     said = {arm: f"rounds, {arm}" for arm in arms} | PACE
@@ -275,20 +274,20 @@ def pace_table(rounds: Mapping[str, Mapping[str, Any]], params: ColtParams) -> p
 
 
 def sparsities(frame: pd.DataFrame, arm: str, level: float) -> str:
-    """The real sparsity of an arm's tickets nearest to a level: one number, or a range of seeds."""
+    """Format the real sparsity of an arm's tickets nearest to a level: one number, or a range."""
     return span(nearest(frame, arm, level).sparsity)
 
 
 def span(sparsity: pd.Series) -> str:
-    """Sparsities in percent, as one number or from the lowest to the highest."""
+    """Format sparsities in percent, as one number or from the lowest to the highest."""
     low, high = (f"{100 * value:.1f}" for value in (sparsity.min(), sparsity.max()))
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
 def follow_formula(rounds: pd.DataFrame, params: ColtParams) -> pd.Series:
-    """Whether weights removed x (1 + J) = 2 x weights that a copy prunes, by round of two copies.
+    """Return whether removed x (1 + J) = 2 x pruned per copy, in weights, by round of two copies.
 
-    This is u = 2r / (1 + J) in whole weights: r rounded as pruning rounds it.
+    This is u = 2r / (1 + J) in whole weights, with r rounded as in pruning.
     """
     two = rounds[rounds.arm.str.endswith("-2of2")]
     before = (two.alive / (1 - two.rate)).round().astype(int)
@@ -297,14 +296,14 @@ def follow_formula(rounds: pd.DataFrame, params: ColtParams) -> pd.Series:
 
 
 def of_control(tickets: pd.DataFrame, how: Control) -> pd.DataFrame:
-    """The rows of a table of tickets that are of this control, under the arm that they are of."""
+    """Return the rows of a table of tickets that belong to this control, under their source arm."""
     end = f"-{how}"
     own = tickets[tickets.arm.str.endswith(end)]
     return own.assign(arm=own.arm.str.removesuffix(end))
 
 
 def moved_summary(frame: pd.DataFrame, levels: Levels) -> pd.DataFrame:
-    """Accuracy of moved tickets near each level, by arm and what they carry: interval, sparsity."""
+    """Return accuracy of transferred tickets near each level, by arm and what they carry."""
     rows: dict[tuple[Any, ...], dict[str, str]] = {}
     for key, own in frame.groupby(["arm", "carried"], sort=False):
         near = {level: nearest(own, own.arm.iloc[0], level) for level in levels}
@@ -316,15 +315,15 @@ def moved_summary(frame: pd.DataFrame, levels: Levels) -> pd.DataFrame:
 
 
 def mean_of(rows: pd.DataFrame) -> Interval:
-    """The interval of the accuracy over the seeds of the rows."""
+    """Return the interval of the accuracy over the seeds of the rows."""
     return interval(rows[ACCURACY].tolist())
 
 
 def moved_over_images(results: Results, labels: ArrayLike, params: ColtParams) -> pd.DataFrame:
-    """COLT's moved tickets minus IMP's over the test images (n,), whose `labels` these are.
+    """Return COLT's minus IMP's transferred tickets over test images (n,) with these `labels`.
 
-    Near each level: points with their interval over images, and in how many seeds McNemar's exact
-    test sees a difference between the two nets.
+    Near each level: points with their interval over images, and the number of seeds in which
+    McNemar's exact test finds a difference between the two nets.
     """
     moved = {name: r for name, r in results.items() if name.startswith("transfer/")}
     frame, right = transfer_table(moved), images.hits(moved, labels)
@@ -347,7 +346,7 @@ def moved_over_images(results: Results, labels: ArrayLike, params: ColtParams) -
 
 
 def moved_with_source(moved: pd.DataFrame, rounds: pd.DataFrame) -> pd.Series:
-    """Whether each transferred ticket has as many weights left as the ticket that it comes from."""
+    """Return whether each transferred ticket has as many weights left as its source."""
     source = moved.arm.str.removesuffix("-shuffled").replace("dense", "imp")
     left = rounds.set_index(["arm", "seed", "round"]).alive
     keys = zip(source, moved.seed, moved["round"], strict=True)
@@ -355,7 +354,7 @@ def moved_with_source(moved: pd.DataFrame, rounds: pd.DataFrame) -> pd.Series:
 
 
 def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
-    """What the fidelity card leaves to the study's parameters."""
+    """Return the facts of the fidelity card that come from the study's parameters."""
     arms = ", ".join(variant.name for variant in params.variants)
     points = " and ".join(regime.rewinding(point.rewind) for point in params.points)
     return {
@@ -375,7 +374,7 @@ def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
 
 
 def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
-    """The `k of P` family: rounds, mean rate, final sparsity and accuracy of the last ticket."""
+    """Return the `k of P` family: rounds, mean rate, last ticket's sparsity and accuracy."""
     names = [variant.name for variant in (*params.main, *params.ablations)]
     last = scores.sort_values("round").groupby(["arm", "seed"]).tail(1)
     rows = {}

@@ -1,4 +1,4 @@
-"""What the comparison says: differences, costs, controls, the numbers of metrics.json, the card."""
+"""Tables and metrics of the comparison: differences, costs, controls, the fidelity card."""
 
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,15 @@ from ticketlab.study.stats import (
 from ticketlab.study.tables import LABELS
 
 AT_INIT = ("snip", "grasp", "synflow")
-"""Criteria that look at the loss or the wiring of the initial net."""
+"""Criteria that use the loss or the wiring of the initial net."""
 TRAINED = 80.0
-"""Percent of the training images that a dense net must be right on to count as trained."""
+"""Percent of training images that a trained dense net must classify correctly."""
 
 # ---------------------------------------------------------------- paired differences
 
 
 def over_best_at_init(rows: pd.DataFrame, params: CompareParams, arm: str) -> dict[str, Any]:
-    """An arm minus the best of SNIP, GraSP and SynFlow (chosen on validation)."""
+    """Return an arm minus the best of SNIP, GraSP and SynFlow (chosen on validation)."""
 
     def each(bed: Bed, level: float) -> BySeed:
         own, best = accuracy(rows, bed.name, arm, level), best_of(rows, bed.name, AT_INIT, level)
@@ -57,9 +57,9 @@ def over_best_at_init(rows: pd.DataFrame, params: CompareParams, arm: str) -> di
 
 
 def at_equal_cost(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
-    """Each method minus the mask that was trained for as many images, at the highest level.
+    """Return each method minus the mask that was trained on as many images, at the highest level.
 
-    By control and net; "mean" is over the nets, null where the study has no such control.
+    By control and net; "mean" is over the nets, null if the study has no such control.
     """
     found: dict[str, Any] = {}
     for mask in ("random", "synflow"):
@@ -85,7 +85,7 @@ def _top_difference(
 
 
 def saving(rows: pd.DataFrame, params: CompareParams, arm: str, column: str) -> dict[str, Any]:
-    """Percent of IMP's search cost that a method saves, at the highest level."""
+    """Return the percent of IMP's search cost that a method saves, at the highest level."""
     parts: dict[str, BySeed] = {}
     for bed in params.beds:
         top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
@@ -95,7 +95,7 @@ def saving(rows: pd.DataFrame, params: CompareParams, arm: str, column: str) -> 
 
 
 def fewer_rounds(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
-    """Rounds of IMP minus rounds of COLT to the highest level."""
+    """Return rounds of IMP minus rounds of COLT to the highest level."""
     parts: dict[str, BySeed] = {}
     for bed in params.beds:
         top = rows[(rows.net == bed.name) & (rows.level == bed.levels[-1])]
@@ -116,9 +116,9 @@ COSTS = {
 
 
 def leaderboard(rows: pd.DataFrame, net: str, level: float) -> pd.DataFrame:
-    """All arms of a net at one level, best first: accuracy with interval, and mean costs, as text.
+    """Return all arms of a net at one level, best first: accuracy with interval, and mean costs.
 
-    The dense net stands among them. FLOPs count a training step as three forward passes.
+    Includes the dense net. FLOPs count a training step as three forward passes.
     """
     chosen = rows[(rows.net == net) & rows.level.isin([0.0, level])]
     means = chosen.groupby("arm")[ACCURACY].mean().sort_values(ascending=False)
@@ -142,11 +142,11 @@ PAIRS = (
     ("imp", "imp-again"),
     *((arm, "dense") for arm in ("imp", "colt", "prac", "rst", "synflow")),
 )
-"""Which differences are reported: arm minus other."""
+"""The reported differences: arm minus other."""
 
 
 def metrics(results: Results, params: CompareParams) -> dict[str, Any]:
-    """All numbers of the comparison for metrics.json: intervals over seeds, by net and overall."""
+    """Return all numbers of the comparison for metrics.json: intervals by net and overall."""
     rows, swaps = board(results), swap_table(results, params)
     pairs = (*PAIRS, *((arm, "random") for arm in params.criteria))
     differences = {_name(a, b): difference(rows, params, a, b) for a, b in pairs}
@@ -177,7 +177,7 @@ def _name(*arms: str) -> str:
 
 
 def references(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
-    """The dense nets, which must all have learned something, beside chance on the test images."""
+    """Return the dense nets, which must all have learned, with chance on the test images."""
     labels = load(params.data).test.y
     dense = {
         f"the dense {bed.name}": above_chance(accuracy(rows, bed.name, "dense", 0.0), labels)
@@ -204,11 +204,11 @@ CONTROLS: dict[str, tuple[str, dict[str, float]]] = {
         {"above": 0.0},
     ),
 }
-"""What must hold on a net that judges claims, and from which value on."""
+"""The controls in words, with their bounds."""
 
 
 def controls(rows: pd.DataFrame, swaps: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
-    """The positive controls of each net."""
+    """Return the positive controls of each net."""
     numbers = {bed.name: _controls(rows, swaps, params, bed) for bed in params.beds}
     return {
         net: {name: control(says, own[name], **bound) for name, (says, bound) in CONTROLS.items()}
@@ -219,7 +219,7 @@ def controls(rows: pd.DataFrame, swaps: pd.DataFrame, params: CompareParams) -> 
 def _controls(
     rows: pd.DataFrame, swaps: pd.DataFrame, params: CompareParams, bed: Bed
 ) -> dict[str, BySeed]:
-    """The number of each control by seed."""
+    """Return the value of each control by seed."""
 
     def at(arm: str, level: float) -> BySeed:
         return accuracy(rows, bed.name, arm, level)
@@ -240,7 +240,7 @@ def _controls(
 
 
 def relabelled(rows: pd.DataFrame, params: CompareParams) -> dict[str, dict[str, float]]:
-    """Percent of relabellings in which IMP "beats" IMP on another order, by net and level."""
+    """Return the percent of relabellings in which IMP "beats" IMP on another order."""
     resolution = 100 / len(load(params.data).test)
     return {
         net: {
@@ -252,7 +252,7 @@ def relabelled(rows: pd.DataFrame, params: CompareParams) -> dict[str, dict[str,
 
 
 def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
-    """Interval of each arm's test accuracy by net and level."""
+    """Return the interval of each arm's test accuracy by net and level."""
     found: dict[str, Any] = {}
     for bed in params.beds:
         arms = found.setdefault(bed.name, {})
@@ -266,7 +266,7 @@ def accuracies(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
 
 
 def _collapsed(results: Results) -> dict[str, int]:
-    """Tickets by arm in which some layer had no weight left."""
+    """Return, by arm, the tickets in which some layer had no weight left."""
     frame = whole(results)
     hits = frame.collapsed.map(bool).groupby(frame.arm).sum()
     return {plugins.slug(str(arm)): int(count) for arm, count in hits.items()}
@@ -276,7 +276,7 @@ def _collapsed(results: Results) -> dict[str, int]:
 
 
 def paper_verdicts(study: Path) -> pd.DataFrame:
-    """The verdicts of the four papers' own notebooks in this study; empty where there are none."""
+    """Return the verdicts of the four papers' own notebooks in this study; empty if none."""
     papers = [path.parent.name for path in sorted(study.glob("*/metrics.json"))]
     if others := [paper for paper in papers if paper != "compare"]:
         return verdicts.table(study, others).drop(columns=["shown", "q"])
@@ -284,12 +284,12 @@ def paper_verdicts(study: Path) -> pd.DataFrame:
 
 
 def coloured(found: pd.DataFrame) -> Styler:
-    """A table of verdicts for a page, verdicts in colour; the same bytes on each run."""
+    """Return a table of verdicts for a page, verdicts in colour; the same bytes on each run."""
     return claims.coloured(found.reset_index(), "papers")
 
 
 def this_study(params: CompareParams, data: DataSet) -> dict[str, str]:
-    """What the fidelity card leaves to the study's parameters."""
+    """Return the facts of the fidelity card that come from the study's parameters."""
     facts = {
         "images": regime.images(params.data, data),
         "pruned per round": f"{params.rate:.3g} by IMP, PrAC and each of COLT's "

@@ -1,4 +1,4 @@
-"""What the DLTH study says in numbers: differences by seed, own rates, controls, metrics.json."""
+"""Numbers of the DLTH study: differences by seed, own rates, controls, metrics.json."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,20 +24,20 @@ from ticketlab.study.tables import Accuracy, rows_of
 Results = Mapping[str, Result]
 
 ACCURACY: Accuracy = "last_accuracy"
-"""What tables, differences and claims of this study are about."""
+"""The accuracy used in this study's tables, differences and claims."""
 CHOSEN_BY = "last_validation"
-"""What chooses an arm's own learning rate: accuracy on validation images, at the same moment."""
+"""Selects an arm's own learning rate: accuracy on validation images, after the same epoch."""
 ONE_MASK = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", *POWERS, "reinit", "signs")
 """The arms that share the seed's random mask."""
 EQUAL_BUDGET = ("scratch-long", "warm-up", "abrupt")
-"""The controls that see as many images as RST."""
+"""The controls that train on as many images as RST."""
 TRAINED = 80.0
-"""What the dense net must get right of its training images, in percent, to count as trained."""
+"""Percent of training images that a trained dense net must classify correctly."""
 BEDS = ("main", "boundary", "tiny_imagenet")
-"""The cases with numbers of their own in metrics.json, the first under the name 'main'."""
+"""Cases with their own numbers in metrics.json; the first one's name there is 'main'."""
 
 Pairs = tuple[tuple[str, str], ...]
-"""Arms whose difference is asked for, the first minus the second."""
+"""Pairs of arms whose difference a claim uses, the first minus the second."""
 HEADLINE: Pairs = (
     ("rst", "lth"),
     ("rst", "scratch"),
@@ -75,28 +75,27 @@ SWAPS: Pairs = (
     ("rst-lth-mask", "rst"),
 )
 PAIRS: Pairs = tuple(dict.fromkeys((*HEADLINE, *BASELINES, *BUDGET, *DAMAGE, *SWAPS)))
-"""All differences in metrics.json, in points; null where an arm did not run."""
+"""All differences in metrics.json, in points; null if an arm did not run."""
 
 
 # ---------------------------------------------------------------- tables
 
 
 def all_rows(results: Results) -> pd.DataFrame:
-    """One row a finetuned net, further draws included: what it is, costs, accuracies in percent."""
+    """Return one row per finetuned net, including further draws: keys, costs, accuracies in %."""
     return rows_of(results, "rows").drop(columns="layers")
 
 
 def arms_table(results: Results) -> pd.DataFrame:
-    """One row an arm, seed and level; mask and weights belong to the same seed."""
+    """Return one row per arm, seed and level; mask and weights belong to the same seed."""
     frame = all_rows(results)
     return frame[frame.mask_seed == frame.seed].reset_index(drop=True)
 
 
 def draws_table(results: Results, params: RstParams) -> pd.DataFrame:
-    """RST at the first extra level: masks on a seed's initialisation, initialisations under its
-    mask.
+    """Return RST at the first extra level, over further draws of the mask or initialisation.
 
-    Of the first case that draws any. Columns case, seed, varied ("mask" or "init"), draw,
+    From the first case that has draws. Columns case, seed, varied ("mask" or "init"), draw,
     last_accuracy. The first draw belongs to both.
     """
     drawing, rows = [case for case in params.cases if case.draws > 1], []
@@ -113,7 +112,7 @@ def draws_table(results: Results, params: RstParams) -> pd.DataFrame:
 
 
 def looks_table(results: Results) -> pd.DataFrame:
-    """One row a look into a transformation: iteration, both modes' accuracy (%), ratio, lambda."""
+    """Return one row per observation of a transformation: iteration, accuracies, ratio, lambda."""
     frame = rows_of(results, "looks")
     return frame[frame.mask_seed == frame.seed].reset_index(drop=True)
 
@@ -122,18 +121,18 @@ def looks_table(results: Results) -> pd.DataFrame:
 
 
 def values_of(rows: pd.DataFrame, arm: str, level: float) -> BySeed:
-    """One arm's test accuracy by seed at a level; the dense net stands at every level."""
+    """Return one arm's test accuracy by seed at a level; the dense net counts for every level."""
     found = rows[(rows.arm == arm) & ((rows.level == level) | (arm == "dense"))]
     return by_seed(found, ACCURACY)
 
 
 def difference(rows: pd.DataFrame, arm: str, other: str, level: float) -> BySeed:
-    """Test accuracy of `arm` minus `other` by seed, in points; empty if one did not run there."""
+    """Return test accuracy of `arm` minus `other` by seed, in points; empty if one did not run."""
     return minus(values_of(rows, arm, level), values_of(rows, other, level))
 
 
 def differences(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any]:
-    """All of PAIRS at all levels, for the rows of one case."""
+    """Return all of PAIRS at all levels, for the rows of one case."""
     return {
         name(arm, other): over_levels(
             {level: difference(rows, arm, other, level) for level in levels}
@@ -143,12 +142,12 @@ def differences(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any]:
 
 
 def name(arm: str, other: str) -> str:
-    """A difference's key in metrics.json."""
+    """Return a difference's key in metrics.json."""
     return f"{arm}_minus_{other}".replace("-", "_")
 
 
 def judged(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
-    """All of PAIRS at the case's highest level."""
+    """Return all of PAIRS at the case's highest level."""
     return {
         name(arm, other): as_metric(difference(rows, arm, other, case.judged))
         for arm, other in PAIRS
@@ -156,7 +155,7 @@ def judged(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
 
 
 def gap_growth(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any] | None:
-    """RST minus Scratch at the highest level, minus the same at the lowest."""
+    """Return RST minus Scratch at the highest level, minus the same at the lowest."""
     if len(levels) < 2:
         return None
     high, low = (difference(rows, "rst", "scratch", level) for level in (max(levels), min(levels)))
@@ -167,23 +166,23 @@ def gap_growth(rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, Any] | 
 
 
 def at_rates(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
-    """The rows of a case's dense net and `rate_arms` at its highest level, at all of its rates."""
+    """Return rows of a case's dense net and `rate_arms` at its highest level, at all its rates."""
     names = [case.name, *(each.name for each in case.rated)]
     arms = rows.arm.isin(case.rate_arms) & (rows.level == case.judged)
     return rows[rows.case.isin(names) & (arms | (rows.arm == "dense"))]
 
 
 def at_own_rates(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
-    """Of each arm and seed the row at its own rate: the best on validation, of equals the lowest.
+    """Return for each arm and seed the row at its own rate: the best on validation, lowest if tied.
 
-    Empty where a case has no rates. Test images have no part in the choice.
+    Empty if a case has no rates. Test images are not used for the choice.
     """
     found = at_rates(rows, case).sort_values("lr") if case.rates else rows[:0]
     return found.loc[found.groupby(["arm", "seed"])[CHOSEN_BY].idxmax()]
 
 
 def by_rate(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
-    """Test accuracy of each arm of `at_rates` at each rate, and at its own one."""
+    """Return test accuracy of each arm of `at_rates` at each rate, and at its own rate."""
     every, own = at_rates(rows, case), at_own_rates(rows, case)
     found: dict[str, Any] = {}
     for arm in own.arm.unique():
@@ -199,7 +198,7 @@ def by_rate(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
 
 
 def method_checks(rows: pd.DataFrame, looks: pd.DataFrame, case: Case) -> dict[str, Any]:
-    """What removal does and what went before it, by seed, at the highest level of one case."""
+    """Return the effects of removal and of the penalty before it, by seed, at the highest level."""
     there = rows[rows.level == case.judged]
     seen = looks[(looks.arm == "rst") & (looks.case == case.name) & (looks.level == case.judged)]
     return {
@@ -216,28 +215,27 @@ def _noted(rows: pd.DataFrame, arm: str, column: str) -> BySeed:
 
 
 def removal_gain(rows: pd.DataFrame) -> BySeed:
-    """Validation accuracy after the removal minus before, by seed; rows of one arm and level."""
+    """Return validation accuracy after the removal minus before, by seed, for one arm and level."""
     if rows.empty:
         return {}
     return minus(by_seed(rows, "after_removal"), by_seed(rows, "before_removal"))
 
 
 def gap_closed(looks: pd.DataFrame) -> BySeed:
-    """Points by which dense mode led masked mode at most, less its lead at the end, by seed."""
+    """Return by how many points dense mode's lead over masked mode fell from its peak, by seed."""
     lead = looks.assign(lead=looks.dense_mode - looks.masked_mode).sort_values("iteration")
     groups = lead.groupby("seed").lead
     return {int(str(seed)): float(x) for seed, x in (groups.max() - groups.last()).items()}
 
 
-# ---------------------------------------------------------------- masks against initialisations
+# ---------------------------------------------------------------- masks and initialisations
 
 
 def deviations(draws: pd.DataFrame) -> dict[str, BySeed]:
-    """Standard deviation over masks and over initialisations by seed, and ln of the second over the
-    first (C11).
+    """Return the standard deviation over masks and over initialisations by seed (C11).
 
-    Above 0 the mask matters less than the initialisation. A seed whose draws all score alike has no
-    ratio.
+    Also ln of the second over the first, which is above 0 if the mask matters less than the
+    initialisation. A seed whose draws all have equal accuracy has no ratio.
     """
     found = {
         varied: each_seed(draws[draws.varied == varied], ACCURACY, "std")
@@ -252,7 +250,7 @@ def deviations(draws: pd.DataFrame) -> dict[str, BySeed]:
 
 
 def metrics(results: Results, params: RstParams) -> dict[str, Any]:
-    """All numbers of the study for metrics.json; a case or arm that did not run is null."""
+    """Return all numbers of the study for metrics.json; null for cases and arms not run."""
     rows, looks, main = arms_table(results), looks_table(results), params.cases[0]
     own, drawn = rows[rows.case == main.name], deviations(draws_table(results, params))
     cases = dict.fromkeys(BEDS) | beds(params)
@@ -276,12 +274,12 @@ def metrics(results: Results, params: RstParams) -> dict[str, Any]:
 
 
 def beds(params: RstParams) -> dict[str, Case]:
-    """The cases by their names in metrics.json."""
+    """Return the cases by their names in metrics.json."""
     return {"main": params.cases[0]} | {case.name: case for case in params.others}
 
 
 def references(rows: pd.DataFrame, params: RstParams) -> dict[str, Any]:
-    """The dense net of each case, which must have learned something, beside chance there."""
+    """Return each case's dense net, which must have learned, with chance on its test images."""
     found: dict[str, Any] = dict.fromkeys(BEDS)
     for bed, case in beds(params).items():
         own = rows[rows.case == case.name]
@@ -292,7 +290,7 @@ def references(rows: pd.DataFrame, params: RstParams) -> dict[str, Any]:
 
 
 def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
-    """What must hold on a case before claims are judged there, all at its highest level but one."""
+    """Return the positive controls of a case, all at its highest level but one."""
     own, at_own = rows[rows.case == case.name], at_own_rates(rows, case)
     high, low = case.judged, min(case.levels)
     light = difference(own, "dense", "lth", low) if low < high else {}
@@ -335,7 +333,7 @@ def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
 
 
 def early_birds(rows: pd.DataFrame, case: Case) -> dict[int, bool]:
-    """By seed, whether the mask was drawn before the end: one drawn there is that of L1."""
+    """Return by seed whether the mask was drawn before the end; at the end it is that of L1."""
     drawn = rows[(rows.arm == "early-bird") & (rows.level == case.judged)]
     if drawn.empty:
         return {}
@@ -344,7 +342,7 @@ def early_birds(rows: pd.DataFrame, case: Case) -> dict[int, bool]:
 
 
 def accuracies(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
-    """Interval of each arm's test accuracy at each level where it ran."""
+    """Return the interval of each arm's test accuracy at each level where it ran."""
     own, found = rows[rows.case == case.name], {}
     for arm in own.arm.unique():
         levels = own[own.arm == arm].level.unique()
@@ -355,6 +353,6 @@ def accuracies(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
 
 
 def budget(rows: pd.DataFrame) -> dict[str, float]:
-    """Images that each arm saw in all, its search included, over those of Scratch."""
+    """Return the images that each arm used in all, its search included, relative to Scratch."""
     seen = rows.groupby("arm").images.mean()
     return {str(arm): float(count / seen["scratch"]) for arm, count in seen.items()}

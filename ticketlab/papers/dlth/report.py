@@ -1,4 +1,4 @@
-"""What the DLTH study says on its page: tables, and the facts of the fidelity card."""
+"""Tables of the DLTH study, and the facts of its fidelity card."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +14,9 @@ from ticketlab.study.tables import LABELS
 
 
 def pairs_table(numbers: Mapping[str, Any], bed: str, pairs: Pairs) -> pd.DataFrame:
-    """Differences at a bed's highest sparsity, at one common rate and at own rates.
+    """Return differences at a bed's highest sparsity, at one common rate and at own rates.
 
-    One row per pair that the study has, in points; no column for rates that none ran at.
+    One row per pair that the study has, in points; omits rates at which nothing ran.
     """
     columns = {"one common rate": "common_rate", "own rates": "own_rate"}
     found = {title: numbers[key][bed] or {} for title, key in columns.items()}
@@ -32,7 +32,7 @@ def pairs_table(numbers: Mapping[str, Any], bed: str, pairs: Pairs) -> pd.DataFr
 
 
 def rates_table(numbers: Mapping[str, Any], bed: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy of each arm at each rate and at its own; in how many seeds a rate was chosen.
+    """Return test accuracy of each arm at each rate and its own, and how often each was chosen.
 
     `rows` are those of `at_own_rates`.
     """
@@ -46,14 +46,14 @@ def rates_table(numbers: Mapping[str, Any], bed: str, rows: pd.DataFrame) -> pd.
 
 
 def spread_table(numbers: Mapping[str, Any]) -> pd.DataFrame:
-    """Deviation of RST's accuracy over masks and over initial weights, and ln of their ratio."""
+    """Return deviations of RST's accuracy over masks and initialisations, and ln of their ratio."""
     return tables.intervals_column(numbers["draws"], "deviation, mean over seeds")
 
 
 def images_table(results: Results, params: RstParams) -> pd.DataFrame:
-    """HEADLINE's differences over test images instead of seeds, on the main case.
+    """Return HEADLINE's differences over test images instead of seeds, for the main case.
 
-    Empty where seeds have different test images.
+    Empty if seeds have different test images.
     """
     case, one_test = params.cases[0], params.data.test is None or params.data.split_seed is not None
     labels = load(params.data, seed=params.seeds[0]).test.y
@@ -72,7 +72,7 @@ def images_table(results: Results, params: RstParams) -> pd.DataFrame:
 
 
 def accuracy_table(numbers: Mapping[str, Any], case: str) -> pd.DataFrame:
-    """Test accuracy of every arm at every level: mean, 95 % interval, n."""
+    """Return test accuracy of every arm at every level: mean, 95 % interval, n."""
     arms = numbers["accuracy"][case]
     table = tables.intervals_table(arms, LABELS[ACCURACY])
     levels = {at for by in arms.values() for at in by}
@@ -84,7 +84,7 @@ def _level(at: str) -> float:
 
 
 def curve_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
-    """Accuracy (%) along finetuning, a column a run: at the start, its range early on, the end."""
+    """Return accuracy (%) during finetuning, one column per run: start, early range, end."""
     columns = {}
     for label, looks in runs.items():
         curve = [look["masked_mode"] for look in looks]
@@ -99,7 +99,7 @@ def curve_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFra
 
 
 def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
-    """What each arm cost in all, over Scratch: images, dense and sparse FLOPs; mean over rows."""
+    """Return each arm's total cost relative to Scratch: images, dense and sparse FLOPs (means)."""
     own = rows[rows.case == case]
     mean = own.groupby("arm", sort=False)[["images", "dense_flops", "sparse_flops"]].mean()
     scratch = mean.to_dict("index")["scratch"]
@@ -113,7 +113,7 @@ def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
 
 
 def this_study(params: RstParams, data: DataSet) -> dict[str, str]:
-    """What the fidelity card leaves to the study's parameters, of its main case."""
+    """Return the facts of the fidelity card that come from the study's main case."""
     case, count = params.cases[0], len(data.train)
     penalty, levels = case.penalty, ", ".join(f"{100 * level:g} %" for level in case.levels)
     return {
@@ -132,7 +132,7 @@ def this_study(params: RstParams, data: DataSet) -> dict[str, str]:
 
 
 def _window(case: Case, count: int) -> str:
-    """The borrowing window in iterations and epochs of `count` images."""
+    """Format the borrowing window in iterations and epochs of `count` images."""
     window = algorithm.borrowing_window(case.penalty, case.transform)
     per_epoch, _ = case.transform.iterations(count)
     return f"{window:,.0f} iterations, {window / per_epoch:.2g} epochs"

@@ -1,9 +1,9 @@
-"""The numbers that decide the claims on Plant 'n' Seek, each over seeds.
+"""Numbers over seeds that decide the claims on Plant 'n' Seek.
 
-Searches have two outcomes, near the ticket or nowhere near it, so they are counted: in how many
-seeds a ticket is found (`report.is_found`), by each of some methods or by none. Means are over the
-seeds that are planned for means, the first ones. A `margin` is score against ticket (0 is the
-ticket, negative is worse), `shortfall` the opposite. A metric is None if the study has no such arm.
+Searches have two outcomes, near the ticket or far from it, so successes are counted: in how many
+seeds a ticket is found (`report.is_found`) by each of some methods, or by none. Means are over the
+seeds planned for means, the first ones. A `margin` is the score relative to the ticket's (0 is the
+ticket, negative is worse), `shortfall` its negative. A metric is None if the study has no such arm.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +47,7 @@ Found = dict[str, Any] | None
 
 
 def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
-    """All numbers of the study for metrics.json: intervals by arm, and what decides the claims."""
+    """Return all numbers of the study for metrics.json, including those that decide claims."""
     tested = scores_table(results)
     every = built_in(tested)
     main = of_main(every, params)
@@ -70,31 +70,31 @@ def metrics(results: Results, params: PlantParams) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------- summing up
+# ---------------------------------------------------------------- summaries
 
 
 def planned(values: Mapping[int, float]) -> BySeed:
-    """The seeds that a mean is planned to stand on: the first ones, the same for all arms."""
+    """Return the values of the seeds planned for means: the first ones, the same for all arms."""
     return dict(sorted(values.items())[: rules.most_planned("points")])
 
 
 def over_seeds(values: Mapping[int, float], factor: float = 1.0) -> Found:
-    """The interval of factor times the values; None without any."""
+    """Return the interval of factor times the values; None for no values."""
     return as_metric({seed: factor * value for seed, value in planned(values).items()})
 
 
 def apart(a: Mapping[int, float], b: Mapping[int, float]) -> Found:
-    """The interval of a - b over the seeds that both have; None without any."""
+    """Return the interval of a - b over the seeds that both have; None for no seeds."""
     return over_seeds(minus(a, b))
 
 
 def shortfall(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
-    """How far each seed's arms stay below the ticket, in the mean."""
+    """Return how far below the ticket each seed's arms are on average."""
     return over_seeds(each_seed(rows, column), -1.0)
 
 
 def share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series]) -> Found:
-    """The share of seeds for all of whose rows something holds; of those that have all rows."""
+    """Return the share of seeds for which something holds in all rows; seeds need all rows."""
     if rows.empty:
         return None
     by_seed = holds(rows).astype(bool).groupby(rows.seed)
@@ -103,12 +103,12 @@ def share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series]) -> Fou
 
 
 def all_found(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
-    """The share of seeds in which each of the rows has found a ticket."""
+    """Return the share of seeds in which each of the rows has found a ticket."""
     return share(rows, lambda r: is_found(r, column))
 
 
 def none_found(rows: pd.DataFrame, column: str = "weak_margin") -> Found:
-    """The share of seeds in which none of the rows has found a ticket."""
+    """Return the share of seeds in which none of the rows has found a ticket."""
     return share(rows, lambda r: ~is_found(r, column))
 
 
@@ -116,11 +116,11 @@ def _weak(rows: pd.DataFrame) -> BySeed:
     return each_seed(rows, "weak_margin")
 
 
-# ---------------------------------------------------------------- the claims' numbers
+# ---------------------------------------------------------------- numbers behind the claims
 
 
 def singleshot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
-    """C1 to C4: one scoring at the start, then training."""
+    """C1 to C4: one scoring at initialisation, then training."""
     one = arms(rows, method=ONE_SHOT)
     moderate, sparse = one[one.density >= MODERATE], one[one.density <= SPARSE]
     tasks, circle = ("circle", "relu"), arms(moderate, task="circle")
@@ -162,14 +162,14 @@ def multishot_metrics(rows: pd.DataFrame) -> dict[str, Found]:
 
 
 def best_of(rows: pd.DataFrame, method: str) -> Found:
-    """The share of seeds in which a method scores higher than each of the others after training."""
+    """Return the share of seeds in which a method beats each of the others after training."""
     others = rows[rows.method != method]
     own = rows[rows.method == method].set_index("seed").weak_margin
     return share(others, lambda r: r.weak_margin < r.seed.map(own))
 
 
 def depth_metrics(every: pd.DataFrame, main: pd.DataFrame) -> dict[str, Found]:
-    """C5: shallow, deep and wide mothers, Circle, one shot."""
+    """C5: shallow, deep and wide mothers, Circle, singleshot."""
     same = {"task": "circle", "regime": "singleshot", "mother": "planted", "method": ONE_SHOT}
     rows = arms(every, **same)
     usual = set(main.depth)
@@ -184,14 +184,14 @@ def depth_metrics(every: pd.DataFrame, main: pd.DataFrame) -> dict[str, Found]:
 
 
 def wide_gap(rows: pd.DataFrame) -> Found:
-    """Points of untrained masks of mothers 100 wide less those of mothers 1000 wide."""
+    """Return accuracy of untrained masks in mothers 100 wide minus those 1000 wide, in points."""
     wide, usual = (rows[rows.width == width] for width in (1000, 100))
     common = arms(usual, label=tuple(wide.label), method=tuple(wide.method))
     return apart(*(each_seed(r, "per_output_margin") for r in (common, wide)))
 
 
 def noise_metrics(every: pd.DataFrame) -> dict[str, Found]:
-    """C6: how much more a pruned net loses to its ticket under the most noise than under none."""
+    """C6: how much further below its ticket a pruned net is with the most noise than without."""
     rows = arms(every, task="circle", regime="singleshot", mother="planted", depth=6, label="0.1")
     rows = arms(rows, method=("magnitude", "synflow"))
     most, none = rows[rows.noise == rows.noise.max()], rows[rows.noise == 0]
@@ -268,7 +268,7 @@ def planting_metrics(main: pd.DataFrame) -> dict[str, Found]:
 
 
 def audit_metrics(audits: pd.DataFrame) -> dict[str, Found]:
-    """What the released planting and the released GraSP do, on Circle."""
+    """Results of the released planting and the released GraSP, on Circle."""
     if audits.empty:
         names = ("released_factors_cost", "grasp_lost", "loud_seeds", "released_minus_norm_auroc")
         return dict.fromkeys(names)
@@ -285,7 +285,7 @@ def audit_metrics(audits: pd.DataFrame) -> dict[str, Found]:
 
 
 def visible_metrics(audits: pd.DataFrame) -> dict[str, Found]:
-    """By task and planting mode, how well a classifier tells planted entries (AUROC; 0.5: not)."""
+    """Return by task and mode how well a classifier detects planted entries (AUROC; 0.5: not)."""
     if audits.empty:
         return {}
     return {
@@ -298,9 +298,9 @@ def visible_metrics(audits: pd.DataFrame) -> dict[str, Found]:
 
 
 def score_intervals(every: pd.DataFrame) -> dict[str, Any]:
-    """Weak scores (strong ones of edge-popup) by cell, regime, mother, method and density.
+    """Return weak scores (edge-popup: strong) by cell, regime, mother, method and density.
 
-    A cell names its width only where that is not the study's usual one.
+    A cell's name contains its width only if that is not the study's usual one.
     """
     found: dict[str, Any] = {}
     usual = every.width.mode().iloc[0]

@@ -1,7 +1,8 @@
-"""What the Plant 'n' Seek study says: tables of scores, curves, layers, overlap, and cost.
+"""Tables of the Plant 'n' Seek study: scores, curves, layers, overlap, and cost.
 
-A `margin` compares a score with the planted ticket's own on the same test set, 0 is the ticket:
-accuracy points for Circle, decades of mean squared error for ReLU and Helix. Negative is worse.
+A `margin` compares a score with the planted ticket's own on the same test set: in accuracy points
+for Circle, in decades of mean squared error for ReLU and Helix. 0 equals the ticket, negative is
+worse.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +28,11 @@ from ticketlab.training.recipe import epoch_steps
 Results = Mapping[str, Result]
 
 CELL = ["task", "depth", "width", "noise", "mother", "regime", "method", "label"]
-"""What names an arm; with a seed it names one net."""
+"""Columns that identify an arm; with a seed they identify one net."""
 METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_rounds", "grasp_local")
 """The built-in methods that figures and the leaderboard show."""
 CONTROLS = ("dense", "oracle", "oracle_unit", "oracle_shuffled", "oracle_reinit", "narrow_dense")
-"""What stands beside the searches: nothing of it was sought."""
+"""Controls shown with the searches, which did not search for anything."""
 ONE_SHOT = ("random", "magnitude", "snip", "grasp", "synflow")
 """The paper's singleshot methods."""
 TRAINED = ("magnitude", "snip", "synflow")
@@ -39,31 +40,31 @@ TRAINED = ("magnitude", "snip", "synflow")
 SPARSE = 0.011
 """Up to this density the paper calls a ticket sparse: 0.01 and, at depth 5, the ticket's own."""
 FOUND_POINTS, FOUND_DECADES = 10.0, 1.0
-"""A net has found a ticket if it is so near the planted one's score: accuracy points (Circle), or
-decades of error. The paper has no number for it."""
+"""A net has found a ticket if its score is this near to the planted one's, in accuracy points
+(Circle) or decades of error. The paper has no such number."""
 PRINTED = {"circle": 0.16, "relu": 0.01, "helix": 0.29}
 """Ground-truth densities that the paper prints, for depth 3 (appendix)."""
 
 
 def shown_methods(params: PlantParams) -> tuple[str, ...]:
-    """The methods that figures show: METHODS, and the study's criteria of one's own."""
+    """Return the methods that figures show: METHODS, and the study's plug-in criteria."""
     chosen = [name for grid in params.grids for name in (*grid.singleshot, *grid.multishot)]
     return (*METHODS, *dict.fromkeys(filter(plugins.is_plugin, chosen)))
 
 
 def built_in(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows without criteria of one's own: the paper's claims are about its methods."""
+    """Return the rows without plug-in criteria: the paper's claims are about its methods."""
     return frame[~frame.method.map(plugins.is_plugin).astype(bool)]
 
 
 def main_case(params: PlantParams) -> Case:
-    """The cell that most of the paper is about: the first one of the first grid with controls."""
+    """Return the main cell of the study: the first one of the first grid with controls."""
     grids = [grid for grid in params.grids if grid.controls] or list(params.grids)
     return cases(grids[0])[0]
 
 
 def arms(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:
-    """The rows whose columns have these values; a tuple allows any of its values."""
+    """Return the rows whose columns have these values; a tuple allows any of its values."""
     for column, value in wanted.items():
         allowed = value if isinstance(value, tuple) else (value,)
         frame = frame[frame[column].isin(allowed)]
@@ -71,7 +72,7 @@ def arms(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:
 
 
 def of_main(frame: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """The rows at the main cell's depth, width and noise, for every task."""
+    """Return the rows at the main cell's depth, width and noise, for every task."""
     case = main_case(params)
     same = (frame.depth == case.depth) & (frame.width == case.width) & (frame.noise == case.noise)
     return frame[same]
@@ -81,10 +82,10 @@ def of_main(frame: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def scores_table(results: Results) -> pd.DataFrame:
-    """One row per pruned net: what it is, entries kept and connected, overlap, scores, margins.
+    """Return one row per pruned net: its keys, entries kept and connected, scores, margins.
 
-    `weak` is after training; `raw`, `scalar` and `per_output` are strong scores (no training), as
-    they are and after dividing out one fitted scale or one an output. Accuracies in percent.
+    `weak` is after training; `raw`, `scalar` and `per_output` are strong scores (no training),
+    unscaled and with one fitted scale in all or one per output. Accuracies in percent.
     """
     rows = []
     for result in _with_rows(results):
@@ -107,7 +108,7 @@ def _with_rows(results: Results) -> list[Result]:
 def _scored(
     scores: Mapping[str, float | None], ticket: float, task: str
 ) -> dict[str, float | None]:
-    """Scores in the table's units, the ticket's, and how far each is from it."""
+    """Return scores in the table's units, the ticket's, and each score's margin."""
     unit = 100.0 if is_accuracy(task) else 1.0
     found: dict[str, float | None] = {"ticket": unit * ticket}
     for name, score in scores.items():
@@ -117,25 +118,25 @@ def _scored(
 
 
 def margin(score: float, ticket: float, task: str) -> float:
-    """How much better than the ticket: accuracy points, or decades of mean squared error."""
+    """Return how much better than the ticket: accuracy points, or decades of mean squared error."""
     if is_accuracy(task):
         return 100 * (score - ticket)
     return -log10(max(score, 1e-12) / max(ticket, 1e-12))
 
 
 def is_found(rows: pd.DataFrame, column: str = "weak_margin") -> pd.Series:
-    """Whether each row's score is near enough to the planted ticket's to count as a ticket."""
+    """Return whether each row's score is near enough to the planted ticket's to count as found."""
     allowed = rows.task.map(lambda task: FOUND_POINTS if is_accuracy(task) else FOUND_DECADES)
     return rows[column] >= -allowed
 
 
 def is_accuracy(task: str) -> bool:
-    """Whether a task's score is an accuracy, not an error."""
+    """Return whether a task's score is an accuracy, not an error."""
     return algorithm.task_named(task).kind == "classification"
 
 
 def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """Circle's trained nets for `dvc plots show`: arm, seed, density, accuracy."""
+    """Return Circle's trained nets for `dvc plots show`: arm, seed, density, accuracy."""
     rows = of_main(scores, params)
     rows = rows[(rows.task == "circle") & rows.regime.isin(["singleshot", "multishot"])]
     rows = rows[rows.method.isin(shown_methods(params)) & rows.weak.notna()]
@@ -144,7 +145,7 @@ def plot_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
-    """One row per tensor of a pruned net of the main cell: the density of its entries."""
+    """Return one row per tensor of a pruned net of the main cell: the density of its entries."""
     rows = []
     for result in _with_rows(results):
         head = result.record["head"]
@@ -156,7 +157,7 @@ def layers_table(results: Results, params: PlantParams) -> pd.DataFrame:
 
 
 def curves_table(results: Results) -> pd.DataFrame:
-    """One row per epoch of edge-popup: the strong score after it, one scale an output."""
+    """Return one row per epoch of edge-popup: its strong score, with one scale per output."""
     rows = []
     for name, result in results.items():
         if not name.startswith("popup/"):
@@ -171,7 +172,7 @@ def curves_table(results: Results) -> pd.DataFrame:
 
 
 def audit_table(results: Results, part: str = "rows") -> pd.DataFrame:
-    """The planting audit, a row a mode and seed; `part` "ranks": a row a criterion and tensor."""
+    """Return the planting audit, one row per mode and seed; "ranks": per criterion and tensor."""
     rows = []
     for name, result in results.items():
         if name.startswith("audit/"):
@@ -179,27 +180,27 @@ def audit_table(results: Results, part: str = "rows") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-# ---------------------------------------------------------------- what holds exactly
+# ---------------------------------------------------------------- exact checks
 
 SEARCHES = ("singleshot", "multishot")
 """Regimes that prune by a score."""
 
 
 def tensor_sizes(task: str, depth: int, width: int) -> list[int]:
-    """Entries of a mother's weights and biases, tensor by tensor."""
+    """Return the entries of a mother's weights and biases, tensor by tensor."""
     chosen = algorithm.task_named(task)
     shape = [chosen.inputs, *[width] * (depth - 2), chosen.outputs]
     return [size for before, after in pairwise(shape) for size in (before * after, after)]
 
 
 def asked(method: str, sizes: Sequence[int], density: float) -> int:
-    """Entries that a density asks for: of the whole net, or of each tensor by a local method."""
+    """Return the entries to keep at a density: of the whole net, or per tensor if local."""
     groups = sizes if way(method).local else [sum(sizes)]
     return sum(kept_at(size, density) for size in groups)
 
 
 def kept_as_asked(scores: pd.DataFrame) -> pd.Series:
-    """Whether each mask of a search keeps exactly the entries that its density asks for."""
+    """Return whether each mask of a search keeps exactly the number of entries for its density."""
     rows = scores[scores.regime.isin(SEARCHES) & ~scores.method.isin(CONTROLS)]
     cells = zip(rows.method, rows.task, rows.depth, rows.width, rows.density, strict=True)
     return rows.kept == [
@@ -208,11 +209,11 @@ def kept_as_asked(scores: pd.DataFrame) -> pd.Series:
     ]
 
 
-# ---------------------------------------------------------------- tables to look at
+# ---------------------------------------------------------------- tables for the page
 
 
 def targets_table(depths: tuple[int, ...], width: int, count: int = 100_000) -> pd.DataFrame:
-    """The hand-built tickets: non-zeros, density in a mother of `width`, noise-free score."""
+    """Return the hand-built tickets: non-zeros, density in a mother of `width`, clean score."""
     rows = []
     for task, depth in [(task, depth) for task in algorithm.TASKS for depth in depths]:
         net, score = algorithm.target(task, depth), noise_free_score(task, depth, count)
@@ -238,14 +239,14 @@ def targets_table(depths: tuple[int, ...], width: int, count: int = 100_000) -> 
 
 
 def noise_free_score(task: str, depth: int, count: int) -> float:
-    """The hand-built net's accuracy or error on `count` samples without noise."""
+    """Return the hand-built net's accuracy or error on `count` samples without noise."""
     x, y = algorithm.sample(task, count, 0.0, torch.Generator().manual_seed(0))
     outputs = stacks.forward(algorithm.target(task, depth), x)
     return gauge.score(outputs, y, algorithm.TASKS[task].kind)
 
 
 def controls_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """Trained controls of the main cell, and the ticket as it is: mean and interval over seeds."""
+    """Return trained controls of the main cell, and the untrained ticket: mean and interval."""
     rows = of_main(scores, params)
     names = list(CONTROLS)
     known = rows[rows.method.isin(names)]
@@ -258,7 +259,7 @@ def controls_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def overlap_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """Share of the planted ticket in the masks (recall, %), and in masks of mothers without it."""
+    """Return the planted ticket's share in the masks (recall, %), with and without planting."""
     rows = of_main(scores, params)
     rows = rows[rows.regime.isin(["singleshot", "multishot"]) & ~rows.method.isin(CONTROLS)]
     both = set(rows[rows.mother == "unplanted"].method)
@@ -268,10 +269,10 @@ def overlap_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def success_shares(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """In how many seeds each search of the main cell finds a weak ticket in a planted mother.
+    """Return in how many seeds each search of the main cell finds a weak ticket.
 
-    A row per task, regime, method and density: k of n seeds, the share `mean`, and the exact 95 %
-    interval from `low` to `high`, in percent.
+    One row per task, regime, method and density: k of n seeds, the share `mean`, and the exact 95 %
+    interval from `low` to `high`, in percent. Planted mothers only.
     """
     rows = of_main(scores, params)
     rows = rows[(rows.mother == "planted") & rows.regime.isin(SEARCHES)]
@@ -285,7 +286,7 @@ def success_shares(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def success_table(shares: pd.DataFrame) -> pd.DataFrame:
-    """The shares as text, '19 of 20 [75, 100] %', a column per density, the ticket's own first."""
+    """Format the shares, '19 of 20 [75, 100] %', one column per density, the ticket's own first."""
     text = [
         f"{k} of {n} [{low:.0f}, {high:.0f}] %"
         for k, n, low, high in zip(shares.k, shares.n, shares.low, shares.high, strict=True)
@@ -297,9 +298,9 @@ def success_table(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaderboard(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """The smallest density at which a method finds a ticket in most seeds, over the ticket's own.
+    """Return the lowest density at which a method finds a ticket in most seeds, and its ratio.
 
-    `steps` counts optimiser steps of one net.
+    The ratio is to the ticket's own density. `steps` counts optimiser steps of one net.
     """
     rows = of_main(scores, params)
     rows = rows[(rows.mother == "planted") & rows.regime.isin(["singleshot", "multishot"])]
@@ -316,7 +317,7 @@ def leaderboard(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
 
 
 def steps(params: PlantParams, regime: str) -> int:
-    """Optimiser steps that one net takes until its weak score is known."""
+    """Return the optimiser steps of one net until its weak score is known."""
     epochs = params.fit.epochs
     if regime == "multishot":
         epochs += params.rounds * params.round_epochs
@@ -324,7 +325,7 @@ def steps(params: PlantParams, regime: str) -> int:
 
 
 def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
-    """By task and planting mode: what distinguishes the ticket from its surroundings."""
+    """Return by task and planting mode how the ticket differs from the other weights."""
     columns = {
         "largest": "largest |w| / sigma",
         "zeros": "exact zeros",
@@ -341,13 +342,13 @@ def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Chance that a planted weight outranks another of its layer, mean over seeds (0.5: blind)."""
+    """Return how often a planted weight outranks another of its layer, mean over seeds."""
     rows = ranks[ranks.tensor.str.startswith("weight") & (ranks.mother == "planted")]
     return rows.pivot_table(index=["task", "mode"], columns="method", values="auroc").round(2)
 
 
 def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
-    """Groups of metrics.json as text: what is measured, and its mean (or share of seeds), 95 %."""
+    """Format groups of metrics.json: the measure, and its mean or share of seeds, with 95 %."""
     rows = {
         (group, name.replace("_", " ")): found
         for group in groups
@@ -357,7 +358,7 @@ def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
 
 
 def this_study(params: PlantParams) -> dict[str, str]:
-    """What the fidelity card leaves to the study's parameters."""
+    """Return the facts of the fidelity card that come from the study's parameters."""
     case, fit, popup = main_case(params), params.fit, params.popup
     data = f"{params.train:,} samples for train, {params.test:,} for test"
     return {

@@ -1,4 +1,4 @@
-"""What the PrAC study measures: accuracies, differences paired by seed, costs, sets, controls."""
+"""Numbers of the PrAC study: accuracies, differences paired by seed, costs, sets, controls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -51,13 +51,13 @@ PAIRS = ("dense", "imp", *LADDERS[1:], *FOLLOWERS, *CONTROLS)
 PUBLISHED_ROUNDS = 16
 """Rounds of the paper's searches: up to 96.48 % sparsity."""
 PUBLISHED_CRITERIA = ("snip", "grasp", "synflow")
-"""The criteria that the paper gives PrAC's iterations and numbers of samples."""
+"""The criteria to which the paper gives PrAC's iterations and numbers of samples."""
 EASY_SAVING = 80.0
-"""Percent of IMP's iterations that PrAC saves at least on CIFAR-10 (prac-S1)."""
+"""Least percent of IMP's iterations that PrAC saves on CIFAR-10 (prac-S1)."""
 
 
 def metrics(results: Results, params: PracParams) -> dict[str, Any]:
-    """All numbers of the study for metrics.json."""
+    """Return all numbers of the study for metrics.json."""
     rounds, scores, sets = rounds_table(results), scores_table(results), sets_table(results)
     return {
         "references": references(scores, params),
@@ -78,11 +78,11 @@ def metrics(results: Results, params: PracParams) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------- may the study judge claims?
+# ---------------------------------------------------------------- references
 
 
 def references(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """The dense nets that must have learned something, beside chance on the test images."""
+    """Return the dense nets that must have learned, with chance on the test images."""
     labels = load(params.data).test.y
     names = {"main": "the dense net"}
     names |= {other.name: f"the dense net {other.name}" for other in params.others}
@@ -98,7 +98,7 @@ def references(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
 
 
 def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
-    """Interval of the test accuracy by place, arm and round."""
+    """Return the interval of the test accuracy by place, arm and round."""
     found: dict[str, Any] = {}
     for key, rows in scores.groupby(["place", "arm", "round"]):
         place, arm, level = key
@@ -108,12 +108,12 @@ def accuracies(scores: pd.DataFrame) -> dict[str, Any]:
 
 
 def differences(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """PrAC minus each other arm at the first and last level, and its mean over the levels."""
+    """Return PrAC minus each other arm at the first and last level, and on average over levels."""
     return {f"prac_minus_{_key(arm)}": gain(scores, "prac", arm, params.levels) for arm in PAIRS}
 
 
 def gain(scores: pd.DataFrame, arm: str, base: str, levels: Sequence[int]) -> dict[str, Any]:
-    """What an arm's tickets are better by: at the first level, the last one, and on average."""
+    """Return an arm's gain over another at the first level, the last one, and on average."""
     chosen = sorted(set(levels))
     each = [minus(at(scores, arm, level), at(scores, base, level)) for level in chosen]
     cases = {"first_level": each[0], "last_level": each[-1], "mean": across(each)}
@@ -121,9 +121,9 @@ def gain(scores: pd.DataFrame, arm: str, base: str, levels: Sequence[int]) -> di
 
 
 def ablations(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """PrAC minus sets chosen by other scores, other criteria, and PrAC's parts.
+    """Return PrAC minus sets chosen by other scores, other criteria, and PrAC's parts.
 
-    Whatever a study leaves out is null.
+    Null for whatever a study omits.
     """
     arms = {*PARTS[:1], *get_args(Score), *map(pruned_by, (*PUBLISHED_CRITERIA, *params.criteria))}
     levels = params.ablation_levels
@@ -132,13 +132,13 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
 
 
 def _again(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """IMP with another data order against IMP: an arm against itself."""
+    """Compare IMP with IMP in another data order: an arm with itself."""
     levels = [level for level in params.levels if level <= params.again_rounds]
     return gain(scores, AGAIN, "imp", levels or params.levels)
 
 
 def thresholds(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """PrAC minus PrAC with the highest E_F: first sets in percent of the data, and accuracy."""
+    """Return PrAC minus PrAC with the highest E_F: first sets in percent of the data, accuracy."""
     highest = with_threshold(max(params.thresholds, default=0))
     first = rounds[(rounds.place == "main") & (rounds["round"] == 1)]
     share = 100 / float(first[first.arm == "imp"].samples.iloc[0])
@@ -153,7 +153,7 @@ def thresholds(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -
 
 
 def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """Iterations saved against IMP in percent after the last round, by arm, and how they differ.
+    """Return iterations saved against IMP in percent after the last round, by arm, and differences.
 
     `matched_level` is the last of the levels at which PrAC matches IMP by the paper's rule.
     """
@@ -176,11 +176,11 @@ def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> d
 
 
 def decomposition(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """What each step from IMP to PrAC saves of IMP's iterations, and does to accuracy (points).
+    """Return what each step from IMP to PrAC saves of IMP's iterations, and its accuracy in points.
 
-    data: fewer samples, as many epochs. schedule: fewer epochs, too (the code's quadratic rule).
-    early_stop: rounds end when the mask has settled. Beside them, the last two without PrAC's
-    data: early stopping on all samples, and the whole schedule squeezed into PrAC's iterations.
+    data: fewer samples, same number of epochs. schedule: fewer epochs too (the code's quadratic
+    rule). early_stop: rounds end when the mask has settled. Then the last two without PrAC's data:
+    early stopping on all samples, and the whole schedule compressed into PrAC's iterations.
     """
     before = "prac-linear" if params.shorten == "iterations" else "prac-quadratic"
     steps = {
@@ -202,13 +202,13 @@ def decomposition(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams
 
 
 def costs(rounds: pd.DataFrame) -> dict[str, Any]:
-    """All that a search costs, in trainings of IMP: training passes, and forward passes at a third.
+    """Return the full cost of a search in trainings of IMP, counting a forward pass as a third.
 
-    A forward pass of a criterion that prunes counts as one of training: it may take gradients.
+    A forward pass of a pruning criterion counts as a training pass, since it may take gradients.
 
-    With the one training that the ticket needs afterwards, `saving_in_all` is what is left of the
-    saving against as many rounds of IMP; random subsets and short IMP also need PrAC's search to
-    know their sizes.
+    `saving_in_all` is the saving against as many rounds of IMP that remains after adding the one
+    training that the ticket needs afterwards. The random-subset and short-IMP controls take their
+    sizes from PrAC's own search, so its cost is added to theirs.
     """
     main = rounds[rounds.place == "main"]
     one = main[(main.arm == "imp") & (main["round"] == 1)]
@@ -232,9 +232,9 @@ def costs(rounds: pd.DataFrame) -> dict[str, Any]:
 
 
 def set_metrics(sets: pd.DataFrame, classes: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """Sizes of PrAC's sets in percent of the data, their rebound, and how CEP lies in CET.
+    """Return sizes of PrAC's sets in percent of the data, their rebound, and CEP's share in CET.
 
-    `rarest_class` has that many percent of the samples of the most frequent one, in the last set.
+    `rarest_class` is the number of its samples in percent of the most frequent class, last set.
     """
     own = sets[sets.place == "main"]
     share = own.pivot(index="seed", columns="round", values="share")
@@ -257,7 +257,7 @@ def set_metrics(sets: pd.DataFrame, classes: pd.DataFrame, params: PracParams) -
 
 
 def _balance(classes: pd.DataFrame) -> BySeed:
-    """The rarest class of the last set in percent of the most frequent one, by seed."""
+    """Return the rarest class of the last set in percent of the most frequent one, by seed."""
     last = classes[classes["round"] == classes["round"].max()]
     share = last.groupby("seed").share
     balance = 100 * share.min() / share.max()
@@ -269,7 +269,7 @@ def _is_hard(params: PracParams) -> bool:
 
 
 def distance_metrics(results: Results) -> dict[str, Any]:
-    """Dense rounds: IMP's mask distance around the rate's first fall, PrAC's early stop."""
+    """Return dense rounds: IMP's mask distance around the first rate decay, PrAC's early stop."""
     table = distances_table(results, ("imp", "prac"))
     dense = table[(table.arm == "imp") & (table["round"] == 1)]
     before = (
@@ -285,9 +285,9 @@ def distance_metrics(results: Results) -> dict[str, Any]:
 
 
 def overlaps(results: Results, params: PracParams) -> dict[str, Any]:
-    """IoU with IMP's mask of the same seed after `again_rounds`, in percent, by arm.
+    """Return the IoU with IMP's mask of the same seed after `again_rounds`, in percent, by arm.
 
-    `imp_again` is IMP itself with another data order: as alike as two masks of IMP are.
+    `imp_again` is IMP with another data order: the similarity of two masks of the same method.
     """
     arms = ("prac", "random", "short-imp", AGAIN)
     table = overlaps_table(results, params.again_rounds) if params.again_rounds else None
@@ -306,11 +306,11 @@ def _in_percent(by: BySeed) -> BySeed:
     return {seed: 100 * value for seed, value in by.items()}
 
 
-# ---------------------------------------------------------------- other nets, wrong labels
+# ---------------------------------------------------------------- other nets, flipped labels
 
 
 def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """On the other nets, at their last level: carried or random sets minus native ones."""
+    """Return carried or random sets minus native ones on the other nets, at their last level."""
     found: dict[str, Any] = {}
     pooled: dict[str, list[BySeed]] = {}
     for other in params.others:
@@ -331,11 +331,11 @@ def transfers(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
 
 
 def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
-    """Iterations saved against IMP on the other nets in percent, with the main net's sets.
+    """Return iterations saved against IMP on the other nets in percent, with the main net's sets.
 
     "native" searches on each net. Carried sets cost their training there ("final" also the rewind
-    point, which its rounds do not pass through), and the search that made them has to be paid once:
-    `over_1`, `over_10` share it among so many nets.
+    point, through which its rounds do not pass), and the search that made them is paid once:
+    `over_1`, `over_10` divide it among this many nets.
     """
     top = rounds.groupby(["place", "arm", "seed"])["round"].transform("max")
     last = rounds[rounds["round"] == top]
@@ -350,7 +350,7 @@ def amortised(rounds: pd.DataFrame, params: PracParams) -> dict[str, Any]:
 
 
 def _amortised(total: Mapping[Any, float], params: PracParams, arm: str, paid: float) -> BySeed:
-    """Percent saved by seed, when each net pays the share `paid` of the main net's search."""
+    """Return percent saved by seed if each net pays the share `paid` of the main net's search."""
     names, found = [other.name for other in params.others], {}
     for seed in params.seeds:
         if names and all((name, arm, seed) in total for name in names):
@@ -363,7 +363,7 @@ def _amortised(total: Mapping[Any, float], params: PracParams, arm: str, paid: f
 def noise_metrics(
     results: Results, scores: pd.DataFrame, params: PracParams
 ) -> dict[str, Any] | None:
-    """With flipped labels: how many are in PrAC's last set, and what that does to the ticket."""
+    """Return how many flipped labels are in PrAC's last set, and their effect on the ticket."""
     if not params.label_noise:
         return None
     kept, enriched, never = {}, {}, {}

@@ -1,4 +1,4 @@
-"""The tables of the PrAC study, and what its page says of its parameters."""
+"""Tables of the PrAC study, and the facts of its fidelity card."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,23 +19,23 @@ from ticketlab.study.tables import Accuracy
 Results = Mapping[str, Result]
 
 ACCURACY: Accuracy = "last_accuracy"
-"""What tables, differences and claims of this study are about. The paper takes the epoch that is
-best on validation; a change of rounding alone moves that one by up to 1.5 points, this by .4."""
+"""The accuracy used in this study's tables, differences and claims. The paper uses the best epoch
+on validation; a change of rounding alone moves that one by up to 1.5 points, this one by 0.4."""
 Row = dict[str, Any]
 
 LONG = ("set", "distances", "train_accuracy", "classes", "forgetting")
-"""What a round's record holds beyond single numbers."""
+"""Lists in a round's record, which tables omit."""
 
 
 # ---------------------------------------------------------------- rounds of searches
 
 
 def rounds_table(results: Results) -> pd.DataFrame:
-    """One row per search round: place, arm, seed, what it trained on and what it cost.
+    """Return one row per search round: place, arm, seed, training data and cost.
 
-    Round r makes the ticket of r prunings: `sparsity` is that ticket's. `total_iterations` are
-    spent up to there, training to a rewind point that no round passes through included
-    (`rewind_iterations`); `saving` is by how many percent that is less than IMP's (section 4.1).
+    Round r makes the ticket of r prunings: `sparsity` is that ticket's. `total_iterations` are all
+    iterations so far, including training to a rewind point through which no round passes
+    (`rewind_iterations`); `saving` is by how many percent they are fewer than IMP's (section 4.1).
     """
     rows = []
     for (place, arm, seed), result in searches(results):
@@ -51,7 +51,7 @@ def rounds_table(results: Results) -> pd.DataFrame:
 
 
 def searches(results: Results) -> Iterator[tuple[tuple[str, str, int], Result]]:
-    """Every search with its place (the net, or "noise"), arm and seed."""
+    """Yield every search with its place (the net, or "noise"), arm and seed."""
     for name, result in results.items():
         kind, place, arm, _ = name.split("/")
         if kind == "search":
@@ -59,7 +59,7 @@ def searches(results: Results) -> Iterator[tuple[tuple[str, str, int], Result]]:
 
 
 def search_rounds(results: Results, place: str, arm: str, seed: int, result: Result) -> list[Row]:
-    """The records of a search's rounds, counted alike for all arms.
+    """Return the records of a search's rounds, counted in the same way for all arms.
 
     Arms that share PrAC's dense round get its record.
     """
@@ -71,7 +71,7 @@ def search_rounds(results: Results, place: str, arm: str, seed: int, result: Res
 
 
 def sets_table(results: Results) -> pd.DataFrame:
-    """One row per set that PrAC found: its samples by kind, in percent of the training split."""
+    """Return one row per set that PrAC found: its samples by kind, in % of the training split."""
     rows = []
     for (place, arm, seed), result in searches(results):
         for turn in result.record["rounds"]:
@@ -101,7 +101,7 @@ def sets_table(results: Results) -> pd.DataFrame:
 
 
 def classes_table(results: Results) -> pd.DataFrame:
-    """One row per class and set of PrAC's main search: its samples, in percent of the set."""
+    """Return one row per class and set of PrAC's main search: its samples, in % of the set."""
     rows = []
     for (place, arm, seed), result in searches(results):
         for turn in result.record["rounds"] if (place, arm) == ("main", "prac") else ():
@@ -119,9 +119,9 @@ def classes_table(results: Results) -> pd.DataFrame:
 
 
 def distances_table(results: Results, arms: Sequence[str] = ("prac", "imp")) -> pd.DataFrame:
-    """One row per epoch of a main search: its mask distance, and the run's share that was over.
+    """Return one row per epoch of a main search: its mask distance, and the share of the run done.
 
-    `drop` is the epoch of the first fall of the learning rate, as far as the round got to it.
+    `drop` is the epoch of the first learning-rate decay, if the round reached it.
     """
     rows = []
     for (place, arm, seed), result in searches(results):
@@ -132,11 +132,11 @@ def distances_table(results: Results, arms: Sequence[str] = ("prac", "imp")) -> 
             numbers = enumerate(turn["distances"], start=2)
             rows += [head | {"epoch": epoch, "distance": d} for epoch, d in numbers]
     columns = ["arm", "seed", "round", "drop", "epoch", "distance"]
-    return pd.DataFrame(rows, columns=columns)  # none in rounds of a single epoch
+    return pd.DataFrame(rows, columns=columns)  # empty for rounds of a single epoch
 
 
 def forgetting_table(results: Results) -> pd.DataFrame:
-    """One row per round of PrAC's main search: its samples by forgetting events, in percent."""
+    """Return one row per round of PrAC's main search: its samples by forgetting events, in %."""
     rows = []
     for (place, arm, seed), result in searches(results):
         for turn in result.record["rounds"] if (place, arm) == ("main", "prac") else ():
@@ -153,7 +153,7 @@ def forgetting_table(results: Results) -> pd.DataFrame:
 
 
 def scores_table(results: Results) -> pd.DataFrame:
-    """One row per retrained ticket: place, arm, seed, round, sparsity, accuracies in percent."""
+    """Return one row per retrained ticket: place, arm, seed, round, sparsity, accuracies in %."""
     measured = ("last_accuracy", "selected_accuracy", "validation_accuracy", "train_accuracy")
     kept = ("round", "sparsity", *measured)
     rows = []
@@ -166,7 +166,7 @@ def scores_table(results: Results) -> pd.DataFrame:
 
 
 def overlaps_table(results: Results, level: int) -> pd.DataFrame:
-    """IoU of each arm's mask with IMP's of the same seed after `level` rounds, and by chance."""
+    """Return the IoU of each arm's mask with IMP's of the same seed after `level` rounds."""
     rows, name = [], f"round-{level:02d}"
     for (place, arm, seed), result in searches(results):
         if place != "main" or arm == "imp" or name not in result.tickets:
@@ -178,7 +178,7 @@ def overlaps_table(results: Results, level: int) -> pd.DataFrame:
 
 
 def at(scores: pd.DataFrame, arm: str, level: int, place: str = "main") -> BySeed:
-    """Test accuracy of an arm's tickets after `level` rounds, by seed; "dense" is IMP's round 0."""
+    """Return an arm's test accuracy after `level` rounds, by seed; "dense" is IMP's round 0."""
     if arm == "dense":
         arm, level = "imp", 0
     rows = scores[(scores.place == place) & (scores.arm == arm) & (scores["round"] == level)]
@@ -186,7 +186,7 @@ def at(scores: pd.DataFrame, arm: str, level: int, place: str = "main") -> BySee
 
 
 def matches(scores: pd.DataFrame, level: int) -> bool:
-    """The paper's rule: PrAC's mean lies at most one standard deviation below IMP's."""
+    """The paper's rule: PrAC's mean is at most one standard deviation below IMP's."""
     own, imp = (list(at(scores, arm, level).values()) for arm in ("prac", "imp"))
     return bool(np.mean(own) >= np.mean(imp) - (np.std(imp, ddof=1) if len(imp) > 1 else 0.0))
 
@@ -195,24 +195,24 @@ def matches(scores: pd.DataFrame, level: int) -> bool:
 
 
 def levels_said(scores: pd.DataFrame, levels: Sequence[int]) -> str:
-    """What tables call levels, with their sparsity: 'first_level: round 7, 79.0 % sparse'."""
+    """Explain the levels in tables: 'first_level: round 7, 79.0 % sparse'."""
     named = {"first_level": min(levels), "last_level": max(levels)}
     return ", ".join(f"{name}: {round_said(scores, level)}" for name, level in named.items())
 
 
 def round_said(scores: pd.DataFrame, level: int, place: str = "main") -> str:
-    """A round with the sparsity of its tickets."""
+    """Name a round and the sparsity of its tickets."""
     return f"round {level}, {sparsity_of(scores, level, place):.1f} % sparse"
 
 
 def sparsity_of(scores: pd.DataFrame, level: int, place: str = "main") -> float:
-    """The sparsity of a round's tickets in percent, which all arms share."""
+    """Return the sparsity of a round's tickets in percent, which all arms share."""
     rows = scores[(scores.place == place) & (scores["round"] == level)]
     return 100 * float(rows.sparsity.iloc[0])
 
 
 def this_study(params: PracParams, scores: pd.DataFrame, data: DataSet) -> dict[str, str]:
-    """What the fidelity card leaves to the study's parameters."""
+    """Return the facts of the fidelity card that come from the study's parameters."""
     stop, images = params.stop, len(data.train)
     armed = "" if stop.arm_after is None else f", armed after {stop.arm_after} epochs at the latest"
     others = [f"{other.name} ({other.model.name})" for other in params.others]
@@ -235,9 +235,9 @@ def this_study(params: PracParams, scores: pd.DataFrame, data: DataSet) -> dict[
 
 
 def export_sets(results: Results, params: PracParams, folder: Path) -> list[Path]:
-    """Write the sets of PrAC's main search as index files, one a seed; returns their paths.
+    """Write the sets of PrAC's main search as index files, one per seed; return their paths.
 
-    Set k of a file is the one found in round k + 1, for any net on the same split of the data set.
+    Set k of a file was found in round k + 1 and fits any net on the same split of the data set.
     """
     paths = []
     for seed in params.seeds:

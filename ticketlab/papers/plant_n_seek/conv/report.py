@@ -1,4 +1,4 @@
-"""What Plant 'n' Seek's convolutional part says: tables, and the numbers behind claim C11."""
+"""Tables of Plant 'n' Seek's convolutional part, and the numbers behind claim C11."""
 
 from collections.abc import Mapping
 from statistics import fmean
@@ -27,7 +27,7 @@ Results = Mapping[str, Result]
 Numbers = dict[str, Any]
 
 STRONG = ("popup", "popup_even")
-"""Regimes that train no weight: edge-popup on the weights as they are, and with even signals."""
+"""Regimes that train no weight: edge-popup on the unchanged weights, and with even signals."""
 COLUMNS = [
     "seed",
     "mother",
@@ -53,10 +53,10 @@ MISSING = "not run"
 
 
 def conv_table(results: Results) -> pd.DataFrame:
-    """One row per pruned net, in percent: strong and weak accuracy, overlap, the ticket's accuracy.
+    """Return one row per pruned net, in percent: strong and weak accuracy, overlap, ticket's own.
 
-    `weak` is after training; `raw` and `per_output` without, as it is and with a fitted scale an
-    output. A `margin` is a score less the ticket's. Empty for a study without this part.
+    `weak` is after training; `raw` and `per_output` before it, unscaled and with one fitted scale
+    per output. A `margin` is a score minus the ticket's. Empty for a study without this part.
     """
     own = planting_table(results).set_index("seed") if _plantings(results) else pd.DataFrame()
     rows = []
@@ -70,7 +70,7 @@ def conv_table(results: Results) -> pd.DataFrame:
 
 
 def _scored(row: Mapping[str, Any], ticket: float) -> dict[str, Any]:
-    """A row in percent, with its margins."""
+    """Return a row in percent, with its margins."""
     plain = {k: v for k, v in row.items() if k not in ("strong", "layers", "curve", "weak")}
     scores = {"weak": row.get("weak")} | {
         key: row.get("strong", {}).get(key) for key in ("raw", "per_output")
@@ -86,7 +86,7 @@ def _plantings(results: Results) -> list[Result]:
 
 
 def planting_table(results: Results) -> pd.DataFrame:
-    """One row per seed: the ticket, and how exactly and how visibly it is planted."""
+    """Return one row per seed: the ticket, and how exactly and how visibly it is planted."""
     rows = []
     for result in _plantings(results):
         record = result.record
@@ -109,7 +109,7 @@ def planting_table(results: Results) -> pd.DataFrame:
 
 
 def curves_of_popup(results: Results) -> pd.DataFrame:
-    """One row per epoch of edge-popup: raw accuracy in percent."""
+    """Return one row per epoch of edge-popup: raw accuracy in percent."""
     rows = []
     for name, result in results.items():
         if not name.startswith("conv/popup"):
@@ -141,9 +141,9 @@ NAMES = (
 
 
 def conv_metrics(results: Results) -> Numbers:
-    """What decides C11 and its controls, as intervals over seeds; all None without this part.
+    """Return the intervals over seeds that decide C11 and its controls; None without this part.
 
-    Criteria of one's own do not count: the claim is about the paper's methods.
+    Plug-in criteria do not count: the claim is about the paper's methods.
     """
     table = conv_table(results)
     if table.empty:
@@ -160,7 +160,7 @@ def conv_metrics(results: Results) -> Numbers:
 
 
 def conv_references(results: Results, params: PlantParams) -> Numbers:
-    """What must have learned something: the ticket that was trained to be planted."""
+    """Return the reference that must have learned: the ticket before it is planted."""
     if params.conv is None or not _plantings(results):
         return {"conv": None}
     trained = by_seed(planting_table(results), "ticket")
@@ -169,13 +169,13 @@ def conv_references(results: Results, params: PlantParams) -> Numbers:
 
 
 TRAINED_ACCURACY = 60.0
-"""When the ticket before planting counts as trained: percent of test images right."""
+"""Percent of test images that a trained ticket must classify correctly before it is planted."""
 WORKS, FAILS = 10.0, 10.0
-"""Within so many points of the ticket a search works, so many below it has failed."""
+"""Points from the ticket's accuracy within which a search succeeds, and below which it fails."""
 
 
 def conv_controls(results: Results) -> Numbers:
-    """The positive controls of this part; None for those that did not run."""
+    """Return the positive controls of this part; None for those that did not run."""
     table = conv_table(results)
     table = table[table.mother == "planted"]
     popped = table[(table.regime == "popup") & (table.label == "0.5")]
@@ -246,16 +246,16 @@ def _weak(rows: pd.DataFrame) -> BySeed:
 
 
 def _shortfall(rows: pd.DataFrame) -> Numbers | None:
-    """How far each seed's arms stay below the ticket, in the mean."""
+    """Return how far below the ticket each seed's arms are on average."""
     margins = each_seed(rows, "per_output_margin")
     return as_metric({seed: -value for seed, value in margins.items()})
 
 
-# ---------------------------------------------------------------- tables to look at
+# ---------------------------------------------------------------- tables for the page
 
 
 def status(params: PlantParams) -> str:
-    """Whether a study has this part, in words: what was run, or that nothing was."""
+    """State whether a study has this part: the nets that ran, or that nothing did."""
     conv = params.conv
     if conv is None:
         return MISSING
@@ -264,7 +264,7 @@ def status(params: PlantParams) -> str:
 
 
 def exactness(results: Results) -> pd.DataFrame:
-    """By seed, as text: the ticket's accuracy, the planted one's, error, factor, visibility."""
+    """Format by seed: accuracy of the ticket and the planted one, error, factor, visibility."""
     names = {
         "ticket": "ticket's accuracy (%)",
         "planted": "planted (%)",
@@ -282,7 +282,7 @@ def exactness(results: Results) -> pd.DataFrame:
 
 
 def seekers(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in percent, mean and interval: trained masks, and edge-popup's untrained ones."""
+    """Return accuracy in percent, mean and interval: trained masks, and edge-popup untrained."""
     if table.empty:
         return pd.DataFrame({"searches": [MISSING]})
     strong = table.regime.isin(STRONG)
