@@ -86,7 +86,7 @@ def scores_table(results: Results) -> pd.DataFrame:
 
 
 def transfer_table(results: Results, what: str = "transfer") -> pd.DataFrame:
-    """Return one row per transferred ticket: arm, carried, seed, round, sparsity, accuracies (%)."""
+    """Return one row per transferred ticket: arm, carried, seed, round, sparsity, accuracies."""
     frame = rounds_of(results, f"{what}/")
     return frame.drop(columns=["layers", "collapsed"], errors="ignore")
 
@@ -208,7 +208,7 @@ def difference_metrics(
 def moved_differences(
     frame: pd.DataFrame, arm: str, other: str, levels: Levels, without: str = WHOLE
 ) -> dict[float, BySeed]:
-    """Return an arm's minus another's accuracy on other data, each at the ticket nearest to a level.
+    """Return an arm's minus another's accuracy on other data, each at its nearest to a level.
 
     The first arm transfers mask and weights; so does the other, unless `without` says otherwise.
     "dense" is the unpruned net.
