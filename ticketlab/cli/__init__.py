@@ -1,4 +1,4 @@
-"""`ticketlab`: what the stages of dvc.yaml call (prepare, train, run), and what readers ask for."""
+"""The command line `ticketlab`: the commands that dvc.yaml's stages run, and those for readers."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""Train a study in pieces on other machines, and put it together here."""
+"""Train a study in pieces on other machines, and assemble it here."""
 
 import time
 from pathlib import Path
@@ -21,10 +21,10 @@ def piece(
     out: Annotated[Path, typer.Option(help="the folder for units and tickets")] = Path("pieces"),
     minutes: Annotated[float, typer.Option(help="how long, at most")] = 8.5,
 ) -> None:
-    """Train a piece of a study on a machine with a GPU: units that end within some minutes.
+    """Train part of a study on a machine with a GPU: units that end within some minutes.
 
-    The next call goes on. The folder can be carried: `ticketlab assemble` makes the study of it,
-    on any machine. Needs no git, DVC, Jupyter or network.
+    The next call continues. The folder can be copied to any machine, where `ticketlab assemble`
+    makes the study from it. Needs no git, DVC, Jupyter or network.
     """
     end = time.monotonic() + 60 * minutes
     with one_line_errors():
@@ -41,9 +41,9 @@ def assemble(
     study: StudyName,
     folders: Annotated[list[Path], typer.Argument(help="folders of `ticketlab piece`")],
 ) -> None:
-    """Put the pieces of a study together: results/STUDY has them, `dvc repro` makes its pages.
+    """Assemble a study from pieces: fills results/STUDY, from which `dvc repro` makes the pages.
 
-    Nothing is trained. A study that is not known here is taken from the folder.
+    Nothing is trained. A study that does not exist here is taken from the folder.
     """
     with one_line_errors():
         pieces.take_study(study, folders[0])

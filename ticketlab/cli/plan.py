@@ -1,4 +1,4 @@
-"""Before a run: what it will do and how long it takes here, and what of a study fits."""
+"""Before a run: what it will do, how long it takes here, and how much of a study fits."""
 
 import shlex
 from typing import Annotated
@@ -15,9 +15,9 @@ app = typer.Typer()
 
 @app.command()
 def plan(studies: StudyNames = None) -> None:
-    """Say what `dvc repro` will run, about how long that takes here, and what it can decide.
+    """Show what `dvc repro` will run, the estimated time here, and what the study can decide.
 
-    Runs a short probe.
+    Runs a short speed measurement.
     """
     with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = {name: params.load_study(name) for name in studies or params.chosen_studies()}
@@ -48,9 +48,9 @@ def probe_study(
     minutes: Annotated[float, typer.Option(help="the time that the study is to fit into")] = 25.0,
     save: Annotated[str, typer.Option(help="also write a study of this name that fits")] = "",
 ) -> None:
-    """Measure what a study takes on this device, and say which epochs and seeds fit.
+    """Measure how long a study takes on this device, and report which epochs and seeds fit.
 
-    First all trainings become shorter, then there are fewer seeds: `probe.fitted` has the rule.
+    First all trainings are shortened, then seeds are removed; see `probe.fitted` for the rule.
     """
     with one_line_errors():
         block = studies.plain(study)

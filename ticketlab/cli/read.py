@@ -1,4 +1,4 @@
-"""Read what was made: verdicts, numbers, the site; compare revisions, runs and machines."""
+"""Read results: verdicts, numbers, the site; compare revisions, runs and machines."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +31,7 @@ def claims(
         bool, typer.Option(help="renew README.md, PUBLISHED.md and findings.md")
     ] = False,
 ) -> None:
-    """Show the verdicts of a study, judged now from its metrics, and where to read on."""
+    """Show the verdicts of a study, judged from its metrics, and links to its pages."""
     with one_line_errors():
         chosen = params.chosen_studies()
         for name in [study] if study else chosen:
@@ -39,7 +39,7 @@ def claims(
         if write:
             readme, found = ROOT / "README.md", verdicts.tables(chosen)
             pages = {name: findings.page(ROOT / "results" / name) for name in found}
-            parts = published.parts(list(found))  # first what takes time: then no edit is lost
+            parts = published.parts(list(found))  # slow, so it precedes any change to the pages
             write_atomically(readme, verdicts.with_table(readme.read_text(), found).encode())
             numbers = published.with_parts(published.PAGE.read_text(), parts)
             write_atomically(published.PAGE, numbers.encode())
@@ -52,7 +52,7 @@ def timings(
     study: StudyName,
     write: Annotated[bool, typer.Option(help="write results/STUDY/timings.csv")] = False,
 ) -> None:
-    """Print the seconds that each arm of a study took on this machine as CSV."""
+    """Print the seconds that each arm of a study took on this machine, as CSV."""
     with one_line_errors():
         folder = ROOT / "results" / study
         print_or_write(seconds.table(folder), folder / seconds.FILE, write)
@@ -63,7 +63,7 @@ def seeds(
     study: StudyName,
     write: Annotated[bool, typer.Option(help="write results/STUDY/seeds.csv")] = False,
 ) -> None:
-    """Print all numbers by seed of a study as CSV: paper, metric, seed, value."""
+    """Print all numbers by seed of a study, as CSV: paper, metric, seed, value."""
     with one_line_errors():
         folder = ROOT / "results" / study
         print_or_write(results.study_seeds(folder), folder / results.SEEDS, write)
@@ -74,7 +74,7 @@ def verify(
     studies: StudyNames = None,
     rev: Annotated[str, typer.Option(help="the revision to compare with")] = "HEAD",
 ) -> None:
-    """Compare the results here with the committed ones; runs nothing, ends with 1 if they differ.
+    """Compare the results here with the committed ones; runs nothing, exits with 1 on a difference.
 
     A stage is identical (all bytes), within (numbers agree within their intervals) or different.
     """
@@ -98,7 +98,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("compare.html"),
 ) -> None:
     """Compare two revisions in one HTML page: parameters, claims, metrics, curves, masks."""
-    from ticketlab.reader import diff_page  # draws and renders: no other command waits for it
+    from ticketlab.reader import diff_page  # imported here, since only this command needs it
 
     with one_line_errors():
         summary = diff_page.write(a, b, out)
@@ -112,8 +112,8 @@ def robustness(
     study: Annotated[str, typer.Option(help="the study to take of a revision")] = "desk",
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("robustness.md"),
 ) -> None:
-    """Compare the verdicts of two runs, as of two machines, with what the rules predict."""
-    from ticketlab.reader import robustness  # opens DVC: no other command waits for it
+    """Compare the verdicts of two runs, e.g. on two machines, with what the rules predict."""
+    from ticketlab.reader import robustness  # imported here, since only this command needs it
 
     with one_line_errors():
         found = robustness.pairs(robustness.read(a, study), robustness.read(b, study))
@@ -126,7 +126,7 @@ def report(
     out: Annotated[Path, typer.Option(help="the folder of the site")] = ROOT / "site",
 ) -> None:
     """Build the static site from the executed notebooks: verdicts first, then the papers."""
-    from ticketlab.reader import website  # renders: no other command waits for it
+    from ticketlab.reader import website  # imported here, since only this command needs it
 
     with one_line_errors():
         pages = website.build(out)
@@ -134,7 +134,7 @@ def report(
 
 
 def show_claims(study: str, found: pd.DataFrame) -> None:
-    """The verdicts as a table, and the pages behind them."""
+    """Show the verdicts as a table, and the pages behind them."""
     table = Table(title=f"claims at the scale of {study}")
     for column in COLUMNS:
         table.add_column(column)

@@ -1,4 +1,4 @@
-"""Run studies: check, prepare, train, run a notebook, all of it with one display; and pinned."""
+"""Run studies: check, prepare, train, execute a notebook, or all of these; and `pinned`."""
 
 import os
 import shutil
@@ -29,9 +29,9 @@ Fresh = Annotated[
 
 @app.command()
 def check() -> None:
-    """Validate all parameters; the first mistake is one line, and the exit code 2.
+    """Validate all parameters; the first mistake is reported in one line, with exit code 2.
 
-    results/code then has the fingerprints of the code behind each run of params.yaml.
+    Also writes results/code, the fingerprints of the code behind each run of params.yaml.
     """
     with one_line_errors():
         studies = params.load_all()
@@ -63,10 +63,10 @@ def train(
     paper: PaperName,
     fresh: Fresh = False,
 ) -> None:
-    """Train the units of a paper's study, but for those that are stored with the same key.
+    """Train the units of a paper's study, except those that are stored with the same key.
 
-    They are looked for in results/*/runs and in DVC's cache; an interrupted run is taken up where
-    it ended. A check of reproducibility needs --fresh.
+    Stored units are taken from results/ and from DVC's cache; an interrupted run continues
+    where it ended. To check reproducibility, use --fresh.
     """
     with one_line_errors():
         progress.end_with_repro()
@@ -87,10 +87,10 @@ def train(
 
 @app.command()
 def run(study: StudyName, paper: PaperName) -> None:
-    """Execute a paper's notebook with a study's parameters; trains only what is not stored yet.
+    """Execute a paper's notebook with a study's parameters; trains only units not stored yet.
 
-    Units that were trained with other code or parameters are left alone: `ticketlab train` renews
-    them, and so does `dvc repro`.
+    Units that were trained with other code or parameters are not replaced: `ticketlab train` and
+    `dvc repro` do that.
     """
     stage = f"read@{study}-{paper}"
     with one_line_errors():
@@ -120,15 +120,15 @@ def repro(
     force: Annotated[bool, typer.Option(help="run what is up to date, too")] = False,
     fresh: Fresh = False,
 ) -> None:
-    """Run `dvc repro` with one display of all stages: how far it is, how long the rest takes.
+    """Run `dvc repro` with one display of all stages: progress, and the estimated time left.
 
-    In a log, plain lines. It ends with the exit code of `dvc repro`; an interrupted run is taken up
-    where it ended.
+    Prints plain lines if the output is a log. Exits with the code of `dvc repro`; an interrupted
+    run continues where it ended.
     """
     with one_line_errors():
         check()
         if fresh:
-            os.environ["TICKETLAB_FRESH"] = "1"  # for the stages
+            os.environ["TICKETLAB_FRESH"] = "1"  # read by the stages
         code = reproduction.repro(stages or [], force, EMPTY if fresh else stored_units())
     raise typer.Exit(code)
 
@@ -139,8 +139,8 @@ def pinned(
 ) -> None:
     """Run another program pinned to the instruction set of results: `pinned jupyter lab`.
 
-    Every `ticketlab` command pins itself; this is for programs that make results otherwise, such
-    as JupyterLab or a Dask worker. TICKETLAB_NATIVE=1 leaves everything unpinned.
+    Every `ticketlab` command pins itself; this is for other programs that make results, such as
+    JupyterLab or a Dask worker. TICKETLAB_NATIVE=1 leaves everything unpinned.
     """
     with one_line_errors():
         if shutil.which(command[0]) is None:

@@ -1,4 +1,4 @@
-"""What `train` and `run` do around a study: its lock, its progress, pages replaced as a whole."""
+"""Shared by `train` and `run`: a study's lock, its progress, and atomic replacement of pages."""
 
 import os
 import shutil
@@ -23,20 +23,20 @@ from ticketlab.study.store import Store
 
 
 def stored_units() -> Store:
-    """What runs here have stored, in results and in DVC's cache."""
+    """Return the units stored in results and in DVC's cache."""
     folders = (ROOT / "results").glob("*/runs/*/")
     return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
 
 
 def cells_of(stage: str) -> Started:
-    """What reports the cells of a stage's page to `ticketlab repro`."""
+    """Return a function that reports the cells of a stage's page to `ticketlab repro`."""
     return lambda cell, cells: progress.report(stage, cell=cell, cells=cells)
 
 
 def watched_study(
     kind: Literal["train", "read"], study: str, paper: str, values: Spec, folder: Path, store: Store
 ) -> None:
-    """Run a paper's units into `folder`, showing progress; what is stored is not run again.
+    """Run a paper's units into `folder`, showing progress; stored units are not run again.
 
     Only training replaces units of other code or parameters: reading raises StaleUnits.
     """
@@ -51,7 +51,7 @@ def watched_study(
     timed = folder.parent / f"{paper}.timings.json"
     if watch.seconds or watch.reused:
         seconds.note(timed, watch.seconds, done, workers, watch.reused, watch.planned)
-    if watch.seconds:  # something was trained here
+    if watch.seconds:  # at least one unit was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
     if watch.reused:
         print(f"train@{study}-{paper}: {watch.reused} of {len(done)} units are reused")
@@ -59,9 +59,9 @@ def watched_study(
 
 @contextmanager
 def alone(study: str, paper: str) -> Iterator[None]:
-    """No other process trains or runs this paper of the study; InputError names one that does.
+    """Lock this paper of the study; InputError names another process that has the lock.
 
-    The operating system takes the lock back when its process ends, however it ends.
+    The operating system releases the lock when its process ends, however it ends.
     """
     lock, holder = (machine.LOCKS / f"{study}.{paper}.{kind}" for kind in ("lock", "holder"))
     machine.LOCKS.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def alone(study: str, paper: str) -> Iterator[None]:
 
 @contextmanager
 def staged_pages(pages: Path) -> Iterator[Path]:
-    """A folder to write pages into; they replace the last good ones only if all went well."""
+    """Yield a folder for new pages; they replace the last good ones only on success."""
     staging = pages.with_name(f".{pages.name}.staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Make a study or lay out a paper, and choose the studies that `dvc repro` runs."""
+"""Make a study, add a paper, and choose the studies that `dvc repro` runs."""
 
 from typing import Annotated
 
@@ -16,9 +16,9 @@ KnownStudy = Annotated[str, typer.Argument(help="a study of params.yaml or studi
 def lay_out_paper(
     name: Annotated[str, typer.Argument(help="a lower-case Python name, e.g. early_bird")],
 ) -> None:
-    """Lay out a further paper: its folder, notebook, claims, parameters and test, ready to run.
+    """Create the files of a new paper: folder, notebook, claims, parameters and test, ready to run.
 
-    It is one-shot magnitude pruning against a random mask until you make it the paper's method.
+    The example compares one-shot magnitude pruning with a random mask; replace it by your method.
     """
     with one_line_errors():
         written = new_paper.new_paper(name)
@@ -33,7 +33,7 @@ def new_study(
     source: Annotated[str, typer.Option("--from", help="the study to copy")] = "desk",
     paper: Annotated[list[str] | None, typer.Option(help="take over only these papers")] = None,
 ) -> None:
-    """Make a study: `study new mine --from cifar10 prac.data.name=my_digits`; adds it to runs."""
+    """Make a study, e.g. `study new mine --from cifar10 prac.data.name=my_digits`, and run it."""
     with one_line_errors():
         added = studies.new(name, source, changes or [], paper or [])
         print(f"studies/{name}.yaml: written; params.yaml: runs:\n{studies.shown(added)}")
@@ -41,7 +41,7 @@ def new_study(
 
 @study_app.command("add")
 def add_study(study: KnownStudy) -> None:
-    """Have `dvc repro` run a study: adds its lines to runs in params.yaml, and prints them."""
+    """Have `dvc repro` run a study: add its lines to `runs` in params.yaml, and print them."""
     with one_line_errors():
         added = studies.add(study)
         print(f"params.yaml: runs:\n{studies.shown(added)}" if added else f"{study}: is in runs")
@@ -49,7 +49,7 @@ def add_study(study: KnownStudy) -> None:
 
 @study_app.command("remove")
 def remove_study(study: KnownStudy) -> None:
-    """Take a study out of runs in params.yaml; its file, results and lock entries stay."""
+    """Remove a study from `runs` in params.yaml; its file, results and lock entries stay."""
     with one_line_errors():
         gone = studies.remove(study)
         print(f"params.yaml: taken out of runs: {', '.join(run.name for run in gone)}")
@@ -57,7 +57,7 @@ def remove_study(study: KnownStudy) -> None:
 
 @study_app.command("stages")
 def study_stages(study: KnownStudy) -> None:
-    """Print the stages to ask `dvc repro` for."""
+    """Print the names of a study's stages, as arguments for `dvc repro`."""
     with one_line_errors():
         params.load_study(study)
         print(*studies.stages(study))

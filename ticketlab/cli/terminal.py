@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, tables on the terminal, and errors in one line."""
+"""Shared by all commands: arguments, tables on the terminal, and errors in one line."""
 
 import sys
 import traceback
@@ -27,7 +27,7 @@ PaperOrAll = Annotated[str, typer.Argument(help="default: all papers of the stud
 
 
 def show_table(title: str, frame: pd.DataFrame) -> None:
-    """A table on the terminal."""
+    """Print a table on the terminal."""
     table = Table(*frame.columns, title=title)
     for row in frame.astype(str).itertuples(index=False):
         table.add_row(*row)
@@ -35,7 +35,7 @@ def show_table(title: str, frame: pd.DataFrame) -> None:
 
 
 def print_or_write(found: pd.DataFrame, path: Path, write: bool) -> None:
-    """A table as CSV, on stdout or in its file."""
+    """Print a table as CSV, or write it to its file."""
     if write:
         results.write_table(found, path)
     else:
@@ -44,7 +44,7 @@ def print_or_write(found: pd.DataFrame, path: Path, write: bool) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Bad input ends in one line and exit code 2; a failed unit or notebook in its traceback."""
+    """Report bad input in one line with exit code 2; failed units or notebooks by traceback."""
     try:
         yield
     except InputError as error:

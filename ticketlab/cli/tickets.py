@@ -19,13 +19,13 @@ def tickets(
     arm: Annotated[str, typer.Option(help="only arms with this in their name")] = "",
     seed: Annotated[int | None, typer.Option(help="only this seed's")] = None,
 ) -> None:
-    """List the stored tickets: what each is, and its path for `ticketlab show`."""
+    """List the stored tickets: their keys, and their paths for `ticketlab show`."""
     with one_line_errors():
         print(inventory.tickets(study, paper, arm, seed).to_string(index=False))
 
 
 @app.command()
 def show(ticket: Annotated[Path, typer.Argument(help="a path of `ticketlab tickets`")]) -> None:
-    """Verify a ticket's hashes and show where it comes from and what each layer keeps."""
+    """Verify a ticket's hashes and show its origin and what each layer keeps."""
     with one_line_errors():
         print(inventory.describe(ticket if ticket.exists() else ROOT / ticket))

@@ -1,1 +1,1 @@
-"""What DVC and the command line do: parameters, papers by name, plans, notebook runs, verify."""
+"""Shared by DVC's stages and the command line: parameters, papers, plans, notebook runs, verify."""

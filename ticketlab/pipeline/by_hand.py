@@ -1,4 +1,4 @@
-"""The round that a page does by hand, where the study's units were made on another machine."""
+"""The round that a page does by hand, if the study's units were made on another machine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,19 +9,20 @@ from ticketlab.spec import Spec
 from ticketlab.study.results import made_elsewhere
 
 IMAGES = 500
-"""Training images, and validation images at most, of a round by hand on a machine without the
-device of the study."""
+"""Maximum number of training images, and of validation images, for a round by hand on a machine
+without the study's device."""
 STEPS = ("ramp", "least_iterations")
-"""Numbers of iterations without a unit."""
+"""Parameters that are numbers of iterations but have no unit in their text."""
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
 def by_hand(params: SpecT, folder: Path) -> SpecT:
-    """The parameters for the round by hand: the study's own, if its units were made here.
+    """Return the parameters for the round by hand: the study's own, if its units were made here.
 
-    Else, so that a page takes minutes without a GPU: at most IMAGES images in float32, as many
-    epochs, and lengths in iterations in proportion. A line says so in the page.
+    Otherwise a smaller version, so that a page takes minutes without a GPU: at most IMAGES images
+    in float32, the same number of epochs, and lengths in iterations in proportion. A line on the
+    page states this.
     """
     if made_elsewhere(folder) is None:
         return params
@@ -42,7 +43,7 @@ def by_hand(params: SpecT, folder: Path) -> SpecT:
 
 
 def _fewer_steps(tree: Any, share: float) -> Any:
-    """Parameters with a share of all lengths in iterations, and at least one."""
+    """Scale all lengths in iterations by a share, to at least one."""
     if isinstance(tree, list):
         return [_fewer_steps(inner, share) for inner in tree]
     if not isinstance(tree, Mapping):

@@ -19,7 +19,7 @@ FOLDER = ROOT / "results" / "code"
 
 
 def fingerprints(paper: str, values: Spec) -> dict[str, str]:
-    """The content of a run's three files by side; an edit that changes no result changes none."""
+    """Return a run's three files by side; edits that change no result leave them unchanged."""
     strings = set(strings_in(values.model_dump(mode="json")))
     names = data_names(values)
     page = source_fingerprint(code_of(ROOT / "notebooks" / f"{paper}.ipynb"), strings)
@@ -31,9 +31,9 @@ def fingerprints(paper: str, values: Spec) -> dict[str, str]:
 
 
 def write(runs: Mapping[str, tuple[str, Spec]], folder: Path = FOLDER) -> None:
-    """Write the files of all runs, each a paper and its parameters, and remove those of others.
+    """Write the files of all runs, each a paper and its parameters; remove files of other runs.
 
-    A file whose content stays is not touched.
+    A file is only written if its content changes.
     """
     files = {
         folder / f"{run}.{side}": text

@@ -1,4 +1,4 @@
-"""One display of a whole `dvc repro`: a live one on a terminal, plain lines in a log."""
+"""One display of a whole `dvc repro`: live on a terminal, plain lines in a log."""
 
 import sys
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ EVERY = 30.0
 ENDINGS: dict[State, str] = {
     "done": "ran", "stopped": "stopped", "up to date": "up to date", "waiting": "not run",
 }  # fmt: skip
-"""What is said of stages in each state when all has ended."""
+"""The final summary's word for each state."""
 AT_ONCE = 2
-"""Units that are named while they run."""
+"""Maximum number of running units that are named."""
 
 
 class Display:
     """Shows a course while its block runs: `with Display(course): ...`.
 
-    On a terminal, what others print appears above the display; elsewhere lines follow each other.
+    On a terminal, other programs' output appears above the display; in a log, lines alternate.
     """
 
     def __init__(self, course: Course, stream: TextIO | None = None) -> None:
@@ -46,14 +46,14 @@ class Display:
             self._live.stop()
 
     def print(self, line: str, stream: TextIO) -> None:
-        """Print a line of another program on the stream that it was meant for."""
+        """Print a line of another program on the stream for which it was meant."""
         if self._live.is_started and stream.isatty():
             self.console.print(Text.from_ansi(line), soft_wrap=True)
         else:
             print(line, file=stream, flush=True)
 
     def update(self, now: float) -> None:
-        """Show how far the course is at `now`."""
+        """Show the progress of the course at `now`."""
         if self.is_live:
             self._live.update(picture(self.course, now), refresh=True)
         else:
@@ -64,11 +64,11 @@ class Display:
             self._stage = self.course.current
 
 
-# ---------------------------------------------------------------- in words
+# ---------------------------------------------------------------- as text
 
 
 def runs(course: Course) -> dict[str, dict[str, Stage]]:
-    """The stages by run and kind: `runs(course)["desk-colt"]["train"]`."""
+    """Return the stages by run and kind: `runs(course)["desk-colt"]["train"]`."""
     found: dict[str, dict[str, Stage]] = {}
     for name, stage in course.stages.items():
         kind, _, run = name.partition("@")
@@ -78,12 +78,12 @@ def runs(course: Course) -> dict[str, dict[str, Stage]]:
 
 
 def counted(count: int, what: str = "unit") -> str:
-    """`1 unit`, `2 units`."""
+    """Format `1 unit`, `2 units`."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def units(course: Course) -> str:
-    """Units of the whole in words, empty without any."""
+    """Summarise all units; empty if there are none."""
     trainings = [stages["train"] for stages in runs(course).values() if "train" in stages]
     stored = sum(len(stage.stored) for stage in trainings)
     done = stored + sum(stage.trained for stage in trainings)
@@ -93,12 +93,12 @@ def units(course: Course) -> str:
 
 
 def times(course: Course, now: float) -> str:
-    """Minutes spent and left, in words."""
+    """Format the minutes spent and left."""
     return f"{clock(now - course.started)}, about {clock(course.left(now))} left"
 
 
 def state(stages: dict[str, Stage]) -> str:
-    """The state of a run in a word or two."""
+    """Summarise the state of a run in a word or two."""
     states = {stage.state for stage in stages.values()}
     if states == {"up to date"}:
         return "up to date"
@@ -108,7 +108,7 @@ def state(stages: dict[str, Stage]) -> str:
 
 
 def facts(stages: dict[str, Stage], now: float) -> Iterator[str]:
-    """What there is to say of a run: units, what runs, its page, minutes."""
+    """Yield the facts about a run: units, what runs, its page, minutes."""
     train = stages.get("train", Stage(""))
     if train.units or train.stored:
         yield f"{train.trained} of {counted(len(train.units))} trained"
@@ -122,7 +122,7 @@ def facts(stages: dict[str, Stage], now: float) -> Iterator[str]:
 
 
 def running(kind: str, stage: Stage) -> Iterator[str]:
-    """What a stage does now."""
+    """Yield what a stage does now."""
     if kind == "data":
         yield "preparing data"
     elif kind == "read":
@@ -134,7 +134,7 @@ def running(kind: str, stage: Stage) -> Iterator[str]:
 
 
 def line(course: Course, now: float, ended: Stage | None = None) -> str:
-    """The whole in one plain line, with the stage that has just ended or else with what runs."""
+    """Format the course in one plain line, with the stage that has just ended or what runs now."""
     if ended is not None:
         named = [f"{ended.name} {ended.state} after {clock(ended.spent(now))}"]
     else:
@@ -148,7 +148,7 @@ def line(course: Course, now: float, ended: Stage | None = None) -> str:
 
 
 def summary(course: Course, now: float, code: int) -> str:
-    """What was trained, reused and skipped, a line per run."""
+    """Summarise what was trained, reused and skipped, one line per run."""
     ending = "done" if code == 0 else f"stopped (exit code {code})"
     found = [f"repro: {ending} after {clock(now - course.started)}"]
     width = max((len(run) for run in runs(course)), default=0)
@@ -157,7 +157,7 @@ def summary(course: Course, now: float, code: int) -> str:
 
 
 def outcome(stages: dict[str, Stage], now: float) -> str:
-    """What became of a run."""
+    """Describe the result of a run."""
     train = stages.get("train")
     words = []
     if train is not None and train.state in ("done", "stopped"):
@@ -170,14 +170,14 @@ def outcome(stages: dict[str, Stage], now: float) -> str:
     return "; ".join(words)
 
 
-# ---------------------------------------------------------------- as a picture
+# ---------------------------------------------------------------- as a live display
 
 
 STYLES = {"running": "bold", "waiting": "dim"}
 
 
 def picture(course: Course, now: float) -> Group:
-    """A bar of the whole and a line per run, cut where the terminal ends."""
+    """Draw one bar for everything and one line per run, cut at the terminal's height."""
     whole = Table.grid(padding=(0, 1))
     bar = ProgressBar(1.0, course.share(now), width=24)
     whole.add_row("repro", bar, f"{course.share(now):4.0%}", times(course, now))

@@ -1,6 +1,6 @@
-"""How far a `dvc repro` is and how long the rest takes: what was expected, corrected as it runs.
+"""Progress and remaining time of a `dvc repro`: expected values, corrected while it runs.
 
-What is expected of each stage comes from `outlook.py`. What happens comes from the lines that DVC
+The expected work of each stage comes from `outlook.py`. Progress comes from the lines that DVC
 prints (a stage runs, or is skipped) and from the events of `progress.report`.
 """
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 START = 6.0
-"""Seconds that a stage takes beside its work: processes start, DVC hashes what it has made."""
+"""Seconds of a stage besides its work: starting processes, and DVC's hashing of outputs."""
 
 TRUST, TRUST_OTHERS = 0.03, 0.1
-"""See `Part.pace`: of training, and of all else."""
+"""See `Part.pace`: for training, and for everything else."""
 
 LEAST = 2.0
-"""Seconds that have to pass, whatever the share."""
+"""Minimum weight of the pace that is assumed before anything is measured, in seconds."""
 
 _DVC = re.compile(r"^(?:Running stage|Stage) '(?P<stage>[^']+)'(?P<skips>.*(?:skipping))?")
 
@@ -25,16 +25,16 @@ State = Literal["waiting", "running", "done", "stopped", "up to date"]
 
 
 class Part(NamedTuple):
-    """Seconds of a part of the work: as expected of all, of what is done, and really spent."""
+    """Seconds of a part of the work: expected in all, expected for what is done, and spent."""
 
     expected: float = 0.0
     done: float = 0.0
     spent: float = 0.0
 
     def pace(self, before: float, trust: float) -> float:
-        """Seconds spent per expected second, measured on what is done.
+        """Return the seconds spent per expected second, measured on what is done.
 
-        It starts from a pace `before`, which weighs as much as what is measured when the share
+        Starts from a pace `before`, which has the same weight as the measurement when the share
         `trust` of the whole is done.
         """
         weight = max(trust * self.expected, LEAST)
@@ -43,13 +43,13 @@ class Part(NamedTuple):
 
 
 def together(parts: Iterable[Part]) -> Part:
-    """The sum of parts."""
+    """Return the sum of parts."""
     return Part(*map(sum, zip(Part(), *parts, strict=True)))
 
 
 @dataclass
 class Unit:
-    """A unit to train: expected seconds of one process, image passes, and how many it has done."""
+    """A unit to train: expected seconds in one process, image passes, and passes done."""
 
     seconds: float
     passes: float
@@ -58,51 +58,51 @@ class Unit:
 
     @property
     def share(self) -> float:
-        """How much of it is done, at most 99 % until its end is reported."""
+        """The share that is done, at most 99 % until its end is reported."""
         return 1.0 if self.ended else min(0.99, self.made / self.passes) if self.passes else 0.0
 
 
 @dataclass
 class Stage:
-    """A stage, what is expected of it, and how far it is."""
+    """A stage, its expected work, and its progress."""
 
     name: str
     work: float = 0.0
-    """Expected seconds on the clock, without START."""
+    """Expected wall-clock seconds, without START."""
     units: dict[str, Unit] = field(default_factory=dict)
-    """Those to train."""
+    """The units to train."""
     stored: set[str] = field(default_factory=set)
-    """Units that are there already and are not trained."""
+    """Units that are stored and not trained again."""
     state: State = "waiting"
     started: float = math.inf
     begun: float = math.inf
     worked: float = -math.inf
-    """When the first and the latest event of a unit came."""
+    """Times of the first and the latest event of a unit."""
     ended: float = math.inf
     cells: tuple[int, int] = (0, 0)
     """Cells of a page that have been started, and all."""
     running: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The latest event of each unit that a process works on."""
+    """The latest event of each unit on which a process works."""
 
     @property
     def expected(self) -> float:
-        """Seconds on the clock."""
+        """Expected wall-clock seconds."""
         return 0.0 if self.state == "up to date" else START + self.work
 
     @property
     def trained(self) -> int:
-        """Units that have been trained."""
+        """Number of units that have been trained."""
         return sum(unit.ended for unit in self.units.values())
 
     def training(self, now: float) -> Part:
-        """The part that trains units: between the first event of one and the last."""
+        """Return the part that trains units: between the first and the last event of one."""
         if self.state == "up to date" or not self.units:
             return Part()
         spent = max(0.0, (now if self.running else self.worked) - self.begun)
         return Part(self.work, self.work * self._share(), spent)
 
     def others(self, now: float, pace: float = 1.0) -> Part:
-        """All else: starts, data, pages; `pace` is that of training, for a page that runs."""
+        """Return the rest: starts, data, pages; `pace` is that of training, for a running page."""
         if self.state == "up to date":
             return Part()
         training = self.training(now)
@@ -112,19 +112,22 @@ class Stage:
         return Part(self.expected - training.expected, start + made, spent)
 
     def spent(self, now: float) -> float:
-        """Seconds since it started, or until it ended."""
+        """Return the seconds since it started, or until it ended."""
         return max(0.0, min(self.ended, now) - self.started)
 
     def end(self, now: float, state: State) -> None:
-        """It has ended in this state; units that it was wrongly expected to train are dropped."""
+        """End in this state; units that it was wrongly expected to train are dropped."""
         self.state, self.ended = state, now
         self.running.clear()
         if state == "done":
             self.units = {name: unit for name, unit in self.units.items() if unit.ended}
 
     def _page(self, spent: float) -> float:
-        """Share of a page: between that of its cells, of which few take most of the time, and that
-        of the seconds `spent` on it."""
+        """Return the share of a page that is done.
+
+        Averages the share of its cells, of which a few take most of the time, with the share of
+        expected seconds `spent` on it.
+        """
         if self.state == "done" or not self.cells[1]:
             return float(self.state == "done")
         return (self.cells[0] / self.cells[1] + min(1.0, spent / (self.work or 1.0))) / 2
@@ -137,7 +140,7 @@ class Stage:
         return made / whole if whole else 0.0
 
     def take(self, event: Mapping[str, Any], now: float) -> None:
-        """Follow an event of this stage."""
+        """Process an event of this stage."""
         if "cells" in event:
             self.cells = event["cell"], event["cells"]
         elif "stored" in event:
@@ -164,7 +167,7 @@ class Stage:
 
 
 class Course:
-    """All stages of a `dvc repro`, in the order in which they are expected."""
+    """All stages of a `dvc repro`, in their expected order."""
 
     def __init__(self, stages: Iterable[Stage], now: float) -> None:
         self.stages = {stage.name: stage for stage in stages}
@@ -172,7 +175,7 @@ class Course:
         self.current: Stage | None = None
 
     def read(self, line: str, now: float) -> bool:
-        """Follow a line that DVC prints; whether it begins or skips a stage."""
+        """Process a line that DVC prints; return whether it begins or skips a stage."""
         found = _DVC.match(line)
         if found is None:
             return False
@@ -185,14 +188,14 @@ class Course:
         return True
 
     def take(self, event: Mapping[str, Any], now: float) -> None:
-        """Follow an event of a stage."""
+        """Process an event of a stage."""
         stage = self._stage(event["stage"])
-        if stage.state in ("waiting", "up to date"):  # its event came before DVC's line
+        if stage.state in ("waiting", "up to date"):  # the event came before DVC's line
             self._begin(stage, now)
         stage.take(event, now)
 
     def end(self, now: float, state: State = "done") -> None:
-        """The stage that runs has ended, well or "stopped"."""
+        """End the running stage, as "done" or "stopped"."""
         if self.current is not None:
             self.current.end(now, state)
             self.current = None
@@ -206,20 +209,20 @@ class Course:
         return self.stages.setdefault(name, Stage(name))
 
     def _parts(self, now: float) -> tuple[Part, Part]:
-        """Training, and all else."""
+        """Return training, and everything else."""
         stages = self.stages.values()
         training = together(stage.training(now) for stage in stages)
         pace = training.pace(1.0, TRUST)
         return training, together(stage.others(now, pace) for stage in stages)
 
     def share(self, now: float) -> float:
-        """How much of the expected seconds is done."""
+        """Return the share of the expected seconds that is done."""
         whole = together(self._parts(now))
         return whole.done / whole.expected if whole.expected else 1.0
 
     def left(self, now: float) -> float:
-        """Seconds until all is done."""
+        """Return the estimated seconds until all is done."""
         training, others = self._parts(now)
         trains = training.pace(1.0, TRUST)
-        goes = others.pace(trains, TRUST_OTHERS)  # it is the same machine
+        goes = others.pace(trains, TRUST_OTHERS)  # both run on the same machine
         return trains * (training.expected - training.done) + goes * (others.expected - others.done)

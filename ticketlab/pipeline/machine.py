@@ -1,7 +1,7 @@
-"""results/STUDY/machine.json: on which machine each paper's results were made.
+"""results/STUDY/machine.json: the machine on which each paper's results were made.
 
-Processors, devices and interpreters are named there and nowhere else, and nothing compares the
-file. `ticketlab verify` reads it to say by which rule two sets of results are compared.
+Processors, devices and interpreters are named only there, and the file is not compared.
+`ticketlab verify` reads it to choose the rule by which two sets of results are compared.
 """
 
 import json
@@ -19,13 +19,13 @@ from ticketlab.study.results import NUMERICAL
 
 FILE = "machine.json"
 LOCKS = ROOT / ".dvc" / "tmp" / "running"
-"""The folder of all locks: none is left among results."""
+"""The folder of all locks, so that none is left among results."""
 
 Machine = Mapping[str, Any]
 
 
 def describe(runtime: gpu.Runtime) -> dict[str, Any]:
-    """This machine, and the device that `runtime` chooses on it, by product name."""
+    """Describe this machine, and the device that `runtime` chooses on it, by product name."""
     device = gpu.choose_device(runtime.device)
     versions = {name: version(name) for name in NUMERICAL}
     here = {"device": gpu.describe(device), "kind": device.type}
@@ -33,45 +33,45 @@ def describe(runtime: gpu.Runtime) -> dict[str, Any]:
 
 
 def note(study: Path, paper: str, runtime: gpu.Runtime) -> None:
-    """Write down that the paper's units were trained on this machine; others' entries stay."""
+    """Record that the paper's units were trained on this machine; other entries stay."""
     record(study, paper, describe(runtime))
 
 
 def record(study: Path, paper: str, entry: Machine) -> None:
-    """Write down on which machine the paper's units were trained."""
+    """Record on which machine the paper's units were trained."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(LOCKS / f"{study.name}.{FILE}.lock"):  # two papers may end at the same time
-        # Other entries stay as they are, those of earlier versions of this file too.
+        # Other entries are left unchanged, including those of earlier versions of this file.
         known = read_json(study / FILE) if (study / FILE).exists() else {}
         write_json(study / FILE, {**known, paper: entry})
 
 
 def read(folder: Path) -> dict[str, Machine]:
-    """The entries of a folder's machine.json by paper; none without the file, see `parsed`."""
+    """Return a folder's machine.json by paper; empty without the file, see `parsed`."""
     path = folder / FILE
     return parsed(path.read_text() if path.exists() else None, str(path))
 
 
 def named(made: Machine) -> str:
-    """The device in words; of a CPU the model and how many cores there are."""
+    """Name the device; for a CPU, the model and the number of cores."""
     if made["kind"] != "cpu":
         return str(made["device"])
     return f"{made['processor']}, {made['cores']} cores"
 
 
-# ---------------------------------------------------------------- by which rule to compare
+# ---------------------------------------------------------------- rule of comparison
 
 
 DECIDES = ("kind", "device", "vendor", "processor", "instruction_set", *NUMERICAL)
-"""What an entry must say."""
+"""Required keys of an entry."""
 NO_BYTES = {"cuda": " (on CUDA the backward pass of max-pooling has no deterministic kernel)"}
-"""Why a kind of device cannot promise the same bytes."""
+"""Reasons why a kind of device cannot guarantee equal bytes."""
 
 
 def parsed(text: str | bytes | None, name: str = FILE) -> dict[str, Machine]:
-    """The entries of a machine.json by paper; none for a revision without the file.
+    """Return the entries of a machine.json by paper; empty for a revision without the file.
 
-    InputError for a damaged one.
+    Raises InputError for a damaged one.
     """
     try:
         found = json.loads(text or "{}")
@@ -85,10 +85,10 @@ def parsed(text: str | bytes | None, name: str = FILE) -> dict[str, Machine]:
 
 
 def rule(then: Mapping[str, Machine], now: Mapping[str, Machine]) -> tuple[bool, str]:
-    """Whether the same bytes are to be expected, and the rule in words.
+    """Return whether equal bytes are expected, and the rule in words.
 
-    They are where both were made by the same versions on CPUs of one kind, pinned to one
-    instruction set; everything else is compared by intervals and verdicts.
+    They are if both were made by the same versions on CPUs of one kind, pinned to one instruction
+    set; everything else is compared by intervals and verdicts.
     """
     other = "by intervals and verdicts, not by bytes"
     papers = sorted(set(then) & set(now))
@@ -105,8 +105,8 @@ def rule(then: Mapping[str, Machine], now: Mapping[str, Machine]) -> tuple[bool,
 
 
 def _kind(machine: Machine) -> str:
-    """What decides the bytes, in words. AMD's processors were seen to agree with each other; on
-    others MKL chooses by the model."""
+    """Describe what decides the bytes. AMD's processors were observed to agree with each other; on
+    others MKL chooses kernels by the model."""
     if machine["kind"] != "cpu":
         return str(machine["device"])
     amd = machine["vendor"] == "AuthenticAMD"

@@ -1,7 +1,7 @@
-"""`ticketlab new-paper NAME`: a further paper that runs and passes its test as it is laid out.
+"""`ticketlab new-paper NAME`: creates a new paper that runs and passes its test from the start.
 
-The templates are the files of `scaffold`, where the paper is called `paper_name`. A further paper
-is these files, a block of parameters and a run; whatever lists papers finds it by its folder.
+The templates are the files of `scaffold`, in which the paper is called `paper_name`. A new paper
+consists of these files, a block of parameters and a run; it is found by its folder.
 """
 
 import keyword
@@ -20,7 +20,7 @@ from ticketlab.spec import ROOT, InputError
 SCAFFOLD = Path(__file__).with_name("scaffold")
 PLACEHOLDER = "paper_name"
 MODULE = f"ticketlab.pipeline.scaffold.{PLACEHOLDER}"
-"""What the templates import each other from."""
+"""The module from which the templates import each other."""
 
 PLACES = {
     PLACEHOLDER: "ticketlab/papers/{name}",
@@ -32,17 +32,17 @@ PLACES = {
 
 STUDY = "desk"
 LONGEST = 30
-"""Characters of a name: with more of them, lines of the templates would be too long."""
+"""Maximum length of a name, so that no line of the templates becomes too long."""
 NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{LONGEST - 1}}}")
 RESERVED = ("data", "runs", "code")
-"""Folders of results that are no paper's."""
+"""Folders of results that belong to no paper."""
 
 
 def new_paper(name: str, root: Path = ROOT) -> list[Path]:
-    """Lay out a paper in the project at `root`; the files that were written, below it.
+    """Create a paper in the project at `root`; return the files written, relative to it.
 
-    InputError, and nothing is written, for a name that a paper cannot have, for a file that is
-    there already, and for parameters that are not valid. params.yaml is the last to be written.
+    Raises InputError, and writes nothing, for an invalid name, for a file that already exists, and
+    for invalid parameters. params.yaml is written last.
     """
     check_name(name)
     files, settings = contents(name), root / params.FILE.name
@@ -59,7 +59,7 @@ def new_paper(name: str, root: Path = ROOT) -> list[Path]:
 
 
 def next_steps(name: str) -> str:
-    """What to do with a paper that was just laid out."""
+    """Return the instructions printed after a paper was created."""
     return f"""next, to see it run and to have its verdict in README.md:
   pytest tests/papers/{name}
   dvc repro read@{STUDY}-{name}
@@ -67,11 +67,11 @@ def next_steps(name: str) -> str:
 then commit, and put the paper's own method, claims and text in the place of the example's"""
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- validation
 
 
 def check_name(name: str) -> None:
-    """InputError unless a further paper may be called so: it becomes a module, folders and keys."""
+    """Raise InputError unless a paper can have this name: it becomes a module, folders and keys."""
     rule = f"a lower-case letter, then letters, digits or '_', {LONGEST} in all at most"
     taken = [*PAPERS, *RESERVED, PLACEHOLDER]
     if not NAME.fullmatch(name) or keyword.iskeyword(name) or name in taken:
@@ -80,7 +80,7 @@ def check_name(name: str) -> None:
 
 
 def check_free(files: Mapping[Path, bytes], root: Path) -> None:
-    """InputError if a file is there already, or if pytest would take a test for another one."""
+    """Raise InputError if a file exists, or if pytest would confuse a test with another one."""
     papers = root / PLACES[PLACEHOLDER].rpartition("/")[0]
     if not papers.is_dir():
         raise InputError(
@@ -94,11 +94,11 @@ def check_free(files: Mapping[Path, bytes], root: Path) -> None:
             raise InputError(f"new-paper: {path}: {place} has its name, allowed is one of its own")
 
 
-# ---------------------------------------------------------------- what is written
+# ---------------------------------------------------------------- files
 
 
 def contents(name: str) -> dict[Path, bytes]:
-    """The files of a paper by their place in a project."""
+    """Return the files of a paper by their place in a project."""
     found = {}
     for folder, place in PLACES.items():
         for path in sorted((SCAFFOLD / folder).iterdir()):
@@ -109,18 +109,18 @@ def contents(name: str) -> dict[Path, bytes]:
 
 
 def renamed(text: str, name: str) -> str:
-    """A template as a file of the paper."""
+    """Return a template as a file of the paper."""
     return text.replace(MODULE, f"ticketlab.papers.{name}").replace(PLACEHOLDER, name)
 
 
 def block(name: str) -> dict[str, Any]:
-    """The paper's parameters in the study, with every key spelled out."""
+    """Return the paper's parameters in the study, with every key spelled out."""
     values = read_yaml(SCAFFOLD / f"{STUDY}.yaml")
     return params.validate(Params, values, f"{STUDY}.{name}").model_dump(mode="json")
 
 
 def write_new(path: Path, content: bytes, written: list[Path]) -> None:
-    """Write a file; what is new of it and of the folders above goes to the end of `written`."""
+    """Write a file; append it, and folders created for it, to `written`."""
     missing = [folder for folder in path.parents if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir()
@@ -131,7 +131,7 @@ def write_new(path: Path, content: bytes, written: list[Path]) -> None:
 
 @contextmanager
 def taken_back() -> Iterator[list[Path]]:
-    """A list of files and folders that are removed again if the block does not end well."""
+    """Yield a list of files and folders that are removed again if the block raises."""
     written: list[Path] = []
     try:
         yield written

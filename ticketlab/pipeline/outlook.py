@@ -1,7 +1,7 @@
-"""What a `dvc repro` is expected to run, and how long each stage takes on this machine.
+"""The stages that a `dvc repro` is expected to run, and how long each takes on this machine.
 
-Units are weighed by the seconds that their arm took here or in the published results, else by
-image passes at a speed that is measured for a moment.
+A unit is expected to take as long as its arm did here or in the published results. Without such a
+time, its image passes are divided by a speed that is measured briefly.
 """
 
 import heapq
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 KINDS = ("data", "train", "read")
-"""The stages of a run, as dvc.yaml names them: `train@desk-colt`."""
+"""The stages of a run, named as in dvc.yaml: `train@desk-colt`."""
 PAGE = 30.0
-"""Seconds that a notebook takes of which nothing is known."""
+"""Assumed seconds of a notebook that has never been timed."""
 PROBE = 1.0
 """Seconds for which the nets of a paper are trained to measure their speed."""
 
@@ -33,7 +33,7 @@ PROBE = 1.0
 def stages(
     repo: "Repo", runs: Sequence[Run], targets: Collection[str], force: bool, store: Store
 ) -> list[Stage]:
-    """The stages that `dvc repro TARGETS` goes through, with what is expected of each."""
+    """Return the stages that `dvc repro TARGETS` goes through, with the expected work of each."""
     asked = repository.needed(repo, targets)
     stale = repository.out_of_date(repo)
     due = asked if force else asked & (set(stale) | repository.readers(repo, stale.keys()))
@@ -46,12 +46,12 @@ def stages(
 
 
 def up_to_date(name: str) -> Stage:
-    """A stage that DVC is expected to skip."""
+    """Return a stage that DVC is expected to skip."""
     return Stage(name, state="up to date")
 
 
 def expected(name: str, run: Run, store: Store) -> Stage:
-    """A stage that runs, with its units and expected seconds."""
+    """Return a stage that runs, with its units and expected seconds."""
     kind = name.partition("@")[0]
     if kind == "train":
         return training(name, run, params.load_paper(run.study, run.paper), store)
@@ -59,13 +59,13 @@ def expected(name: str, run: Run, store: Store) -> Stage:
 
 
 def page_seconds(run: Run) -> float:
-    """Expected seconds of a run's notebook."""
+    """Return the expected seconds of a run's notebook."""
     arms = timings.known(ROOT / "results" / run.study, run.paper)
     return arms[timings.PAGE].seconds if timings.PAGE in arms else PAGE
 
 
 def training(name: str, run: Run, values: Spec, store: Store) -> Stage:
-    """A stage of training: what is stored, and the units that are left."""
+    """Return a training stage: its stored units, and the units to train."""
     for data in params.data_names(values):
         sets.prepare(data)
     paper = PAPERS[run.paper]
@@ -88,7 +88,7 @@ def training(name: str, run: Run, values: Spec, store: Store) -> Stage:
 
 
 def unit_seconds(run: Run, values: Spec, phases: Iterable[Sequence[Unit]]) -> dict[str, float]:
-    """Expected seconds of one process on each unit."""
+    """Return the expected seconds of each unit in one process."""
     units = [unit for phase in phases for unit in phase]
     arms = timings.known(ROOT / "results" / run.study, run.paper)
     timed = timings.predicted(units, arms)
@@ -101,7 +101,7 @@ def unit_seconds(run: Run, values: Spec, phases: Iterable[Sequence[Unit]]) -> di
 
 
 def probed_pace(paper: str, values: Spec) -> float:
-    """Seconds of one process per image pass, measured on the nets of the study."""
+    """Measure the seconds per image pass of one process, on the nets of the study."""
     known = PAPERS[paper]
     jobs = known.jobs(values)
     passes = sum(job.passes for job in jobs)
@@ -109,7 +109,7 @@ def probed_pace(paper: str, values: Spec) -> float:
 
 
 def makespan(units: Sequence[Unit], seconds: Mapping[str, float], workers: int) -> float:
-    """Seconds on the clock until all units are done, the longest begun first as `runner` does."""
+    """Return wall-clock seconds until all units are done, the longest begun first (`runner`)."""
     busy = [0.0] * workers
     for unit in sorted(units, key=lambda unit: -unit.passes):
         heapq.heappush(busy, heapq.heappop(busy) + seconds[unit.name])
@@ -117,7 +117,7 @@ def makespan(units: Sequence[Unit], seconds: Mapping[str, float], workers: int) 
 
 
 def words(found: Sequence[Stage]) -> str:
-    """The whole in one line: stages, units, minutes."""
+    """Summarise in one line: stages, units, minutes."""
     due = [stage for stage in found if stage.state != "up to date"]
     if [stage.name for stage in due] == [repository.CODE]:
         return "repro: all stages are up to date"

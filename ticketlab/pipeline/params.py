@@ -1,8 +1,7 @@
-"""params.yaml and studies/ as a typed, validated view: every mistake is one line, before anything
-runs.
+"""params.yaml and studies/ as a typed, validated view: each mistake is one line before any run.
 
-params.yaml has `workers`, `runs` and the blocks of studies (`desk`); a file of `studies/` is one
-study. A study has a block per paper. `runs` says what `dvc repro` runs: a study and a paper each.
+params.yaml has `workers`, `runs` and the blocks of studies (`desk`); each file of `studies/` is one
+study. A study has a block per paper. `runs` lists what `dvc repro` runs, each a study and a paper.
 """
 
 import os
@@ -27,14 +26,14 @@ PAPERS: dict[str, type[Spec]] = {name: paper.params for name, paper in registry.
 
 FILE = ROOT / "params.yaml"
 SETTINGS = ("workers", "runs")
-"""The keys of params.yaml that are no study."""
+"""The keys of params.yaml that are not studies."""
 
 LONGEST = 200
-"""Characters of a wrong value that a message shows."""
+"""Maximum number of characters of a wrong value that a message shows."""
 
 
 class Run(Spec):
-    """One paper of one study: what `dvc repro` runs, and where DVC finds its parameters."""
+    """One paper of one study that `dvc repro` runs, and where DVC finds its parameters."""
 
     study: str
     paper: str
@@ -43,12 +42,12 @@ class Run(Spec):
 
     @property
     def name(self) -> str:
-        """As in `dvc repro train@desk-colt`."""
+        """Its name in DVC's stages, as in `dvc repro train@desk-colt`."""
         return f"{self.study}-{self.paper}"
 
 
 def load_paper(study: str, paper: str, path: Path = FILE) -> Spec:
-    """One paper's validated parameters in one study."""
+    """Return one paper's validated parameters in one study."""
     if paper not in PAPERS:
         raise InputError(f"paper: {paper!r} is unknown, allowed: {', '.join(PAPERS)}")
     papers = load_study(study, path)
@@ -58,7 +57,7 @@ def load_paper(study: str, paper: str, path: Path = FILE) -> Spec:
 
 
 def load_study(study: str, path: Path = FILE) -> dict[str, Spec]:
-    """All papers' validated parameters in one study; a mistake in any other is refused, too."""
+    """Return all papers' validated parameters in one study; checks all other studies too."""
     studies = load_all(path)
     if study not in studies:
         raise InputError(f"study: {study!r} is unknown, allowed: {', '.join(studies)}")
@@ -66,12 +65,12 @@ def load_study(study: str, path: Path = FILE) -> dict[str, Spec]:
 
 
 def chosen_studies(path: Path = FILE) -> list[str]:
-    """The studies that `dvc repro` runs."""
+    """Return the studies that `dvc repro` runs."""
     return list(dict.fromkeys(run.study for run in load_runs(path)))
 
 
 def load_all(path: Path = FILE) -> dict[str, dict[str, Spec]]:
-    """Every study's validated parameters by paper; `workers` and `runs` are checked, too."""
+    """Return every study's validated parameters by paper; checks `workers` and `runs` too."""
     studies = {name: validated(block, place) for name, (block, place) in read_studies(path).items()}
     load_workers(path)
     for run in load_runs(path):
@@ -80,7 +79,7 @@ def load_all(path: Path = FILE) -> dict[str, dict[str, Spec]]:
 
 
 def read_studies(path: Path = FILE) -> dict[str, tuple[Any, str]]:
-    """The studies as plain Python, and the place that names each in messages."""
+    """Return the studies as plain Python, with the place that messages name for each."""
     blocks = read_blocks(path)
     found = {
         name: (block, f"{path.name}: {name}")
@@ -98,14 +97,14 @@ def read_studies(path: Path = FILE) -> dict[str, tuple[Any, str]]:
 
 
 def run_of(study: str, paper: str, path: Path = FILE) -> Run:
-    """The run of a paper of a study: where its parameters are."""
+    """Return the run of a paper of a study, with the place of its parameters."""
     if study in read_blocks(path):
         return Run(study=study, paper=paper, file=path.name, key=f"{study}.{paper}")
     return Run(study=study, paper=paper, file=f"studies/{study}.yaml", key=paper)
 
 
 def load_runs(path: Path = FILE) -> list[Run]:
-    """What `dvc repro` runs, in order."""
+    """Return what `dvc repro` runs, in order."""
     runs = read_blocks(path).get("runs")
     if not isinstance(runs, Mapping):
         allowed = "allowed is a mapping, see `ticketlab study add`"
@@ -114,7 +113,7 @@ def load_runs(path: Path = FILE) -> list[Run]:
 
 
 def _check_run(run: Run, studies: Mapping[str, Mapping[str, Spec]], path: Path) -> None:
-    """InputError unless the run has a study, a paper, and the name, file and key of both."""
+    """Raise InputError unless the run's study and paper exist and its name, file and key fit."""
     names = [name for name, one in read_blocks(path)["runs"].items() if Run(**one) == run]
     place = f"{path.name}: runs.{names[0]}"
     if run.study not in studies:
@@ -132,7 +131,7 @@ def _check_run(run: Run, studies: Mapping[str, Mapping[str, Spec]], path: Path) 
 
 
 def load_workers(path: Path = FILE) -> int | str:
-    """Units of work at the same time: the variable TICKETLAB_WORKERS, or `workers` in the file."""
+    """Return the units to run at the same time: TICKETLAB_WORKERS, or `workers` in the file."""
     text = os.environ.get("TICKETLAB_WORKERS")
     if text is None:
         value, place = read_blocks(path).get("workers", 0), f"{path.name}: workers"
@@ -147,14 +146,14 @@ def load_workers(path: Path = FILE) -> int | str:
 
 
 def check_name(name: object, place: str) -> None:
-    """InputError unless a study may be called so: names become folders, DVC stages and keys."""
+    """Raise InputError unless a study can have this name, which is used in folders and keys."""
     if not isinstance(name, str) or not re.fullmatch(NAME, name) or name == SMOKE:
         allowed = f"{NAME_RULE} (not {SMOKE!r})"
         raise InputError(f"{place}: {name!r} cannot name a study, allowed: {allowed}")
 
 
 def validated(block: object, place: str) -> dict[str, Spec]:
-    """The validated parameters of one block."""
+    """Return the validated parameters of one block."""
     allowed = ", ".join(PAPERS)
     if not isinstance(block, Mapping) or not block:
         raise InputError(f"{place}: {_short(block)} is not valid, allowed is a block of {allowed}")
@@ -168,7 +167,7 @@ def validated(block: object, place: str) -> dict[str, Spec]:
 
 
 def read_blocks(path: Path) -> dict[str, Any]:
-    """A file of parameters as plain Python."""
+    """Return a file of parameters as plain Python."""
     if path == FILE and not path.exists():
         raise InputError(
             f"{path}: there is none, here or in a folder above; go to a project's folder or name "
@@ -181,7 +180,7 @@ def read_blocks(path: Path) -> dict[str, Any]:
 
 
 def validate(spec: type[SpecT], values: object, place: str) -> SpecT:
-    """`values` as `spec`; InputError names the first bad key, its value and what is allowed."""
+    """Return `values` as `spec`; InputError names the first bad key, its value, what is allowed."""
     try:
         _check_whole_numbers(values, place)
         return spec.model_validate(values)
@@ -194,7 +193,7 @@ def validate(spec: type[SpecT], values: object, place: str) -> SpecT:
 
 
 def _check_whole_numbers(values: object, place: str) -> None:
-    """InputError for an integer that no tensor could hold; Python prints none of 5,000 digits."""
+    """Raise InputError for an integer of more than 63 bits, which no tensor can hold."""
     if isinstance(values, Mapping | list | tuple):
         keys = values if isinstance(values, Mapping) else range(len(values))
         for key in keys:
@@ -215,7 +214,7 @@ def _explain(error: Mapping[str, Any], spec: type[BaseModel]) -> str:
 
 
 def _short(value: object) -> str:
-    """A value as Python writes it, cut where it is endless."""
+    """Format a value as Python does, cut if it is too long."""
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
@@ -225,7 +224,7 @@ def _on_one_line(key: object) -> str:
 
 
 def _fields_at(spec: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
-    """The keys of the record at `place` inside `spec`."""
+    """Return the keys of the record at `place` inside `spec`."""
     found: Any = spec
     for part in place:
         if isinstance(part, int):
@@ -235,7 +234,7 @@ def _fields_at(spec: type[BaseModel], place: tuple[str | int, ...]) -> list[str]
 
 
 def _record_in(annotation: Any) -> Any:
-    """The first parameter record within an annotation such as `Transfer | None`."""
+    """Return the first parameter record within an annotation such as `Transfer | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     inner = (_record_in(part) for part in getattr(annotation, "__args__", ()))
@@ -243,23 +242,23 @@ def _record_in(annotation: Any) -> Any:
 
 
 def collect(spec: type[SpecT], namespace: Mapping[str, Any]) -> SpecT:
-    """The parameters cell of a notebook as `spec`: `collect(ColtParams, globals())`."""
+    """Return a notebook's parameters cell as `spec`: `collect(ColtParams, globals())`."""
     values = {name: namespace[name] for name in spec.model_fields if name in namespace}
     return validate(spec, values, "parameters")
 
 
 def notebook_parameters(study: str, params: Spec) -> dict[str, Any]:
-    """What papermill injects: plain Python values, one variable per field."""
+    """Return the variables that papermill injects: plain Python values, one per field."""
     return {"study": study} | params.model_dump(mode="json")
 
 
 def study_data(papers: Mapping[str, Spec]) -> list[str]:
-    """The data sets that the papers of a study name."""
+    """Return the data sets that the papers of a study name."""
     return sorted({name for spec in papers.values() for name in data_names(spec)})
 
 
 def data_names(params: Spec) -> list[str]:
-    """The data sets that a paper's parameters name, found by their `DataSpec` records."""
+    """Return the data sets that a paper's parameters name, found by their `DataSpec` records."""
     found: list[str] = []
     for name in type(params).model_fields:
         value = getattr(params, name)

@@ -1,8 +1,8 @@
-"""A study in pieces of minutes, on a machine with a GPU; put together on one without.
+"""A study in pieces of a few minutes on a machine with a GPU, assembled on one without.
 
-A folder of pieces has the form of results/STUDY: units in runs/PAPER, with their seconds beside
-them, and the device in machine.json. It also has the parameters, study.yaml. A unit is the smallest
-piece: one that was cut off is trained again. Nothing here needs git, DVC, Jupyter or a network.
+A folder of pieces has the form of results/STUDY: units in runs/PAPER, with their seconds next to
+them, and the device in machine.json. It also has the parameters, study.yaml. The smallest piece is
+a unit: one that was interrupted is trained again. No git, DVC, Jupyter or network is needed.
 """
 
 import time
@@ -31,28 +31,28 @@ from ticketlab.study.runner import Phases, Unit
 from ticketlab.study.store import Store
 
 LONGEST = 8 * 60.0
-"""Seconds that one unit may be forecast to take."""
+"""Maximum forecast of a unit, in seconds."""
 MARGIN = 1.2
-"""What a forecast is multiplied by: a piece that ends early loses less than one that is cut off."""
+"""Factor on forecasts: a piece that ends early loses less than one that is interrupted."""
 WITHOUT_TRAINING = 10.0
 """Forecast of a unit without image passes, in seconds."""
 PROBE_SECONDS = 4.0
-"""For each net of a paper, once for each piece."""
+"""Seconds of speed measurement per net of a paper, once per piece."""
 PARAMETERS = "study.yaml"
 
 Forecast = Callable[[Unit], float]
-"""Seconds that a unit takes."""
+"""Returns the forecast seconds of a unit."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What a piece has done: units by name, their seconds, and what is known to be left."""
+    """The work of a piece: units by name, their seconds, and the known rest."""
 
     seconds: Mapping[str, float]
     left: tuple[Unit, ...]
-    """None if the paper is complete; else further units may follow from these."""
+    """None if the paper is complete; otherwise more units may depend on these."""
     shortest: float = 0.0
-    """Seconds that the shortest of them is forecast to take."""
+    """Forecast seconds of the shortest of them."""
 
 
 # ---------------------------------------------------------------- training
@@ -66,10 +66,10 @@ def train(
     done: Callable[[Unit, float], None] = lambda unit, seconds: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Piece:
-    """Train the units of a study that `folder` lacks, each only if it is forecast to end in time.
+    """Train the units of a study that `folder` lacks, if they are forecast to end in time.
 
-    `end` is a time of the `clock`; `done` gets each unit and its seconds. InputError for a unit
-    that is forecast to take longer than LONGEST, before any of its phase is trained.
+    `end` is a time of the `clock`; `done` is called with each unit and its seconds. InputError for
+    a unit with a forecast beyond LONGEST, before any unit of its phase is trained.
     """
     seconds: dict[str, float] = {}
     while left := runner.survey(phases(), Store((folder,))).missing:
@@ -87,7 +87,7 @@ def train(
 
 
 def check_lengths(units: Iterable[Unit], forecast: Forecast) -> None:
-    """InputError if a unit does not fit into a piece."""
+    """Raise InputError if a unit does not fit into a piece."""
     slow = [(forecast(unit), unit.name) for unit in units if forecast(unit) > LONGEST]
     if slow:
         longest, name = max(slow)
@@ -100,10 +100,10 @@ def check_lengths(units: Iterable[Unit], forecast: Forecast) -> None:
 def forecast_of(
     measured: Mapping[str, float], speeds: Callable[[], Mapping[str, float]]
 ) -> Forecast:
-    """Seconds of a unit: those of its arm's other seeds where measured, else passes over speed.
+    """Return a forecast of a unit's seconds: its arm's measured ones, or passes divided by speed.
 
-    `measured` are seconds of units by name, as they are when it is called. `speeds` are image
-    passes per second by net; a unit of another net is taken to be as slow as the slowest.
+    `measured` are seconds of units by name, read at each call. `speeds` are image passes per second
+    by net; a unit of an unknown net is assumed to be as slow as the slowest.
     """
 
     def forecast(unit: Unit) -> float:
@@ -117,15 +117,15 @@ def forecast_of(
 
 
 def net_of(unit: Unit) -> str:
-    """The model that a unit trains, as a `Job` names it; empty where its arguments name none."""
+    """Return the model that a unit trains, as a `Job` names it; '' if its arguments name none."""
     models = (getattr(value, "model", None) for value in unit.arguments.values())
     return next((model.name for model in models if model is not None), "")
 
 
 def speeds(jobs: Sequence[Job], beside: float, seconds: float) -> dict[str, float]:
-    """Image passes per second by net, each measured for about `seconds`; of two the slower one.
+    """Measure image passes per second by net, each for about `seconds`; the slower if it has two.
 
-    `beside` is what a paper does besides training (see `Paper`).
+    `beside` is the factor for a paper's work besides training (see `Paper`).
     """
     found: dict[str, float] = {}
     for job in jobs:
@@ -158,7 +158,7 @@ def train_piece(
 
 
 def state_of(piece: Piece) -> str:
-    """In words, what a paper still lacks."""
+    """Describe what a paper still lacks."""
     if not piece.left:
         return "complete"
     return (
@@ -171,25 +171,25 @@ def state_of(piece: Piece) -> str:
 
 
 def runs_of(folder: Path, paper: str) -> Path:
-    """Where a folder of pieces has the units of a paper."""
+    """Return the folder of a paper's units inside a folder of pieces."""
     return folder / "runs" / paper
 
 
 def measured(folder: Path, paper: str) -> dict[str, float]:
-    """Seconds of the units of a paper in a folder of pieces, by name."""
+    """Return the seconds of a paper's units in a folder of pieces, by name."""
     path = folder / "runs" / f"{paper}.timings.json"
     return dict(read_json(path)["seconds"]) if path.exists() else {}
 
 
 def note(folder: Path, paper: str, seconds: Mapping[str, float]) -> None:
-    """Write down the seconds of all units of a paper."""
+    """Record the seconds of all units of a paper."""
     timings.note(folder / "runs" / f"{paper}.timings.json", seconds, seconds, 1)
 
 
 def begin(folder: Path, study: str, block: Mapping[str, Spec], paper: str) -> None:
-    """Make the folder for pieces of this study on this machine, or go on with it.
+    """Create the folder for pieces of this study on this machine, or continue with it.
 
-    InputError if it has another study, or units of the paper that were made with something else.
+    InputError if it has another study, or units that were made with other software or hardware.
     """
     parameters = folder / PARAMETERS
     content = yaml_text({"study": study, **_plain(block)})
@@ -216,7 +216,7 @@ def _devices(entry: machine.Machine | None) -> list[str]:
 
 
 def made_of(entry: machine.Machine) -> Made:
-    """With what the units of an entry of machine.json were made."""
+    """Return what the units of an entry of machine.json were made with."""
     return {key: entry[key] for key in ("kind", "instruction_set", *NUMERICAL)}
 
 
@@ -224,11 +224,11 @@ def _words(made: Made) -> str:
     return ", ".join(f"{key} {value}" for key, value in made.items())
 
 
-# ---------------------------------------------------------------- putting together
+# ---------------------------------------------------------------- assembling
 
 
 def study_in(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The name of the study that a folder has pieces of, and its parameters by paper."""
+    """Return the name of the study whose pieces a folder has, and its parameters by paper."""
     path = folder / PARAMETERS
     if not path.exists():
         raise InputError(f"{folder}: no pieces here, allowed is a folder of `ticketlab piece`")
@@ -237,7 +237,7 @@ def study_in(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def take_study(study: str, folder: Path) -> None:
-    """Have the study in params.yaml's runs; one that is not known here is written from a folder."""
+    """Add the study to params.yaml's runs; an unknown study is written from a folder first."""
     if study not in params.read_studies():
         block = study_in(folder)[1]
         params.check_name(study, "assemble")
@@ -249,7 +249,7 @@ def take_study(study: str, folder: Path) -> None:
 
 
 def check_parameters(folder: Path, study: str, paper: str, values: Spec) -> None:
-    """InputError unless the folder has pieces of just these parameters."""
+    """Raise InputError unless the folder has pieces of exactly these parameters."""
     place = folder / PARAMETERS
     there = params.validated({paper: study_in(folder)[1].get(paper)}, str(place))[paper]
     if other := [key for key, own in values if own != getattr(there, key)]:
@@ -262,7 +262,7 @@ def check_parameters(folder: Path, study: str, paper: str, values: Spec) -> None
 def assemble(
     study: str, paper: str, values: Spec, folders: Sequence[Path]
 ) -> tuple[int, machine.Machine]:
-    """Put a paper's units of all folders into results/STUDY, declared to be made elsewhere.
+    """Put a paper's units of all folders into results/STUDY, marked as made elsewhere.
 
     Returns their number and their machine. InputError if one is missing.
     """

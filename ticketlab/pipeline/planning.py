@@ -1,7 +1,7 @@
-"""Before a run: which stages run, how much training that is, how long it takes, what it can decide.
+"""Before a run: the stages that run, their training, its duration, and what it can decide.
 
-The minutes are an estimate: each paper's own nets are trained for a moment on this device, and the
-image passes its study is expected to take are divided by that speed and by the parallel workers.
+Minutes are estimates: each paper's nets are trained briefly on this device, and the expected image
+passes of its study are divided by that speed and by the number of parallel workers.
 """
 
 import shutil
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 PROBE_SECONDS = 3.0
-"""For all papers of a plan together."""
+"""Seconds of measurement, for all papers of a plan together."""
 
 # ---------------------------------------------------------------- which stages run
 
@@ -36,7 +36,7 @@ State = Literal["runs", "may follow", "up to date", "not in runs"]
 
 
 def states(repo: "Repo", study: str) -> pd.DataFrame:
-    """One row per stage of the study: its state, and why. Readers of what runs may follow."""
+    """Return one row per stage: its state and why. Stages that depend on one that runs may run."""
     stale, listed = out_of_date(repo), stages_of(repo, study)
     following = readers(repo, stale.keys())
     rows: list[tuple[str, State, str]] = []
@@ -53,13 +53,13 @@ def states(repo: "Repo", study: str) -> pd.DataFrame:
 
 
 def to_train(found: pd.DataFrame, study: str, papers: Iterable[str]) -> list[str]:
-    """The papers whose training runs or may follow."""
+    """Return the papers whose training runs or may follow."""
     idle = set(found.stage[found.state == "up to date"])
     return [paper for paper in papers if f"train@{study}-{paper}" not in idle]
 
 
 def check_data(values: Spec) -> None:
-    """InputError for a data set that would first have to be fetched."""
+    """Raise InputError for a data set that must first be fetched."""
     for name in params.data_names(values):
         near = prepared_path(name).exists() or (data_root() / f"{name}.npz").exists()
         if name not in EMBEDDED and not near:
@@ -67,24 +67,24 @@ def check_data(values: Spec) -> None:
 
 
 def process_seconds(jobs: Sequence[Job], beside: float, probe: float) -> float:
-    """Seconds of one process for all jobs of a paper, whose speed is measured for about `probe`
-    seconds."""
+    """Return the seconds of one process for all jobs of a paper, from a measurement of about
+    `probe` seconds."""
     return sum(job.passes / job.speed(probe / len(jobs)) for job in jobs) * beside
 
 
-# ---------------------------------------------------------------- what is to be done
+# ---------------------------------------------------------------- work to do
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One paper of a study, planned."""
+    """The plan for one paper of a study."""
 
     paper: str
     study: str
     reused: int
-    """Units that are stored and will be taken."""
+    """Stored units that will be reused."""
     units: int
-    """Units to train, as far as they are known; others may follow from their results."""
+    """Units to train, as far as known; more may depend on their results."""
     trainings: float
     passes: float
     seconds: float
@@ -94,7 +94,7 @@ class Plan:
 
 
 def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> Plan:
-    """How much work a paper's study is, its speed measured for about `seconds`."""
+    """Return the work of a paper's study, measuring its speed for about `seconds`."""
     check_data(values)
     known = PAPERS[paper]
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
@@ -124,8 +124,10 @@ def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> 
 
 
 def attainable(study: str, papers: Mapping[str, Spec]) -> pd.DataFrame:
-    """One row per paper, tier and kind of number: the seeds that are planned and those of the
-    study's parameters (an ablation may run fewer), and what so many seeds can decide."""
+    """Return one row per paper, tier and kind of number: seeds planned, seeds here, and power.
+
+    An ablation may run fewer seeds than the study.
+    """
     rows = []
     for paper, values in papers.items():
         n = len(values.seeds)  # type: ignore[attr-defined]
@@ -143,14 +145,14 @@ def attainable(study: str, papers: Mapping[str, Spec]) -> pd.DataFrame:
 
 
 def _kind(claim: Claim) -> str:
-    """How a claim's number is compared."""
+    """Return how a claim's number is compared."""
     if claim.unit == "seeds":
         return "shares"
     return "counts" if claim.unit in ("rounds", "epochs") else "means"
 
 
 def _decides(n: int, kind: str, claims: Sequence[Claim]) -> str:
-    """The effect that `n` seeds see; for shares, which claims so few cannot decide."""
+    """Describe the effect that `n` seeds detect; for shares, claims that they cannot decide."""
     if n < 2:
         return "nothing: one seed"
     if kind == "counts":
@@ -163,11 +165,11 @@ def _decides(n: int, kind: str, claims: Sequence[Claim]) -> str:
     return f"not {', '.join(undecidable)}" if undecidable else "clear majorities"
 
 
-# ---------------------------------------------------------------- to print
+# ---------------------------------------------------------------- output
 
 
 def table(plans: Sequence[Plan]) -> pd.DataFrame:
-    """One row per paper: units, trainings, image passes in millions, minutes, megabytes at most."""
+    """Return one row per paper: units, trainings, image passes in millions, minutes, megabytes."""
     rows = [
         (
             one.paper,
@@ -193,7 +195,7 @@ def table(plans: Sequence[Plan]) -> pd.DataFrame:
 
 
 def summary(plans: Sequence[Plan], root: Path) -> str:
-    """The whole in one paragraph, with what the estimate stands on."""
+    """Summarise the plan in one paragraph, with the basis of the estimate."""
     minutes, size = sum(one.seconds for one in plans) / 60, sum(one.bytes for one in plans)
     workers = " or ".join(sorted({str(one.workers) for one in plans}))
     devices = " or ".join(sorted({one.device for one in plans}))

@@ -1,7 +1,7 @@
-"""What a study takes on this device, and which epochs and seeds fit into a time.
+"""How long a study takes on this device, and which epochs and seeds fit into a given time.
 
-Each net is trained for a few seconds; the image passes that a paper is expected to take, over that
-speed, are its seconds. `fitted` has the rule by which a study is shortened.
+Each net is trained for a few seconds; a paper's expected image passes divided by that speed are its
+seconds. `fitted` documents the rule by which a study is shortened.
 """
 
 import json
@@ -21,23 +21,23 @@ from ticketlab.study.forecast import Job
 from ticketlab.training.recipe import Step
 
 Block = Mapping[str, Any]
-"""The parameters of a study by paper, as its file has them."""
+"""The parameters of a study by paper, as in its file."""
 
 SECONDS = 4.0
-"""For each net."""
+"""Seconds of measurement per net."""
 SHARES = [share / 20 for share in range(5, 21)]
-"""A quarter of all lengths, and more, up to the whole."""
+"""Shares of all lengths to try, from a quarter to the whole."""
 SHORTEST = 4.0
-"""Epochs that no training gets shorter than, unless it was."""
+"""Minimum number of epochs of a shortened training, unless it had fewer."""
 FEWEST = 2
-"""Seeds that an interval needs."""
+"""Number of seeds that an interval needs."""
 
 # ---------------------------------------------------------------- speed
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One net of a paper: image passes of the whole study, and how many it does per second."""
+    """One net of a paper: image passes of the whole study, and its passes per second."""
 
     paper: str
     net: str
@@ -46,14 +46,14 @@ class Speed:
 
     @property
     def seconds(self) -> float:
-        """Of the whole study, one training at a time."""
+        """Seconds of the whole study, one training at a time."""
         return self.passes / self.rate
 
 
 def measured(
     papers: Mapping[str, Spec], seconds: float = SECONDS, tell: Callable[[str], None] = print
 ) -> list[Speed]:
-    """Each net of each paper, trained for about so many seconds."""
+    """Measure each net of each paper, training it for about `seconds`."""
     found = []
     for paper, values in papers.items():
         for job in PAPERS[paper].jobs(values):
@@ -63,18 +63,18 @@ def measured(
 
 
 def _rate(job: Job, paper: str, seconds: float) -> float:
-    """With what the paper does besides training."""
+    """Measure passes per second, including the paper's work besides training."""
     return job.speed(seconds) / PAPERS[paper].beside
 
 
 def seconds_of(papers: Mapping[str, Spec], speeds: Sequence[Speed]) -> float:
-    """Seconds of a study whose nets have these speeds, in the order of its jobs."""
+    """Return the seconds of a study whose nets have these speeds, in the order of its jobs."""
     passes = [job.passes for name, values in papers.items() for job in PAPERS[name].jobs(values)]
     return sum(work / speed.rate for work, speed in zip(passes, speeds, strict=True))
 
 
 def table(papers: Mapping[str, Spec], speeds: Sequence[Speed]) -> pd.DataFrame:
-    """One row per net: speed, image passes, minutes, and minutes per seed."""
+    """Return one row per net: speed, image passes, minutes, and minutes per seed."""
     rows = []
     for one in speeds:
         minutes, seeds = one.seconds / 60, len(papers[one.paper].seeds)  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ def table(papers: Mapping[str, Spec], speeds: Sequence[Speed]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Fit:
-    """A form of a study: the share of its lengths, its seeds, and what it takes."""
+    """A version of a study: the share of its lengths, its seeds, and its seconds."""
 
     block: dict[str, Any]
     share: float
@@ -98,12 +98,12 @@ class Fit:
 
 
 def fitted(block: Block, cost: Callable[[Block], float], seconds: float) -> Fit:
-    """The longest form of a study that costs at most `seconds`, by this rule.
+    """Return the longest version of a study that costs at most `seconds`, by this rule.
 
-    First all trainings become shorter: every length of every paper is multiplied by one share, the
-    largest of SHARES that fits (see `shortened`). If the smallest does not fit, there is a seed
-    less, and the lengths are chosen anew, down to FEWEST seeds. If even that does not fit, it is
-    what is returned, and costs more than `seconds`.
+    First all trainings are shortened: every length of every paper is multiplied by one share, the
+    largest of SHARES that fits (see `shortened`). If even the smallest does not fit, one seed is
+    removed and the share chosen again, down to FEWEST seeds. If nothing fits, the smallest version
+    is returned, which costs more than `seconds`.
     """
     most = max(len(paper["seeds"]) for paper in block.values())
     for seeds in range(most, min(FEWEST, most) - 1, -1):
@@ -117,7 +117,7 @@ def fitted(block: Block, cost: Callable[[Block], float], seconds: float) -> Fit:
 
 
 def with_seeds(tree: Any, most: int) -> Any:
-    """The first `most` of the seeds, wherever there is a list of them."""
+    """Keep the first `most` seeds of every list of seeds."""
     if isinstance(tree, Mapping):
         return {
             key: inner[:most] if key == "seeds" and isinstance(inner, list)
@@ -128,15 +128,18 @@ def with_seeds(tree: Any, most: int) -> Any:
 
 
 INSIDE = ("milestones", "warmup")
-"""Points within a training: they move as its `length` does; those in % stay."""
+"""Points within a training, which scale with its `length`, except those in %."""
 LENGTHS = ("length", "round_length")
 COUNTS = ("ramp", "least_iterations", "el2n_epochs")
-"""Iterations and epochs without a unit."""
+"""Parameters that are numbers of iterations or epochs but have no unit in their text."""
 
 
 def shortened(tree: Any, share: float) -> Any:
-    """Parameters with a share of all lengths: epochs whole and at least SHORTEST, or as few as they
-    were; points within a training where they were in it; iterations and ramps at the share."""
+    """Return parameters with all lengths scaled by a share.
+
+    Epochs stay whole and at least SHORTEST, or as few as they were. Points within a training keep
+    their relative position; iterations and ramps are scaled by the share.
+    """
     if isinstance(tree, list):
         return [shortened(inner, share) for inner in tree]
     if not isinstance(tree, Mapping):
@@ -161,7 +164,7 @@ def _shorter(key: str, value: Any, share: float) -> Any:
 
 
 def _moved(points: Any, ratio: float) -> Any:
-    """Milestones or a warm-up of a training whose length has changed by a ratio."""
+    """Scale the milestones or warm-up of a training whose length has changed by a ratio."""
     if isinstance(points, list):
         return [_moved(point, ratio) for point in points]
     step = Step.parse(points)
@@ -171,11 +174,11 @@ def _moved(points: Any, ratio: float) -> Any:
     return str(Step(value, step.unit))
 
 
-# ---------------------------------------------------------------- to say
+# ---------------------------------------------------------------- output
 
 
 def changes(before: Any, after: Any, place: str = "") -> Iterator[str]:
-    """KEY=VALUE for each parameter that differs, as `ticketlab study new` takes them."""
+    """Yield KEY=VALUE for each parameter that differs, as `ticketlab study new` takes them."""
     if before == after:
         return
     if isinstance(before, Mapping):
@@ -186,7 +189,7 @@ def changes(before: Any, after: Any, place: str = "") -> Iterator[str]:
 
 
 def slow_units(papers: Mapping[str, Spec], speeds: Sequence[Speed]) -> Iterator[str]:
-    """A line for each unit that is too long for a piece."""
+    """Yield a line for each unit that is too long for a piece."""
     for paper, values in papers.items():
         slowest = min(speed.rate for speed in speeds if speed.paper == paper)
         for unit in chain.from_iterable(PAPERS[paper].planned(values)):
@@ -196,7 +199,7 @@ def slow_units(papers: Mapping[str, Spec], speeds: Sequence[Speed]) -> Iterator[
 
 
 def summary(study: str, fit: Fit, seconds: float, given: float) -> str:
-    """What a study takes and what is done about it, in words."""
+    """Summarise how long a study takes and which version fits."""
     takes = f"{study}: {seconds / 60:.1f} minutes here"
     if seconds <= given:
         return f"{takes}, which fits into {given / 60:g}"
@@ -208,5 +211,5 @@ def summary(study: str, fit: Fit, seconds: float, given: float) -> str:
 
 
 def cost_with(speeds: Sequence[Speed]) -> Callable[[Block], float]:
-    """Seconds of a study's parameters on nets of these speeds."""
+    """Return a function for the seconds of a study's parameters on nets of these speeds."""
     return lambda block: seconds_of(params.validated(dict(block), "probe"), speeds)

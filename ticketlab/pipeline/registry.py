@@ -1,4 +1,4 @@
-"""The papers by name: every folder of `ticketlab/papers` hands on one `PAPER`."""
+"""The papers by name: every folder of `ticketlab/papers` defines one `PAPER`."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,4 @@
-"""What DVC and git know of the pipeline: stages, what is out of date, what a revision committed."""
+"""DVC's and git's view of the pipeline: its stages, which are out of date, committed results."""
 
 import hashlib
 import logging
@@ -23,8 +23,8 @@ Entry = Mapping[str, Any]
 
 @contextmanager
 def opened(root: Path) -> Iterator["Repo"]:
-    """DVC's view of the project in `root`, quiet; its errors become one line."""
-    from dvc.exceptions import DvcException  # here, not above: DVC takes a second to import
+    """Open the project in `root` with DVC, quietly; DVC's errors become one line."""
+    from dvc.exceptions import DvcException  # imported here: importing DVC takes a second
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
@@ -36,14 +36,14 @@ def opened(root: Path) -> Iterator["Repo"]:
 
 
 CODE = "code"
-"""The stage that every run starts with, so it calls no study out of date."""
+"""The stage with which every run starts, so it does not make a study out of date."""
 
 
 def out_of_date(repo: "Repo") -> dict[str, list[str]]:
-    """The stages whose inputs or outputs differ from dvc.lock, and which: {stage: [what]}."""
+    """Return the stages whose inputs or outputs differ from dvc.lock: {stage: [what differs]}."""
     found: dict[str, list[str]] = {}
     for stage, changes in repo.status().items():
-        if stage.rpartition(":")[2] == CODE:  # a path goes before it outside the project's folder
+        if stage.rpartition(":")[2] == CODE:  # outside the project's folder a path precedes it
             continue
         named = found.setdefault(stage, [])
         for change in changes:
@@ -61,13 +61,13 @@ def _changed(change: Mapping[str, Any]) -> list[str]:
 
 
 def cache_folder(root: Path) -> Path:
-    """DVC's cache, wherever the project's configuration puts it."""
+    """Return DVC's cache folder, wherever the project's configuration puts it."""
     with opened(root) as repo:
         return Path(repo.cache.local.path).parents[1]
 
 
 def stages_of(repo: "Repo", study: str) -> list[str]:
-    """The stages of a study in the order of dvc.yaml; none if params.yaml does not run it."""
+    """Return the stages of a study in the order of dvc.yaml; empty if it is not in params.yaml."""
     place = Path(repo.root_dir) / "results" / study
     return [
         stage.addressing
@@ -77,20 +77,20 @@ def stages_of(repo: "Repo", study: str) -> list[str]:
 
 
 def readers(repo: "Repo", names: Collection[str]) -> set[str]:
-    """All stages that read what the stages `names` make, directly or not."""
+    """Return all stages that depend on the stages `names`, directly or indirectly."""
     graph = repo.index.graph
     return _reached(graph, graph.predecessors, names) - set(names)
 
 
 def needed(repo: "Repo", names: Collection[str]) -> set[str]:
-    """The stages `names` (none: all of the pipeline) and all that they read from, directly or
-    not."""
+    """Return the stages `names` (none: the whole pipeline) and all on which they depend, directly
+    or indirectly."""
     graph = repo.index.graph
     return _reached(graph, graph.successors, names or {stage.addressing for stage in graph})
 
 
 def _reached(graph: Any, following: Callable[[Any], Any], names: Collection[str]) -> set[str]:
-    """The names of stages that are among `names` or follow from those, step by step."""
+    """Return the names of stages reachable from `names`, themselves included."""
     waiting = [stage for stage in graph if stage.addressing in names]
     found = {stage.addressing for stage in waiting}
     while waiting:
@@ -102,7 +102,7 @@ def _reached(graph: Any, following: Callable[[Any], Any], names: Collection[str]
 
 
 def tree_hash(repo: "Repo", path: Path) -> str:
-    """The hash that DVC gives a file or folder as it is now."""
+    """Return the hash that DVC gives a file or folder in its current state."""
     from dvc.fs import LocalFileSystem
     from dvc_data.hashfile.build import build
 
@@ -115,7 +115,7 @@ def tree_hash(repo: "Repo", path: Path) -> str:
 
 
 class Committed:
-    """What git has at a revision: dvc.lock, and the contents of files."""
+    """The content of a git revision: dvc.lock, and files."""
 
     def __init__(self, root: Path, rev: str = "HEAD") -> None:
         self.root, self.rev = root, rev
@@ -131,7 +131,7 @@ class Committed:
         return done.stdout if done.returncode == 0 else None
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file, None if the revision lacks it."""
+        """Return the content of a file, None if the revision lacks it."""
         return self._git("show", f"{self.rev}:./{path}")
 
     @cached_property
@@ -150,17 +150,17 @@ class Committed:
         return {path: head.split()[2] for head, _, path in lines}
 
     def blobs_in(self, path: str) -> dict[str, str]:
-        """The hashes of a file, or of all files in a folder, by path."""
+        """Return the hashes of a file, or of all files in a folder, by path."""
         return {p: sha for p, sha in self.blobs.items() if p == path or p.startswith(f"{path}/")}
 
 
 def lock_stages(text: str) -> dict[str, Entry]:
-    """The stages of a dvc.lock's text."""
+    """Return the stages of a dvc.lock's text."""
     content = parse_yaml(text, "dvc.lock") or {}
     stages = content.get("stages") if isinstance(content, dict) else None
     return dict(stages) if isinstance(stages, dict) else {}
 
 
 def blob_hash(content: bytes) -> str:
-    """The name that git gives a file's content."""
+    """Return git's hash of a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,4 +1,4 @@
-"""`dvc repro` as a child process: its output and exit code are passed on, its stages followed."""
+"""Runs `dvc repro` as a child process: passes on its output and exit code, follows its stages."""
 
 import math
 import os
@@ -24,15 +24,15 @@ from ticketlab.spec import ROOT, InputError
 from ticketlab.study.store import Store
 
 INTERVAL = 0.25
-"""Seconds between two looks at what has happened."""
+"""Seconds between two checks for new events."""
 GRACE = 10.0
-"""Seconds that processes have to end by themselves."""
+"""Seconds for processes to end by themselves before they are killed."""
 
 Lines = queue.Queue[tuple[str, TextIO]]
 
 
 class Stopped(BaseException):
-    """A signal asks this process to end."""
+    """A signal requests the end of this process."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
@@ -40,9 +40,9 @@ class Stopped(BaseException):
 
 
 def repro(targets: Sequence[str], force: bool, store: Store) -> int:
-    """Run `dvc repro TARGETS` (none: all) with a display of the whole, and return its exit code.
+    """Run `dvc repro TARGETS` (none: all) with one display, and return its exit code.
 
-    `store` has the units that training will find. InputError if DVC is not there.
+    `store` has the units that training can reuse. InputError if DVC is not installed.
     """
     if shutil.which("dvc") is None:
         raise InputError("command: 'dvc' is not on PATH, activate the environment")
@@ -60,7 +60,7 @@ def repro(targets: Sequence[str], force: bool, store: Store) -> int:
 def run(command: Sequence[str], events: Path, course: Course, display: Display) -> int:
     """Run `dvc repro`, show its course, and return its exit code; 128 + N after signal N.
 
-    Its processes are in a group of their own, which ends with this one. `events` is the file to
+    Its processes form a group of their own, which ends with this process. `events` is the file to
     which stages report.
     """
     events.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def run(command: Sequence[str], events: Path, course: Course, display: Display) 
 
 
 def follow(child: "subprocess.Popen[str]", tail: Tail, course: Course, display: Display) -> int:
-    """Pass on what the child prints and follow its stages, until it ends: its exit code."""
+    """Pass on the child's output and follow its stages until it ends; return its exit code."""
     lines: Lines = queue.Queue()
     assert child.stdout is not None and child.stderr is not None
     relays = [relay(child.stdout, sys.stdout, lines), relay(child.stderr, sys.stderr, lines)]
@@ -94,7 +94,7 @@ def follow(child: "subprocess.Popen[str]", tail: Tail, course: Course, display: 
         number = stop.number
         send(child, number)
         watch(child, lines, tail, course, display, GRACE)
-    for thread in relays:  # a process that outlives the child may keep them open
+    for thread in relays:  # a process that outlives the child may keep the pipes open
         thread.join(timeout=1)
     step(lines, tail, course, display)
     code = 128 + number if number else exit_code(child)
@@ -106,14 +106,14 @@ def watch(
     child: "subprocess.Popen[str]", lines: Lines, tail: Tail, course: Course, display: Display,
     seconds: float = math.inf,
 ) -> None:  # fmt: skip
-    """Step by step until the child ends, at most for so many seconds."""
+    """Repeat `step` until the child ends, for at most this many seconds."""
     until = time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < until:
         step(lines, tail, course, display)
 
 
 def relay(source: IO[str], target: TextIO, lines: Lines) -> threading.Thread:
-    """Put the lines of a pipe into a queue, each with the stream that it is meant for."""
+    """Put the lines of a pipe into a queue, each with its target stream."""
 
     def read() -> None:
         with source:
@@ -126,7 +126,7 @@ def relay(source: IO[str], target: TextIO, lines: Lines) -> threading.Thread:
 
 
 def step(lines: Lines, tail: Tail, course: Course, display: Display) -> None:
-    """Follow what has happened since the last step."""
+    """Process what has happened since the last step."""
     for line, stream in arrived(lines):
         course.read(line, time.monotonic())
         display.print(line, stream)
@@ -136,7 +136,7 @@ def step(lines: Lines, tail: Tail, course: Course, display: Display) -> None:
 
 
 def arrived(lines: Lines) -> Iterator[tuple[str, TextIO]]:
-    """The lines in the queue; waits for a first one, but not for long."""
+    """Yield the lines in the queue; waits briefly for the first one."""
     timeout = INTERVAL
     while True:
         try:
@@ -148,7 +148,7 @@ def arrived(lines: Lines) -> Iterator[tuple[str, TextIO]]:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Within the block, signals that ask for an end raise Stopped, the first one only."""
+    """Within the block, termination signals raise Stopped, but only the first one."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for one in signals:
@@ -171,6 +171,6 @@ def send(child: "subprocess.Popen[str]", number: int) -> None:
 
 
 def exit_code(child: "subprocess.Popen[str]") -> int:
-    """What a shell would say of an ended child: 128 + N if signal N has killed it."""
+    """Return the exit code of an ended child as a shell would: 128 + N if killed by signal N."""
     code = child.wait()
     return code if code >= 0 else 128 - code

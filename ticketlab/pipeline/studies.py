@@ -1,7 +1,7 @@
-"""Studies as files: a new one from another, and which ones `dvc repro` runs.
+"""Studies as files: make one from another, and choose which ones `dvc repro` runs.
 
-The only code that writes params.yaml: it adds and removes lines of `runs`, and adds the block of a
-new paper, in the form that DVC itself writes. All other text of the file stays byte for byte.
+Only this module writes params.yaml: it adds and removes lines of `runs`, and adds the block of a
+new paper, in the format that DVC itself writes. All other text of the file is left unchanged.
 """
 
 import re
@@ -29,9 +29,9 @@ def new(
 ) -> list[Run]:
     """Write studies/NAME.yaml, a copy of another study with changes, and add its runs.
 
-    `papers` are those to take over; none means all that the source has.
-    `changes` are KEY=VALUE with dotted keys and YAML values, such as prac.data.name=my_digits. All
-    is validated before anything is written.
+    `papers` are those to copy; none means all that the source has. `changes` are KEY=VALUE with
+    dotted keys and YAML values, such as prac.data.name=my_digits. Everything is validated before
+    anything is written.
     """
     params.check_name(name, "study new")
     known = params.read_studies(path)
@@ -52,7 +52,7 @@ def new(
 
 
 def add(name: str, path: Path = FILE) -> list[Run]:
-    """Put the runs of a study into params.yaml; those that were added."""
+    """Add the runs of a study to params.yaml; return those that were added."""
     papers = params.load_study(name, path)
     known = {run.name for run in params.load_runs(path)}
     wanted = [run for paper in papers if (run := run_of(name, paper, path)).name not in known]
@@ -63,7 +63,7 @@ def add(name: str, path: Path = FILE) -> list[Run]:
 
 
 def remove(name: str, path: Path = FILE) -> list[Run]:
-    """Take the runs of a study out of params.yaml; its results and its file stay."""
+    """Remove the runs of a study from params.yaml; its results and its file stay."""
     before = params.read_blocks(path).get("runs")
     runs = dict(zip(before or (), params.load_runs(path), strict=True))
     gone = {key: run for key, run in runs.items() if run.study == name}
@@ -76,7 +76,7 @@ def remove(name: str, path: Path = FILE) -> list[Run]:
 
 
 def with_paper(run: Run, block: Mapping[str, Any], path: Path = FILE) -> bytes:
-    """params.yaml with the run of a new paper, and with its parameters at the end of the study."""
+    """Return params.yaml with a new paper's run, and its parameters at the end of the study."""
     before, entry = params.read_blocks(path), {run.paper: block}
     after = {"runs": before["runs"] | {run.name: run.model_dump()}}
     after |= {run.study: before[run.study] | entry}
@@ -88,12 +88,12 @@ def with_paper(run: Run, block: Mapping[str, Any], path: Path = FILE) -> bytes:
 
 
 def stages(name: str, path: Path = FILE) -> list[str]:
-    """What `dvc repro` is to be asked for: the last stage of each run of a study."""
+    """Return the targets for `dvc repro`: the last stage of each run of a study."""
     return [f"{STAGE}@{run.name}" for run in params.load_runs(path) if run.study == name]
 
 
 def shown(runs: Sequence[Run]) -> str:
-    """The lines of params.yaml that name the runs."""
+    """Return the lines of params.yaml that name the runs."""
     return yaml_text({run.name: run.model_dump() for run in runs}).rstrip("\n")
 
 
@@ -113,13 +113,13 @@ def _apply(block: dict[str, Any], change: str) -> None:
 
 
 def plain(name: str, path: Path = FILE) -> dict[str, Any]:
-    """A study as its file has it, in plain mappings and lists."""
+    """Return a study as in its file, in plain mappings and lists."""
     found: dict[str, Any] = _plain(params.read_studies(path)[name][0])
     return found
 
 
 def _plain(tree: Any) -> Any:
-    """A copy of plain mappings and lists."""
+    """Return a copy in plain mappings and lists."""
     if isinstance(tree, Mapping):
         return {str(key): _plain(inner) for key, inner in tree.items()}
     return [_plain(inner) for inner in tree] if isinstance(tree, list) else tree
@@ -136,7 +136,7 @@ _DOCUMENT_END = re.compile(r"^(\.\.\.|---)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class _Entries:
-    """Where a key such as `runs` and its entries stand in a text, in characters."""
+    """The character positions of a key such as `runs` and its entries in a text."""
 
     colon: int
     """The end of `runs:`."""
@@ -148,12 +148,12 @@ class _Entries:
 
 
 def _rewrite(path: Path, changed: Callable[[str], str], expected: Mapping[str, Any]) -> None:
-    """Write the changed text if it says what it said but for `runs`; else InputError."""
+    """Write the changed text if only `runs` changes its content as expected; else InputError."""
     write_atomically(path, _checked(path, changed, {"runs": expected}).encode())
 
 
 def _checked(path: Path, changed: Callable[[str], str], expected: Mapping[str, Any]) -> str:
-    """The changed text if it says what it said but for what is `expected`; else InputError."""
+    """Return the changed text if its content differs only as `expected`; else InputError."""
     text = path.read_bytes().decode()
     try:
         new = changed(text)
@@ -168,15 +168,15 @@ def _checked(path: Path, changed: Callable[[str], str], expected: Mapping[str, A
 
 
 def with_runs(text: str, runs: Sequence[Run]) -> str:
-    """The text with runs after those that it has, and after comments that are indented like them.
+    """Return the text with runs after the existing ones and comments indented like them.
 
-    So runs that are taken out and put back stand below their comment again.
+    So runs that are removed and added again are below their comment again.
     """
     return _with_entries(text, "runs", shown(runs))
 
 
 def _with_entries(text: str, key: str, entries: str) -> str:
-    """The text with the lines of further entries of a key, as `with_runs` puts them."""
+    """Return the text with the lines of further entries of a key, placed as in `with_runs`."""
     found = _places(text, key)
     if found.entries:
         place = max(end for _, end in found.entries.values())
@@ -191,7 +191,7 @@ def _with_entries(text: str, key: str, entries: str) -> str:
 
 
 def without_runs(text: str, runs: Collection[str]) -> str:
-    """The text without the lines of runs; `{}` stands for none."""
+    """Return the text without the lines of runs; `{}` if none is left."""
     found = _places(text)
     for start, end in sorted((found.entries[name] for name in runs), reverse=True):
         text = text[:start] + text[end:]
@@ -201,7 +201,7 @@ def without_runs(text: str, runs: Collection[str]) -> str:
 
 
 def _places(text: str, name: str = "runs") -> _Entries:
-    """Where the lines of `runs`, or of a study, are; InputError if its entries stand in braces."""
+    """Find the lines of `runs`, or of a study; InputError if its entries are in braces."""
     keys = compose_yaml(text, name).value
     number = next(number for number, (key, _) in enumerate(keys) if key.value == name)
     key, value = keys[number]
@@ -223,12 +223,12 @@ def _places(text: str, name: str = "runs") -> _Entries:
 
 
 def _content_end(text: str, start: int, stop: int) -> int:
-    """The end of the last line between two places that holds more than a comment."""
+    """Return the end of the last line between two positions that holds more than a comment."""
     found = _LAST_VALUE.match(text, start, stop)
     return found.end() if found else stop
 
 
 def _line_end(text: str, place: int) -> int:
-    """The end of the line that holds a place, before its line break."""
+    """Return the end of the line at a position, before its line break."""
     found = re.compile(r"[^\r\n]*").match(text, place)
     return found.end() if found else place

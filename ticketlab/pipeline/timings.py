@@ -1,8 +1,8 @@
-"""Seconds of each unit of work: measured while it runs, kept beside the results, outside the lock.
+"""Seconds of each unit of work: measured while it runs, stored next to results, not in dvc.lock.
 
-No result depends on them: they differ on every run. Those of a published study are in
-results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`, which a re-run leaves
-alone; the machine that they were measured on is in results/STUDY/machine.json.
+No result depends on them, because they differ from run to run. Those of a published study are in
+results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`, and a re-run does not
+change this file; results/STUDY/machine.json names the machine on which they were measured.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -18,18 +18,18 @@ from ticketlab.study.runner import Unit
 
 FILE = "timings.csv"
 PAGE = "page"
-"""Stands for a paper's notebook where others are arms."""
+"""The arm name of a paper's notebook."""
 
 
 class Arm(NamedTuple):
-    """What a unit of an arm took, on average over its seeds."""
+    """Average duration of an arm's units over seeds."""
 
     seconds: float
     passes: float
     """Image passes that it was expected to take."""
 
     def predict(self, passes: float) -> float:
-        """Seconds of a unit of so many passes; units without training take what they took."""
+        """Return the seconds of a unit with these passes; constant for units without training."""
         return self.seconds * (passes / self.passes if self.passes and passes else 1)
 
 
@@ -41,8 +41,8 @@ def note(
     reused: int = 0,
     passes: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Write the seconds of `units`, and the image passes that they were expected to take; those
-    that did not run now keep what `path` has for them."""
+    """Write the seconds of `units` and their expected image passes; units that did not run now
+    keep their entries in `path`."""
     earlier = read_json(path) if path.exists() else {}
     kept = {
         what: {name: known[name] for name in sorted(units) if name in known}
@@ -53,13 +53,13 @@ def note(
 
 
 def note_page(path: Path, seconds: float) -> None:
-    """Write the seconds that a paper's notebook took; all else that `path` has stays."""
+    """Write the seconds of a paper's notebook; all other entries in `path` stay."""
     earlier = read_json(path) if path.exists() else {"workers": 1, "seconds": {}}
     write_json(path, {**earlier, PAGE: round(seconds, 3)})
 
 
 def reused(study: Path) -> dict[str, int]:
-    """By paper, how many units the last training took from what was stored, where any."""
+    """Return, by paper, how many units the last training reused, if any."""
     found = {
         path.name.removesuffix(".timings.json"): read_json(path).get("reused", 0)
         for path in sorted((study / "runs").glob("*.timings.json"))
@@ -68,8 +68,8 @@ def reused(study: Path) -> dict[str, int]:
 
 
 def table(study: Path) -> pd.DataFrame:
-    """One row per paper and arm: units, mean and total seconds, passes of one, workers at once;
-    and one for the page of a paper."""
+    """Return one row per paper and arm, and one per page: units, mean and total seconds, passes of
+    one unit, workers at once."""
     rows = []
     for path in sorted((study / "runs").glob("*.timings.json")):
         content, paper = read_json(path), path.name.removesuffix(".timings.json")
@@ -88,7 +88,7 @@ def table(study: Path) -> pd.DataFrame:
 
 
 def known(study: Path, paper: str) -> dict[str, Arm]:
-    """What the arms of a paper took: here if it was trained here, else as published, else none."""
+    """Return the durations of a paper's arms, as measured here or else as published."""
     local, published = study / "runs" / f"{paper}.timings.json", study / FILE
     if not local.exists() and not published.exists():
         return {}
@@ -98,11 +98,11 @@ def known(study: Path, paper: str) -> dict[str, Arm]:
 
 
 def predicted(units: Iterable[Unit], arms: Mapping[str, Arm]) -> dict[str, float]:
-    """Seconds of each unit whose arm is known, by name."""
+    """Return the seconds of each unit whose arm is known, by name."""
     found = ((unit, arms.get(arm_of(unit.name))) for unit in units)
     return {unit.name: arm.predict(unit.passes) for unit, arm in found if arm is not None}
 
 
 def arm_of(unit: str) -> str:
-    """'search/imp/seed-3' -> 'search/imp': the unit's name without its seed."""
+    """Return a unit's name without its seed: 'search/imp/seed-3' -> 'search/imp'."""
     return "/".join(part for part in unit.split("/") if not part.startswith("seed-"))

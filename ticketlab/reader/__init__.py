@@ -1,1 +1,1 @@
-"""What people look at: the site, the difference of two revisions, the list of tickets."""
+"""Pages and tables for readers: the site, the difference of two revisions, the list of tickets."""

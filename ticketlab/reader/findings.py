@@ -1,10 +1,10 @@
-"""What was found, in words: a sentence per claim, from its verdict and number; abstracts of them.
+"""Findings in words: a sentence per claim from its verdict and number, and abstracts of them.
 
-A sentence is one of WORDINGS, by the verdict's word and the claim's tier. What it says of the claim
-is the claim's statement (or `clause`), which must fit after "that" and "whether": `misfit` says
-whether it does. An abstract has the headlines and what `abstract: true` adds, in this order:
-headlines, then the controls that qualify them, then what it costs. So the claims decide which
-sentences there are, before any number is known.
+A sentence is one of WORDINGS, chosen by the verdict's word and the claim's tier. It contains the
+claim's statement (or `clause`), which must fit after "that" and "whether"; `misfit` checks this. An
+abstract has the headlines and the claims with `abstract: true`, in this order: headlines, then the
+controls that qualify them, then costs. So the claims determine the abstract's sentences before any
+number is known.
 """
 
 import re
@@ -71,9 +71,9 @@ NUMBERS: dict[Unit, str] = {
     "seeds": "this holds in {} seeds",
     "other": "we measured {}",
 }
-"""What a claim's number is if the claim does not say it."""
+"""The phrase for a claim's number, unless the claim has its own."""
 DIFFERENCE = "the difference is {} points"
-"""If it is in points and held against zero or a margin."""
+"""The phrase for a number in points that is compared with zero or a margin."""
 
 LEGEND = (
     "Each sentence is computed from a claim's verdict. In brackets: the 95 % interval over seeds. "
@@ -85,20 +85,20 @@ NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
 """Words that keep their capital in a sentence, besides those with a second one (PrAC, GraSP)."""
 
 PARTICIPLES = "moved|rewound|scored|trained"
-"""A statement that begins with one goes on after a comma: 'that, moved to other data, it lasts'."""
+"""Statements that begin with one of these follow a comma: 'that, moved to other data, it ...'."""
 
 # ---------------------------------------------------------------- a sentence
 
 
 def sentence(verdict: Verdict) -> str:
-    """The verdict as a sentence, with its number, its interval, its seeds and, if known, its q."""
+    """Return the verdict as a sentence, with number, interval, seeds and, if known, q."""
     frame, claim = WORDINGS[verdict.word][verdict.claim.tier], verdict.claim
     text = frame.format(clause=clause(claim), number=number(verdict), missing=missing(verdict))
     return re.sub(rf"\b(that|[Ww]hether) ({PARTICIPLES})\b", r"\1, \2", text)
 
 
 def clause(claim: Claim) -> str:
-    """The claim as it follows 'that': no period, no capital unless it starts with a name."""
+    """Return the claim as it follows 'that': no period, no capital unless it starts with a name."""
     text = claim.clause or claim.statement.removesuffix(".")
     first = re.match(r"[A-Za-z]*", text)
     word = first[0] if first else ""
@@ -107,7 +107,7 @@ def clause(claim: Claim) -> str:
 
 
 def number(verdict: Verdict) -> str:
-    """'the difference is 0.52 points [0.11, 0.93] (10 seeds, q = .031)'; empty for no evidence."""
+    """Return 'the difference is 0.52 points [0.11, 0.93] (10 seeds, q = .031)'; '' if none."""
     claim, found = verdict.claim, verdict.evidence
     if found is None:
         return ""
@@ -135,7 +135,7 @@ def _value(found: Evidence, few: int) -> str:
 
 
 def _spread(found: Evidence, few: int) -> str:
-    """What stands behind the number: an interval, or how far counts are apart."""
+    """Return the spread behind the number: an interval, or the range of counts."""
     if found.n < 2 or found.low is None or found.high is None:
         return ""
     if not isinstance(found, Count):
@@ -147,7 +147,7 @@ def _spread(found: Evidence, few: int) -> str:
 
 
 def _sure(verdict: Verdict, found: Evidence) -> str:
-    """' (10 seeds, q = .031)': how many seeds, and q of a decided verdict if it is known."""
+    """Return ' (10 seeds, q = .031)': the number of seeds, and q of a decided verdict if known."""
     parts, claim = [], verdict.claim
     if found.n < claim.planned:
         parts.append(f"{found.n} of {claim.planned} planned seeds")
@@ -163,7 +163,7 @@ def _sure(verdict: Verdict, found: Evidence) -> str:
 
 
 def _amount(value: float, unit: Unit) -> str:
-    """'1 point', '5 %', '0.5 points'."""
+    """Format '1 point', '5 %', '0.5 points'."""
     if unit == "cost":
         return f"{value:g} %"
     if unit in ("seeds", "other"):
@@ -172,7 +172,7 @@ def _amount(value: float, unit: Unit) -> str:
 
 
 def missing(verdict: Verdict) -> str:
-    """Why it is undecided or cannot be tested, as a clause; empty for other words."""
+    """Return why a claim is undecided or cannot be tested, as a clause; '' for other words."""
     found = verdict.evidence
     if verdict.word != "undecided" or found is None:
         return verdict.reason or ""
@@ -187,7 +187,7 @@ def missing(verdict: Verdict) -> str:
 
 
 def wordings() -> str:
-    """The table of all wordings as Markdown."""
+    """Return the table of all wordings as Markdown."""
     rows = [
         [f"*{word}*", tier, frame.replace("{", "*").replace("}", "*")]
         for word, frames in WORDINGS.items()
@@ -196,13 +196,13 @@ def wordings() -> str:
     return verdicts.markdown([["word", "tier", "sentence"], *rows])
 
 
-# ---------------------------------------------------------------- does a statement fit?
+# ---------------------------------------------------------------- form of statements
 
 _STARTS = (
     "Against that", "And", "Before that", "But", "It", "Nor", "Of them", "So", "That", "The cause",
     "Then", "There", "These", "They", "This", "Those",
 )  # fmt: skip
-"""Of statements that need the one before."""
+"""Beginnings of statements that depend on the one before."""
 _FITS = {
     r"[A-Z].*\.": "must start with a capital and end with a period",
     r"(?!.*\. )(?!.*[:;?!]).*": "must be one sentence without a colon or semicolon",
@@ -213,7 +213,7 @@ _FITS = {
 
 
 def misfit(claim: Claim) -> str | None:
-    """What keeps the claim out of the sentences above; None if it fits."""
+    """Return why the claim does not fit the sentences above; None if it does."""
     own = claim.clause
     text = claim.statement if own is None else f"{own[:1].upper()}{own[1:]}."
     return next((why for rule, why in _FITS.items() if not re.fullmatch(rule, text)), None)
@@ -223,25 +223,25 @@ def misfit(claim: Claim) -> str | None:
 
 
 def chosen(found: Sequence[Verdict]) -> list[Verdict]:
-    """What the abstract of a paper says, in its order."""
+    """Return the verdicts in the abstract of a paper, in order."""
     some = [one for one in found if one.claim.tier == "headline" or one.claim.abstract]
     return sorted(some, key=lambda one: (one.claim.unit in COSTS, one.claim.tier != "headline"))
 
 
 def abstract(found: Sequence[Verdict]) -> str:
-    """The abstract of a paper from its verdicts."""
+    """Return the abstract of a paper from its verdicts."""
     return " ".join(map(sentence, chosen(found)))
 
 
 def counted(found: Sequence[Verdict]) -> str:
-    """'32 claims: 14 reproduced, 5 not reproduced'."""
+    """Summarise as '32 claims: 14 reproduced, 5 not reproduced'."""
     words = [one.word for one in found]
     some = ", ".join(f"{words.count(word)} {word}" for word in COLOURS if word in words)
     return f"{len(words)} claims: {some}"
 
 
 def placeholder() -> "DisplayHandle":
-    """Where a notebook's abstract will stand once its verdicts are known (`in_words`)."""
+    """Reserve the place of a notebook's abstract until its verdicts are known (`in_words`)."""
     from IPython.display import DisplayHandle, Markdown
 
     handle = DisplayHandle("abstract")
@@ -250,7 +250,7 @@ def placeholder() -> "DisplayHandle":
 
 
 def in_words(found: Sequence[Verdict]) -> "Markdown":
-    """The abstract of a paper for its page, which has no q: that is of a whole study."""
+    """Return the abstract for a paper's page; no q, which concerns a whole study."""
     from IPython.display import Markdown
 
     return Markdown(f"**What was found.** {abstract(found)}\n\n*{LEGEND} {counted(found)}.*")
@@ -260,7 +260,7 @@ def in_words(found: Sequence[Verdict]) -> "Markdown":
 
 
 def page(study: Path) -> str:
-    """All papers of the study in the folder `study` as Markdown, with q over all of them.
+    """Return all papers of the study in the folder `study` as Markdown, with q over all of them.
 
     InputError if none has metrics.
     """
@@ -281,7 +281,7 @@ def page(study: Path) -> str:
 
 
 def title(notebook: Path) -> str:
-    """The heading of a paper's page, or its name where there is no page yet."""
+    """Return the heading of a paper's page, or its name if there is no page yet."""
     if not notebook.exists():
         return notebook.stem
     return "".join(read_json(notebook)["cells"][0]["source"]).partition("\n")[0].lstrip("# ")

@@ -1,4 +1,4 @@
-"""The tickets that studies left in results/STUDY/runs: a table of all, the provenance of one."""
+"""The stored tickets in results/STUDY/runs: a table of all, and the provenance of one."""
 
 import json
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ def tickets(
     seed: int | None = None,
     results: Path = RESULTS,
 ) -> pd.DataFrame:
-    """Every stored ticket with COLUMNS, read from the files' headers; empty words choose all.
+    """Return every stored ticket with COLUMNS, read from file headers; empty filters select all.
 
-    `arm` chooses by a part of its name. InputError if nothing is left, in words of what there is.
+    `arm` selects by a part of its name. InputError if nothing is left, listing what there is.
     """
     paths = sorted(results.glob(f"{study or '*'}/runs/*/**/*.safetensors"))
     paths = [path for path in paths if not _hidden(path.relative_to(results))]
@@ -48,7 +48,7 @@ def _chosen(found: pd.DataFrame, column: str, rows: Any, wanted: object) -> pd.D
 
 
 def _hidden(path: Path) -> bool:
-    """Whether a file belongs to a run that has not ended."""
+    """Return whether a file belongs to a run that has not ended."""
     return any(part.startswith(".") for part in path.parts)
 
 
@@ -73,7 +73,7 @@ def _holds(has_weights: bool) -> str:
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], bool]:
-    """What a ticket says of itself, and whether it has weights; its hashes are not checked."""
+    """Return a ticket's metadata, and whether it has weights; its hashes are not checked."""
     tensors, header = read_safetensors_header(path)
     if not isinstance(header, dict) or not isinstance(header.get("metadata"), dict):
         raise InputError(f"{path}: not a readable ticket (no metadata)")
@@ -81,13 +81,13 @@ def read_header(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def arm_of(facts: Mapping[str, Any], unit: list[str]) -> str:
-    """The arm as recorded; for Plant 'n' Seek with what was planted where and how it was pruned."""
+    """Return the recorded arm; for Plant 'n' Seek including mother and method."""
     named = [facts[key] for key in ("task", "mother", "regime", "arm") if key in facts]
     return "/".join(map(str, named or unit[:-2]))
 
 
 def place_of(facts: Mapping[str, Any], stem: str) -> str:
-    """Where on its arm's way a ticket stands: a round, a level, or a file's own word for it."""
+    """Return a ticket's place within its arm: a round, a level, or the file's own name for it."""
     for key in ("round", "level"):
         if key in facts:
             return f"{key} {facts[key]:g}"
@@ -98,7 +98,7 @@ def place_of(facts: Mapping[str, Any], stem: str) -> str:
 
 
 def describe(path: Path) -> str:
-    """Where a ticket comes from and what it keeps, its hashes verified; InputError if they fail."""
+    """Describe a ticket's origin and what it keeps, verifying its hashes; InputError on failure."""
     ticket = load_ticket(path)
     facts = facts_of(ticket.metadata) | {"holds": _holds(ticket.weights is not None)}
     width = max(map(len, facts))
@@ -109,7 +109,7 @@ def describe(path: Path) -> str:
 
 
 def layer_table(mask: Mask) -> pd.DataFrame:
-    """One row per layer, and one for all of them: shape, weights, kept, density."""
+    """Return one row per layer, and one for all of them: shape, weights, kept, density."""
     frame = mask.table().rename(columns={"weights": "total"})
     frame.insert(1, "shape", [" x ".join(map(str, keep.shape)) for keep in mask.values()])
     whole = ("all prunable", "", mask.total, mask.alive, mask.density)
@@ -118,7 +118,7 @@ def layer_table(mask: Mask) -> pd.DataFrame:
 
 
 def facts_of(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata as dotted keys and short texts, lists as JSON."""
+    """Return metadata as dotted keys and short texts, lists as JSON."""
     found: dict[str, str] = {}
     for key, value in metadata.items():
         if isinstance(value, Mapping) and value:

@@ -1,6 +1,6 @@
-"""PUBLISHED.md: published numbers, others that can be established, ours beside them, and why.
+"""PUBLISHED.md: published numbers and others that can be established, with ours and reasons.
 
-The numbers are in published.yaml; what did not reproduce and released code are in `released.py`.
+The numbers are in published.yaml; `released.py` lists failed reproductions and released code.
 """
 
 import re
@@ -22,19 +22,19 @@ PAGE = ROOT / "PUBLISHED.md"
 InPaper = Literal["printed", "digitised"]
 """Printed in a paper, or read from its figure."""
 Derived = Literal["logged", "measured", "derived", "expected"]
-"""Nobody published it: logged by released code in a run of others, measured with the authors'
-recipe, derived from what is known, or expected from similar results."""
+"""Not published: logged by released code in a run of others, measured with the authors' recipe,
+derived from known numbers, or expected from similar results."""
 
 
 class Published(Spec):
-    """One number of a paper and where ours is found."""
+    """One number of a paper and the place of ours."""
 
     id: str
     paper: str
     quantity: str
     low: float
     high: float
-    """The number, or the ends of what is known about it."""
+    """The number, or the ends of the known range."""
     kind: InPaper | Derived
     source: str
     metric: str
@@ -50,22 +50,22 @@ class Published(Spec):
 
     @property
     def known(self) -> str:
-        """'66 to 66.8', or one number."""
+        """The number as text: '66 to 66.8', or one number."""
         ends = dict.fromkeys((f"{self.low:g}", f"{self.high:g}"))
         return " to ".join(ends)
 
     def gap(self, ours: float) -> float:
-        """How far ours is above (or below, negative) what is known; 0 inside."""
+        """Return how far ours is above (below: negative) the known range; 0 inside."""
         return max(0.0, ours - self.high) + min(0.0, ours - self.low)
 
 
 def load_published(path: Path = ROOT / "published.yaml") -> list[Published]:
-    """The entries of published.yaml; InputError names a bad one."""
+    """Return the entries of published.yaml; InputError names a bad one."""
     return read_entries(path, Published)
 
 
 def ours(entry: Published, metrics: Mapping[str, Any]) -> Evidence | None:
-    """Our number in a study's metrics, by paper; None where the study does not measure it.
+    """Return our number in a study's metrics, by paper; None if the study does not measure it.
 
     Raises InputError for a path that the paper's metrics do not have.
     """
@@ -76,12 +76,12 @@ def ours(entry: Published, metrics: Mapping[str, Any]) -> Evidence | None:
 
 
 def metrics_of(study: str, results: Path = ROOT / "results") -> dict[str, Any]:
-    """The metrics of a study by paper."""
+    """Return the metrics of a study by paper."""
     return {path.parent.name: read_json(path) for path in results.glob(f"{study}/*/metrics.json")}
 
 
 def known_rows(kinds: Sequence[str]) -> list[list[str]]:
-    """A heading, then a row per number of these kinds: paper, quantity, it, its kind and source."""
+    """Return a heading and a row per number of these kinds, with its source."""
     found = [["paper", "quantity", "number", "kind", "source"]]
     found += [
         [one.paper, one.quantity, one.known, one.kind, _line(one.source)]
@@ -92,7 +92,7 @@ def known_rows(kinds: Sequence[str]) -> list[list[str]]:
 
 
 def our_rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[list[str]]:
-    """A heading, then a row per number: what is known, ours with its distance, the reason."""
+    """Return a heading and a row per number: what is known, ours with its distance, the reason."""
     found = [["paper", "quantity", "known", *studies, "likely reason for a distance"]]
     metrics = {study: metrics_of(study, results) for study in studies}
     for entry in load_published():
@@ -117,7 +117,7 @@ def _line(text: str) -> str:
 
 
 def parts(studies: Sequence[str], results: Path = ROOT / "results") -> dict[str, str]:
-    """What is computed of PUBLISHED.md, by the name of its marks."""
+    """Return the computed parts of PUBLISHED.md, by the name of their marks."""
     code, verdicts = released.load_released(), released.verdicts_of(studies, results)
     return {
         "published": markdown(known_rows(get_args(InPaper))),
@@ -129,7 +129,7 @@ def parts(studies: Sequence[str], results: Path = ROOT / "results") -> dict[str,
 
 
 def with_parts(page: str, found: Mapping[str, str]) -> str:
-    """The page with each part between its marks: <!-- NAME --> and <!-- /NAME -->."""
+    """Return the page with each part between its marks: <!-- NAME --> and <!-- /NAME -->."""
     for name, text in found.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if not re.search(f"{start}.*{end}", page, re.DOTALL):

@@ -1,4 +1,4 @@
-"""Released code and what did not reproduce: what was run, at which revision (released.yaml)."""
+"""Released code and failed reproductions: what was run, and at which revision (released.yaml)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,20 +13,20 @@ from ticketlab.study.claims import Verdict, as_q, load_redirects, read_entries
 from ticketlab.study.verdicts import markdown
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
-"""Of each study, of each paper."""
+"""Verdicts by study and paper."""
 
 
 class Finding(Spec):
-    """Something that released code does, and how that is known."""
+    """A property of released code, and how it was established."""
 
     says: str
     how: Literal["read", "ran", "rewritten", "calculated"]
-    """Read in the code; its own modules were run; rewritten here or before, and run; or worked out
-    from what it does."""
+    """Read in the code; its own modules were run; rewritten here or before, and run; or derived
+    from its behaviour."""
     ran: str
-    """What exactly: which files or settings, how many seeds."""
+    """Details: which files or settings, how many seeds."""
     claims: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Our claims that test it, by id; of one that was merged, that which it went into is shown."""
+    """Ids of our claims that test it; of a merged claim, the one that replaced it is shown."""
 
 
 class Released(Spec):
@@ -34,38 +34,38 @@ class Released(Spec):
 
     paper: str
     code: str | None = None
-    """The repository, OWNER/NAME, where its name is known."""
+    """The repository, OWNER/NAME, if its name is known."""
     revision: str
-    """The commit that the findings are about."""
+    """The commit that the findings concern."""
     use: str
-    """What was read and what was run of it."""
+    """Which parts were read and which were run."""
     checked: str
-    """What was done to find a fault of ours before anything was called not reproduced."""
+    """How we searched for errors of our own before calling anything not reproduced."""
     notes: dict[str, str] = Field(default_factory=dict)
-    """By claim id: what to know if it is not reproduced."""
+    """Notes by claim id, shown if the claim is not reproduced."""
     findings: Annotated[tuple[Finding, ...], Field(strict=False)] = ()
 
     @property
     def named(self) -> str:
-        """'OWNER/NAME at `revision`'."""
+        """Return 'OWNER/NAME at `revision`'."""
         return f"{self.code} at `{self.revision}`" if self.code else f"`{self.revision}`"
 
 
 def load_released(path: Path = ROOT / "released.yaml") -> list[Released]:
-    """The entries of released.yaml; InputError names a bad one."""
+    """Return the entries of released.yaml; InputError names a bad one."""
     return read_entries(path, Released)
 
 
 def verdicts_of(studies: Iterable[str], results: Path = ROOT / "results") -> Verdicts:
-    """The verdicts of some studies, by study and paper."""
+    """Return the verdicts of some studies, by study and paper."""
     return {study: verdicts.of_study(results / study) for study in studies}
 
 
-# ---------------------------------------------------------------- the code itself
+# ---------------------------------------------------------------- released code
 
 
 def code_rows(found: Verdicts, released: Sequence[Released]) -> list[list[str]]:
-    """A heading, then a row per finding: the code, what it does, what was run, our verdicts."""
+    """Return a heading and a row per finding: code, property, what was run, our verdicts."""
     words, moved = _words(found), {one.old: one.new for one in load_redirects()}
     heading = ["paper", "code", "what was found", "how", "what was run", "our claims on it"]
     rows = [heading]
@@ -78,7 +78,7 @@ def code_rows(found: Verdicts, released: Sequence[Released]) -> list[list[str]]:
 
 
 def _words(found: Verdicts) -> dict[str, str]:
-    """The verdict on each claim in every study that has it: '*reproduced* (desk)'."""
+    """Return the verdict on each claim in every study that has it: '*reproduced* (desk)'."""
     words: dict[str, list[str]] = {}
     for study, papers in found.items():
         for one in (verdict for some in papers.values() for verdict in some):
@@ -92,7 +92,7 @@ def _words(found: Verdicts) -> dict[str, str]:
 def not_reproduced(
     found: Verdicts, released: Sequence[Released], results: Path = ROOT / "results"
 ) -> str:
-    """Each claim that is not reproduced, by study and paper, below what was run, as Markdown."""
+    """Return the claims not reproduced, by study and paper, with what was run, as Markdown."""
     known = {one.paper: one for one in released}
     parts = []
     for study, papers in found.items():

@@ -1,8 +1,8 @@
-"""Do verdicts stay the same on another machine? Two runs of a study, claim by claim.
+"""Compares the verdicts of two runs of a study, such as on two machines, claim by claim.
 
-Beside the share of claims with the same word stands the share that the rules predict: what two
-independent runs would give if the effects and the spread over seeds were those of the first. Two
-runs with the same seeds that differ by rounding alone should do no worse.
+The share of claims with the same word is shown next to the share that the rules predict for two
+independent runs with the first run's effects and spread over seeds. Two runs with the same seeds
+that only differ by rounding should agree at least as often.
 """
 
 import zlib
@@ -24,10 +24,10 @@ from ticketlab.study.stats import Evidence, Interval, Share, share
 from ticketlab.study.verdicts import markdown
 
 DRAWS = 1000
-"""Pairs of runs that are drawn per claim."""
+"""Simulated pairs of runs per claim."""
 
 Verdicts = Mapping[str, Verdict]
-"""By claim id."""
+"""Verdicts by claim id."""
 
 Change = Literal["", "opposite", "decided otherwise", "decided in A only", "decided in B only",
                  "other"]  # fmt: skip
@@ -42,11 +42,11 @@ class Pair:
     a: Verdict
     b: Verdict
     same: np.ndarray | None
-    """Whether two drawn runs have the same word, (DRAWS,); None where nothing can be drawn."""
+    """Whether each simulated pair has the same word, (DRAWS,); None if it cannot be simulated."""
 
     @property
     def change(self) -> Change:
-        """What became of A's word in B; empty if it is the same."""
+        """How the word changed from A to B; empty if it did not."""
         one, two = self.a.word, self.b.word
         if one == two:
             return ""
@@ -60,7 +60,7 @@ class Pair:
 
 
 def pairs(a: Verdicts, b: Verdicts) -> list[Pair]:
-    """Every claim that both runs judged, in A's order; InputError if there is none."""
+    """Return every claim that both runs judged, in A's order; InputError if there is none."""
     both = [name for name in a if name in b and "not run" not in (a[name].word, b[name].word)]
     if not both:
         raise InputError("A and B: no claim was run in both")
@@ -68,9 +68,9 @@ def pairs(a: Verdicts, b: Verdicts) -> list[Pair]:
 
 
 def read(name: str, study: str, root: Path = ROOT) -> Verdicts:
-    """The verdicts of one run: of a folder with results of a study, else of a revision's `study`.
+    """Return the verdicts of a run: of a folder with a study's results, or of a revision's `study`.
 
-    InputError for what is neither, and for a revision without verdicts on the study.
+    InputError for anything else, and for a revision without verdicts on the study.
     """
     if (folder := root / name).is_dir():
         found = verdicts.of_study(folder)
@@ -87,10 +87,10 @@ def read(name: str, study: str, root: Path = ROOT) -> Verdicts:
 
 
 def drawn(verdict: Verdict) -> np.ndarray | None:
-    """Whether two independent runs with this claim's effect have the same word, (DRAWS,).
+    """Simulate whether two independent runs with this claim's effect have the same word, (DRAWS,).
 
-    Means over seeds are drawn as normal numbers with the measured mean and deviation, shares as
-    binomial ones. None for counts, single seeds and what was not testable.
+    Means over seeds are drawn from a normal distribution with the measured mean and deviation,
+    shares from a binomial one. None for counts, single seeds and untestable claims.
     """
     found = verdict.evidence
     if verdict.word == "not testable here" or found is None or found.n < 2:
@@ -110,7 +110,7 @@ def _word(found: Evidence, claim: Claim) -> Word:
 
 
 def _intervals(found: Interval, generator: np.random.Generator) -> Iterator[Interval]:
-    """2 DRAWS intervals of `n` seeds from a normal distribution like the measured one."""
+    """Yield 2 DRAWS intervals of `n` seeds from a normal distribution like the measured one."""
     n, error = found.n, rules.standard_error(found)
     means = generator.normal(found.mean, error, 2 * DRAWS)
     errors = error * np.sqrt(generator.chisquare(n - 1, 2 * DRAWS) / (n - 1))
@@ -120,7 +120,7 @@ def _intervals(found: Interval, generator: np.random.Generator) -> Iterator[Inte
 
 
 def _share_words(found: Share, claim: Claim, generator: np.random.Generator) -> list[Word]:
-    """The words of 2 DRAWS shares of `n` seeds."""
+    """Return the words of 2 DRAWS shares of `n` seeds."""
     possible = [share([i < k for i in range(found.n)]) for k in range(found.n + 1)]
     words = [_word(one, claim) for one in possible]
     return [words[k] for k in generator.binomial(found.n, found.k / found.n, 2 * DRAWS)]
@@ -130,7 +130,7 @@ def _share_words(found: Share, claim: Claim, generator: np.random.Generator) -> 
 
 
 def page(a: str, b: str, found: list[Pair]) -> str:
-    """The comparison of the runs called `a` and `b` as Markdown."""
+    """Return the comparison of the runs called `a` and `b` as Markdown."""
     rows = [["claim", "A", "verdict A", "B", "verdict B", "change", "predicted to stay (%)"]]
     for one in found:
         stays = "" if one.same is None else f"{100 * one.same.mean():.0f}"
@@ -141,7 +141,7 @@ def page(a: str, b: str, found: list[Pair]) -> str:
 
 
 def opposites(found: list[Pair]) -> str:
-    """Whether a decided verdict turned into its opposite, as a sentence."""
+    """State whether a decided verdict turned into its opposite."""
     turned = [one.a.claim.id for one in found if one.change == "opposite"]
     decided = sum(one.a.word in DECIDED for one in found)
     which = f": {', '.join(turned)}" if turned else ""
@@ -149,7 +149,7 @@ def opposites(found: list[Pair]) -> str:
 
 
 def stayed(found: list[Pair]) -> str:
-    """How many words are the same, and how many the rules predict, in sentences."""
+    """State how many words are the same, and how many the rules predict."""
     tested = [one for one in found if one.same is not None]
     text = f"{_same(found)} of the claims that both runs have get the same word"
     if not tested:
@@ -166,6 +166,6 @@ def stayed(found: list[Pair]) -> str:
 
 
 def _same(found: list[Pair]) -> str:
-    """'101 of 124 (81 %)'."""
+    """Format '101 of 124 (81 %)'."""
     same = sum(one.change == "" for one in found)
     return f"{same} of {len(found)} ({100 * same / len(found):.0f} %)"

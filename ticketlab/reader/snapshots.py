@@ -1,7 +1,7 @@
 """One revision of the project as data: parameters, metrics, curves and tickets, read through DVC.
 
 A revision is a git commit, branch or tag, the name of a DVC experiment, or `workspace`. Everything
-comes from DVC's Python API, so nothing is checked out and nothing in the working tree changes.
+comes from DVC's Python API, so nothing is checked out and the working tree does not change.
 """
 
 import json
@@ -23,7 +23,7 @@ WORKSPACE = "workspace"
 
 @dataclass(frozen=True)
 class Curve:
-    """A table that dvc.yaml declares as a plot: columns `x` and `y`, long format, a row a seed."""
+    """A table that dvc.yaml declares as a plot: long format, columns `x` and `y`, by seed."""
 
     x: str
     y: str
@@ -35,7 +35,7 @@ class Tickets:
     """The tickets of one revision by place: 'desk/colt/search/imp/seed-0/round-03'."""
 
     digests: Mapping[str, str | None] = field(default_factory=dict)
-    """DVC's hash of each file, where DVC knows it: equal hashes are equal tickets."""
+    """DVC's hash of each file, if DVC has one: equal hashes mean equal tickets."""
     read: Callable[[str], Ticket] = dict().__getitem__  # type: ignore[assignment]
     missing: tuple[str, ...] = ()
     """Folders whose tickets are not in the DVC cache: 'desk/colt'."""
@@ -43,7 +43,7 @@ class Tickets:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one revision says."""
+    """The data of one revision."""
 
     name: str
     revision: str
@@ -55,7 +55,7 @@ class Snapshot:
     claims: Mapping[str, Mapping[str, Verdict]]
     """Verdicts by paper and claim id, judged from the metrics by the revision's own claims."""
     curves: Mapping[str, Curve]
-    """By table: 'desk/colt/scores'."""
+    """Curves by table: 'desk/colt/scores'."""
     unjudged: tuple[str, ...] = ()
     """Why claims have no verdict: claims of an older form, metrics that lack a number."""
     tickets: Tickets = field(default_factory=Tickets)
@@ -63,9 +63,9 @@ class Snapshot:
 
 @contextmanager
 def opened(name: str, root: Path = ROOT) -> Iterator[Snapshot]:
-    """The snapshot of a revision; its tickets can be read while it is open.
+    """Open the snapshot of a revision; its tickets can be read while it is open.
 
-    InputError for a revision that does not exist, or that has no pipeline to read.
+    InputError for a revision that does not exist, or that has no readable pipeline.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -102,13 +102,13 @@ def _read(repo: Any, name: str) -> Snapshot:
 
 
 def _by_file(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """DVC's {revision: {data: {file: {data: content}}}} of one revision as {file: content}."""
+    """Turn DVC's {revision: {data: {file: {data: content}}}} into {file: content}."""
     (files,) = [entry.get("data", {}) for entry in shown.values()] or [{}]
     return {Path(path).as_posix().lstrip("/"): file.get("data", {}) for path, file in files.items()}
 
 
 def _metrics(repo: Any) -> dict[str, Any]:
-    """Every metrics.json as it was written, by paper; DVC's own view leaves out nulls."""
+    """Return every metrics.json as written, by paper; DVC's own view omits nulls."""
     found = {}
     for out in repo.index.outs:
         path = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
@@ -121,7 +121,7 @@ def _metrics(repo: Any) -> dict[str, Any]:
 def _judged(
     repo: Any, metrics: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, Verdict]], tuple[str, ...]]:
-    """The verdicts by paper and claim id, and why there are none where there are none."""
+    """Return the verdicts by paper and claim id, and the reasons why some are missing."""
     found: dict[str, dict[str, Verdict]] = {}
     reasons = []
     for place, numbers in metrics.items():
@@ -134,7 +134,7 @@ def _judged(
 
 
 def _claims(repo: Any, paper: str) -> list[Claim]:
-    """The claims of the revision's claims/PAPER.yaml; none if it has no such file."""
+    """Return the claims of the revision's claims/PAPER.yaml; empty if it has no such file."""
     name = f"claims/{paper}.yaml"
     if not repo.dvcfs.exists(name):
         return []
@@ -143,7 +143,7 @@ def _claims(repo: Any, paper: str) -> list[Claim]:
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings by dotted key; lists are leaves."""
+    """Return the leaves of nested mappings by dotted key; lists are leaves."""
     if not isinstance(tree, Mapping) or not tree:
         return {prefix: tree} if prefix else {}
     found: dict[str, Any] = {}
@@ -153,13 +153,13 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _place(path: str) -> str:
-    """'results/desk/colt/scores.csv' -> 'desk/colt/scores'; of metrics.json only the folder."""
+    """Map 'results/desk/colt/scores.csv' to 'desk/colt/scores', metrics.json to its folder."""
     inner = Path(path).relative_to("results")
     return (inner.parent if inner.name == "metrics.json" else inner.with_suffix("")).as_posix()
 
 
 def _curves(repo: Any) -> dict[str, Curve]:
-    """The curves of dvc.yaml's plots that exist in this revision."""
+    """Return the curves of dvc.yaml's plots that exist in this revision."""
     found = {}
     for out in repo.index.outs:
         place = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
@@ -194,7 +194,7 @@ def _tickets(repo: Any) -> Tickets:
 
 
 def _files(repo: Any, folder: str) -> dict[str, str | None]:
-    """Ticket files below a folder with DVC's hashes; none if its listing is not in the cache."""
+    """Return ticket files below a folder with DVC's hashes; empty if its listing is not cached."""
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
@@ -207,13 +207,13 @@ def _files(repo: Any, folder: str) -> dict[str, str | None]:
 
 
 def _digest(info: Mapping[str, Any]) -> str | None:
-    """The hash of a file of a commit; one in the workspace may differ from what DVC recorded."""
+    """Return the hash of a committed file; None in the workspace, where DVC's may be outdated."""
     recorded = info.get("dvc_info") or {}
     return None if info.get("fs_info") else recorded.get("md5")
 
 
 def _fetch(fs: Any, path: str) -> Ticket:
-    """One ticket, from the cache or the workspace; InputError when it is in neither."""
+    """Return one ticket, from the cache or the workspace; InputError if it is in neither."""
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         try:
             fs.get_file(path, file.name)
