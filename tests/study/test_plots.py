@@ -14,9 +14,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from ticketlab import labels
 from ticketlab.study import plots
 from ticketlab.study.plots import curves, density_axis, look, save, summarise, use_style
-from ticketlab.study.stats import interval
+from ticketlab.study.stats import Interval, interval
 
 
 @pytest.fixture(autouse=True)
@@ -84,27 +85,22 @@ def test_a_missing_number_is_not_averaged_over(one_line: Message) -> None:
 # --- looks
 
 
-def test_arms_look_different_and_the_same_in_every_figure() -> None:
-    arms = [f"arm-{i}" for i in range(10)]
-    looks = look(arms)
-    assert list(looks) == arms and look(arms) == looks
-    assert len({style["color"] for style in looks.values()}) == 10
-    assert len({style["marker"] for style in looks.values()}) == 10
-    assert look(arms[:3]) == {arm: looks[arm] for arm in arms[:3]}
-    more = look([*arms, *(f"further {i}" for i in range(90))])  # colours come again, pairs do not
-    assert len({(style["color"], style["marker"]) for style in more.values()}) == 100
-    assert {arm: more[arm] for arm in arms} == looks
+def test_arms_have_the_looks_of_the_labels_file() -> None:
+    assert look(["imp", "mine:rule"]) == {
+        "imp": labels.look("imp"),
+        "mine:rule": labels.look("mine:rule"),
+    }
 
 
 # --- curves
 
 
-def test_a_line_is_the_mean_over_seeds_and_says_its_n(ax: Axes) -> None:
+def test_a_line_is_the_mean_over_seeds(ax: Axes) -> None:
     curves(ax, runs(), "x", "y", look(["imp", "colt", "absent"]), "round")
     lines = {
         line.get_label(): line for line in ax.lines if not str(line.get_label()).startswith("_")
     }
-    assert list(lines) == ["imp (n = 3)", "colt (n = 1)"]
+    assert list(lines) == ["IMP", "COLT"]
     imp, colt = lines.values()
     assert np.asarray(imp.get_xdata()) == pytest.approx(
         [1.0, 11.0]
@@ -206,7 +202,7 @@ def test_a_saved_figure_is_shown_with_its_alt_text(tmp_path: Path) -> None:
     shown = save(figure, tmp_path, "pace")
     data, metadata = shown._repr_mimebundle_()
     assert b64decode(data["image/png"]) == (tmp_path / "figures" / "pace.png").read_bytes()
-    message = "Pace: accuracy (%) against images seen (millions), with imp (n = 3), colt (n = 1)"
+    message = "Pace: accuracy (%) against images seen (millions)"
     assert metadata["image/png"]["alt"] == message
     inches = metadata["image/png"]["width"] / 96
     assert 0.7 < inches / figure.get_size_inches()[0] < 1.1
@@ -219,3 +215,68 @@ def test_alt_texts_name_each_kind_of_panel_once() -> None:
         ax.set_title("forgotten")
     assert plots.alt_text(figure) == "Digits; 3 panels; forgotten"
     assert plots.alt_text(plt.figure()) == "Figure without labels"
+
+
+def test_the_message_of_a_figure_is_its_alt_text_and_stands_above_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = plots.says(drawing(), "COLT loses to IMP.")
+    use_style()
+    _, metadata = save(figure, tmp_path, "pace")._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == "COLT loses to IMP."
+    assert "Markdown" in capsys.readouterr().out
+
+
+def test_a_message_is_short(one_line: Message) -> None:
+    assert "allowed: 1 to 250" in one_line(lambda: plots.says(plt.figure(), "x" * 251))
+    assert "0 characters" in one_line(lambda: plots.says(plt.figure(), ""))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Interval(1.0, 0.5, 1.5, 3), "better: 1.0 points [0.5, 1.5] (n = 3)."),
+        (Interval(-1.0, -1.5, -0.5, 3), "worse: -1.0 points [-1.5, -0.5] (n = 3)."),
+        (Interval(1.0, -0.5, 2.5, 3), "alike: 1.0 points [-0.5, 2.5] (n = 3)."),
+        (Interval(1.0, None, None, 1), "alike: 1.0 points (n = 1)."),
+        (None, "alike (not measured)."),
+    ],
+)
+def test_a_message_says_what_the_interval_shows(found: Interval | None, said: str) -> None:
+    assert plots.message(found, "better", "alike", "worse") == said
+
+
+# --- arms as rows
+
+
+def test_arms_are_rows_with_their_labels_means_and_seeds(ax: Axes) -> None:
+    by_seed = {0: 1.0, 1: 3.0}
+    plots.by_arm(ax, {"imp": by_seed, "colt": Interval(-1.0, -2.0, 0.0, 3), "prac": {}})
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IMP", "COLT", "PrAC"]
+    drawn = {tuple(np.asarray(line.get_xdata(), float)) for line in ax.lines}
+    assert {(1.0, 3.0), (2.0,), (-1.0,), (0.0, 0.0)} <= drawn
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first arm is at the top
+
+
+def test_a_trade_has_the_reference_at_the_origin(ax: Axes) -> None:
+    found = {"colt": ({0: 20.0, 1: 30.0}, {0: -1.0, 1: -3.0}), "prac": ({}, {})}
+    plots.trade(ax, found, "imp", cost="images")
+    means = {tuple(np.ravel((line.get_xdata(), line.get_ydata()))) for line in ax.lines}
+    assert {(0.0, 0.0), (25.0, -2.0)} <= means
+    assert ax.get_xlabel() == "images saved, % of IMP's"
+    assert ax.get_legend_handles_labels()[1] == ["IMP (reference)", "COLT"]
+
+
+def test_an_axis_ends_where_its_quantity_does(ax: Axes) -> None:
+    ax.plot([0, 1], [50, 104])
+    plots.within(ax)
+    assert ax.get_ylim()[1] == 100 and ax.get_ylim()[0] > 40
+
+
+def test_a_legend_stands_outside_and_names_each_label_once() -> None:
+    figure, axes = plots.panels(2, 3, 3)
+    for ax in axes:
+        ax.plot([0, 1], label="IMP")
+    plots.legend(figure)
+    (found,) = figure.legends
+    assert [text.get_text() for text in found.get_texts()] == ["IMP"]

@@ -1,12 +1,14 @@
 """results/code: one fingerprint per run and side, on which the stages of dvc.yaml depend.
 
 `RUN.data` changes with the data sets that a run names and the code that prepares them, `RUN.train`
-with the code behind its units, `RUN.read` with the code behind its page.
+with the code behind its units, `RUN.read` with the code behind its page and its labels.
 """
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
+from ticketlab import labels
 from ticketlab.data import sets
 from ticketlab.files import write_atomically
 from ticketlab.pipeline.notebook import code_of, execute
@@ -26,7 +28,7 @@ def fingerprints(paper: str, values: Spec) -> dict[str, str]:
     return {
         "data": f"{fingerprint(sets.prepare, strings=names)} {' '.join(names)}\n",
         "train": f"{fingerprint(PAPERS[paper].phases, strings=strings)}\n",
-        "read": f"{page} {fingerprint(execute)}\n",
+        "read": f"{page} {fingerprint(execute)} {sha256(labels.FILE.read_bytes()).hexdigest()}\n",
     }
 
 

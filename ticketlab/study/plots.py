@@ -1,29 +1,36 @@
 """The study's one plotting style, and the figures that several notebooks share."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import Image
+from IPython.display import Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from ticketlab import labels
 from ticketlab.files import write_atomically
-from ticketlab.study.stats import Interval, interval
+from ticketlab.labels import Look
+from ticketlab.spec import InputError
+from ticketlab.study.stats import BySeed, Interval, interval
 
-PALETTE = sns.color_palette("colorblind", 10).as_hex()
-MARKERS = "osDv^<>PX*"
+PALETTE = labels.palette()
+"""Colours for what is no arm."""
+ALT = 250
+"""The most characters of a figure's message, which is also its alt text."""
+GREY = "#666666"
+"""Reference lines: zero, the dense net, chance."""
 
 
 def use_style() -> None:
-    """Apply the study's style: colour-blind palette, light grid, sizes that fit a page."""
+    """Apply the study's style: the palette of labels.yaml, light grid, sizes that fit a page."""
     sns.set_theme(
         context="notebook",
         style="whitegrid",
@@ -44,11 +51,50 @@ def use_style() -> None:
     )
 
 
+# ---------------------------------------------------------------- files and messages
+
+
+def says(figure: Figure, message: str) -> Figure:
+    """Give a figure its message: one computed sentence, the finding before the number.
+
+    It is shown above the figure and is its alt text. InputError for one beyond `ALT` characters.
+    """
+    if not 0 < len(message) <= ALT:
+        raise InputError(f"message of {len(message)} characters, allowed: 1 to {ALT}: {message}")
+    figure.set_label(message)
+    return figure
+
+
+def message(
+    found: Interval | None, above: str, within: str, below: str, unit: str = "points"
+) -> str:
+    """The sentence that fits an interval: above 0, below 0, or with 0 within; number and n follow.
+
+    One seed has no interval: it is `within`.
+    """
+    if found is None:
+        return f"{within} (not measured)."
+    low, high = (found.mean if b is None else b for b in (found.low, found.high))
+    clear = found.low is not None
+    text = above if clear and low > 0 else below if clear and high < 0 else within
+    return f"{text}: {number(found, unit)}."
+
+
+def number(found: Interval, unit: str = "points", digits: int = 1) -> str:
+    """'-3.9 points [-4.6, -3.3] (n = 10)'; the unit may be empty or '%'."""
+    mean, rest = (found.text(digits) + " ").split(" ", 1)
+    return " ".join(filter(None, (mean, unit, rest.strip())))
+
+
 def save(figure: Figure, folder: Path, name: str) -> Image:
     """Write the figure as figures/NAME.png in `folder`, the same bytes for the same drawing.
 
-    Returns the same picture for the notebook's page (drawn once), in CSS pixels, with its alt text.
+    Shows the figure's message, and returns the picture for the notebook's page (drawn once), in CSS
+    pixels, with the message as its alt text.
     """
+    alt = alt_text(figure)
+    if figure.get_label():
+        display(Markdown(f"*What you see:* {alt}"))
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     png = buffer.getvalue()
@@ -56,11 +102,13 @@ def save(figure: Figure, folder: Path, name: str) -> Image:
     plt.close(figure)
     sides = struct.unpack(">II", png[16:24])
     width, height = (round(side * 96 / plt.rcParams["savefig.dpi"]) for side in sides)
-    return Image(png, format="png", width=width, height=height, alt=alt_text(figure))
+    return Image(png, format="png", width=width, height=height, alt=alt)
 
 
 def alt_text(figure: Figure) -> str:
-    """The figure in words: title, and of each panel its title, axes and the names in its legend."""
+    """The figure's message (`says`); without one its title, panels and axes."""
+    if own := str(figure.get_label()):
+        return own
     title = figure.get_suptitle()
     panels = list(dict.fromkeys(filter(None, map(_panel_in_words, figure.axes))))
     count = f"{len(figure.axes)} panels" if len(figure.axes) > 1 else ""
@@ -68,27 +116,114 @@ def alt_text(figure: Figure) -> str:
 
 
 def _panel_in_words(ax: Axes) -> str:
-    """'Title: y against x, with this and that' of what the panel has."""
+    """'Title: y against x' of what the panel has."""
     sides = filter(None, (ax.get_ylabel(), ax.get_xlabel()))
-    named = [name for name in ax.get_legend_handles_labels()[1] if not name.startswith("_")]
     text = " against ".join(" ".join(side.split()) for side in sides)
-    text += f", with {', '.join(dict.fromkeys(named))}" if named else ""
     return ": ".join(filter(None, (" ".join(ax.get_title().split()), text)))
 
 
-Look = Mapping[str, str]
+def look(arms: Iterable[str]) -> dict[str, Look]:
+    """Colour and marker of each arm, the same in all notebooks (see labels.yaml)."""
+    return {arm: labels.look(arm) for arm in arms}
 
 
-def look(arms: Sequence[str]) -> dict[str, Look]:
-    """A colour and a marker for each arm, the same in every figure of a notebook.
+# ---------------------------------------------------------------- panels, legends and axes
 
-    No two of the first hundred share both: each further ten have the markers shifted.
+
+def panels(count: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """A row of `count` panels of this size each, in inches."""
+    figure, axes = plt.subplots(
+        1, count, figsize=(count * width, height), squeeze=False, layout="constrained", **shared
+    )
+    return figure, list(axes[0])
+
+
+def legend(figure: Figure, where: Literal["right", "below"] = "right") -> None:
+    """One legend for all panels, outside of them; each label once."""
+    named: dict[str, Any] = {}
+    for ax in figure.axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    place = {"right": "outside right center", "below": "outside lower center"}[where]
+    columns = 1 if where == "right" else min(4, len(named))
+    if named:
+        figure.legend(list(named.values()), list(named), loc=place, fontsize=8.5, ncols=columns)
+
+
+def within(ax: Axes, low: float = 0.0, high: float = 100.0, side: Literal["x", "y"] = "y") -> None:
+    """End an axis where its quantity does, such as a percentage at 0 and 100."""
+    start, end = ax.get_xlim() if side == "x" else ax.get_ylim()
+    bounds = (max(low, start), min(high, end))
+    ax.set_xlim(bounds) if side == "x" else ax.set_ylim(bounds)
+
+
+# ---------------------------------------------------------------- arms as rows
+
+
+def by_arm(
+    ax: Axes,
+    found: Mapping[str, BySeed | Interval],
+    *,
+    line: float | None = 0.0,
+    shift: float = 0.0,
+    faint: bool = True,
+) -> None:
+    """Arms as rows: every seed a dot, the mean with its 95 % interval, a line to compare with.
+
+    `found` has an arm's numbers by seed, or their interval where the seeds are not at hand. Rows
+    stand in its order, from the top; `shift` moves them down, for a second set in the same rows.
     """
-    turns = (divmod(i, len(PALETTE)) for i in range(len(arms)))
-    return {
-        arm: {"color": PALETTE[i], "marker": MARKERS[(i + turn) % len(MARKERS)]}
-        for arm, (turn, i) in zip(arms, turns, strict=True)
-    }
+    for place, (arm, values) in enumerate(found.items()):
+        style, at = labels.look(arm), place + shift
+        if not isinstance(values, Interval):
+            if not values:
+                continue
+            if faint:
+                seeds = list(values.values())
+                ax.plot(seeds, [at] * len(seeds), ".", color=style["color"], alpha=0.35, ms=4)
+            values = interval(list(values.values()))
+        error_bars(ax, at, values, style, upright=False, size=6.5)
+    if line is not None:
+        ax.axvline(line, color=GREY, lw=1, ls="-" if line == 0 else "--", zorder=0)
+    ax.set_yticks(range(len(found)), [labels.label(arm) for arm in found])
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.grid(False, axis="y")
+
+
+def trade(
+    ax: Axes,
+    found: Mapping[str, tuple[BySeed, BySeed]],
+    reference: str,
+    *,
+    cost: str = "iterations",
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Accuracy lost against cost saved, both against a reference arm at the origin, by seed.
+
+    `found` has, for each arm, the percent of the reference's cost that it saves and its accuracy
+    minus the reference's, in points. Means with their 95 % intervals on both axes; right and up is
+    better. `cost` says what is saved: iterations, images or minutes.
+    """
+    base = labels.label(reference)
+    ax.axhline(0, color=GREY, lw=1, zorder=0)
+    ax.axvline(0, color=GREY, lw=1, zorder=0)
+    style = labels.look(reference)
+    ax.plot([0], [0], style["marker"], color=style["color"], ms=8, label=f"{base} (reference)")
+    for arm, (saved, gained) in found.items():
+        if not saved or not gained:
+            continue
+        style = labels.look(arm)
+        x, y = (interval(list(values.values())) for values in (saved, gained))
+        named = (names or {}).get(arm) or labels.label(arm)
+        error_bars(ax, x.mean, y, style, label=named, size=8)
+        if x.low is not None and x.high is not None:
+            ax.plot([x.low, x.high], [y.mean] * 2, "-", color=style["color"], lw=1)
+    ax.set_xlabel(f"{cost} saved, % of {base}'s")
+    ax.set_ylabel(f"accuracy against {base} (points)")
+    within(ax, low=-np.inf, side="x")
+
+
+# ---------------------------------------------------------------- means and intervals
 
 
 def summarise(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
@@ -127,6 +262,7 @@ def error_bars(
         yerr=reach if upright else None,
         fmt=style["marker"],
         color=style["color"],
+        fillstyle=style.get("fillstyle", "full"),
         capsize=2,
         markersize=size,
         elinewidth=1,
@@ -137,7 +273,7 @@ def error_bars(
 def curves(
     ax: Axes, frame: pd.DataFrame, x: str, y: str, looks: Mapping[str, Look], steps: str
 ) -> None:
-    """One line an arm: the mean over seeds at each of `steps`, its 95 % band, every seed a dot.
+    """One line per arm: the mean over seeds at each of `steps`, its 95 % band, every seed a dot.
 
     `frame` has columns arm, seed, `steps`, x, y; seeds of one arm and step share a place on x (the
     mean of theirs).
@@ -149,14 +285,7 @@ def curves(
         values = summarise(rows, ["arm", steps], y)
         places = rows.groupby(steps)[x].mean().reindex(values[steps]).to_numpy()
         n = int(values.n.max())
-        ax.plot(
-            places,
-            values["mean"],
-            label=f"{arm} (n = {n})",
-            markersize=5,
-            color=style["color"],
-            marker=style["marker"],
-        )
+        ax.plot(places, values["mean"], label=labels.label(arm), markersize=6, **style)
         if n > 1:
             ax.fill_between(places, values.low, values.high, color=style["color"], alpha=0.13, lw=0)
             ax.plot(rows[x], rows[y], ".", color=style["color"], alpha=0.45, markersize=3)
