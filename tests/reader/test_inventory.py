@@ -93,8 +93,10 @@ def test_a_listing_reads_headers_only(results: Path, tmp_path: Path) -> None:
     content = bytearray(source.read_bytes())
     content[-1] ^= 1
     copy.write_bytes(content)
-    header, has_weights = read_header(copy)
-    assert has_weights and header["metadata"]["study"] is None  # made outside the project's folder
+    header, holds = read_header(copy)
+    assert (
+        holds == "mask and weights" and header["metadata"]["study"] is None
+    )  # made outside the project's folder
 
 
 def test_a_ticket_tells_where_it_comes_from(results: Path) -> None:

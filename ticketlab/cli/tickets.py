@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ticketlab.cli.terminal import one_line_errors
-from ticketlab.reader import inventory
+from ticketlab.reader import inventory, loading, sources
 from ticketlab.spec import ROOT
 
 app = typer.Typer()
@@ -18,14 +18,37 @@ def tickets(
     paper: Annotated[str, typer.Option(help="only this paper's")] = "",
     arm: Annotated[str, typer.Option(help="only arms with this in their name")] = "",
     seed: Annotated[int | None, typer.Option(help="only this seed's")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="write them into a .zip or .tar with their hashes")
+    ] = None,
 ) -> None:
-    """List the stored tickets: their keys, and their paths for `ticketlab show`."""
+    """List the stored tickets: their keys, and their paths for `ticketlab show`.
+
+    An exported archive is read by `ticketlab.load(ADDRESS, FILE)` and `ticketlab show ADDRESS`.
+    """
     with one_line_errors():
-        print(inventory.tickets(study, paper, arm, seed).to_string(index=False))
+        found = inventory.tickets(study, paper, arm, seed)
+        if export is None:
+            print(found.to_string(index=False))
+            return
+        places = [inventory.place_in_results(path) for path in found.path]
+        sources.export(sources.Project(ROOT), places, export)
+        print(f"{export}: {len(places)} tickets, each with its SHA-256 in {sources.MANIFEST}")
 
 
 @app.command()
-def show(ticket: Annotated[Path, typer.Argument(help="a path of `ticketlab tickets`")]) -> None:
-    """Verify a ticket's hashes and show its origin and what each layer keeps."""
+def show(
+    ticket: Annotated[str, typer.Argument(help="a path of `ticketlab tickets`, or an address")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="the archive or project of an address")
+    ] = None,
+) -> None:
+    """Verify a ticket's hashes and show its origin and what each layer keeps.
+
+    An address such as desk/colt/imp/seed-100@95 gives its card, in Markdown.
+    """
     with one_line_errors():
-        print(inventory.describe(ticket if ticket.exists() else ROOT / ticket))
+        if "@" in ticket and not Path(ticket).exists():
+            print(loading.load(ticket, source).card(), end="")
+        else:
+            print(inventory.describe(path if (path := Path(ticket)).exists() else ROOT / path))

@@ -1,7 +1,7 @@
 """The stored tickets in results/STUDY/runs: a table of all, and the provenance of one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _row(path: Path, results: Path) -> tuple[object, ...]:
-    header, has_weights = read_header(path)
+    header, holds = read_header(path)
     study, _, paper, *unit = path.relative_to(results).parts
     facts = header["metadata"]
     return (
@@ -63,21 +63,29 @@ def _row(path: Path, results: Path) -> tuple[object, ...]:
         facts.get("seed", "-"),
         place_of(facts, path.stem),
         round(facts.get("sparsity", float("nan")), 4),
-        _holds(has_weights),
+        holds,
         path.relative_to(results.parent).as_posix(),
     )
 
 
-def _holds(has_weights: bool) -> str:
-    return "mask and weights" if has_weights else "mask"
+def place_in_results(path: str) -> str:
+    """Return 'desk/colt/search/imp/seed-0/round-03' of 'results/desk/runs/colt/search/...'."""
+    _, study, _, *rest = Path(path).with_suffix("").parts
+    return "/".join([study, *rest])
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], bool]:
-    """Return a ticket's metadata, and whether it has weights; its hashes are not checked."""
+def read_header(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a ticket's header, and what it holds in words; its hashes are not checked."""
     tensors, header = read_safetensors_header(path)
     if not isinstance(header, dict) or not isinstance(header.get("metadata"), dict):
         raise InputError(f"{path}: not a readable ticket (no metadata)")
-    return header, any(name.startswith("weight.") for name in tensors)
+    return header, _held({name.partition(".")[0] for name in tensors})
+
+
+def _held(parts: Collection[str]) -> str:
+    if {"weight", "logits"} <= set(parts):
+        return "mask, weights and outcome"
+    return "mask and weights" if "weight" in parts else "mask"
 
 
 def arm_of(facts: Mapping[str, Any], unit: list[str]) -> str:
@@ -100,7 +108,9 @@ def place_of(facts: Mapping[str, Any], stem: str) -> str:
 def describe(path: Path) -> str:
     """Describe a ticket's origin and what it keeps, verifying its hashes; InputError on failure."""
     ticket = load_ticket(path)
-    facts = facts_of(ticket.metadata) | {"holds": _holds(ticket.weights is not None)}
+    parts = {"weight": ticket.weights, "logits": ticket.outcome}
+    holds = _held([name for name, part in parts.items() if part is not None])
+    facts = facts_of(ticket.metadata) | {"holds": holds}
     width = max(map(len, facts))
     order = sorted(facts, key=lambda key: (key.startswith("parameters."), key))
     lines = [f"{key.ljust(width)}  {facts[key]}" for key in order]
