@@ -131,7 +131,7 @@ def test_a_statement_that_begins_with_a_participle_stands_between_commas() -> No
         assert text in sentence(verdict(word, TEN, statement=statement))  # type: ignore[arg-type]
 
 
-README = (ROOT / "claims" / "README.md").read_text()
+PAGE = (ROOT / "docs" / "explanation" / "verdicts.md").read_text()
 
 EXAMPLES = {
     "not reproduced": verdict(
@@ -162,16 +162,16 @@ EXAMPLES = {
         "not run", None, tier="paper", statement="On ImageNet, COLT tickets are as good as IMP's."
     ),
 }  # fmt: skip
-"""One of each word, as claims/README.md shows them."""
+"""One of each word, as docs/explanation/verdicts.md shows them."""
 
 
 @pytest.mark.parametrize("word", get_args(Word))
 def test_the_examples_of_the_page_are_what_the_code_says(word: Word) -> None:
-    assert f"- {sentence(EXAMPLES[word])}\n" in README
+    assert f"- {sentence(EXAMPLES[word])}\n" in PAGE
 
 
 def test_the_table_of_the_page_is_that_of_the_code() -> None:
-    assert findings.wordings() in README, "put what findings.wordings() returns there"
+    assert findings.wordings() in PAGE, "put what findings.wordings() returns there"
 
 
 def test_names_keep_their_capital_and_a_clause_takes_the_place_of_the_statement() -> None:
@@ -258,7 +258,7 @@ def test_a_studys_page_has_a_summary_and_each_papers_abstract_with_q(
 
 def test_the_pages_of_the_results_are_current(committed: Path) -> None:
     results = committed / "results"
-    for study in verdicts.tables([], results):
+    for study in verdicts.studies([], results):
         told = (results / study / findings.FILE).read_text()
         assert findings.page(results / study) == told, "run: ticketlab claims --write"
 

@@ -96,7 +96,7 @@ def test_every_number_has_ours_at_desk() -> None:
 
 def test_the_page_is_that_of_the_results(committed: Path) -> None:
     results = committed / "results"
-    studies = list(verdicts.tables(params.chosen_studies(), results))
+    studies = list(verdicts.studies(params.chosen_studies(), results))
     page = (committed / PAGE.name).read_text()
     assert with_parts(page, parts(studies, results)) == page, "run: ticketlab claims --write"
 

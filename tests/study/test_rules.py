@@ -332,8 +332,7 @@ def test_a_study_counts_what_survives_many_claims() -> None:
     assert words["sure"] == words["just"] == words["rounds"] == "reproduced"
     found = verdict_table(with_q(verdicts)).assign(paper="colt").set_index("paper")
     assert survivors(found) == (
-        "3 of 10 claims are decided, 2 of them by a test: 1 stay at q <= 0.05; "
-        "1 by counts, which are exact"
+        "3 of 10 claims are decided: 1 by exact counts and 2 by a test, of which 1 have q <= 0.05"
     )
     assert counts(found, "tier").loc["headline", "undecided"] == 6
     assert with_q(verdicts)[-1].q is None and with_q(verdicts)[0].q == pytest.approx(

@@ -1,4 +1,4 @@
-"""The verdicts of a study, judged when they are read; where each is shown; the README's table."""
+"""The verdicts of a study, judged when they are read, and where each is shown."""
 
 import json
 import re
@@ -8,27 +8,24 @@ from typing import Any
 
 import pytest
 from clone import Clone, finished
-from conftest import Message, has_run, passed, skip_unless_run
+from conftest import Message, passed, skip_unless_run
 
 from ticketlab.cli import read as commands
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.reader import website
 from ticketlab.spec import ROOT
 from ticketlab.study import verdicts
-from ticketlab.study.claims import Claim, as_q, judge_all, load_claims
-from ticketlab.study.rules import COLOURS, q_values
+from ticketlab.study.claims import Claim, judge_all, load_claims
+from ticketlab.study.rules import q_values
 from ticketlab.study.stats import as_reference, interval
 from ticketlab.study.verdicts import (
-    MARKS,
     code_cells,
     of_study,
     shown_in,
+    studies,
     table,
-    tables,
-    with_table,
 )
 
-PAGE = "# Title\n\ntext\n<!-- claims: desk -->\nold | table\n<!-- /claims -->\nrest | of | page\n"
 EVERY = load_claims()
 CLAIMS = {paper: [claim for claim in EVERY if claim.paper == paper] for paper in PAPERS}
 
@@ -219,63 +216,12 @@ def test_a_studys_table_is_judged_from_its_metrics(tmp_path: Path) -> None:
     assert set(found.shown) == {"colt/figures/accuracy.png", "colt/colt.ipynb"}
 
 
-def results(folder: Path) -> Path:
-    """Results of two studies; the second has other numbers and a paper more."""
-    made(folder / "desk")
-    made(made(folder / "mini", values=(90.0, 91.0, 92.0)), "prac")
-    made(folder / verdicts.SMOKE)
-    return folder
-
-
 def test_all_studies_with_results_are_taken_the_chosen_ones_first(tmp_path: Path) -> None:
-    found = tables(["mini", "absent"], results(tmp_path))
-    assert list(found) == ["mini", "desk"]
-    assert list(tables([], tmp_path)) == ["desk", "mini"]
-
-
-def rows_of(page: str) -> list[list[str]]:
-    """The cells of all table rows between the marks."""
-    inside = page[page.index(MARKS[0]) : page.index(MARKS[1])]
-    lines = [line for line in inside.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
-def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
-    found = tables(["desk"], results(tmp_path))
-    page = with_table(PAGE, found)
-    head, rest = PAGE.split("old | table\n")
-    assert page.startswith(head) and page.endswith(rest) and "old | table" not in page
-    assert with_table(page, found) == page  # putting it in twice is putting it in once
-    rows = rows_of(page)
-    assert rows[0] == ["paper", "study", *COLOURS]
-    assert [row[:2] for row in rows[2:5]] == [["colt", "desk"], ["colt", "mini"], ["prac", "mini"]]
-    assert sum(map(int, rows[2][2:])) == len(CLAIMS["colt"])
-
-
-HEAD = ["claim", "tier", "statement", "holds if"]
-
-
-def test_each_study_has_its_column_of_verdicts(tmp_path: Path) -> None:
-    found = tables(["desk"], results(tmp_path))
-    rows = rows_of(with_table(PAGE, found))
-    start = rows.index([*HEAD, "ours (desk)", "q (desk)", "desk", "mini"]) + 2
-    for row, one in zip(rows[start:], CLAIMS["colt"], strict=False):
-        ours, theirs = (each[each.claim == one.id].iloc[0] for each in found.values())
-        assert row[:5] == [one.id, one.tier, one.statement, ours["holds if"], ours.ours]
-        assert row[5] == as_q(ours.q)
-        assert row[6].startswith(f"[**{ours.verdict}**](results/desk/{ours.shown})")
-        assert row[7].startswith(f"[**{theirs.verdict}**](results/mini/colt/")
-    assert [*HEAD, "ours (mini)", "q (mini)", "mini"] in rows  # desk has no prac
-
-
-def test_the_table_says_why_nothing_is_testable(tmp_path: Path) -> None:
-    made(tmp_path / "desk", learned=False)
-    rows = rows_of(with_table(PAGE, tables([], tmp_path)))
-    why = "the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2), chance is 10"
-    cells = [row[-1] for row in rows if row[0].startswith("colt-")]
-    assert sum(cell.endswith(f": {why}") for cell in cells) == len(CLAIMS["colt"]) - 1
-    counted = dict(zip(rows[0], rows[2], strict=True))
-    assert counted["not testable here"] == str(len(CLAIMS["colt"]) - 1)
+    for study, paper in (("desk", "colt"), ("mini", "colt"), ("mini", "prac"), ("smoke", "colt")):
+        made(tmp_path / study, paper)
+    assert verdicts.SMOKE == "smoke"
+    assert list(studies(["mini", "absent"], tmp_path)) == ["mini", "desk"]
+    assert studies([], tmp_path) == {name: tmp_path / name for name in ("desk", "mini")}
 
 
 def test_the_terminal_says_why_nothing_is_testable(
@@ -286,17 +232,3 @@ def test_the_terminal_says_why_nothing_is_testable(
     message = capsys.readouterr().out
     why = "not testable here: the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2)"
     assert message.count(why) == len(CLAIMS["colt"]) - 1
-
-
-def test_a_page_without_marks_or_studies_without_verdicts_are_one_line(
-    tmp_path: Path, one_line: Message
-) -> None:
-    found = tables(["desk"], results(tmp_path))
-    assert "marks" in one_line(lambda: with_table("# no marks\n", found))
-    assert "dvc repro" in one_line(lambda: with_table(PAGE, tables([], tmp_path / "none")))
-
-
-def test_the_readmes_table_has_a_row_for_every_claim() -> None:
-    named = {row[0] for row in rows_of((ROOT / "README.md").read_text())}
-    run = [claims for paper, claims in CLAIMS.items() if has_run(paper)]
-    assert len(run) >= 5 and {one.id for claims in run for one in claims} <= named

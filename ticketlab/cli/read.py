@@ -1,5 +1,6 @@
 """Read results: verdicts, numbers, the site; compare revisions, runs and machines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from ticketlab.files import write_atomically
 from ticketlab.pipeline import params, repository
 from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline import verify as verification
-from ticketlab.reader import findings, published
+from ticketlab.reader import findings, front, published
 from ticketlab.spec import ROOT
 from ticketlab.study import results, verdicts
 from ticketlab.study.claims import COLUMNS, colour, with_reasons
@@ -37,14 +38,7 @@ def claims(
         for name in [study] if study else chosen:
             show_claims(name, verdicts.table(ROOT / "results" / name))
         if write:
-            readme, found = ROOT / "README.md", verdicts.tables(chosen)
-            pages = {name: findings.page(ROOT / "results" / name) for name in found}
-            parts = published.parts(list(found))  # slow, so it precedes any change to the pages
-            write_atomically(readme, verdicts.with_table(readme.read_text(), found).encode())
-            numbers = published.with_parts(published.PAGE.read_text(), parts)
-            write_atomically(published.PAGE, numbers.encode())
-            for name, text in pages.items():
-                write_atomically(ROOT / "results" / name / findings.FILE, text.encode())
+            write_pages(verdicts.studies(chosen))
 
 
 @app.command()
@@ -131,6 +125,19 @@ def report(
     with one_line_errors():
         pages = website.build(out)
         print(f"report: {len(pages)} pages, read {out / 'index.html'}")
+
+
+def write_pages(found: Mapping[str, Path]) -> None:
+    """Renew what README.md, PUBLISHED.md and findings.md say of these studies' verdicts.
+
+    All of it is computed before anything is written.
+    """
+    readme, numbers = ROOT / "README.md", published.PAGE
+    pages = {folder / findings.FILE: findings.page(folder) for folder in found.values()}
+    pages[readme] = front.with_findings(readme.read_text(), found)
+    pages[numbers] = published.with_parts(numbers.read_text(), published.parts(list(found)))
+    for path, text in pages.items():
+        write_atomically(path, text.encode())
 
 
 def show_claims(study: str, found: pd.DataFrame) -> None:

@@ -42,7 +42,7 @@ class Released(Spec):
     checked: str
     """How we searched for errors of our own before calling anything not reproduced."""
     notes: dict[str, str] = Field(default_factory=dict)
-    """Notes by claim id, shown if the claim is not reproduced."""
+    """Notes by claim id, shown if it is not reproduced; also on the comparison's claims."""
     findings: Annotated[tuple[Finding, ...], Field(strict=False)] = ()
 
     @property
@@ -94,6 +94,7 @@ def not_reproduced(
 ) -> str:
     """Return the claims not reproduced, by study and paper, with what was run, as Markdown."""
     known = {one.paper: one for one in released}
+    notes = {claim: note for one in released for claim, note in one.notes.items()}
     parts = []
     for study, papers in found.items():
         for paper, some in papers.items():
@@ -101,7 +102,7 @@ def not_reproduced(
             if failed:
                 origin = read_json(results / study / paper / "metrics.json")["provenance"]
                 head = _what_was_run(study, paper, origin, known.get(paper))
-                parts.append(f"{head}\n\n{markdown(_rows(failed, known.get(paper)))}")
+                parts.append(f"{head}\n\n{markdown(_rows(failed, notes))}")
     return "\n".join(parts) or "Nothing: no claim of these studies is not reproduced.\n"
 
 
@@ -117,8 +118,7 @@ def _what_was_run(study: str, paper: str, origin: Mapping[str, Any], code: Relea
     return f"{ours} {theirs} {_line(code.checked)}"
 
 
-def _rows(failed: Sequence[Verdict], code: Released | None) -> list[list[str]]:
-    notes = code.notes if code else {}
+def _rows(failed: Sequence[Verdict], notes: Mapping[str, str]) -> list[list[str]]:
     rows = [["claim", "statement", "where", "published", "holds if", "ours", "q", "note"]]
     for one in failed:
         claim, note = one.claim, _line(notes.get(one.claim.id, ""))

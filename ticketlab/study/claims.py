@@ -63,6 +63,8 @@ class Claim(Spec):
     """Code of the notebook cell that shows the number in a table."""
     abstract: bool = False
     """Whether the paper's abstract makes the claim (`reader/findings.py`); headlines always do."""
+    front: str | None = Field(default=None, max_length=60)
+    """The claim in a few words, for README's line on the paper (`reader/front.py`)."""
     clause: str | None = None
     """The clause after 'that' in a sentence, if it differs from the statement."""
     number: str | None = None

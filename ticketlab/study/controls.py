@@ -116,8 +116,8 @@ def _missed(bed: str, name: str, entries: Mapping[str, Any], claim: str) -> str 
         return f"control {need} was not run"
     found = _read(bed, name, entries[name])
     if not found.passed:
-        what = f"a positive control ({need}) has not passed"
-        return f"{what}: {found.says}, {found.ours}, needed {found.needed}"
+        what = f'the positive control "{found.says.removesuffix(".")}" ({need}) did not pass'
+        return f"{what}: {found.ours}, needed {found.needed}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Rules for verdicts: words, margins, planned seeds, tests and power (claims/README.md).
+"""Rules for verdicts: words, margins, planned seeds, tests and power.
 
 All of them were fixed before the deciding seeds ran. Nothing here depends on a paper or a file.
 """

@@ -10,16 +10,14 @@ import pandas as pd
 from ticketlab.files import read_json
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.claims import (
-    COLUMNS,
     Claim,
     Verdict,
-    as_q,
     judge_all,
     load_claims,
     verdict_table,
     with_q,
 )
-from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE, PLANNED
+from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE
 
 RESULTS = ROOT / "results"
 SMOKE = "smoke"
@@ -100,68 +98,19 @@ def survivors(found: pd.DataFrame) -> str:
     tested = decided.q.dropna()
     kept, counted = int((tested <= FALSE_SHARE).sum()), len(decided) - len(tested)
     return (
-        f"{len(decided)} of {len(found)} claims are decided, {len(tested)} of them by a test: "
-        f"{kept} stay at q <= {FALSE_SHARE:g}; {counted} by counts, which are exact"
+        f"{len(decided)} of {len(found)} claims are decided: {counted} by exact counts and "
+        f"{len(tested)} by a test, of which {kept} have q <= {FALSE_SHARE:g}"
     )
 
 
-def tables(first: Sequence[str], results: Path = RESULTS) -> dict[str, pd.DataFrame]:
-    """Return the verdicts of every study that has some: those of `first`, then the others."""
+def studies(first: Sequence[str], results: Path = RESULTS) -> dict[str, Path]:
+    """Return the folder of every study that has metrics: those of `first`, then the others."""
     have = sorted({path.parent.parent.name for path in results.glob("*/*/metrics.json")} - {SMOKE})
     order = [name for name in first if name in have]
-    return {name: table(results / name) for name in dict.fromkeys([*order, *have])}
+    return {name: results / name for name in dict.fromkeys([*order, *have])}
 
 
 # ---------------------------------------------------------------- Markdown
-
-MARKS = ("<!-- claims:", "<!-- /claims -->")
-
-
-def with_table(page: str, found: Mapping[str, pd.DataFrame]) -> str:
-    """Return the page with the verdicts of all studies between its claims marks, in Markdown.
-
-    First counts per paper, tier and study, then each paper with the first study's evidence.
-    """
-    if not all(mark in page for mark in MARKS):
-        raise InputError(f"page: no {' ... '.join(MARKS)}, the table needs its marks")
-    if not found:
-        raise InputError("page: no study has metrics, run `dvc repro` first")
-    start = page.index("\n", page.index(MARKS[0])) + 1
-    parts = [_counts(found, "paper"), _counts(found, "tier")]
-    parts += [f"{study}: {survivors(each)}.\n" for study, each in found.items()]
-    for paper in sorted({paper for each in found.values() for paper in each.index}):
-        rows = _paper(paper, {n: each[each.index == paper] for n, each in found.items()})
-        head = f"<summary>{paper}: all {len(rows) - 1} claims with their evidence</summary>"
-        parts.append(f"<details>{head}\n\n{markdown(rows)}\n</details>\n")
-    return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
-
-
-def _counts(found: Mapping[str, pd.DataFrame], by: str) -> str:
-    numbers = [counts(each, by).assign(study=study) for study, each in found.items()]
-    order = (
-        list(PLANNED) if by == "tier" else sorted({name for each in numbers for name in each.index})
-    )
-    whole = pd.concat(numbers).reset_index()
-    whole = whole.sort_values(by, key=lambda names: names.map(order.index), kind="stable")
-    columns = [by, "study", *COLOURS]
-    return markdown([columns, *whole[columns].values.tolist()])
-
-
-def _paper(paper: str, found: Mapping[str, pd.DataFrame]) -> list[list[str]]:
-    """Return the rows of one paper: each claim with the evidence of its first study."""
-    has = {study: rows for study, rows in found.items() if len(rows)}
-    main = next(iter(has))
-    words = {}
-    for study, rows in has.items():
-        parts = rows[["claim", "verdict", "reason", "shown"]].values.tolist()
-        words[study] = {
-            claim: f"[**{word}**](results/{study}/{shown})" + (f": {reason}" if reason else "")
-            for claim, word, reason, shown in parts
-        }
-    found_rows = [[*COLUMNS[:4], f"ours ({main})", f"q ({main})", *has]]
-    for *row, q in has[main][list(COLUMNS[:6])].values.tolist():
-        found_rows.append([*row, as_q(q), *(words[study].get(row[0], "-") for study in has)])
-    return found_rows
 
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:

@@ -1,0 +1,102 @@
+"""README's lines on what was found: which claims, in which words, between which marks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Message, passed
+
+from ticketlab.pipeline.params import PAPERS
+from ticketlab.reader import front
+from ticketlab.study.claims import load_claims
+from ticketlab.study.stats import as_count, as_metric, as_reference, as_share
+
+PAGE = "# Title\n\ntext\n<!-- findings: by hand -->\n- old\n<!-- /findings -->\nrest\n"
+EVERY = load_claims()
+FRONT = {paper: [c for c in EVERY if c.paper == paper and c.front] for paper in PAPERS}
+
+
+def made(study: Path, paper: str, number: Any, learned: bool = True) -> Path:
+    """A study in which every claim of a paper has the number of its unit, or was not run."""
+    claims = [claim for claim in EVERY if claim.paper == paper]
+    dense = as_reference({0: 80.0, 1: 81.0} if learned else {0: 10.0, 1: 10.0}, 10.0)
+    metrics: dict[str, Any] = {"controls": passed(claims)}
+    metrics["references"] = {one.reference: {"the dense net": dense} for one in claims}
+    for one in claims:
+        *keys, last = one.metric.split(".")
+        place = metrics
+        for key in keys:
+            place = place.setdefault(key, {})
+        place[last] = number.get(one.unit, number["points"])
+    (study / paper).mkdir(parents=True)
+    (study / paper / "metrics.json").write_text(json.dumps(metrics))
+    return study
+
+
+NUMBERS = {
+    "points": as_metric({0: -4.0, 1: -4.1, 2: -4.2}),
+    "rounds": as_count({0: 6, 1: 6, 2: 6}),
+    "seeds": as_share(dict.fromkeys(range(20), True)),
+    "cost": as_metric({0: 90.0, 1: 90.2, 2: 90.4}),
+}
+
+
+def test_a_line_has_claim_verdict_and_number(tmp_path: Path) -> None:
+    text = front.block("desk", made(tmp_path / "desk", "colt", NUMBERS))
+    assert text.startswith("- **[COLT](results/desk/colt/colt.ipynb)**. As accurate as IMP at ")
+    page = "results/desk/colt/colt.ipynb"
+    assert f": [*not reproduced*]({page}) (-4.10 points [-4.35, -3.85]); fewer rounds" in text
+    assert f": [*reproduced*]({page}) (6 rounds in every seed).\n" in text
+    assert "\n`desk` has 30 claims: " in text
+
+
+def test_shares_are_counted_and_costs_are_percent(tmp_path: Path) -> None:
+    made(tmp_path / "desk", "plant_n_seek", NUMBERS)
+    text = front.block("desk", made(tmp_path / "desk", "prac", NUMBERS))
+    assert "(20 of 20 seeds)" in text and "(90.20 % [89.70, 90.70])" in text
+
+
+def test_a_line_says_why_nothing_is_testable(tmp_path: Path) -> None:
+    text = front.block("desk", made(tmp_path / "desk", "colt", NUMBERS, learned=False))
+    why = "(the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2), chance is 10)"
+    assert text.count(why) == len(FRONT["colt"])
+
+
+def test_what_was_not_run_has_no_number(tmp_path: Path) -> None:
+    text = front.block("desk", made(tmp_path / "desk", "colt", {"points": None}))
+    assert text.count("[*not run*](results/desk/colt/colt.ipynb)") == len(FRONT["colt"])
+    assert "points" not in text
+
+
+def test_findings_go_between_their_marks_and_nothing_else_changes(tmp_path: Path) -> None:
+    studies = {name: made(tmp_path / name, "colt", NUMBERS) for name in ("mini", "desk")}
+    made(tmp_path / "mini", "prac", NUMBERS)
+    page = front.with_findings(PAGE, studies)
+    head, rest = PAGE.split("- old\n")
+    assert page.startswith(f"{head}- **[COLT](results/mini/") and page.endswith(rest)
+    assert front.with_findings(page, studies) == page  # putting it in twice is putting it in once
+    starts = [line[:8] for line in page.splitlines() if line.startswith("- ")]
+    assert starts == ["- **[COL", "- **[PrA", "- **[COL"]
+
+
+def test_a_page_without_marks_or_studies_without_metrics_are_one_line(
+    tmp_path: Path, one_line: Message
+) -> None:
+    studies = {"desk": made(tmp_path / "desk", "colt", NUMBERS)}
+    assert "marks" in one_line(lambda: front.with_findings("# no marks\n", studies))
+    assert "dvc repro" in one_line(lambda: front.with_findings(PAGE, {}))
+
+
+@pytest.mark.parametrize("paper", sorted(front.NAMES))
+def test_the_claims_of_a_line_are_fixed_before_their_numbers(paper: str) -> None:
+    """Headlines and what the abstract has; the first is one; two to four of them."""
+    assert 2 <= len(FRONT[paper]) <= 4
+    assert all(one.tier == "headline" or one.abstract for one in FRONT[paper])
+    assert [one.front for one in FRONT[paper] if str(one.front).endswith(".")] == []
+
+
+def test_every_paper_with_headlines_has_one_in_its_line() -> None:
+    tiers = {paper: {one.tier for one in EVERY if one.paper == paper} for paper in PAPERS}
+    lines = {paper: {one.tier for one in FRONT[paper]} for paper in PAPERS}
+    assert [p for p in PAPERS if "headline" in tiers[p] and "headline" not in lines[p]] == []

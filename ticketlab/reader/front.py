@@ -1,0 +1,95 @@
+"""What README says was found: one line per paper, computed from the verdicts of a study.
+
+Which claims stand in a line is fixed before any number is known: those with `front` in
+claims/PAPER.yaml, all of them headlines or claims of the paper's abstract.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ticketlab.reader import findings
+from ticketlab.spec import InputError
+from ticketlab.study import verdicts
+from ticketlab.study.claims import Verdict
+from ticketlab.study.stats import Count, Share, digits
+
+MARKS = ("<!-- findings:", "<!-- /findings -->")
+
+NAMES = {
+    "colt": "COLT",
+    "prac": "PrAC",
+    "plant_n_seek": "Plant 'n' Seek",
+    "dlth": "DLTH",
+    "compare": "All on one bench",
+}
+"""Papers as a reader knows them; another paper goes by the name of its folder."""
+
+UNITS = {"points": " points", "rounds": " rounds", "epochs": " epochs", "cost": " %"}
+
+
+def with_findings(page: str, studies: Mapping[str, Path]) -> str:
+    """The page with the findings of all studies between its marks, each as a list of papers.
+
+    `studies` has the folder of each. InputError for a page without marks or a study without
+    metrics.
+    """
+    if not all(mark in page for mark in MARKS):
+        raise InputError(f"page: no {' ... '.join(MARKS)}, the findings need their marks")
+    if not studies:
+        raise InputError("page: no study has metrics, run `dvc repro` first")
+    start = page.index("\n", page.index(MARKS[0])) + 1
+    parts = [block(name, folder) for name, folder in studies.items()]
+    return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
+
+
+def block(study: str, folder: Path) -> str:
+    """The findings of one study as Markdown: a line per paper, then how many claims are decided."""
+    found, table = verdicts.of_study(folder), verdicts.table(folder)
+    shown = dict(zip(table.claim, table.shown, strict=True))
+    links = {claim: f"results/{study}/{path}" for claim, path in shown.items()}
+    papers = sorted(found, key=lambda paper: [*NAMES, paper].index(paper))
+    lines = [
+        f"- **[{NAMES.get(paper, paper)}](results/{study}/{paper}/{paper}.ipynb)**. "
+        f"{line(found[paper], links)}."
+        for paper in papers
+        if chosen(found[paper])
+    ]
+    every = [verdict for some in found.values() for verdict in some]
+    summary = f"`{study}` has {findings.counted(every)}. {verdicts.survivors(table)}."
+    return "\n".join([*lines, "", summary, ""])
+
+
+def chosen(found: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts that stand in a paper's line."""
+    return [verdict for verdict in found if verdict.claim.front]
+
+
+def line(found: Sequence[Verdict], links: Mapping[str, str]) -> str:
+    """What came of a paper: each chosen claim in a few words, its verdict and its number.
+
+    `links` has the figure or page behind each claim by its id.
+    """
+    text = "; ".join(
+        f"{one.claim.front}: [*{one.word}*]({links[one.claim.id]}){_number(one)}"
+        for one in chosen(found)
+    )
+    return text[:1].upper() + text[1:]
+
+
+def _number(verdict: Verdict) -> str:
+    """' (-4.43 points [-4.69, -4.17])', or why there is none."""
+    found, claim = verdict.evidence, verdict.claim
+    if verdict.word == "not run" or found is None:
+        return ""
+    if verdict.word == "not testable here":
+        return f" ({verdict.reason})"
+    if isinstance(found, Share):
+        return f" ({found.k} of {found.n} seeds)"
+    if isinstance(found, Count):
+        spread = " in every seed" if found.least == found.most else " on average"
+        return f" ({found.mean:.3g}{UNITS.get(claim.unit, '')}{spread})"
+    few = digits(found, claim.bound)
+    value = f"{found.mean:.{few}f}{UNITS.get(claim.unit, '')}"
+    if found.low is None or found.high is None:
+        return f" ({value})"
+    return f" ({value} [{found.low:.{few}f}, {found.high:.{few}f}])"
