@@ -408,6 +408,7 @@ METAPHORS = re.compile(
 
 def test_texts_and_code_use_plain_words() -> None:
     pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "params.yaml", "dvc.yaml")]
+    pages += (ROOT / "docs").rglob("*.md")
     files = [*MODULES, *NOTEBOOKS, *pages, *(ROOT / "benchmarks").glob("*.py")]
     files += [*(ROOT / "claims").glob("*.*"), *(ROOT / "studies").glob("*.yaml")]
     found = {short(path): METAPHORS.findall(path.read_text()) for path in files}

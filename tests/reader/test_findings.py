@@ -63,9 +63,8 @@ def test_every_word_and_tier_has_a_wording() -> None:
         ),
         (
             verdict("no difference", interval([-0.1, 0.1] * 5), tier="control"),
-            "Our control asks whether the tickets beat random ones, and finds no difference: "
-            "the difference is 0.00 points [-0.08, 0.08] (10 seeds), "
-            "and the interval is within 1 point of zero.",
+            "Our control asks whether the tickets beat random ones, but any difference is within "
+            "1 point: the difference is 0.00 points [-0.08, 0.08] (10 seeds).",
         ),
         (
             verdict("undecided", interval([-1.0, 2.0] * 5), tier="finding", q=0.4),
@@ -251,7 +250,7 @@ def test_a_studys_page_has_a_summary_and_each_papers_abstract_with_q(
     cells = [{"source": ["# COLT: tickets\n", "\n", "text"]}]
     (tmp_path / "colt" / "colt.ipynb").write_text(json.dumps({"cells": cells}))
     text = findings.page(tmp_path)
-    assert "\n**All papers**: 2 claims: 1 reproduced, 1 not run. 1 of 2 stays.\n" in text
+    assert "\n**All papers.** 2 claims: 1 reproduced, 1 not run. 1 of 2 stays.\n" in text
     assert "\n## [COLT: tickets](colt/colt.ipynb)\n\nAs claimed, " in text and "q = .010)" in text
     assert "\n## [prac](prac/prac.ipynb)\n\nThe headline claim that " in text
 

@@ -38,10 +38,13 @@ WORDINGS: dict[Word, dict[Tier, str]] = {
         "finding": "We asked whether {clause}, and the answer is no: {number}.",
     },
     "no difference": {
-        "headline": "The headline claim is that {clause}, but we found no difference: {number}.",
-        "paper": "The published statement is that {clause}, but we found no difference: {number}.",
-        "control": "Our control asks whether {clause}, and finds no difference: {number}.",
-        "finding": "We asked whether {clause}, and found no difference: {number}.",
+        "headline": "The headline claim is that {clause}, but any difference is within {margin}: "
+        "{number}.",
+        "paper": "The published statement is that {clause}, but any difference is within {margin}: "
+        "{number}.",
+        "control": "Our control asks whether {clause}, but any difference is within {margin}: "
+        "{number}.",
+        "finding": "We asked whether {clause}, but any difference is within {margin}: {number}.",
     },
     "undecided": {
         "headline": "Whether {clause}, as claimed, is undecided: {number}; {missing}.",
@@ -93,7 +96,12 @@ PARTICIPLES = "moved|rewound|scored|trained"
 def sentence(verdict: Verdict) -> str:
     """Return the verdict as a sentence, with number, interval, seeds and, if known, q."""
     frame, claim = WORDINGS[verdict.word][verdict.claim.tier], verdict.claim
-    text = frame.format(clause=clause(claim), number=number(verdict), missing=missing(verdict))
+    text = frame.format(
+        clause=clause(claim),
+        number=number(verdict),
+        missing=missing(verdict),
+        margin=_margin(claim),
+    )
     return re.sub(rf"\b(that|[Ww]hether) ({PARTICIPLES})\b", r"\1, \2", text)
 
 
@@ -115,11 +123,7 @@ def number(verdict: Verdict) -> str:
     phrase = _phrase(claim).format(_value(found, few))
     if isinstance(found, Count) and found.mean == 1:
         phrase = re.sub(r"\b1 (round|epoch)s\b", r"1 \1", phrase)
-    spread = f"{phrase}{_spread(found, few)}{_sure(verdict, found)}"
-    margin = claim.no_difference
-    if verdict.word == "no difference" and margin is not None:
-        return f"{spread}, and the interval is within {_amount(margin, claim.unit)} of zero"
-    return spread
+    return f"{phrase}{_spread(found, few)}{_sure(verdict, found)}"
 
 
 def _phrase(claim: Claim) -> str:
@@ -160,6 +164,11 @@ def _sure(verdict: Verdict, found: Evidence) -> str:
         above = f", above {FALSE_SHARE:g}" if verdict.q > FALSE_SHARE else ""
         parts.append((f"q {q}" if q.startswith("<") else f"q = {q}") + above)
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def _margin(claim: Claim) -> str:
+    """Return what counts as no difference: '1 point', or 'the margin' where there is no number."""
+    return "the margin" if claim.no_difference is None else _amount(claim.no_difference, claim.unit)
 
 
 def _amount(value: float, unit: Unit) -> str:
@@ -271,7 +280,7 @@ def page(study: Path) -> str:
         f"{LEGEND} q is corrected for all claims of the study that were tested: of all decided "
         f"verdicts with q up to {FALSE_SHARE:g}, about {100 * FALSE_SHARE:g} % may be wrong. "
         f"`ticketlab claims --write` renews this page.\n",
-        f"**All papers**: {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
+        f"**All papers.** {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
     ]
     for paper, some in found.items():
         about = ", ".join(one.claim.id for one in chosen(some))
