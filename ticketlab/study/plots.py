@@ -66,7 +66,12 @@ def says(figure: Figure, message: str) -> Figure:
 
 
 def message(
-    found: Interval | None, above: str, within: str, below: str, unit: str = "points"
+    found: Interval | None,
+    above: str,
+    within: str,
+    below: str,
+    unit: str = "points",
+    digits: int = 1,
 ) -> str:
     """The sentence that fits an interval: above 0, below 0, or with 0 within; number and n follow.
 
@@ -77,7 +82,7 @@ def message(
     low, high = (found.mean if b is None else b for b in (found.low, found.high))
     clear = found.low is not None
     text = above if clear and low > 0 else below if clear and high < 0 else within
-    return f"{text}: {number(found, unit)}."
+    return f"{text}: {number(found, unit, digits)}."
 
 
 def number(found: Interval, unit: str = "points", digits: int = 1) -> str:

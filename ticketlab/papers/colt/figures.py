@@ -7,9 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
+from ticketlab.labels import label
 from ticketlab.papers.colt import algorithm
 from ticketlab.papers.colt.params import (
     HALF,
@@ -19,11 +20,32 @@ from ticketlab.papers.colt.params import (
     Transfer,
     arm_name,
 )
-from ticketlab.papers.colt.report import ACCURACY, WHOLE, dense, nearest, span, sparsities
+from ticketlab.papers.colt.report import (
+    ACCURACY,
+    WHOLE,
+    dense,
+    difference,
+    interpolated,
+    moved_differences,
+    nearest,
+    rounds_to_target,
+    sparsities,
+)
 from ticketlab.pruning.criteria import Scores
 from ticketlab.pruning.masks import Mask
-from ticketlab.study.plots import Look, curves, density_axis, error_bars, look
-from ticketlab.study.stats import as_interval
+from ticketlab.study import plots
+from ticketlab.study.plots import GREY, PALETTE, curves, density_axis, look, message, number, says
+from ticketlab.study.stats import (
+    BySeed,
+    Interval,
+    across,
+    as_interval,
+    by_seed,
+    each_seed,
+    interval,
+    minus,
+    percent_saved,
+)
 from ticketlab.study.tables import LABELS
 
 CLASS, RANDOM = "class", "random images"
@@ -33,15 +55,19 @@ SEARCHES = ("imp", MATCHED, HALF, CLASS, RANDOM)
 SHOWN = (*SEARCHES, "random", "magnitude")
 
 
-def named(params: ColtParams, arm: str) -> str:
-    """The name of an arm in tables."""
-    return {CLASS: params.main[0].name, RANDOM: params.main[1].name}.get(arm, arm)
+def named(params: ColtParams, arms: Sequence[str] = SHOWN) -> list[str]:
+    """Return the names of arms in tables."""
+    splits = {CLASS: params.main[0].name, RANDOM: params.main[1].name}
+    return [splits.get(arm, arm) for arm in arms]
 
 
-def looks(params: ColtParams, arms: Sequence[str] = SHOWN) -> dict[str, Look]:
-    """Colour and marker of each arm, the same in all figures."""
-    every = look([named(params, arm) for arm in SHOWN])
-    return {name: every[name] for name in (named(params, arm) for arm in arms)}
+def _mean(parts: Sequence[BySeed]) -> Interval | None:
+    """Return the interval of each seed's mean over several numbers; None without any."""
+    found = across(part for part in parts if part)
+    return interval(list(found.values())) if found else None
+
+
+# ---------------------------------------------------------------- one round by hand
 
 
 def one_round(scores: Sequence[Scores], own: Sequence[Mask], shown: int = 4000) -> Figure:
@@ -51,164 +77,246 @@ def one_round(scores: Sequence[Scores], own: Sequence[Mask], shown: int = 4000) 
     """
     values = [np.concatenate([s[n].flatten().cpu().numpy() for n in own[0]]) for s in scores[:2]]
     kept = [mask.flat().cpu().numpy() for mask in own[:2]]
-    words = np.array(["pruned by both", "kept by copy 0 only", "kept by copy 1 only", "kept"])
+    words = np.array(
+        ["pruned by both", "kept by copy 0 only", "kept by copy 1 only", "kept by both"]
+    )
     fate = words[kept[0] + 2 * kept[1]]
     some = np.linspace(0, len(fate) - 1, min(shown, len(fate))).astype(int)
     figure, ax = plt.subplots(figsize=(6.5, 5))
     x, y = (value[some] for value in values)
-    sns.scatterplot(x=x, y=y, hue=fate[some], hue_order=words, s=8, linewidth=0, ax=ax)
+    colours = [GREY, PALETTE[0], PALETTE[1], PALETTE[2]]
+    sns.scatterplot(
+        x=x, y=y, hue=fate[some], hue_order=words, palette=colours, s=8, linewidth=0, ax=ax
+    )
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
     ax.axvline(values[0][~kept[0]].max(), ls="--", color="0.35", lw=1)
     ax.axhline(values[1][~kept[1]].max(), ls="--", color="0.35", lw=1)
     ax.set(xscale="log", yscale="log", xlim=(1e-4, None), ylim=(1e-4, None))
     ax.set(title="The same weights after round 1", xlabel="|w| in copy 0", ylabel="|w| in copy 1")
-    return figure
+    both, each = (100 * part.mean() for part in (kept[0] & kept[1], kept[0]))
+    text = "The copies disagree, so the common mask keeps fewer weights than either"
+    return says(figure, f"{text}: {both:.0f} % against {each:.0f} % of each copy.")
+
+
+# ---------------------------------------------------------------- accuracy
 
 
 def accuracy(points: Mapping[str, pd.DataFrame], params: ColtParams) -> Figure:
-    """Test accuracy of retrained tickets against sparsity, a panel for each rewinding point.
+    """Draw test accuracy of retrained tickets against sparsity, one panel per rewinding point.
 
     `points` maps what it is rewound to, in words, to the point's table of scores.
     """
-    figure, axes = _panels(len(points), (6.5, 5))
+    figure, axes = plots.panels(len(points), 5.4, 5.2, sharey=True)
     for ax, (rewound, scores) in zip(axes, points.items(), strict=True):
         frame = scores.assign(density=1 - scores.sparsity)
-        curves(ax, frame, "density", ACCURACY, looks(params), "round")
-        ax.axhline(dense(scores)[ACCURACY].mean(), color="0.5", lw=1, ls="--", label="dense")
+        curves(ax, frame, "density", ACCURACY, look(named(params)), "round")
+        ax.axhline(dense(scores)[ACCURACY].mean(), color=GREY, lw=1, ls=":", label="dense net")
         density_axis(ax, frame.density.min())
-        ax.set(xlabel="sparsity of the convolution weights", ylabel=LABELS[ACCURACY])
-        ax.set_title(f"Retrained tickets, rewound to\n{rewound}")
-        ax.legend(fontsize=8)
-    return figure
+        ax.set(xlabel="sparsity of the convolution weights", title=f"Rewound to {rewound}")
+    axes[0].set_ylabel(LABELS[ACCURACY])
+    plots.within(axes[0])
+    plots.legend(figure, "below")
+    found = _mean(_differences(next(iter(points.values())), params, params.main[0].name, MATCHED))
+    return says(figure, _compared(found, "those of IMP at its pace"))
 
 
-def _panels(
-    count: int, each: tuple[float, float], sharey: bool = True
-) -> tuple[Figure, Sequence[Axes]]:
-    """A row of panels of a size each."""
-    size = (count * each[0], each[1])
-    figure, axes = plt.subplots(
-        1, count, figsize=size, sharey=sharey, squeeze=False, layout="constrained"
+def _differences(scores: pd.DataFrame, params: ColtParams, arm: str, other: str) -> list[BySeed]:
+    """Return the paired differences of two arms at each level."""
+    return [difference(scores, arm, other, level) for level in params.levels]
+
+
+def _compared(found: Interval | None, other: str) -> str:
+    """Say how COLT's tickets compare with others of equal sparsity."""
+    return message(
+        found,
+        f"At equal sparsity COLT's tickets beat {other}",
+        f"At equal sparsity COLT's tickets do not differ clearly from {other}",
+        f"At equal sparsity COLT's tickets lose to {other}",
     )
-    return figure, axes[0]
 
 
 def points(numbers: Mapping[str, Mapping[str, Any]], level: float, params: ColtParams) -> Figure:
-    """Accuracy near one sparsity: a row for each arm, its mean over seeds and 95 % interval.
+    """Draw accuracy near one sparsity, one row per arm, controls below what they control.
 
-    A panel for each rewinding point; `numbers` maps what it is rewound to, in words, to the
-    accuracies of `metrics`. Below an arm stand its controls, in its colour.
+    One panel per rewinding point; `numbers` maps what it is rewound to, in words, to the point's
+    numbers (`metrics`).
     """
-    figure, axes = _panels(len(numbers), (6, 5.5))
-    rows = _rows(params)
-    for ax, (rewound, found) in zip(axes, numbers.items(), strict=True):
-        whole = as_interval(found["dense"])
-        if whole is not None:
-            ax.axvline(whole.mean, color="0.5", lw=1, ls="--", label="dense")
-        for place, (arm, style) in enumerate(rows.items()):
-            one = as_interval(found.get(arm, {}).get(f"at_{100 * level:g}"))
-            if one is not None:
-                error_bars(ax, place, one, style, upright=False)
-        ax.set_yticks(range(len(rows)), list(rows))
-        ax.set(xlabel=f"{LABELS[ACCURACY]}, mean and 95 % interval")
-        ax.set_title(f"Near {100 * level:g} % sparsity, rewound to\n{rewound}")
-        ax.legend(fontsize=8)
-    axes[0].invert_yaxis()
-    return figure
+    key, rows = f"at_{100 * level:g}", _rows(params)
+    figure, axes = plots.panels(len(numbers), 5.6, 5.2, sharey=True)
+    found = {
+        rewound: {arm: as_interval(own["accuracy"].get(arm, {}).get(key)) for arm in rows}
+        for rewound, own in numbers.items()
+    }
+    shown = [arm for arm in rows if any(own[arm] for own in found.values())]
+    for ax, (rewound, own) in zip(axes, found.items(), strict=True):
+        whole = as_interval(numbers[rewound]["accuracy"]["dense"])
+        line = whole and whole.mean
+        plots.by_arm(ax, {arm: own[arm] or {} for arm in shown}, line=line)
+        ax.set(xlabel=LABELS[ACCURACY], title=f"Rewound to {rewound}")
+        plots.within(ax, side="x")
+    figure.suptitle(f"Tickets near {100 * level:g} % sparsity (dashed: the dense net)")
+    first = next(iter(numbers.values()))["differences"]["colt_minus_shuffled"][key]
+    return says(figure, _mask_matters(as_interval(first)))
 
 
-def _rows(params: ColtParams) -> dict[str, Look]:
-    """The arms of `points` in their order, controls after what they control, in its colour."""
-    rows: dict[str, Look] = {}
-    for arm, style in looks(params).items():
-        rows[arm] = style
+def _mask_matters(found: Interval | None) -> str:
+    """Say whether COLT's masks matter beyond their densities per layer."""
+    return message(
+        found,
+        "Where COLT's weights lie matters: its tickets beat their shuffled masks",
+        "Where COLT's weights lie does not clearly matter: its tickets against shuffled masks",
+        "COLT's tickets lose even to their shuffled masks",
+    )
+
+
+def _rows(params: ColtParams) -> list[str]:
+    """Return the arms of `points` in their order, controls after what they control."""
+    rows: list[str] = []
+    for arm in named(params):
+        rows.append(arm)
         if arm in (MATCHED, *(variant.name for variant in params.main)):
-            for how, marker in zip(SEARCHED, ("x", "+"), strict=True):
-                rows[arm_name(arm, how)] = {**style, "marker": marker}
+            rows += [arm_name(arm, how) for how in SEARCHED]
     return rows
 
 
+# ---------------------------------------------------------------- pace and cost
+
+
 def pace(rounds: pd.DataFrame, params: ColtParams) -> Figure:
-    """Remaining weights against round, with the band from identical to chance-level masks."""
-    figure, ax = plt.subplots()
-    arms = looks(params, ("imp", HALF, CLASS, RANDOM))
+    """Draw remaining weights against round, and the band from identical to chance-level masks."""
+    figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    arms = look(named(params, ("imp", HALF, CLASS, RANDOM)))
     turns = np.arange(rounds["round"].max() + 1)
     fastest = algorithm.chance_rate(params.rate, params.partitions)
     slow, fast = (1 - params.rate) ** turns, (1 - fastest) ** turns
-    ax.fill_between(turns, slow, fast, color="0.9", label="COLT: identical masks to chance")
+    ax.fill_between(turns, slow, fast, color="0.9", label="identical masks\nto chance overlap")
     begin = dense(rounds)
     frame = pd.concat([rounds[rounds["round"] > 0], *(begin.assign(arm=arm) for arm in arms)])
     curves(ax, frame.assign(density=1 - frame.sparsity), "round", "density", arms, "round")
-    ax.axhline(1 - params.target, color="0.5", lw=1, ls="--", label="target")
+    ax.axhline(1 - params.target, color=GREY, lw=1, ls="--", label="target")
     ax.set(yscale="log", ylim=(0.6 * (1 - params.target), 1.1), xlabel="round")
-    ax.set(ylabel="density (remaining weights)", title="Pruning pace")
-    ax.legend(fontsize=8)
-    return figure
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{100 * density:g} %"))
+    ax.set(ylabel="weights left", title="How fast is it pruned?")
+    plots.legend(figure)
+    own, imp = (
+        rounds_to_target(rounds, arm, params.target) for arm in named(params, (CLASS, "imp"))
+    )
+    if not minus(imp, own):
+        return says(figure, f"Not every search reached {params.target:.0%} sparsity.")
+    took, needed = (np.mean(list(by.values())) for by in (own, imp))
+    text = f"COLT reaches {params.target:.0%} sparsity in {took:.1f} rounds, IMP in {needed:.1f}"
+    saved = interval(list(minus(imp, own).values()))
+    return says(figure, f"{text}: {number(saved, 'rounds')} between them.")
 
 
 def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
-    """Test accuracy against the images seen by the search (in thousands)."""
-    figure, ax = plt.subplots()
-    frame = scores[scores["round"] > 0].assign(thousands=scores.search_images / 1e3)
-    arms = looks(params, SEARCHES)
-    curves(ax, frame, "thousands", ACCURACY, arms, "round")
-    ax.set(xlabel="images seen by the search (thousands)", ylabel=LABELS[ACCURACY])
-    ax.set_title("Accuracy against the cost of finding the ticket")
-    ax.legend(fontsize=8)
-    return figure
+    """Draw accuracy lost against the search's images saved, IMP at the origin, a panel per level.
+
+    Both are read at the sparsity of the arm's ticket nearest to the level.
+    """
+    figure, axes = plots.panels(len(params.levels), 4, 4.4, sharey=True, sharex=True)
+    arms = named(params, (CLASS, RANDOM, MATCHED, HALF, "random"))
+    for ax, level in zip(axes, params.levels, strict=True):
+        found = {arm: _traded(scores, arm, level) for arm in arms if (scores.arm == arm).any()}
+        plots.trade(ax, found, "imp", cost="images")
+        ax.set_title(f"near {100 * level:g} % sparsity")
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+    plots.legend(figure, "below")
+    saved, lost = _traded(scores, params.main[0].name, params.levels[-1])
+    if not saved or not lost:
+        return says(figure, "COLT and IMP have no seed in common here.")
+    images, points = (interval(list(by.values())) for by in (saved, lost))
+    text = f"COLT saves {number(images, '% of the images', 0)} of IMP's search near"
+    return says(
+        figure, f"{text} {100 * params.levels[-1]:g} % sparsity; accuracy: {number(points)}."
+    )
+
+
+def _traded(scores: pd.DataFrame, arm: str, level: float) -> tuple[BySeed, BySeed]:
+    """Return percent of IMP's images saved and points against IMP, by seed, near a level."""
+    own = nearest(scores, arm, level)
+    imp = interpolated(scores, "imp", by_seed(own, "sparsity"), "search_images")
+    return percent_saved(by_seed(own, "search_images"), imp), difference(scores, arm, "imp", level)
 
 
 def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
-    """Effective rate u and agreement J of each round, against chance."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
-    arms = looks(params, (CLASS, RANDOM))
+    """Draw the effective rate u and agreement J of each round, against chance."""
+    figure, axes = plots.panels(2, 4.6, 4)
+    arms = named(params, (CLASS, RANDOM))
     titles = {"rate": "u: removed per round", "agreement": "J: agreement on what to prune"}
     for ax, (value, title) in zip(axes, titles.items(), strict=True):
-        curves(ax, rounds, "round", value, arms, "round")
-        chance = rounds[rounds.arm.isin(list(arms))][f"chance_{value}"].dropna()
+        curves(ax, rounds, "round", value, look(arms), "round")
+        chance = rounds[rounds.arm.isin(arms)][f"chance_{value}"].dropna()
         if len(chance):
-            ax.axhline(chance.iloc[0], color="0.4", ls="--", lw=1, label="chance")
+            ax.axhline(chance.iloc[0], color=GREY, ls="--", lw=1, label="chance")
         ax.set(xlabel="round", title=title, ylim=(0, None))
-        ax.legend(fontsize=8)
-    return figure
+    plots.legend(figure, "below")
+    own, random = (each_seed(rounds[rounds.arm == arm], "agreement") for arm in arms)
+    apart = minus(random, own)
+    return says(
+        figure,
+        message(
+            interval(list(apart.values())) if apart else None,
+            "Copies that see different classes agree less than copies that see random images, J",
+            "The split into classes does not clearly change the agreement J of the copies",
+            "Copies that see different classes agree more than copies that see random images, J",
+            "",
+            2,
+        ),
+    )
+
+
+# ---------------------------------------------------------------- layers and other data
 
 
 def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Figure:
-    """Density of each layer by arm at the ticket nearest to the highest level, mean over seeds."""
+    """Draw each layer's density by arm near the highest level, mean over seeds."""
     level = max(params.levels)
-    arms = looks(params, (CLASS, RANDOM, "imp", MATCHED))
+    arms = named(params, (CLASS, RANDOM, "imp", MATCHED))
     wanted = pd.concat([nearest(rounds, arm, level)[["arm", "seed", "round"]] for arm in arms])
     picked = table.merge(wanted)
-    heat = picked.groupby(["layer", "arm"], sort=False).density.mean().unstack()[list(arms)]
-    heat.columns = [f"{arm}\n{sparsities(rounds, arm, level)}" for arm in arms]
-    figure, ax = plt.subplots(figsize=(8.5, 0.4 * len(heat) + 1.8))
+    heat = 100 * picked.groupby(["layer", "arm"], sort=False).density.mean().unstack()[arms]
+    colt, imp = heat[arms[0]], heat["imp"]
+    first = heat.index[(colt / imp.clip(lower=1e-6) - 1).abs().argmax()]
+    text = f"COLT and IMP differ most in {label(first)}: {colt[first]:.1f} % of its weights are"
+    heat.index = [label(layer) for layer in heat.index]
+    heat.columns = [f"{label(arm)}\n{sparsities(rounds, arm, level)}" for arm in arms]
+    figure, ax = plt.subplots(figsize=(9, 0.4 * len(heat) + 1.8), layout="constrained")
     few = len(heat) <= 25
-    sns.heatmap(heat, annot=few, fmt=".3f", cmap="viridis", ax=ax, cbar_kws={"label": "density"})
-    title = f"Layer densities of the tickets nearest to {100 * level:g} % sparsity (theirs below)"
+    sns.heatmap(heat, annot=few, fmt=".1f", cmap="viridis", ax=ax, cbar_kws={"label": "% kept"})
+    title = f"Density (%) of each layer near {100 * level:g} % sparsity (theirs below)"
     ax.set(title=title, xlabel="", ylabel="")
-    return figure
+    return says(figure, f"{text} kept by COLT, {imp[first]:.1f} % by IMP.")
 
 
 def transfer(table: pd.DataFrame, moving: Transfer) -> Figure:
-    """Accuracy of moved tickets on their new data, one dot a ticket, a panel for each sparsity.
+    """Draw accuracy of moved tickets on their new data, one row per arm, a panel per sparsity.
 
-    The line is the dense net there.
+    Below each ticket stands its mask alone, on fresh weights; dashed is the dense net there.
     """
-    figure, axes = _panels(len(moving.levels), (5, 4), sharey=False)
+    figure, axes = plots.panels(len(moving.levels), 5.2, 4.2, sharey=True)
     whole = table[table.arm == "dense"][ACCURACY].mean()
     moved = table[table.arm != "dense"]
     arms = list(dict.fromkeys(moved.arm))
     for ax, level in zip(axes, moving.levels, strict=True):
-        parts = [part for _, part in moved.groupby("carried")]
-        near = [nearest(part, arm, level) for part in parts for arm in dict.fromkeys(part.arm)]
-        own = pd.concat(near)
-        named = {arm: f"{arm}\n{span(own[own.arm == arm].sparsity)}" for arm in arms}
-        sns.stripplot(
-            own.assign(arm=own.arm.map(named)), y="arm", x=ACCURACY, hue="carried", size=5,
-            order=list(named.values()), hue_order=[WHOLE, "mask only"], dodge=True, jitter=False,
-            ax=ax,
-        )  # fmt: skip
-        ax.axvline(whole, color="0.5", lw=1, ls="--", label="dense, there")
-        ax.set(ylabel="", xlabel=LABELS[ACCURACY])
-        ax.set_title(f"Tickets near {100 * level:g} %, moved to {moving.data.name}")
-        ax.legend(fontsize=8)
-    return figure
+        found: dict[str, BySeed | Interval] = {}
+        for arm in arms:
+            for carried, name in ((WHOLE, arm), ("mask only", f"{arm}, mask only")):
+                near = nearest(moved[moved.carried == carried], arm, level)
+                found[name] = by_seed(near, ACCURACY)
+        plots.by_arm(ax, found, line=float(whole))
+        ax.set(xlabel=LABELS[ACCURACY], title=f"near {100 * level:g} % sparsity")
+        plots.within(ax, side="x")
+    figure.suptitle(f"Tickets moved to {moving.data.name} (dashed: the dense net there)")
+    colt = next(arm for arm in arms if arm.startswith("colt"))
+    apart = moved_differences(table, colt, f"{colt}-shuffled", moving.levels)
+    return says(
+        figure,
+        message(
+            _mean(list(apart.values())),
+            "On other data COLT's tickets beat their shuffled masks",
+            "On other data COLT's tickets do not differ clearly from their shuffled masks",
+            "On other data COLT's tickets lose to their shuffled masks",
+        ),
+    )
