@@ -9,6 +9,7 @@ from ticketlab.study.tables import (
     heading,
     intervals_column,
     intervals_table,
+    labelled,
     layers_table,
     rows_of,
     text,
@@ -61,3 +62,13 @@ def test_differences_that_no_arm_has_are_left_out_and_nets_show_their_mean() -> 
     own = differences_table(found, "rst_minus")
     assert own.to_dict("index") == {"rst_minus_a": {"net": text(ONE), "mean": text(ONE)}}
     assert differences_table({"x": {"mean": None}}).empty
+
+
+def test_a_table_for_a_page_has_labels_for_machine_names() -> None:
+    frame = pd.DataFrame({"arm": ["imp", "mine"], "iou": [1, 2]}, index=["colt_minus_imp", 3])
+    shown = labelled(frame)
+    assert shown.index.tolist() == ["COLT minus IMP", 3]
+    assert shown.columns.tolist() == ["arm", "intersection over union"]
+    assert shown.arm.tolist() == ["IMP", "mine"] and frame.arm.tolist() == ["imp", "mine"]
+    two = pd.DataFrame({"x": [1]}, index=pd.MultiIndex.from_tuples([("imp", "mask only")]))
+    assert labelled(two).index.tolist() == [("IMP", "mask only")]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ticketlab.labels import label
 from ticketlab.study.results import Result
 from ticketlab.study.stats import Evidence, Interval, as_evidence, is_evidence
 
@@ -100,6 +101,22 @@ def differences_table(found: Mapping[str, Any], prefix: str = "") -> pd.DataFram
 def _is_one(part: Any) -> bool:
     """Return whether this is a single number of metrics.json rather than one per level."""
     return part is None or is_evidence(part)
+
+
+NAMED = ("arm", "other", "net", "layer", "mask", "weights")
+"""Columns whose values are machine names."""
+
+
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table for a page: labels for machine names in its index, columns and names."""
+    shown = table.rename(index=_label, columns=_label)
+    for column in [name for name in NAMED if name in table]:
+        shown[_label(column)] = table[column].map(_label).tolist()
+    return shown
+
+
+def _label(name: Any) -> Any:
+    return label(name) if isinstance(name, str) else name
 
 
 def heading(key: str) -> str:

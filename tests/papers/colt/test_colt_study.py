@@ -15,11 +15,11 @@ import pytest
 import tiny
 import torch
 from conftest import CPU, Message, equal, use_data
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ticketlab import progress
 from ticketlab.data.sets import load
+from ticketlab.labels import label
 from ticketlab.papers.colt import algorithm, figures, report
 from ticketlab.papers.colt import units as colt_units
 from ticketlab.papers.colt.forecast import expected_passes
@@ -55,12 +55,18 @@ from ticketlab.papers.colt.units import chosen_tickets
 from ticketlab.pipeline.params import load_paper, read_studies
 from ticketlab.pruning.criteria import magnitude
 from ticketlab.pruning.masks import Mask, ones, prune
-from ticketlab.study import cost, runner
+from ticketlab.study import cost, plots, runner
 from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Phases, Unit, run_study
-from ticketlab.study.stats import Count, as_metric, as_reference, count, interval
+from ticketlab.study.stats import (
+    Count,
+    as_metric,
+    as_reference,
+    count,
+    interval,
+)
 from ticketlab.tickets.ticket import Ticket, make_ticket
 from ticketlab.training.recipe import Step
 
@@ -744,8 +750,8 @@ def test_tables_for_the_page_show_every_pair_and_every_variant(done: Done) -> No
         {"first": numbers["rounds"], "later": numbers["late"]["rounds"]}, PARAMS
     )
     assert pace.columns.tolist() == ["first", "later"]
-    assert pace.loc[f"rounds, {MAIN}", "first"] == str(Count(**numbers["rounds"][MAIN]))
-    assert pace.loc[f"rounds, {FIVE}", "later"] == "-"
+    assert pace.loc[f"rounds, {label(MAIN)}", "first"] == str(Count(**numbers["rounds"][MAIN]))
+    assert pace.loc[f"rounds, {label(FIVE)}", "later"] == "-"
     family = report.family_table(scores, rounds, PARAMS)
     assert family.index.tolist() == [MAIN, RANDOM, FIVE, LAYERWISE]
     assert family.n.tolist() == [2, 2, 1, 1]
@@ -764,8 +770,8 @@ def close() -> Iterator[None]:
 
 
 def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for ax in figure.axes if ax.get_legend()
-            for text in ax.get_legend().get_texts()]  # fmt: skip
+    every = [*figure.legends, *(ax.get_legend() for ax in figure.axes)]
+    return [text.get_text() for one in every if one for text in one.get_texts()]
 
 
 Draw = Callable[[dict[str, Result]], Figure]
@@ -782,19 +788,20 @@ Draw = Callable[[dict[str, Result]], Figure]
         (lambda own: figures.pace(rounds_table(own), PARAMS), ["imp", "imp-half", MAIN, RANDOM]),
         (
             lambda own: figures.cost(scores_table(own), PARAMS),
-            ["imp", "imp-matched", "imp-half", MAIN, RANDOM],
+            ["imp-matched", "imp-half", MAIN, RANDOM, "random"],
         ),
         (lambda own: figures.agreement(rounds_table(own), PARAMS), [MAIN, RANDOM]),
     ],
 )
-def test_a_figure_shows_its_arms_with_the_number_of_seeds(
+def test_a_figure_has_the_labels_of_its_arms_and_a_message(
     draw: Draw, arms: list[str], seeds: int, done: Done, close: None
 ) -> None:
     figure = draw({n: r for n, r in done.results.items() if r.record["seed"] < seeds})
     figure.canvas.draw()
     shown = legend(figure)
-    assert [text for text in arms if f"{text} (n = {seeds})" not in shown] == []
-    assert not any(FIVE in text for text in shown)
+    assert [arm for arm in arms if label(arm) not in shown] == []
+    assert label(FIVE) not in shown
+    assert 40 < len(str(figure.get_label())) <= plots.ALT
     for ax in figure.axes:
         assert ax.get_title() and ax.get_xlabel()
 
@@ -804,46 +811,51 @@ def test_both_rewinding_points_have_a_panel_each(done: Done, close: None) -> Non
     curves = figures.accuracy({w: scores_table(r) for w, r in words.items()}, PARAMS)
     numbers = {w: metrics(done.every, PARAMS) for w in words}
     numbers["later ones"] = numbers["later ones"]["late"]
-    dots = figures.points({w: one["accuracy"] for w, one in numbers.items()}, 0.7, PARAMS)
+    dots = figures.points(numbers, 0.7, PARAMS)
     for figure in (curves, dots):
         figure.canvas.draw()
         first, second = figure.axes
         assert "initial weights" in first.get_title() and "later ones" in second.get_title()
-    first, second = curves.axes
-    assert "imp-half (n = 2)" in legend_of(first) and "imp (n = 1)" in legend_of(second)
-    assert "magnitude (n = 2)" in legend_of(second) and "magnitude" not in str(legend_of(first))
-
-
-def legend_of(ax: Axes) -> list[str]:
-    found = ax.get_legend()
-    assert found is not None
-    return [text.get_text() for text in found.get_texts()]
+    names = [ax.get_legend_handles_labels()[1] for ax in curves.axes]
+    assert label("imp-half") in names[0] and label("imp-half") not in names[1]
+    assert label("magnitude") in names[1] and label("magnitude") not in names[0]
 
 
 def test_each_arm_has_a_row_with_its_interval_above_its_controls(done: Done, close: None) -> None:
-    numbers = metrics(done.every, PARAMS)["accuracy"]
+    numbers = metrics(done.every, PARAMS)
     figure = figures.points({"it": numbers}, 0.7, PARAMS)
     figure.canvas.draw()
     (ax,) = figure.axes
-    rows = [label.get_text() for label in ax.get_yticklabels()]
+    rows = [tick.get_text() for tick in ax.get_yticklabels()]
     for arm in ("imp-matched", MAIN, RANDOM):
-        place = rows.index(arm)
-        assert rows[place + 1 : place + 3] == [f"{arm}-shuffled", f"{arm}-reinit"]
+        place = rows.index(label(arm))
+        assert rows[place + 1 : place + 3] == [label(f"{arm}-shuffled"), label(f"{arm}-reinit")]
     drawn = {
         (float(line.get_xdata()[0]), int(line.get_ydata()[0]))
         for line in ax.lines
         if line.get_linestyle() == "None" and len(line.get_xdata()) == 1
     }
     for arm in ("imp", "imp-half", MAIN, f"{RANDOM}-reinit", "random"):
-        assert (numbers[arm]["at_70"]["mean"], rows.index(arm)) in drawn, arm
-    assert not any(place == rows.index("magnitude") for _, place in drawn)  # of the other point
+        mean = numbers["accuracy"][arm]["at_70"]["mean"]
+        assert (mean, rows.index(label(arm))) in drawn, arm
+    assert label("magnitude") not in rows  # of the other point: what was not run has no row
 
 
-def test_arms_keep_their_colour_from_figure_to_figure() -> None:
-    every = figures.looks(PARAMS)
-    assert list(every) == ["imp", "imp-matched", "imp-half", MAIN, RANDOM, "random", "magnitude"]
-    few = figures.looks(PARAMS, (figures.RANDOM, "imp"))
-    assert few == {RANDOM: every[RANDOM], "imp": every["imp"]}
+def test_the_trade_has_images_saved_and_points_lost_at_equal_sparsity(close: None) -> None:
+    rows = [
+        (arm, seed, turn, sparsity, images, accuracy - seed)
+        for seed in (0, 1)
+        for arm, turn, sparsity, images, accuracy in (
+            ("imp", 0, 0.0, 0, 90.0),
+            ("imp", 1, 0.7, 1000, 85.0),
+            (MAIN, 1, 0.7, 600, 82.0),
+        )
+    ]
+    columns = ["arm", "seed", "round", "sparsity", "search_images", report.ACCURACY]
+    figure = figures.cost(pd.DataFrame(rows, columns=columns), PARAMS)
+    drawn = [np.ravel((line.get_xdata(), line.get_ydata())) for line in figure.axes[-1].lines]
+    assert any(len(xy) == 2 and xy == pytest.approx((40.0, -3.0)) for xy in drawn)
+    assert "saves 40 % of the images" in figure.get_label() and "-3.0 points" in figure.get_label()
 
 
 def test_the_chance_line_of_the_rate_is_where_the_formula_says(done: Done, close: None) -> None:
@@ -856,18 +868,17 @@ def test_layers_and_transfer_are_drawn(done: Done, close: None) -> None:
     rounds, table = rounds_table(done.results), layers_table(done.results)
     figure = figures.layers(table, rounds, PARAMS)
     figure.canvas.draw()
-    arms = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert arms[0] == f"{MAIN}\n{report.sparsities(rounds, MAIN, 0.7)}"
-    names = {label.get_text() for label in figure.axes[0].get_yticklabels()}
-    assert names == set(done.results[f"search/{MAIN}/seed-0"].tickets["round-01"].mask)
-    table = transfer_table(done.results)
-    figure = figures.transfer(table, PARAMS.transfer)
+    arms = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert arms[0] == f"{label(MAIN)}\n{report.sparsities(rounds, MAIN, 0.7)}"
+    names = {tick.get_text() for tick in figure.axes[0].get_yticklabels()}
+    mask = done.results[f"search/{MAIN}/seed-0"].tickets["round-01"].mask
+    assert names == {label(layer) for layer in mask}
+    figure = figures.transfer(transfer_table(done.results), PARAMS.transfer)
     figure.canvas.draw()
-    places = {label.get_text() for label in figure.axes[0].get_yticklabels()}
-    sparsity = table.set_index("arm").sparsity
+    rows = {tick.get_text() for tick in figure.axes[0].get_yticklabels()}
     arms = (MAIN, "imp", f"{MAIN}-shuffled", "imp-shuffled")
-    assert places == {f"{arm}\n{100 * sparsity[arm].max():.1f} %" for arm in arms}
-    assert {"mask and weights", "mask only", "dense, there"} <= set(legend(figure))
+    alone = {f"{label(arm)}, mask only" for arm in (MAIN, "imp")}
+    assert rows == {label(arm) for arm in arms} | alone
 
 
 def test_moved_tickets_are_shown_by_arm_level_and_test_image(done: Done) -> None:

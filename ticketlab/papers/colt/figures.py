@@ -41,6 +41,7 @@ from ticketlab.study.stats import (
     across,
     as_interval,
     by_seed,
+    count,
     each_seed,
     interval,
     minus,
@@ -195,6 +196,10 @@ def pace(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     curves(ax, frame.assign(density=1 - frame.sparsity), "round", "density", arms, "round")
     ax.axhline(1 - params.target, color=GREY, lw=1, ls="--", label="target")
     ax.set(yscale="log", ylim=(0.6 * (1 - params.target), 1.1), xlabel="round")
+    ax.set_yticks(
+        [one for one in (1, 0.5, 0.2, 0.1, 0.05, 0.02) if one > 0.6 * (1 - params.target)]
+    )
+    ax.minorticks_off()
     ax.yaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{100 * density:g} %"))
     ax.set(ylabel="weights left", title="How fast is it pruned?")
     plots.legend(figure)
@@ -203,10 +208,9 @@ def pace(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     )
     if not minus(imp, own):
         return says(figure, f"Not every search reached {params.target:.0%} sparsity.")
-    took, needed = (np.mean(list(by.values())) for by in (own, imp))
-    text = f"COLT reaches {params.target:.0%} sparsity in {took:.1f} rounds, IMP in {needed:.1f}"
-    saved = interval(list(minus(imp, own).values()))
-    return says(figure, f"{text}: {number(saved, 'rounds')} between them.")
+    took, needed = (count(list(by.values())) for by in (own, imp))
+    text = f"COLT reaches {params.target:.0%} sparsity in {took.mean:.1f} rounds on average, IMP in"
+    return says(figure, f"{text} {needed.mean:.1f} (n = {took.n}).")
 
 
 def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
@@ -237,7 +241,9 @@ def _traded(scores: pd.DataFrame, arm: str, level: float) -> tuple[BySeed, BySee
     """Return percent of IMP's images saved and points against IMP, by seed, near a level."""
     own = nearest(scores, arm, level)
     imp = interpolated(scores, "imp", by_seed(own, "sparsity"), "search_images")
-    return percent_saved(by_seed(own, "search_images"), imp), difference(scores, arm, "imp", level)
+    paid = {seed: images for seed, images in imp.items() if images > 0}
+    saved = percent_saved(by_seed(own, "search_images"), paid)
+    return saved, difference(scores, arm, "imp", level)
 
 
 def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
@@ -303,12 +309,13 @@ def transfer(table: pd.DataFrame, moving: Transfer) -> Figure:
         found: dict[str, BySeed | Interval] = {}
         for arm in arms:
             for carried, name in ((WHOLE, arm), ("mask only", f"{arm}, mask only")):
-                near = nearest(moved[moved.carried == carried], arm, level)
-                found[name] = by_seed(near, ACCURACY)
+                own = moved[(moved.carried == carried) & (moved.arm == arm)]
+                if len(own):
+                    found[name] = by_seed(nearest(own, arm, level), ACCURACY)
         plots.by_arm(ax, found, line=float(whole))
         ax.set(xlabel=LABELS[ACCURACY], title=f"near {100 * level:g} % sparsity")
         plots.within(ax, side="x")
-    figure.suptitle(f"Tickets moved to {moving.data.name} (dashed: the dense net there)")
+    figure.suptitle(f"Tickets moved to {label(moving.data.name)} (dashed: the dense net there)")
     colt = next(arm for arm in arms if arm.startswith("colt"))
     apart = moved_differences(table, colt, f"{colt}-shuffled", moving.levels)
     return says(

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ticketlab.data.sets import DataSet
+from ticketlab.labels import label
 from ticketlab.papers.colt import algorithm
 from ticketlab.papers.colt.params import (
     HALF,
@@ -265,7 +266,7 @@ def pace_table(rounds: Mapping[str, Mapping[str, Any]], params: ColtParams) -> p
     `rounds` maps each rewinding point, in words, to its numbers of rounds.
     """
     arms = ("imp", *(variant.name for variant in params.variants))
-    said = {arm: f"rounds, {arm}" for arm in arms} | PACE
+    said = {arm: f"rounds, {label(arm)}" for arm in arms} | PACE
     columns = {
         words: {text: tables.text(found.get(key)) for key, text in said.items()}
         for words, found in rounds.items()
@@ -355,7 +356,7 @@ def moved_with_source(moved: pd.DataFrame, rounds: pd.DataFrame) -> pd.Series:
 
 def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
     """Return the facts of the fidelity card that come from the study's parameters."""
-    arms = ", ".join(variant.name for variant in params.variants)
+    arms = ", ".join(label(variant.name) for variant in params.variants)
     points = " and ".join(regime.rewinding(point.rewind) for point in params.points)
     return {
         "net": regime.net(params.model, "conv", data),
