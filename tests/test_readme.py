@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from ticketlab.cli import app
 from ticketlab.files import read_json
 from ticketlab.pipeline import params
-from ticketlab.reader import front, website
+from ticketlab.reader import addresses, front, website
 from ticketlab.spec import ROOT
 from ticketlab.study import controls, verdicts
 
@@ -414,6 +414,13 @@ def test_every_term_of_the_glossary_is_used() -> None:
     found = terms()
     assert len(found) == len({term.lower() for term in found}) >= 30
     assert [term for term in found if not re.search(rf"\b{re.escape(term.lower())}", text)] == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_addresses_of_tickets_are_addresses(name: str) -> None:
+    for found in re.findall(r"[\w/.-]+/seed-\d+@[\w-]+", TEXTS[name]):
+        address = addresses.parse(found)
+        assert address.paper in params.PAPERS and address.sparsity
 
 
 # --- what the pages say of results
