@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ticketlab.cli.terminal import StudyName, StudyNames, one_line_errors, print_or_write
 from ticketlab.files import write_atomically
-from ticketlab.pipeline import params, repository
+from ticketlab.pipeline import confirmations, params, repository
 from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline import verify as verification
 from ticketlab.reader import findings, front, published
@@ -67,6 +67,9 @@ def seeds(
 def verify(
     studies: StudyNames = None,
     rev: Annotated[str, typer.Option(help="the revision to compare with")] = "HEAD",
+    record: Annotated[
+        bool, typer.Option(help="add the outcome to confirmations.yaml; refuses reused units")
+    ] = False,
 ) -> None:
     """Compare the results here with the committed ones; runs nothing, exits with 1 on a difference.
 
@@ -74,15 +77,25 @@ def verify(
     """
     with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = studies or params.chosen_studies()
-        found = verification.verify(repo, ROOT, chosen, rev)
-        rules = [verification.rule(ROOT, study, rev) for study in chosen]
-        for study, (_, words) in zip(chosen, rules, strict=True):
+        runs = [run for run in params.load_runs() if run.study in chosen]
+        if record:
+            confirmations.check_fresh(ROOT, runs)
+        found = {study: verification.verify(repo, ROOT, [study], rev) for study in chosen}
+        rules = {study: verification.rule(ROOT, study, rev) for study in chosen}
+        for study, (_, words) in rules.items():
             print(f"{study}: compared {words}")
             for paper, count in seconds.reused(ROOT / "results" / study).items():
                 print(f"{study}-{paper}: {count} units were reused, so this is no check of them")
-        bytes_expected = all(expected for expected, _ in rules)
-        print(verification.report(found, bytes_expected))
-    raise typer.Exit(int(not verification.is_reproduced(found, bytes_expected)))
+        bytes_expected = all(expected for expected, _ in rules.values())
+        every = [finding for findings in found.values() for finding in findings]
+        print(verification.report(every, bytes_expected))
+        commit = repository.Committed(ROOT, rev).commit
+        for study in chosen if record else ():
+            own = [run for run in runs if run.study == study]
+            new = confirmations.entry(ROOT, study, own, found[study], rules[study][0], commit)
+            confirmations.append(new)
+            print(f"{confirmations.FILE.name}: {study}: {new.outcome}, {new.processor}")
+    raise typer.Exit(int(not verification.is_reproduced(every, bytes_expected)))
 
 
 @app.command()

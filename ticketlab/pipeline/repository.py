@@ -121,8 +121,10 @@ class Committed:
         self.root, self.rev = root, rev
         if self._git("rev-parse", "--git-dir") is None:
             raise InputError(f"{root}: no git repository, so no committed results to compare with")
-        if self._git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}") is None:
+        commit = self._git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
+        if commit is None:
             raise InputError(f"rev: {rev!r} is no revision of this repository")
+        self.commit = commit.decode().strip()
 
     def _git(self, *arguments: str) -> bytes | None:
         done = subprocess.run(
