@@ -8,7 +8,7 @@ import pytest
 from conftest import CPU, Message
 
 from ticketlab.files import read_json, write_json, yaml_text
-from ticketlab.pipeline import confirmations, machine
+from ticketlab.pipeline import confirmations, machine, timings
 from ticketlab.pipeline.confirmations import (
     Confirmation,
     Place,
@@ -36,8 +36,8 @@ def root(tmp_path: Path) -> Path:
     study = tmp_path / "results" / "desk"
     for unit in UNITS:
         write_json(study / "runs" / "colt" / f"{unit}.json", {})
-    timings = {"workers": 2, "reused": 0, "page": 30.0, "seconds": dict.fromkeys(UNITS, 45.0)}
-    write_json(study / "runs" / "colt.timings.json", timings)
+    timed = {"workers": 2, "reused": 0, "page": 30.0, "seconds": dict.fromkeys(UNITS, 45.0)}
+    write_json(study / "runs" / "colt.timings.json", timed)
     machine.note(study, "colt", CPU)
     return tmp_path
 
@@ -52,7 +52,8 @@ def recorded(processor: str = "EPYC", **changes: object) -> Confirmation:
     facts = {
         "study": "desk", "revision": "abc", "date": "2026-01-02", "processor": processor,
         "cores": 2, "device": "cpu", "instruction_set": "avx2", "versions": {"torch": "2.15.0"},
-        "outcome": "byte for byte", "stages": {"train@desk-colt": Stage(outcome="identical", minutes=3.0)},
+        "outcome": "byte for byte",
+        "stages": {"train@desk-colt": Stage(outcome="identical", minutes=3.0)},
     }  # fmt: skip
     return Confirmation.model_validate(facts | changes)
 
@@ -108,6 +109,14 @@ def test_reused_units_are_refused(root: Path, one_line: Message) -> None:
     assert "not recorded that its units were trained here" in one_line(
         lambda: check_fresh(root, [RUN])
     )
+
+
+def test_records_that_replaced_the_trained_ones_are_refused(root: Path, one_line: Message) -> None:
+    runs = root / "results" / "desk" / "runs"
+    timings.note_records(runs / "colt.timings.json", runs / "colt")
+    check_fresh(root, [RUN])
+    write_json(runs / "colt" / f"{UNITS[0]}.json", {"record": "of another run"})
+    assert "not those that were trained here" in one_line(lambda: check_fresh(root, [RUN]))
 
 
 def test_what_was_made_elsewhere_is_refused(root: Path, one_line: Message) -> None:

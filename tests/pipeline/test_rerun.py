@@ -9,6 +9,7 @@ import pytest
 from clone import Clone, Terminal, finished
 from conftest import passed
 
+from ticketlab.pipeline import confirmations
 from ticketlab.study.claims import load_claims
 from ticketlab.study.stats import as_metric
 
@@ -52,6 +53,26 @@ def test_an_untouched_clone_is_identical(place: tuple[Clone, Terminal]) -> None:
     )
     assert "out of date" not in done.out and "byte for byte: 3 stages" in done.out
     assert "desk: compared byte for byte: both were made with" in done.out
+
+
+def test_a_run_that_trained_everything_is_recorded(place: tuple[Clone, Terminal]) -> None:
+    clone, ticketlab = place
+    path = clone.path("confirmations.yaml")
+    timed = clone.path("results/desk/runs/colt.timings.json")
+    before = timed.read_text()
+    try:
+        done = ticketlab("verify", "--record")
+        assert done.code == 0 and "desk: byte for byte" in done.out, done
+        (found,) = confirmations.read(path)
+        assert found.study == "desk" and found.stages["train@desk-colt"].minutes > 0
+        assert set(found.stages) == {f"{kind}@desk-colt" for kind in ("data", "train", "read")}
+        timed.write_text(before.replace('"reused": 0', '"reused": 2'))
+        done = ticketlab("verify", "--record")
+        assert done.code == 2 and "2 of its units were reused" in done.err
+        assert confirmations.read(path) == (found,)
+    finally:
+        timed.write_text(before)
+        path.unlink(missing_ok=True)
 
 
 def elsewhere(clone: Clone) -> None:

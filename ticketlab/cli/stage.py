@@ -51,6 +51,7 @@ def watched_study(
     timed = folder.parent / f"{paper}.timings.json"
     if watch.seconds or watch.reused:
         seconds.note(timed, watch.seconds, done, workers, watch.reused, watch.planned)
+        seconds.note_records(timed, folder)
     if watch.seconds:  # at least one unit was trained here
         machine.note(ROOT / "results" / study, paper, runtime)
     if watch.reused:

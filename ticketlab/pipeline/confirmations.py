@@ -14,6 +14,7 @@ from filelock import FileLock
 from ticketlab import __version__, instruction_set
 from ticketlab.files import parse_yaml, read_json, write_atomically, yaml_text
 from ticketlab.pipeline import machine, params
+from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline.params import Run
 from ticketlab.pipeline.verify import Finding, Word, is_reproduced
 from ticketlab.spec import ROOT, InputError, Spec
@@ -29,6 +30,14 @@ class Stage(Spec):
     outcome: Word
     minutes: float
     """Of all its workers together; 0 for a stage that is not timed, such as `data`."""
+
+
+class Place(NamedTuple):
+    """A kind of machine on which a study was run: what can change its bytes on a CPU."""
+
+    product: str
+    """The processor, or the GPU if there is one."""
+    instruction_set: str
 
 
 class Confirmation(Spec):
@@ -49,13 +58,11 @@ class Confirmation(Spec):
     outcome: Outcome
     stages: dict[str, Stage]
 
-
-class Place(NamedTuple):
-    """A kind of machine on which a study was run: what can change its bytes on a CPU."""
-
-    product: str
-    """The processor, or the GPU if there is one."""
-    instruction_set: str
+    @property
+    def place(self) -> Place:
+        """Where it was run."""
+        product = self.processor if self.device == "cpu" else self.device
+        return Place(product, self.instruction_set)
 
 
 # ---------------------------------------------------------------- for pages
@@ -83,13 +90,7 @@ def read(path: Path = FILE) -> tuple[Confirmation, ...]:
 
 def machines(found: Iterable[Confirmation], study: str) -> dict[Place, Outcome]:
     """Every kind of machine on which a study was run, with the outcome of the last run there."""
-    return {
-        Place(
-            one.processor if one.device == "cpu" else one.device, one.instruction_set
-        ): one.outcome
-        for one in found
-        if one.study == study
-    }
+    return {one.place: one.outcome for one in found if one.study == study}
 
 
 def sentence(found: Iterable[Confirmation], study: str) -> str:
@@ -123,10 +124,11 @@ def _not_fresh(study: Path, paper: str) -> str:
     timings = read_json(timed)
     if timings.get("reused", 0):
         return f"{timings['reused']} of its units were reused"
-    units = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")}
-    units = {unit for unit in units if not unit.startswith(".")}
-    if others := units - set(timings["seconds"]):
+    records = seconds.records(folder)
+    if others := set(records) - set(timings["seconds"]):
         return f"{len(others)} of its units were not trained here, such as {min(others)}"
+    if timings.get(seconds.RECORDS, seconds.digest(records)) != seconds.digest(records):
+        return "its records are not those that were trained here"
     made, here = machine.read(study).get(paper, {}), instruction_set.describe()
     if other := [key for key in ("processor", "instruction_set") if made.get(key) != here[key]]:
         return f"its {other[0]} is {made.get(other[0])!r}, here it is {here[other[0]]!r}"
@@ -174,8 +176,8 @@ def entry(
 def _minutes(stage: str, papers: dict[str, str], timed: dict[str, Path]) -> float:
     kind, _, name = stage.partition("@")
     timings = read_json(timed[papers[name]])
-    seconds = {"train": sum(timings["seconds"].values()), "read": timings.get("page", 0.0)}
-    return round(float(seconds.get(kind, 0.0)) / 60, 2)
+    taken = {"train": sum(timings["seconds"].values()), "read": timings.get(seconds.PAGE, 0.0)}
+    return round(float(taken.get(kind, 0.0)) / 60, 2)
 
 
 def append(new: Confirmation, path: Path = FILE) -> None:

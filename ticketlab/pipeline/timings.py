@@ -5,6 +5,8 @@ results/STUDY/timings.csv, written by `ticketlab timings STUDY --write`, and a r
 change this file; results/STUDY/machine.json names the machine on which they were measured.
 """
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +19,8 @@ from ticketlab.spec import InputError
 from ticketlab.study.runner import Unit
 
 FILE = "timings.csv"
+RECORDS = "records_sha256"
+"""The key of what `note_records` writes."""
 PAGE = "page"
 """The arm name of a paper's notebook."""
 
@@ -50,6 +54,28 @@ def note(
         for known in [{**earlier.get(what, {}), **now}]
     }
     write_json(path, {**earlier, "workers": workers, "reused": reused, **kept})
+
+
+def note_records(path: Path, folder: Path) -> None:
+    """Write the digest of a paper's records as they were trained, beside their seconds."""
+    write_json(path, {**read_json(path), RECORDS: digest(records(folder))})
+
+
+def records(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each unit's record in a folder, by the unit's name."""
+    paths = {
+        path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.json")
+    }
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in sorted(paths.items())
+        if not name.startswith(".")
+    }
+
+
+def digest(found: Mapping[str, str]) -> str:
+    """Return one hash of all records."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def note_page(path: Path, seconds: float) -> None:
