@@ -1,4 +1,4 @@
-# Everything sets up .venv itself. PYTHON names the interpreter to make it with: make PYTHON=python3.12 repro
+# Every target sets up .venv first. PYTHON names the interpreter for it: make PYTHON=python3.12 repro
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -16,17 +16,17 @@ ifneq "$(shell { cat $(READY); $(BIN)/python -c 'print(1)'; } 2>/dev/null; true)
 $(shell rm -f $(READY))
 endif
 
-# Stages and tests start many processes; each is a second slower if it has to compile our modules.
+# Stages and tests start many processes; compiling our modules would cost a second in each.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help env note repro study report bench bench-gpu test test-slow lint typecheck pytest format lab constraints clean
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
-# DVC refuses a folder without git (a zip download) unless its own settings say that there is none.
+# In a folder without git (a zip download) DVC only works if its settings declare this.
 GIT := { [ -e .git ] || git rev-parse --git-dir; } >/dev/null 2>&1
 NO_GIT := grep -qs no_scm .dvc/config.local
 
@@ -37,8 +37,8 @@ env: note $(READY) ## make .venv from pyproject.toml with the exact versions of 
 	@if $(GIT); then ! $(NO_GIT) || $(BIN)/dvc config --local --unset core.no_scm; \
 		else $(NO_GIT) || $(BIN)/dvc config --local core.no_scm true; fi
 
-# The stamp goes first and comes last. What an interrupted set-up left is made anew; after a failed
-# one (no network) pip has taken its changes back, and the next make goes on from there.
+# The stamp is removed first and written last. An interrupted set-up is repeated from the start; after
+# a failed one (no network) pip has undone its changes, and the next make continues from there.
 $(READY): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "error: no interpreter $(PYTHON), name one: make PYTHON=python3.12" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -50,29 +50,29 @@ $(READY): pyproject.toml constraints.txt
 		|| { rm -f $(UNFINISHED); exit 1; }
 	@rm -f $(UNFINISHED) && echo "$(CURDIR)" > $(READY)
 
-repro: env ## run what is out of date of the studies in params.yaml (default: desk)
+repro: env ## run the stages that are out of date, of the studies in params.yaml (default: desk)
 	@$(IN_VENV) sh -c 'ticketlab repro && ticketlab claims'
 
-study: env ## run another study, of studies/: make study STUDY=cifar10
+study: env ## run another study from studies/: make study STUDY=cifar10
 	@$(IN_VENV) sh -c 'ticketlab study add "$(STUDY)" && ticketlab repro $$(ticketlab study stages "$(STUDY)") \
 		&& ticketlab claims "$(STUDY)"'
 
 report: env ## the results as a static site in site/, verdicts first
 	@$(BIN)/ticketlab report
 
-bench: env ## our speed beside the peers' loops on one CPU core, into benchmarks/results/ (about 10 minutes of CPU time; CASES="lenet ..." for some)
+bench: env ## compare our speed with the peers' loops on one CPU core: benchmarks/results/ (10 minutes; CASES="lenet ..." for some)
 	@OMP_NUM_THREADS=1 KINETO_LOG_LEVEL=99 $(BIN)/python -m benchmarks cpu $(CASES)
 
-bench-gpu: env ## the same on an accelerator
+bench-gpu: env ## the same on a GPU
 	@$(BIN)/python -m benchmarks gpu
 
-test: lint typecheck pytest ## lint, types and the test suite (under 6 minutes on 2 cores)
+test: lint typecheck pytest ## run linters, type checks and the test suite (under 6 minutes on 2 cores)
 
-test-slow: env ## the tests that take longer, marked slow (.ci/run runs both)
+test-slow: env ## run the tests marked slow (.ci/run runs both)
 	@echo "test-slow: the slow tests on 2 processes"
 	@$(TESTS) -m slow
 
-lint: env ## ruff on code and notebooks, imports, spelling, stored notebooks without outputs
+lint: env ## check code and notebooks with ruff, imports, spelling, and that notebooks have no outputs
 	@echo "lint: ruff, import-linter, codespell, nbstripout"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted, run: make format" >&2; exit 1; }
@@ -80,22 +80,22 @@ lint: env ## ruff on code and notebooks, imports, spelling, stored notebooks wit
 	@$(BIN)/codespell
 	@$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 
-typecheck: env ## mypy
+typecheck: env ## check types with mypy
 	@echo "typecheck: mypy"
 	@$(BIN)/mypy --no-error-summary
 
-pytest: env ## the test suite, then its ten slowest
+pytest: env ## run the test suite and list its ten slowest tests
 	@echo "pytest: the suite on 2 processes, without the slow tests"
 	@$(TESTS) -m "not slow"
 
-format: env ## ruff's fixes and format, notebooks stripped
+format: env ## apply ruff's fixes and format, and strip notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 	@$(if $(NOTEBOOKS),$(STRIP) $(NOTEBOOKS))
 
-lab: env ## JupyterLab in notebooks/
+lab: env ## open JupyterLab in notebooks/
 	@$(IN_VENV) ticketlab pinned jupyter lab notebooks
 
-constraints: ## renew constraints.txt: the newest of everything in a fresh .venv, then make test
+constraints: ## update constraints.txt to the newest versions in a new .venv; then run make test
 	@echo "constraints: installing the newest versions into a fresh .venv"
 	@"$(PYTHON)" -m venv --clear .venv && $(INSTALL) --editable '.[dev]'
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude-editable; } > .venv/constraints

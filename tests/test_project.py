@@ -453,7 +453,7 @@ def test_an_installed_package_finds_its_project_from_the_working_directory(tmp_p
     assert (project / "results" / "code" / "desk-colt.train").exists()
     outside = check(tmp_path)
     assert outside.returncode == 2 and outside.stderr.count("\n") == 1
-    assert "params.yaml: there is none" in outside.stderr
+    assert "params.yaml: not found here" in outside.stderr
 
 
 READMES = sorted((PACKAGE / "papers").rglob("README.md"))

@@ -67,7 +67,7 @@ def test_no_file_is_overwritten(path: str, project: Path, one_line: Message) -> 
     (project / path).write_text("mine")
     before = tree(project)
     message = one_line(lambda: new_paper.new_paper(NAME, project))
-    assert path in message and "is there already" in message and tree(project) == before
+    assert path in message and "exists already" in message and tree(project) == before
 
 
 def test_a_test_has_a_name_of_its_own_among_all_tests(one_line: Message) -> None:

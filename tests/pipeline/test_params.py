@@ -397,8 +397,11 @@ RUNS: list[tuple[object, str]] = [
     ({"desk-colt": RUN | {"paper": "prac"}}, ".desk-colt.paper: desk has no 'prac', allowed: colt"),
     ({"desk-colt": RUN | {"key": "colt"}}, ".desk-colt.key: 'colt' is not valid, allowed is 'des"),
     ({"desk-colt": RUN | {"file": "x"}}, ".desk-colt.file: 'x' is not valid, allowed is 'params"),
-    ({"colt": RUN}, ".colt: its name is not valid, allowed is desk-colt, once"),
-    ({"desk-colt": RUN, "x": RUN}, ".desk-colt: its name is not valid, allowed is desk-colt, once"),
+    ({"colt": RUN}, ".colt: this name is not valid, allowed is desk-colt, once"),
+    (
+        {"desk-colt": RUN, "x": RUN},
+        ".desk-colt: this name is not valid, allowed is desk-colt, once",
+    ),
     ({"desk-colt": RUN | {"seeds": 3}}, ".desk-colt.seeds: unknown key, allowed: study, paper, "),
 ]
 

@@ -109,7 +109,7 @@ def test_seconds_follow_from_speed_workers_and_what_is_stored(
     assert made.trainings == pytest.approx(13) and made.bytes == 10 * 5000 + 3 * 100
     row = table([made]).iloc[0]
     assert (row.paper, row.minutes, row.trainings, row.reused) == ("colt", "1.6", 13, 0)
-    assert row["to train"] == f"{made.units} and what follows"
+    assert row["to train"] == f"{made.units} or more"
 
     searches = next(PAPERS["colt"].phases(values))
     runner.run(searches, tmp_path)
@@ -125,5 +125,5 @@ def test_seconds_follow_from_speed_workers_and_what_is_stored(
 def test_the_summary_adds_up_and_says_what_it_stands_on(tmp_path: Path) -> None:
     one = Plan("colt", "desk", 0, 3, 10.0, 1e6, 90.0, 2, 5e6, "cpu")
     text = summary([one, one], tmp_path)
-    assert "about 3 minutes on cpu with 2 at once" in text and "at most 10 MB" in text
+    assert "about 3 minutes on cpu, 2 at a time" in text and "at most 10 MB" in text
     assert "3-second probe" in text

@@ -51,9 +51,9 @@ def test_first_trainings_become_shorter_then_there_are_fewer_seeds(
     assert (fit.share, fit.seeds, fit.seconds) == (share, seeds, 60 * takes)
     assert minutes(fit.block) == fit.seconds
     message = probe.summary("mine", fit, minutes(BLOCK), 60 * given)
-    expected = "fits into" if given >= 90 else "are given; with" if takes <= given else "too many"
+    expected = "fits into" if given >= 90 else "but the limit is" if takes <= given else "too many"
     assert expected in message
-    assert ("leave papers out" in message) == (takes > given)
+    assert ("remove papers" in message) == (takes > given)
 
 
 def test_a_study_that_fits_is_left_as_it_is() -> None:

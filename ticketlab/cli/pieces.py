@@ -19,7 +19,7 @@ def piece(
     study: StudyName,
     paper: PaperOrAll = "",
     out: Annotated[Path, typer.Option(help="the folder for units and tickets")] = Path("pieces"),
-    minutes: Annotated[float, typer.Option(help="how long, at most")] = 8.5,
+    minutes: Annotated[float, typer.Option(help="maximum duration")] = 8.5,
 ) -> None:
     """Train part of a study on a machine with a GPU: units that end within some minutes.
 

@@ -45,7 +45,7 @@ def plan(studies: StudyNames = None) -> None:
 @app.command("probe")
 def probe_study(
     study: StudyName,
-    minutes: Annotated[float, typer.Option(help="the time that the study is to fit into")] = 25.0,
+    minutes: Annotated[float, typer.Option(help="time into which the study must fit")] = 25.0,
     save: Annotated[str, typer.Option(help="also write a study of this name that fits")] = "",
 ) -> None:
     """Measure how long a study takes on this device, and report which epochs and seeds fit.

@@ -29,7 +29,7 @@ RevisionName = Annotated[str, typer.Argument(help="git revision, DVC experiment 
 def claims(
     study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
     write: Annotated[
-        bool, typer.Option(help="renew README.md, PUBLISHED.md and findings.md")
+        bool, typer.Option(help="update README.md, PUBLISHED.md and findings.md")
     ] = False,
 ) -> None:
     """Show the verdicts of a study, judged from its metrics, and links to its pages."""
@@ -85,7 +85,7 @@ def verify(
         for study, (_, words) in rules.items():
             print(f"{study}: compared {words}")
             for paper, count in seconds.reused(ROOT / "results" / study).items():
-                print(f"{study}-{paper}: {count} units were reused, so this is no check of them")
+                print(f"{study}-{paper}: {count} units were reused, so they were not checked")
         bytes_expected = all(expected for expected, _ in rules.values())
         every = [finding for findings in found.values() for finding in findings]
         print(verification.report(every, bytes_expected))

@@ -76,7 +76,7 @@ def train(
         with alone(study, paper):
             if results.made_elsewhere(final) and not fresh:
                 watched_study("train", study, paper, values, final, EMPTY)
-                print(f"train@{study}-{paper}: its units were made elsewhere, none is trained here")
+                print(f"train@{study}-{paper}: units were made on another machine, none is trained")
                 return
             if fresh:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -117,7 +117,7 @@ def run(study: StudyName, paper: PaperName) -> None:
 @app.command()
 def repro(
     stages: Annotated[list[str] | None, typer.Argument(help="default: all")] = None,
-    force: Annotated[bool, typer.Option(help="run what is up to date, too")] = False,
+    force: Annotated[bool, typer.Option(help="run stages that are up to date, too")] = False,
     fresh: Fresh = False,
 ) -> None:
     """Run `dvc repro` with one display of all stages: progress, and the estimated time left.

@@ -31,7 +31,7 @@ def new_study(
     name: Annotated[str, typer.Argument(help="its name, studies/NAME.yaml")],
     changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
     source: Annotated[str, typer.Option("--from", help="the study to copy")] = "desk",
-    paper: Annotated[list[str] | None, typer.Option(help="take over only these papers")] = None,
+    paper: Annotated[list[str] | None, typer.Option(help="copy only these papers")] = None,
 ) -> None:
     """Make a study, e.g. `study new mine --from cifar10 prac.data.name=my_digits`, and run it."""
     with one_line_errors():
@@ -52,7 +52,7 @@ def remove_study(study: KnownStudy) -> None:
     """Remove a study from `runs` in params.yaml; its file, results and lock entries stay."""
     with one_line_errors():
         gone = studies.remove(study)
-        print(f"params.yaml: taken out of runs: {', '.join(run.name for run in gone)}")
+        print(f"params.yaml: removed from runs: {', '.join(run.name for run in gone)}")
 
 
 @study_app.command("stages")

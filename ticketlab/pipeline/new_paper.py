@@ -60,11 +60,11 @@ def new_paper(name: str, root: Path = ROOT) -> list[Path]:
 
 def next_steps(name: str) -> str:
     """Return the instructions printed after a paper was created."""
-    return f"""next, to see it run and to have its verdict in README.md:
+    return f"""next, run it and add its verdict to README.md:
   pytest tests/papers/{name}
   dvc repro read@{STUDY}-{name}
   ticketlab claims --write
-then commit, and put the paper's own method, claims and text in the place of the example's"""
+then commit, and replace the example by the paper's own method, claims and text"""
 
 
 # ---------------------------------------------------------------- validation
@@ -88,10 +88,10 @@ def check_free(files: Mapping[Path, bytes], root: Path) -> None:
         )
     for path in files:
         if (root / path).exists():
-            raise InputError(f"new-paper: {path}: is there already, allowed is a name of its own")
+            raise InputError(f"new-paper: {path}: exists already, allowed is another name")
         for other in (root / "tests").rglob(path.name) if path.name.startswith("test_") else ():
             place = other.relative_to(root)
-            raise InputError(f"new-paper: {path}: {place} has its name, allowed is one of its own")
+            raise InputError(f"new-paper: {path}: {place} has the same name, allowed is another")
 
 
 # ---------------------------------------------------------------- files

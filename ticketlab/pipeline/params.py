@@ -123,7 +123,7 @@ def _check_run(run: Run, studies: Mapping[str, Mapping[str, Spec]], path: Path) 
         raise InputError(f"{place}.paper: {run.study} has no {run.paper!r}, allowed: {allowed}")
     wanted = run_of(run.study, run.paper, path)
     if names != [wanted.name]:
-        raise InputError(f"{place}: its name is not valid, allowed is {wanted.name}, once")
+        raise InputError(f"{place}: this name is not valid, allowed is {wanted.name}, once")
     for key in ("file", "key"):
         given, right = getattr(run, key), getattr(wanted, key)
         if given != right:
@@ -170,8 +170,8 @@ def read_blocks(path: Path) -> dict[str, Any]:
     """Return a file of parameters as plain Python."""
     if path == FILE and not path.exists():
         raise InputError(
-            f"{path}: there is none, here or in a folder above; go to a project's folder or name "
-            "one in TICKETLAB_ROOT"
+            f"{path}: not found here or in a folder above; change to a project's folder, or set "
+            "TICKETLAB_ROOT to it"
         )
     content = read_yaml(path)
     if not isinstance(content, dict):

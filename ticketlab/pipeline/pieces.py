@@ -162,7 +162,7 @@ def state_of(piece: Piece) -> str:
     if not piece.left:
         return "complete"
     return (
-        f"{len(piece.left)} units and what follows from them are left, the shortest takes about "
+        f"{len(piece.left)} or more units are left, the shortest takes about "
         f"{piece.shortest:.0f} s: run this again"
     )
 
@@ -254,7 +254,7 @@ def check_parameters(folder: Path, study: str, paper: str, values: Spec) -> None
     there = params.validated({paper: study_in(folder)[1].get(paper)}, str(place))[paper]
     if other := [key for key, own in values if own != getattr(there, key)]:
         raise InputError(
-            f"{place}: {paper}.{other[0]} is not that of {study} here: give it the same value, or "
+            f"{place}: {paper}.{other[0]} differs from {study} here: give it the same value, or "
             "assemble the pieces as a study of another name"
         )
 
@@ -278,7 +278,7 @@ def assemble(
     if found.missing:
         raise InputError(
             f"{paper}: {len(found.missing)} units ({found.missing[0].name!r}, ...) are missing, "
-            "and those that follow from them; `ticketlab piece` goes on where it ended"
+            "and those that depend on them; `ticketlab piece` continues where it ended"
         )
     final = results.runs_folder(study, paper)
     partial = final.with_name(f".{paper}.partial")

@@ -32,7 +32,7 @@ PROBE_SECONDS = 3.0
 
 # ---------------------------------------------------------------- which stages run
 
-State = Literal["runs", "may follow", "up to date", "not in runs"]
+State = Literal["runs", "may run", "up to date", "not in runs"]
 
 
 def states(repo: "Repo", study: str) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def states(repo: "Repo", study: str) -> pd.DataFrame:
         if name in stale:
             rows.append((name, "runs", ", ".join(stale[name][:3])))
         elif name in following:
-            rows.append((name, "may follow", "reads what runs"))
+            rows.append((name, "may run", "depends on a stage that runs"))
         else:
             rows.append((name, "up to date", ""))
     if not listed:
@@ -53,7 +53,7 @@ def states(repo: "Repo", study: str) -> pd.DataFrame:
 
 
 def to_train(found: pd.DataFrame, study: str, papers: Iterable[str]) -> list[str]:
-    """Return the papers whose training runs or may follow."""
+    """Return the papers whose training runs or may run."""
     idle = set(found.stage[found.state == "up to date"])
     return [paper for paper in papers if f"train@{study}-{paper}" not in idle]
 
@@ -154,9 +154,9 @@ def _kind(claim: Claim) -> str:
 def _decides(n: int, kind: str, claims: Sequence[Claim]) -> str:
     """Describe the effect that `n` seeds detect; for shares, claims that they cannot decide."""
     if n < 2:
-        return "nothing: one seed"
+        return "nothing (one seed)"
     if kind == "counts":
-        return "where all seeds agree"
+        return "only if all seeds agree"
     if kind == "means":
         return f"effects of {rules.effect_seen(n):.2f} paired sd"
     undecidable = [
@@ -174,7 +174,7 @@ def table(plans: Sequence[Plan]) -> pd.DataFrame:
         (
             one.paper,
             one.reused,
-            f"{one.units}{' and what follows' if one.units else ''}",
+            f"{one.units}{' or more' if one.units else ''}",
             round(one.trainings),
             f"{one.passes / 1e6:.1f} M",
             f"{one.seconds / 60:.1f}",
@@ -200,8 +200,8 @@ def summary(plans: Sequence[Plan], root: Path) -> str:
     workers = " or ".join(sorted({str(one.workers) for one in plans}))
     devices = " or ".join(sorted({one.device for one in plans}))
     return (
-        f"training: about {minutes:.0f} minutes on {devices} with {workers} at once (image passes "
-        f"over the speed of a {PROBE_SECONDS:g}-second probe; notebooks not counted)\n"
-        f"disk: at most {size / 1e6:.0f} MB of tickets here and as much in DVC's cache, "
+        f"training: about {minutes:.0f} minutes on {devices}, {workers} at a time (image passes "
+        f"divided by a speed measured for {PROBE_SECONDS:g} seconds; notebooks not counted)\n"
+        f"disk: at most {size / 1e6:.0f} MB for tickets and as much in DVC's cache; "
         f"{shutil.disk_usage(root).free / 1e9:.0f} GB are free"
     )

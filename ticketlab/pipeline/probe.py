@@ -205,9 +205,9 @@ def summary(study: str, fit: Fit, seconds: float, given: float) -> str:
         return f"{takes}, which fits into {given / 60:g}"
     form = f"{fit.share:.0%} of its lengths and {fit.seeds} seeds it takes {fit.seconds / 60:.1f}"
     if fit.seconds <= given:
-        return f"{takes}, {given / 60:g} are given; with {form}"
+        return f"{takes}, but the limit is {given / 60:g}; with {form}"
     over = (fit.seconds - given) / 60
-    return f"{takes}; even with {form}: {over:.1f} minutes too many, so leave papers out"
+    return f"{takes}; even with {form}, {over:.1f} minutes too many: remove papers"
 
 
 def cost_with(speeds: Sequence[Speed]) -> Callable[[Block], float]:

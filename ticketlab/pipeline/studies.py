@@ -36,7 +36,7 @@ def new(
     params.check_name(name, "study new")
     known = params.read_studies(path)
     if name in known:
-        raise InputError(f"study new: there is a study {name!r}, allowed is a name of its own")
+        raise InputError(f"study new: {name!r} exists already, allowed is a new name")
     if source not in known:
         raise InputError(f"--from: {source!r} is unknown, allowed: {', '.join(known)}")
     block = _plain(known[source][0])
@@ -163,7 +163,7 @@ def _checked(path: Path, changed: Callable[[str], str], expected: Mapping[str, A
     if not is_right:
         keys = " and ".join(expected)
         allowed = "allowed are lines for each entry, as `ticketlab study add` writes them"
-        raise InputError(f"{path.name}: {keys}: these lines are for you to edit, {allowed}")
+        raise InputError(f"{path.name}: {keys}: edit these lines yourself, {allowed}")
     return new
 
 
