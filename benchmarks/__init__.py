@@ -1,1 +1,1 @@
-"""Our speed beside the peers' loops: `make bench`, `make bench-gpu`."""
+"""Our speed compared with the peers' loops: `make bench`, `make bench-gpu`."""

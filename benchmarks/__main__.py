@@ -1,6 +1,6 @@
 """`python -m benchmarks cpu` (or gpu): measure, and write benchmarks/results.
 
-`python -m benchmarks cpu CASE ...` measures only these anew, in the record of this machine.
+`python -m benchmarks cpu CASE ...` measures only these again, in the record of this machine.
 
 `python -m benchmarks profile STUDY [PAPER ...] [--before FILE]`: where a study's CPU time goes.
 """
@@ -45,10 +45,10 @@ NOTES = {
 
 
 def bench(kind: str, scale: cases.Scale, folder: Path, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Run the cases of a kind, all or only these anew, and write the record.
+    """Run the cases of a kind, all or only these, and write the record.
 
     An interrupted run writes the cases that it has finished. Raises InputError if there is no such
-    device or case, or no record to measure a case anew for.
+    device or case, or no record in which to replace a case.
     """
     device = gpu.start(Runtime(device="cuda" if kind == "gpu" else "cpu", deterministic=False))
     known = _cases(kind, scale)
@@ -74,7 +74,7 @@ def bench(kind: str, scale: cases.Scale, folder: Path, only: Sequence[str] = ())
 def _measure(
     case: Case, rounds: int, device: torch.device, record: dict[str, Any], other: Elsewhere | None
 ) -> None:
-    """Add a case's rows and verdicts to the record, and tell the person who waits."""
+    """Add a case's rows and verdicts to the record, and print them."""
     started = cpu_seconds()
     rows = interleaved(case, rounds, device, other)
     goals = judged(case, rows)
@@ -97,7 +97,7 @@ def _measure(
 
 
 def _reason(case: Case, goal: dict[str, Any], other: Elsewhere | None) -> Any:
-    """Measured where the goal is missed."""
+    """Measure why a goal is missed; empty if it is met."""
     if goal["instructions"] == PINNED and other:
         return other("reason", case.name, goal["variant"])
     (run,) = (variant.run for variant in case.variants if variant.name == goal["variant"])
@@ -114,7 +114,7 @@ def _cases(kind: str, scale: cases.Scale) -> cases.Cases:
 
 
 def main(arguments: list[str]) -> int:
-    """The command; 1 and one line for bad input."""
+    """Run the command; bad input gives one line and exit code 1."""
     try:
         if arguments[:1] == ["profile"] and len(arguments) > 1:
             study, *papers = arguments[1:]

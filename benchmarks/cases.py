@@ -1,4 +1,4 @@
-"""What is compared on a CPU core: peers' loops and ours on the same synthetic images."""
+"""The cases on a CPU core: peers' loops and ours on the same synthetic images."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: `full` for numbers, `tiny` to see that everything runs."""
+    """The amount of measurement: `full` for numbers, `tiny` to test that everything runs."""
 
     rounds: int = 5
     few_rounds: int = 3
@@ -47,11 +47,11 @@ class Scale:
     flow_rounds: tuple[int, int] = (10, 100)
     scores: int = 14_700_000
     wide: bool = True
-    """Networks of the papers' widths; else narrow ones."""
+    """Whether networks have the papers' widths or are narrow."""
 
     @property
     def tries(self) -> int:
-        """Runs of a point of the scaling, of which the better counts."""
+        """Runs per point of the scaling curves, of which the fastest counts."""
         return min(2, self.rounds)
 
 
@@ -61,7 +61,7 @@ SCALES = {"full": FULL, "tiny": TINY}
 
 
 def synthetic(count: int, shape: tuple[int, int, int], augment: Augment | None = None) -> DataSet:
-    """Random uint8 images of 10 classes: speed does not depend on what is seen."""
+    """Random uint8 images of 10 classes: speed does not depend on their content."""
     random = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random)
     images = Images(x, torch.randint(0, 10, (count,), generator=random))
@@ -84,7 +84,7 @@ def synthetic(count: int, shape: tuple[int, int, int], augment: Augment | None =
 
 
 def net(name: str, shape: tuple[int, int, int], seed: int = 0, wide: bool = True) -> nn.Module:
-    """A net of the bench, narrow unless `wide`."""
+    """Return one of our nets, narrow unless `wide`."""
     width = {} if wide or name == "lenet_300_100" else {"width": 8}
     return models.build(ModelSpec(name=name, **width), shape, 10, seed)  # type: ignore[arg-type]
 
@@ -113,7 +113,7 @@ def jobs(
 
 
 def trained(tickets: list[Job], path: Any, runtime: Runtime = CPU) -> float:
-    """Train all tickets by `train_many`; images seen."""
+    """Train all tickets by `train_many`; return the images seen."""
     train_many(tickets, runtime, path, tell=lambda line: None)
     return float(sum(job.recipe.passes(len(job.images)) for job in tickets))
 
@@ -122,7 +122,7 @@ def trained(tickets: list[Job], path: Any, runtime: Runtime = CPU) -> float:
 
 
 def augmentation(scale: Scale) -> Case:
-    """An epoch of cropped and flipped CIFAR-sized images, loaded and nothing else."""
+    """An epoch of cropped and flipped CIFAR-sized images, only loaded."""
     data = synthetic(scale.images, CIFAR, Augment(crop=4, flip=True))
     images, batch = data.train, min(256, scale.images)
 
@@ -225,7 +225,7 @@ def ensembling(scale: Scale, count: int) -> Case:
 
 
 def _batches(data: DataSet, count: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch of resident batches, one a net: x (K, B, C, H, W), y (K, B)."""
+    """An epoch of resident batches, one per net: x (K, B, C, H, W), y (K, B)."""
     batches = Batches(data.train, data)
     orders = [torch.randperm(len(data.train)).split(batch) for _ in range(count)]
     for index in zip(*orders, strict=True):
@@ -361,7 +361,7 @@ def compaction(scale: Scale) -> Case:
 def synflow_mask(
     model: nn.Module, mask: Mask, density: float, rounds: int, shape: tuple[int, int, int]
 ) -> Mask:
-    """SynFlow's mask by the bench's fast way."""
+    """SynFlow's mask by our fast implementation."""
     x, y = torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64)
     return saliency.prune_model(model, mask, "synflow", density, x, y, rounds=rounds)
 
@@ -419,7 +419,7 @@ def grasp(scale: Scale) -> Case:
 
 
 def threshold(scale: Scale) -> Case:
-    """The k-th of as many scores as VGG-16 has; the last gives the mask as well."""
+    """The k-th of as many scores as VGG-16 has; the last variant also gives the mask."""
     scores = torch.rand(scale.scores, generator=torch.Generator().manual_seed(0)).square_()
     keep = scale.scores // 10
     place, array = scale.scores - keep, scores.numpy()
@@ -456,7 +456,7 @@ def threshold(scale: Scale) -> Case:
 
 
 Cases = dict[str, tuple[Callable[[], Case], int]]
-"""How each case is made, when it is its turn, and its rounds; by the case's name."""
+"""By name: how each case is made (only when it runs), and its rounds."""
 
 
 def cases(scale: Scale) -> Cases:

@@ -1,4 +1,4 @@
-"""What is compared on an accelerator: epochs, graphed and stacked, beside plain steps."""
+"""The cases on a GPU: epochs with graphs and stacks compared with plain steps."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,7 +27,7 @@ GRAPHED = HALF.model_copy(update={"cuda_graphs": True})
 CIFAR = (3, 32, 32)
 EPOCH = 50_000
 EPOCHS = 3
-"""Of one measurement: the capture of a graph and the check of its first replays weigh less."""
+"""Epochs per measurement: more of them reduce the weight of a graph's capture and checks."""
 
 
 def cases(scale: cpu_cases.Scale) -> cpu_cases.Cases:

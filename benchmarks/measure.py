@@ -1,4 +1,4 @@
-"""How things are timed: variants interleaved in one process, median and spread over rounds."""
+"""Timing: variants interleaved in one process, median and spread over rounds."""
 
 import ctypes
 import gc
@@ -18,7 +18,7 @@ import torch
 from ticketlab import gpu
 
 Run = Callable[[], float]
-"""Does the work once, and returns how much it was (images, scores, iterations)."""
+"""Does the work once, and returns its amount (images, scores, iterations)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Goal:
-    """`variant` is to be at least so many times faster than the fastest of `over`.
+    """`variant` should be at least `goal` times faster than the fastest of `over`.
 
     Where it is missed, `products` is the type of the products whose rate is then measured, and
     `limit` a variant that does only what cannot be left out.
@@ -85,7 +85,7 @@ NATIVE, PINNED = "native", "pinned"
 """Instruction sets: all that the processor has, and AVX2 alone, as results are made."""
 
 Elsewhere = Callable[[str, str, str], Any]
-"""Ask another process ("time" or "reason", case, variant)."""
+"""Requests a measurement from another process ("time" or "reason", case, variant)."""
 
 
 def interleaved(
@@ -135,7 +135,7 @@ def _row(case: Case, variant: Variant, instructions: str, rates: Rates) -> dict[
 
 
 def judged(case: Case, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The case's goals with what was measured, for each instruction set; peers are native."""
+    """Return the case's goals with measurements per instruction set; peers are native."""
     rates = {(row["variant"], row["instructions"]): row["rate"] for row in rows}
     return [
         _verdict(case, goal, own, rates)
@@ -171,7 +171,7 @@ def _verdict(
 
 
 def peak_memory(run: Run) -> tuple[float, float, int | None]:
-    """Work, CPU seconds, and bytes of memory beyond those at the start (None where unknown)."""
+    """Return work, CPU seconds, and peak bytes beyond those at the start (None if unknown)."""
     before = _memory_from_now()
     started = cpu_seconds()
     amount = run()
@@ -181,10 +181,10 @@ def peak_memory(run: Run) -> tuple[float, float, int | None]:
 
 
 def _memory_from_now() -> int | None:
-    """Start the kernel's high-water mark anew; resident bytes now. None elsewhere than on Linux."""
+    """Reset the kernel's high-water mark; return resident bytes now. None except on Linux."""
     gc.collect()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not be used again unseen
+        ctypes.CDLL(None).malloc_trim(0)  # otherwise reused memory would go unnoticed
         Path("/proc/self/clear_refs").write_text("5")
     except (OSError, AttributeError):
         return None
@@ -204,7 +204,7 @@ def _status(key: str) -> int | None:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Describe the machine and versions on which the numbers depend."""
     packages = ("torch", "torchvision", "numpy", "pillow", "ticketlab")
     return {
         "device": gpu.describe(device),

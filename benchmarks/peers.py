@@ -1,4 +1,4 @@
-"""The peers' loops, written anew in their manner: what they do per image, per step, per mask.
+"""The peers' loops, rewritten to do the same work per image, step and mask as the originals.
 
 Each loop does one epoch and returns its images. Progress bars, logs, plots and checkpoints of the
 originals are left out, which favours the peers.
@@ -24,7 +24,7 @@ from ticketlab.pruning.masks import Mask
 
 
 class PilImages(Dataset[tuple[Any, int]]):
-    """A PIL image and a chain of transforms for each image and epoch, as torchvision's sets do."""
+    """Like torchvision's sets: a PIL image and a chain of transforms per image and epoch."""
 
     def __init__(self, images: Images, pad: int) -> None:
         from torchvision import transforms  # slow to import, and only needed here
@@ -57,7 +57,7 @@ def tensor_loader(images: Images, batch: int) -> DataLoader[Any]:
 
 
 def masked_copies(images: Images, batch: int, pad: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """airbench's manner: the whole epoch cropped in one go, a masked copy a shift, then flipped."""
+    """As airbench: crop the whole epoch at once, one masked copy per shift, then flip."""
     x = functional.pad(images.x.float() / 255, (pad,) * 4, mode="reflect")
     height, width = images.x.shape[2:]
     shifts = torch.randint(-pad, pad + 1, (len(x), 2), device=x.device)
@@ -232,7 +232,7 @@ class Subnet(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> Any:
-        """The gradient as it comes."""
+        """Pass the gradient on unchanged."""
         return slopes[0], None
 
 

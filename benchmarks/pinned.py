@@ -1,6 +1,6 @@
 """Our variants in a process pinned to AVX2, as results are made; peers run natively meanwhile.
 
-The two processes take turns within a round: this one asks, by a line of JSON, and waits.
+The two processes take turns within a round: this one sends a request as a line of JSON, and waits.
 """
 
 import json

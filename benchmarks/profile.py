@@ -1,9 +1,9 @@
 """Where the CPU time of a study goes: `python -m benchmarks profile beds [PAPER ...]`.
 
-With `--before FILE`, the profile of another commit on this machine, the page says what changed.
+With `--before FILE`, the profile of another commit on this machine, the page lists the changes.
 
 Units run one after another in this process. The functions that do the work are wrapped, and each
-gets the CPU time that it spends itself: a call inside another one's call is taken out of that.
+is charged the CPU time that it spends itself, without calls of other wrapped functions.
 """
 
 import os
@@ -72,7 +72,7 @@ REST = "all else"
 
 
 class Shares:
-    """CPU seconds by what they were spent on."""
+    """CPU seconds by kind of work."""
 
     def __init__(self, clock: Clock = time.process_time) -> None:
         self.clock, self.seconds = clock, defaultdict[str, float](float)
@@ -80,7 +80,7 @@ class Shares:
 
     @contextmanager
     def spent_on(self, what: str) -> Iterator[None]:
-        """What is spent in the block is spent on this, but for blocks inside."""
+        """Charge the time of the block to `what`, except that of inner blocks."""
         self._charge()
         self.stack.append(what)
         try:
@@ -95,7 +95,7 @@ class Shares:
         self.since = now
 
     def wrapped(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its own time charged."""
+        """Return the function, with its own time charged to `what`."""
 
         @wraps(function)
         def run(*arguments: Any, **more: Any) -> Any:
@@ -107,7 +107,7 @@ class Shares:
 
 @contextmanager
 def charged(shares: Shares) -> Iterator[None]:
-    """Everything that is named above is charged while the block runs."""
+    """Charge all functions named above while the block runs."""
     undo: list[tuple[Any, str, Any]] = []
 
     def put(holder: Any, name: str, new: Any) -> None:

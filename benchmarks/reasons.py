@@ -1,4 +1,4 @@
-"""What binds a variant, as measured: where its time goes, and the rate of its products."""
+"""Measured bottleneck of a variant: its time by operation, and the rate of its products."""
 
 from math import inf
 from typing import Any
@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import Run, cpu_seconds
 
 SHOWN = 3
-"""Operations that a reason names."""
+"""Number of operations that a reason names."""
 
 
 def reason(run: Run, products: torch.dtype | None) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def reason(run: Run, products: torch.dtype | None) -> dict[str, Any]:
 def operation_times(run: Run) -> dict[str, float]:
     """Seconds in each operation of torch, the largest first.
 
-    The least of three runs: an operation that had to wait for the core says nothing.
+    The minimum of three runs, because an operation may have waited for the core.
     """
     runs = [_times(run) for _ in range(3)]
     own = {name: min(times.get(name, inf) for times in runs) for name in runs[0]}

@@ -1,4 +1,4 @@
-"""Writes what was measured: a folder per machine with JSON, CSV, a page and two figures, and a page
+"""Writes the measurements: a folder per machine with JSON, CSV, a page and two figures, and a page
 of all machines side by side; ratios first."""
 
 import csv
@@ -47,7 +47,7 @@ PLACES = {"rows": "case", "goals": "case", "cases": "name"}
 
 
 def without(record: Record, case: str) -> Record:
-    """The record without what is known of a case."""
+    """Return the record without a case."""
     return record | {
         key: [one for one in record[key] if one[name] != case] for key, name in PLACES.items()
     }
@@ -149,7 +149,7 @@ def _machine_line(name: str, own: str, record: Record) -> str:
 
 
 def _load(record: Record) -> str:
-    """What else the machine had to do: runnable processes, this one among them."""
+    """Describe the machine's load: runnable processes, including this one."""
     loads = [case["load"] for case in record["cases"] if "load" in case]
     if not loads:
         return "load not recorded"
@@ -197,7 +197,7 @@ def _goals(goals: Sequence[Record]) -> str:
 
 
 def _missed(goals: Sequence[Record]) -> str:
-    """Where a goal is missed: by how much, and what was measured of why."""
+    """List missed goals: by how much, and the measured reason."""
     missed = [goal for goal in goals if not goal["met"]]
     if not missed:
         return "Every goal is met."
@@ -210,7 +210,7 @@ def _missed(goals: Sequence[Record]) -> str:
 
 
 def _why(goal: Record) -> str:
-    """What was measured of the variant, in words; nothing where nothing was."""
+    """Describe the measured reason; empty if nothing was measured."""
     found, text = goal.get("reason", {}), ""
     if "gflops" in found:
         text += f" Its products run at {found['gflops']:.3g} GFLOP/s, "
@@ -257,7 +257,7 @@ def goals_figure(goals: Sequence[Record]) -> Figure:
 
 
 def scaling_figure(rows: Sequence[Record]) -> Figure:
-    """Images per second above, peak memory below, one column per quantity."""
+    """Plot images per second above and peak memory below, one column per quantity."""
     use_style()
     axes_names = list(dict.fromkeys(row["axis"] for row in rows))
     figure, axes = plt.subplots(

@@ -1,4 +1,4 @@
-"""How cost grows: images a CPU second and peak memory against one quantity at a time."""
+"""Growth of cost: images per CPU second and peak memory against one quantity at a time."""
 
 import multiprocessing
 import time
@@ -19,7 +19,7 @@ MNIST = (1, 28, 28)
 
 
 def rows(scale: Scale) -> Iterator[dict[str, Any]]:
-    """One row a point: what was varied, how it was trained, images/s and bytes."""
+    """Yield one row per point: what was varied, how it was trained, images/s and bytes."""
     yield from against_tickets(scale)
     yield from against_density(scale)
     yield from against_width(scale)
@@ -28,7 +28,7 @@ def rows(scale: Scale) -> Iterator[dict[str, Any]]:
 
 
 def _row(axis: str, at: float, path: str, tickets: list[Job], scale: Scale) -> dict[str, Any]:
-    """The better of the runs, so that a busy moment does not count."""
+    """Return the fastest of the runs, so that a busy moment does not count."""
     runs = [peak_memory(lambda: _train(tickets, path)) for _ in range(scale.tries)]
     rate = max(amount / max(seconds, 1e-9) for amount, seconds, _ in runs)
     peaks = [peak for _, _, peak in runs if peak is not None]
@@ -62,7 +62,7 @@ def against_tickets(scale: Scale) -> Iterator[dict[str, Any]]:
 
 
 def against_density(scale: Scale) -> Iterator[dict[str, Any]]:
-    """The share of weights kept: stacked does not care, sparse does."""
+    """The share of weights kept, which affects sparse but not stacked training."""
     data = synthetic(scale.images // 3, MNIST)
     for density in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4) if scale.wide else (0.05, 0.2):
         tickets = jobs("lenet_300_100", data, scale.nets, density, 60)
@@ -95,7 +95,7 @@ def against_images(scale: Scale) -> Iterator[dict[str, Any]]:
 
 
 def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
-    """Processes at once, each with tickets of its own; wall time, so that others' load counts.
+    """Processes at once, each with its own tickets; wall time, which includes the load of others.
 
     Memory is the sum of what each needs beyond its start.
     """
@@ -116,7 +116,7 @@ def against_workers(scale: Scale) -> Iterator[dict[str, Any]]:
 
 
 def _at_once(processes: Any, count: int, tickets: list[Job]) -> tuple[float, list[int | None]]:
-    """Wall seconds of so many processes, and the peak bytes of each."""
+    """Return the wall seconds of `count` processes, and the peak bytes of each."""
     peaks = processes.SimpleQueue()
     workers = [processes.Process(target=_work, args=(tickets, peaks)) for _ in range(count)]
     started = time.perf_counter()

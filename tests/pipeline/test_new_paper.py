@@ -74,7 +74,7 @@ def test_a_test_has_a_name_of_its_own_among_all_tests(one_line: Message) -> None
     """Pytest would take one for the other."""
     files = new_paper.contents("conv")
     message = one_line(lambda: new_paper.check_free(files, ROOT))
-    assert "tests/papers/plant_n_seek/conv/test_conv_study.py has its name" in message
+    assert "tests/papers/plant_n_seek/conv/test_conv_study.py has the same name" in message
 
 
 def test_parameters_that_are_not_valid_are_refused_first(project: Path, one_line: Message) -> None:

@@ -126,4 +126,4 @@ def test_the_summary_adds_up_and_says_what_it_stands_on(tmp_path: Path) -> None:
     one = Plan("colt", "desk", 0, 3, 10.0, 1e6, 90.0, 2, 5e6, "cpu")
     text = summary([one, one], tmp_path)
     assert "about 3 minutes on cpu, 2 at a time" in text and "at most 10 MB" in text
-    assert "3-second probe" in text
+    assert "a speed measured for 3 seconds" in text

@@ -94,7 +94,7 @@ def _moved(name: str, old: Evidence, new: Evidence) -> Shift:
 
 
 def _word_size(name: str, old: str, new: str) -> float:
-    """Words decide nothing, but for verdicts that change otherwise than from or to undecided."""
+    """Return the weight of a changed word: only verdicts count, unless one of them is undecided."""
     if name.rpartition(".")[2] != "verdict":
         return 0.0
     return 0.0 if "undecided" in (old, new) else math.inf

@@ -2,7 +2,7 @@
 
 Curves are compared arm by arm and seed by seed (arms of one seed share initial weights and data
 order): each seed's curves of both revisions are laid over each other on the range of x that they
-share, and their mean distance there is one number a seed. Their mean gets a 95 % Student t
+share, and their mean distance there is one number per seed. Their mean gets a 95 % Student t
 interval, which decides whether the arm differs, and a p-value, which Holm's method corrects for the
 number of rows.
 """

@@ -1,6 +1,6 @@
 """Small line charts as inline SVG, coloured by the page's style: they follow light and dark.
 
-One panel an arm, both revisions in it: `a` solid with round seeds, `b` dashed with square ones.
+One panel per arm, both revisions in it: `a` solid with round seeds, `b` dashed with square ones.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ def axis(values: Iterable[float], start: float, end: float) -> Axis:
 def panels(
     one: Mapping[str, pd.DataFrame], two: Mapping[str, pd.DataFrame], x: str, y: str
 ) -> dict[str, Markup]:
-    """One drawing an arm of either side, all on the same axes; frames have columns seed, x, y."""
+    """One drawing per arm of either side, all on the same axes; frames have columns seed, x, y."""
     frames = [*one.values(), *two.values()]
     if not frames:
         return {}

@@ -229,7 +229,7 @@ def class_balance(classes: pd.DataFrame) -> Figure:
 
 
 def distances(table: pd.DataFrame, params: PracParams) -> Figure:
-    """Mask distance by epoch, a line a round and seed: IMP to the end, PrAC as stopped."""
+    """Mask distance by epoch, one line per round and seed: IMP to the end, PrAC as stopped."""
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 4), sharey=True)
     colours = sns.color_palette("viridis", params.rounds)
     for ax, arm in zip(axes, ("imp", "prac"), strict=True):
@@ -316,7 +316,7 @@ def transfer(found: Mapping[str, Any], params: PracParams) -> Figure:
 
 
 def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
-    """Test accuracy at the last ablation level by how the set was chosen, a dot a seed."""
+    """Test accuracy at the last ablation level by how the set was chosen, one dot per seed."""
     level = max(params.ablation_levels)
     own = [*map(with_threshold, params.thresholds), *map(with_epsilon, params.epsilons)]
     others = [*params.scores, "random", *map(pruned_by, params.criteria)]
