@@ -185,8 +185,7 @@ def test_pracs_tables_and_figures_show_it(by_criteria: Any, run: Run) -> None:
     assert cost["by_snip"] == cost["by_own_plugins_slopes"]
     assert cost["by_magnitude"] == cost["by_own_plugins_size"]
     assert numbers["ablations"]["prac_minus_by_own_plugins_slopes"]["mean"]["n"] == 1
-    assert {arm, "by-snip"} <= labels(prac_figures.accuracy(scores))
-    assert {arm, "by-snip"} <= labels(prac_figures.ablations(scores, by_criteria))
+    assert {arm, "pruned by SNIP"} <= labels(prac_figures.ablations(scores, by_criteria))
 
 
 GRID: dict[str, Any] = {

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from ticketlab.data.sets import DataSpec
 from ticketlab.pruning.masks import Mask
 from ticketlab.study import images
 from ticketlab.study.results import Result
@@ -64,6 +65,23 @@ def test_mcnemar_by_hand() -> None:
     ours, theirs = right(*[1] * 8, *[0] * 2, *[1] * 90), right(*[0] * 8, *[1] * 2, *[1] * 90)
     assert images.mcnemar(ours, theirs) == pytest.approx(2 * 56 / 1024)  # 8 of 10 or more extreme
     assert images.mcnemar(ours, ours) == 1.0
+
+
+def test_named_pairs_may_have_tickets_of_different_names() -> None:
+    known = {("a", "ticket"): {0: right(1, 1)}, ("b", "lth-98"): {0: right(1, 0), 1: right(0, 0)}}
+    first, second = known
+    pairs = {"a minus b": [first, second], "a minus c": [first, ("c", "ticket")]}
+    table = images.pairs_table(known, pairs)
+    assert table.index.tolist() == ["a minus b"]
+    assert table.iloc[0].tolist() == ["50.00 [0.00, 100.00] (n = 2)", "0 of 1 seeds"]
+
+
+def test_images_are_paired_where_all_seeds_share_them() -> None:
+    spec = DataSpec(name="mnist_5k", train=10, validation=10, test=None)
+    assert images.shared_by_seeds(spec)
+    own = spec.model_copy(update={"test": 10})
+    assert not images.shared_by_seeds(own)
+    assert images.shared_by_seeds(own.model_copy(update={"split_seed": 1}))
 
 
 def test_the_table_compares_what_both_units_keep() -> None:

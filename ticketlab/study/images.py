@@ -5,12 +5,14 @@ splits. An interval over images treats the trained nets as fixed and generalises
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, bootstrap
 
+from ticketlab.data.sets import DataSpec
 from ticketlab.study.results import Result
 from ticketlab.study.stats import Interval
 
@@ -60,6 +62,39 @@ def mcnemar(ours: Hits, theirs: Hits) -> float:
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
+EXPLAINED = (
+    "**Over test images.** The intervals above are over seeds: other weights, orders and splits. "
+    "Here the networks stay and the test images are drawn anew (bootstrap); McNemar's exact test "
+    "says in how many seeds two networks differ."
+)
+"""What stands above such a table in a notebook."""
+
+
+def shared_by_seeds(spec: DataSpec) -> bool:
+    """Return whether all seeds have the same test images, so that images can be paired."""
+    return spec.test is None or spec.split_seed is not None
+
+
+def compared(ours: Mapping[int, Hits], theirs: Mapping[int, Hits]) -> dict[str, str]:
+    """Return points over images with their interval, and in how many seeds nets differ."""
+    seeds = [seed for seed in sorted(ours) if seed in theirs]
+    apart = sum(mcnemar(ours[seed], theirs[seed]) <= 0.05 for seed in seeds)
+    points = over_images(ours, theirs).text(2)
+    return {"points over test images": points, "McNemar p <= .05": f"{apart} of {len(seeds)} seeds"}
+
+
+def pairs_table(
+    known: Mapping[Key, Mapping[int, Hits]], pairs: Mapping[Any, Sequence[Key]]
+) -> pd.DataFrame:
+    """Compare named pairs of tickets, one row each; pairs without outcomes are omitted."""
+    rows = {
+        name: compared(known[ours], known[theirs])
+        for name, (ours, theirs) in pairs.items()
+        if ours in known and theirs in known
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 COLUMNS = ("ours", "theirs", "ticket", "over images", "McNemar p <= .05")
 
 
@@ -75,10 +110,6 @@ def table(
         for unit, name in sorted(known):
             if unit != ours or (theirs, name) not in known:
                 continue
-            a, b = known[ours, name], known[theirs, name]
-            seeds = [seed for seed in sorted(a) if seed in b]
-            apart = sum(mcnemar(a[seed], b[seed]) <= 0.05 for seed in seeds)
-            rows.append(
-                (ours, theirs, name, over_images(a, b).text(2), f"{apart} of {len(seeds)} seeds")
-            )
+            found = compared(known[ours, name], known[theirs, name])
+            rows.append((ours, theirs, name, *found.values()))
     return pd.DataFrame(rows, columns=list(COLUMNS))

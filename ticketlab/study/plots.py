@@ -189,7 +189,7 @@ def by_arm(
             values = interval(list(values.values()))
         error_bars(ax, at, values, style, upright=False, size=6.5)
     if line is not None:
-        ax.axvline(line, color=GREY, lw=1, ls="-" if line == 0 else "--", zorder=0)
+        ax.axvline(line, color=GREY, lw=1, ls="-" if line == 0 else "--", zorder=1)
     ax.set_yticks(range(len(found)), [labels.label(arm) for arm in found])
     ax.set_ylim(len(found) - 0.4, -0.6)
     ax.grid(False, axis="y")
@@ -207,25 +207,43 @@ def trade(
 
     `found` has, for each arm, the percent of the reference's cost that it saves and its accuracy
     minus the reference's, in points. Means with their 95 % intervals on both axes; right and up is
-    better. `cost` says what is saved: iterations, images or minutes.
+    better. `cost` says what is saved: iterations, images or minutes. Arms of equal cost stand side
+    by side.
     """
     base = labels.label(reference)
-    ax.axhline(0, color=GREY, lw=1, zorder=0)
-    ax.axvline(0, color=GREY, lw=1, zorder=0)
+    ax.axhline(0, color=GREY, lw=1, zorder=1)
+    ax.axvline(0, color=GREY, lw=1, zorder=1)
     style = labels.look(reference)
     ax.plot([0], [0], style["marker"], color=style["color"], ms=8, label=f"{base} (reference)")
-    for arm, (saved, gained) in found.items():
-        if not saved or not gained:
-            continue
-        style = labels.look(arm)
-        x, y = (interval(list(values.values())) for values in (saved, gained))
-        named = (names or {}).get(arm) or labels.label(arm)
-        error_bars(ax, x.mean, y, style, label=named, size=8)
+    means = {
+        arm: (interval(list(saved.values())), interval(list(gained.values())))
+        for arm, (saved, gained) in found.items()
+        if saved and gained
+    }
+    moved = _side_by_side({reference: 0.0} | {arm: x.mean for arm, (x, _) in means.items()})
+    for arm, (x, y) in means.items():
+        style, named = labels.look(arm), (names or {}).get(arm) or labels.label(arm)
+        error_bars(ax, x.mean + moved[arm], y, style, label=named, size=8)
         if x.low is not None and x.high is not None:
-            ax.plot([x.low, x.high], [y.mean] * 2, "-", color=style["color"], lw=1)
+            reach = [x.low + moved[arm], x.high + moved[arm]]
+            ax.plot(reach, [y.mean] * 2, "-", color=style["color"], lw=1)
     ax.set_xlabel(f"{cost} saved, % of {base}'s")
     ax.set_ylabel(f"accuracy against {base} (points)")
     within(ax, low=-np.inf, high=104, side="x")  # a marker at 100 % is whole
+
+
+def _side_by_side(places: Mapping[str, float], near: float = 0.015) -> dict[str, float]:
+    """By how much arms at nearly the same place are moved apart, to the left of the first."""
+    step = near * ((max(places.values()) - min(places.values())) or 1)
+    taken: list[float] = []
+    moved = {}
+    for arm, place in places.items():
+        there = place
+        while any(abs(there - other) < 0.9 * step for other in taken):
+            there -= step
+        taken.append(there)
+        moved[arm] = there - place
+    return moved
 
 
 # ---------------------------------------------------------------- means and intervals

@@ -15,14 +15,14 @@ import torch
 from conftest import Message, shared_folder, use_data
 
 from ticketlab.data.sets import Batches, load
-from ticketlab.papers.dlth import algorithm, metrics, report, units
+from ticketlab.papers.dlth import algorithm, figures_by_hand, metrics, report, units
 from ticketlab.papers.dlth import figures as dlth_figures
 from ticketlab.papers.dlth import study as dlth_study
 from ticketlab.papers.dlth.forecast import expected_passes
 from ticketlab.papers.dlth.params import Case, Cell, RstParams, draw_seed
 from ticketlab.pipeline import params as files
 from ticketlab.pruning.masks import jaccard
-from ticketlab.study import cost
+from ticketlab.study import cost, images
 from ticketlab.study.bench import Bench
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.controls import all_of
@@ -460,17 +460,33 @@ def test_tables_of_pairs_have_what_ran_at_either_rate(done: Study) -> None:
     numbers = metrics.metrics(done[1], done[0])
     table = report.pairs_table(numbers, "main", metrics.HEADLINE)
     assert list(table.columns) == ["one common rate", "own rates"]
-    assert list(table.index) == [" - ".join(pair) for pair in metrics.HEADLINE]
+    assert list(table.index) == [
+        "RST minus IMP, one shot",
+        "RST minus random mask",
+        "RST minus random mask, long",
+        "IMP, one shot minus random mask",
+    ]
     own = numbers["own_rate"]["main"]["rst_minus_lth"]
-    assert table.loc["rst - lth", "own rates"] == str(Interval(**own))
+    assert table.loc["RST minus IMP, one shot", "own rates"] == str(Interval(**own))
     damaged = report.pairs_table(numbers, "main", metrics.DAMAGE)
     assert list(damaged.columns) == ["one common rate"] and len(damaged) == 4
     assert report.pairs_table(numbers, "tiny_imagenet", metrics.HEADLINE).empty
     chosen = metrics.at_own_rates(metrics.arms_table(done[1]), done[0].cases[0])
     rates = report.rates_table(numbers, "main", chosen)
-    assert list(rates.columns) == ["0.05", "0.1", "own rate", "chosen"]
+    assert list(rates.columns) == ["rate 0.05", "rate 0.1", "own rate", "chosen"]
     counted = chosen[chosen.arm == "rst"].lr.value_counts().sort_index()
-    assert rates.loc["rst", "chosen"] == ", ".join(f"{lr:g} in {n}" for lr, n in counted.items())
+    assert rates.loc["RST", "chosen"] == ", ".join(f"{lr:g} in {n}" for lr, n in counted.items())
+
+
+def test_the_headline_pairs_keep_their_tickets_outcomes(done: Study) -> None:
+    """LTH's tickets have another name and lie with the dense net."""
+    params, results, _ = done
+    kept = images.hits(results, load(params.data).test.y)
+    pairs = report.image_pairs(params.cases[0])
+    assert list(pairs)[:2] == ["RST minus IMP, one shot", "RST minus random mask"]
+    assert {key for pair in pairs.values() for key in pair} <= set(kept)
+    assert list(images.pairs_table(kept, pairs).index) == list(pairs)
+    assert report.images_table(results, params).empty  # each seed has test images of its own
 
 
 def test_the_gap_grows_from_the_lowest_level_to_the_highest() -> None:
@@ -522,31 +538,34 @@ def test_the_hand_made_part_of_the_notebook_draws(done: Study, tiny_root: Path) 
     assert [look["iteration"] for look in early] == [0, 2, 4]
     assert all(look["dense_mode"] == look["masked_mode"] for look in early)
     assert snapshot.state is not None
-    dlth_figures.timeline(watch.looks, early, case.penalty, 3.0)
-    dlth_figures.histograms({"start": start, "end": snapshot.state}, mask)
-    dlth_figures.jump({"RST": early}, [2])
+    drawn = [
+        figures_by_hand.timeline(watch.looks, early, case.penalty, 3.0),
+        figures_by_hand.histograms({"start": start, "end": snapshot.state}, mask),
+        figures_by_hand.jump({"RST": early}, [2]),
+    ]
+    assert all(figure.get_label() for figure in drawn)
     assert list(report.curve_table({"RST": early}).columns) == ["RST"]
 
 
 def test_figures_of_all_arms_draw(done: Study) -> None:
     params, results, _ = done
     rows, looks = metrics.arms_table(results), metrics.looks_table(results)
-    own = rows[rows.case == "main"]
+    own, numbers = rows[rows.case == "main"], metrics.metrics(results, params)
     figures = [
         dlth_figures.accuracy(own, params.cases[0]),
-        dlth_figures.fairness(own, params.cases[0]),
+        dlth_figures.fairness(rows, params.cases[0]),
         dlth_figures.gains(rows, params.cases),
-        dlth_figures.extrusion(looks, params.cases[0]),
+        dlth_figures.extrusion(looks, params.cases[0], numbers["method"]),
         dlth_figures.schedules(own, looks, params),
-        dlth_figures.draws(metrics.draws_table(results, params)),
+        dlth_figures.draws(metrics.draws_table(results, params), numbers["draws"]),
     ]
-    assert [len(figure.axes) for figure in figures] == [1, 2, 3, 2, 3, 1]
+    assert [len(figure.axes) for figure in figures] == [2, 2, 3, 2, 3, 2]
+    assert all(figure.get_label() for figure in figures)
     tables: Mapping[str, pd.DataFrame] = {
-        case.name: report.accuracy_table(metrics.metrics(results, params), case.name)
-        for case in params.cases
+        case.name: report.accuracy_table(numbers, case.name) for case in params.cases
     }
     assert list(tables["main"]) == ["at 0 %", "at 50 %", "at 80 %"]
-    assert report.cost_table(rows, "main").loc["rst", "images / Scratch"] == 9 / 4
+    assert report.cost_table(rows, "main").loc["RST", "images / Scratch"] == 9 / 4
 
 
 def test_an_early_bird_drawn_at_the_end_is_not_early(tiny_root: Path) -> None:

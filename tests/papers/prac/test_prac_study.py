@@ -1,6 +1,7 @@
 """The PrAC study: what is refused, what arms share, ledger, tables, metrics, figures, scales."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -18,7 +19,16 @@ from torch import Tensor
 from ticketlab.data.sets import DataSpec, load
 from ticketlab.many import lanes
 from ticketlab.many import train_many as many
-from ticketlab.papers.prac import algorithm, figures, metrics, report, retraining, subsets
+from ticketlab.papers.prac import (
+    algorithm,
+    figures,
+    figures_by_hand,
+    figures_of_sets,
+    metrics,
+    report,
+    retraining,
+    subsets,
+)
 from ticketlab.papers.prac import study as prac_study
 from ticketlab.papers.prac import units as prac_units
 from ticketlab.papers.prac.bench import PracBench
@@ -26,7 +36,7 @@ from ticketlab.papers.prac.forecast import expected_passes
 from ticketlab.papers.prac.params import LADDERS, PracParams, plans
 from ticketlab.pipeline.params import load_study, read_studies, validate
 from ticketlab.pruning.masks import after_pruning, jaccard
-from ticketlab.study import cost, runner
+from ticketlab.study import cost, images, runner
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result, write_table
 from ticketlab.study.runner import run_study
@@ -485,25 +495,58 @@ def test_every_figure_draws(done: Any) -> None:
     numbers = metrics.metrics(results, p)
     data, some = load(tiny.DIGITS).train, torch.arange(15)
     ask: list[Callable[[], object]] = [
-        partial(figures.accuracy, scores),
+        partial(figures.saved_and_lost, scores, rounds, p.levels),
+        partial(figures.accuracy, scores, p.levels),
+        partial(figures.against_imp, scores, p.levels),
         partial(figures.cost, rounds),
-        partial(figures.composition, report.sets_table(results)),
-        partial(figures.class_balance, report.classes_table(results)),
-        partial(figures.distances, report.distances_table(results), p),
+        partial(figures.overlap, report.overlaps_table(results, p.again_rounds or p.rounds)),
+        partial(figures_of_sets.composition, report.sets_table(results)),
+        partial(figures_of_sets.class_balance, report.classes_table(results)),
+        partial(figures_of_sets.forgetting_by_round, report.forgetting_table(results)),
+        partial(figures.distances, report.distances_table(results), p, numbers["mask_distance"]),
         partial(figures.decomposition, numbers["decomposition"]),
-        partial(figures.forgetting_by_round, report.forgetting_table(results)),
         partial(figures.transfer, numbers["transfer"], p),
         partial(figures.ablations, scores, p),
-        partial(figures.one_distance, [0.2, 0.1], 0.05, [1.0, 2.0]),
-        partial(figures.forgetting, torch.tensor([0, 1, -1, subsets.NEVER])),
-        partial(figures.in_and_out, data, some),
-        partial(figures.forgotten_by_pruning, data, some[:3], data.y, data.y),
-        partial(figures.forgotten_by_pruning, data, some[:0], data.y, data.y),
+        partial(figures_by_hand.one_distance, [0.2, 0.1], 0.05, [1.0, 2.0]),
+        partial(figures_by_hand.forgetting, torch.tensor([0, 1, -1, subsets.NEVER])),
+        partial(figures_by_hand.in_and_out, data, some),
+        partial(figures_by_hand.forgotten_by_pruning, data, some[:3], data.y, data.y),
+        partial(figures_by_hand.forgotten_by_pruning, data, some[:0], data.y, data.y),
     ]
     for draw in ask:
         figure = draw()
         figure.canvas.draw()  # type: ignore[attr-defined]
+        assert figure.get_label(), draw  # type: ignore[attr-defined]
         plt.close(figure)  # type: ignore[arg-type]
+
+
+def test_tables_have_labels_and_random_samples_are_no_random_masks(done: Any) -> None:
+    p, results, _ = done
+    numbers, scores = metrics.metrics(results, p), report.scores_table(results)
+    table = report.levels_table(numbers["differences"], scores, p.levels)
+    assert {"PrAC minus IMP", "PrAC minus random samples"} <= set(table.index)
+    assert list(table.columns)[-1] == f"mean of {len(p.levels)} levels"
+    assert all(column.endswith("sparse") for column in table.columns[:-1])
+    every = [report.column(numbers[k], "") for k in ("saving", "sets", "mask_distance", "overlap")]
+    every += [report.steps_table(numbers["decomposition"]), report.table(numbers["cost"], "")]
+    every += [
+        report.thresholds_table(numbers["thresholds"]),
+        report.nets_table(numbers["transfer"], p),
+    ]
+    every += [report.amortised_table(numbers["amortised"]), table]
+    every += [report.ablations_table(numbers["ablations"], scores, p)]
+    shown = {str(name) for one in every for name in (*one.index, *one.columns)}
+    assert [name for name in shown if re.search("[a-z]_[a-z]", name)] == []
+
+
+def test_headline_pairs_keep_their_tickets_outcomes(done: Any) -> None:
+    p, results, _ = done
+    kept = images.hits(results, load(p.data).test.y)
+    pairs = report.image_pairs(report.scores_table(results), p.levels)
+    assert {name for name, _ in pairs} == {"PrAC minus IMP", "PrAC minus random samples"}
+    assert {key for pair in pairs.values() for key in pair} <= set(kept)
+    assert list(images.pairs_table(kept, pairs).index) == list(pairs)
+    assert report.images_table(results, p).empty  # each seed has test images of its own
 
 
 def test_the_expected_passes_are_of_the_right_size(done: Any) -> None:

@@ -1,288 +1,322 @@
-"""The figures of the DLTH notebook: each draws one question from tables and returns the figure."""
+"""The figures of the DLTH notebook: each takes tables, draws one question and says the answer."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ticketlab import labels
 from ticketlab.papers.dlth import algorithm
-from ticketlab.papers.dlth.metrics import ACCURACY, at_own_rates, at_rates, difference
+from ticketlab.papers.dlth.figures_by_hand import KEPT, REMOVED
+from ticketlab.papers.dlth.metrics import ACCURACY, at_own_rates, at_rates, difference, values_of
 from ticketlab.papers.dlth.params import Case, RstParams
-from ticketlab.pruning.masks import Mask, State
-from ticketlab.study.plots import PALETTE, error_bars, look, summarise
-from ticketlab.study.stats import interval
+from ticketlab.study.plots import (
+    by_arm,
+    error_bars,
+    legend,
+    look,
+    message,
+    panels,
+    says,
+    summarise,
+    trade,
+)
+from ticketlab.study.stats import BySeed, Interval, as_interval, by_seed, interval, percent_saved
 from ticketlab.study.tables import LABELS
 
 ARMS = (
-    "scratch",
-    "scratch-long",
-    "warm-up",
-    "abrupt",
     "rst",
     "rst-iter",
+    "warm-up",
+    "abrupt",
+    "scratch-long",
+    "scratch",
     "lth",
     "lth-iter",
     "l1",
     "early-bird",
 )
-LOOKS = look(ARMS)
-SCHEDULES = {"rst-jump": 0, "rst": 1, "rst-square": 2, "rst-cube": 3}
-KEPT, REMOVED = PALETTE[0], PALETTE[3]
-
-Looks = Sequence[Mapping[str, float]]
-
-
-# ---------------------------------------------------------------- one net by hand
-
-
-def timeline(
-    pressing: Looks, finetuning: Looks, penalty: algorithm.Penalty, window: float
-) -> Figure:
-    """lambda, accuracy with and without the removed weights, and |w| ratio on one time axis.
-
-    Left of the line is the transformation, right of it finetuning; the band is the borrowing
-    window.
-    """
-    figure, axes = plt.subplots(3, 1, figsize=(8.5, 8), sharex=True)
-    end = pressing[-1]["iteration"]
-    left = pd.DataFrame(pressing)
-    right = pd.DataFrame(finetuning).assign(iteration=lambda f: f.iteration + end)
-    trace = [algorithm.strength(penalty, step) for step in range(int(end))]
-    axes[0].plot(range(len(trace)), trace, color="0.3")
-    axes[0].set(ylabel="lambda", title="Transformation, removal, finetuning")
-    axes[1].plot(left.iteration, left.dense_mode, "-o", ms=3, color=REMOVED, label="dense mode")
-    for part, label in ((left, "masked mode"), (right, None)):
-        axes[1].plot(part.iteration, part.masked_mode, "-o", ms=3, color=KEPT, label=label)
-    axes[1].set(ylabel="validation accuracy (%)")
-    axes[2].semilogy(left.iteration, left.ratio, "-o", ms=3, color="0.3")
-    axes[2].axhline(1 / 50, ls=":", color="0.5", lw=1)
-    axes[2].set(ylabel="mean |w| removed / kept", xlabel="iteration")
-    for ax in axes:
-        ax.axvline(end, ls="--", color="0.35", lw=1, label="removal" if ax is axes[1] else None)
-        ax.axvspan(0, window, color=PALETTE[1], alpha=0.12, lw=0)
-    axes[1].legend(fontsize=8)
-    return figure
+"""The arms that are methods or controls of their budget, in the order of the rows."""
+SCHEDULES = {
+    "warm-up": None,
+    "rst-jump": 0,
+    "rst": 1,
+    "rst-square": 2,
+    "rst-cube": 3,
+    "abrupt": None,
+}
+"""Arms by how soon the removed weights are pressed: power of the growth, none for the extremes."""
 
 
-def histograms(states: Mapping[str, State], mask: Mask) -> Figure:
-    """|w| of kept and removed weights at several times of the transformation, on a log axis."""
-    figure, axes = plt.subplots(1, len(states), figsize=(3 * len(states), 3), sharey=True)
-    keep, bins = mask.flat().cpu().numpy(), np.logspace(-7, 0.5, 45)
-    for ax, (title, state) in zip(np.atleast_1d(axes), states.items(), strict=True):
-        size = np.concatenate([state[n].abs().flatten().cpu().numpy() for n in mask])
-        for chosen, label, color in ((keep, "kept", KEPT), (~keep, "removed", REMOVED)):
-            share = np.full(chosen.sum(), 1 / chosen.sum())
-            values = size[chosen].clip(bins[0], bins[-1])
-            ax.hist(values, bins, weights=share, color=color, alpha=0.55, label=label)
-        ax.set(xscale="log", title=title, xlabel="|w|")
-    np.atleast_1d(axes)[0].set(ylabel="share of the group")
-    np.atleast_1d(axes)[0].legend(fontsize=8)
-    return figure
-
-
-def jump(runs: Mapping[str, Looks], milestones: Sequence[int] = ()) -> Figure:
-    """Accuracy through finetuning, a line a run; dotted where the learning rate falls."""
-    figure, ax = plt.subplots()
-    for label, looks in runs.items():
-        frame = pd.DataFrame(looks)
-        ax.plot(frame.iteration, frame.masked_mode, "-o", ms=3, label=label)
-    for step in milestones:
-        ax.axvline(step, ls=":", color="0.6", lw=1)
-    ax.set(xlabel="iteration of finetuning", ylabel="validation accuracy (%)")
-    ax.set_title("What the jump of the learning rate destroys")
-    ax.legend(fontsize=8)
-    return figure
+def sparse(level: float) -> str:
+    """A level as panels and columns call it: '98 % sparse'."""
+    return f"{100 * level:g} % sparse"
 
 
 # ---------------------------------------------------------------- the arms
 
 
 def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
-    """Test accuracy of each arm at the highest sparsity: every seed, mean and 95 % interval.
+    """Test accuracy of each arm at the highest sparsity, arms as rows; dashed: the dense net.
 
-    Filled: at the common learning rate; open: at each seed's own one. `rows` are those of all
-    cases.
+    Left at the common learning rate, right at each seed's own one where a case has rates. `rows`
+    are those of all cases.
     """
-    figure, ax = plt.subplots(figsize=(8, 5))
-    here = rows[(rows.case == case.name) & (rows.level == case.judged)]
-    own = at_own_rates(rows, case)
-    shown = [arm for arm in LOOKS if (here.arm == arm).any()]
-    for place, arm in enumerate(shown):
-        for part, aside, fill in ((here, -0.13, "full"), (own, 0.17, "none")):
-            values = part[part.arm == arm][ACCURACY].tolist()
-            if values:
-                _dots(ax, place + aside, values, LOOKS[arm]["color"], fill)
-    dense = rows[(rows.case == case.name) & (rows.arm == "dense")][ACCURACY].mean()
-    ax.axvline(dense, color="0.5", lw=1, ls="--", label="dense")
-    for fill, label in (("full", "one common learning rate"), ("none", "own learning rates")):
-        ax.plot([], [], "o", color="0.3", fillstyle=fill, label=label)
-    ax.set_yticks(range(len(shown)), shown)
-    ax.invert_yaxis()
-    ax.set(xlabel=LABELS[ACCURACY], title=f"{case.name}: {100 * case.judged:g} % sparse")
-    ax.legend(fontsize=8)
-    return figure
+    here, own = rows[rows.case == case.name], at_own_rates(rows, case)
+    parts = {"one common learning rate": here, "own learning rates": own}
+    shown = [arm for arm in ARMS if values_of(here, arm, case.judged)]
+    drawn = {title: part for title, part in parts.items() if len(part)}
+    figure, axes = panels(len(drawn), 4.2, 0.3 * len(shown) + 1.3, sharey=True, sharex=True)
+    for ax, (title, part) in zip(axes, drawn.items(), strict=True):
+        dense = interval(list(values_of(part, "dense", case.judged).values()))
+        by_arm(ax, {arm: values_of(part, arm, case.judged) for arm in shown}, line=dense.mean)
+        ax.set_title(title)
+    figure.supxlabel(f"{LABELS[ACCURACY]}, {sparse(case.judged)}; dashed: dense net", fontsize=9)
+    return says(
+        figure,
+        _against(here, "lth", case.judged)
+        + " "
+        + _against(own, "lth", case.judged, "At own learning rates"),
+    )
 
 
-def _dots(ax: Axes, place: float, values: list[float], color: str, fill: str = "full") -> None:
-    """Seeds as dots beside their mean and 95 % interval, lying at a height."""
-    ax.plot(values, [place] * len(values), ".", color=color, alpha=0.35, ms=4)
-    found = interval(values)
-    if found.low is not None and found.high is not None:
-        ax.plot([found.low, found.high], [place] * 2, "-", color=color, lw=1.4)
-    ax.plot([found.mean], [place], "o", color=color, fillstyle=fill, ms=6)
+def _against(
+    rows: pd.DataFrame, other: str, level: float, where: str = "At one common learning rate"
+) -> str:
+    """RST against another arm in a sentence."""
+    name = labels.label(other)
+    by = difference(rows, "rst", other, level) if len(rows) else {}
+    return message(
+        interval(list(by.values())) if by else None,
+        f"{where} RST is better than {name}",
+        f"{where} RST and {name} do not clearly differ",
+        f"{where} RST is worse than {name}",
+    )
 
 
 def rates(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
     """Test accuracy against the learning rate of finetuning, a panel per case with several."""
     some = [case for case in cases if case.rates]
-    figure, axes = plt.subplots(
-        1, max(1, len(some)), figsize=(5 * max(1, len(some)), 4), squeeze=False
-    )
-    for ax, case in zip(axes[0], some, strict=False):
+    figure, axes = panels(len(some), 4.4, 3.8)
+    for ax, case in zip(axes, some, strict=True):
         every = at_rates(rows, case)
         for i, (arm, style) in enumerate(look(("dense", *case.rate_arms)).items()):
             values = summarise(every[every.arm == arm], ["lr"], ACCURACY)
             places = values.lr * 1.03 ** (i - len(case.rate_arms) / 2)  # side by side
             ax.plot(places, values["mean"], color=style["color"], lw=0.8, alpha=0.6)
-            error_bars(ax, places, values, style, label=arm)
-        ax.set(xscale="log", xlabel="learning rate of finetuning", title=case.name)
+            error_bars(ax, places, values, style, label=labels.label(arm), size=6)
+        ax.set(xscale="log", xlabel="learning rate of finetuning")
+        ax.set_title(f"{labels.label(case.name)}, {sparse(case.judged)}")
         ax.set_xticks(case.rates, [f"{lr:g}" for lr in case.rates])
         ax.minorticks_off()
-    axes[0][0].set(ylabel=LABELS[ACCURACY])
-    axes[0][-1].legend(fontsize=8)
-    return figure
+    axes[0].set(ylabel=LABELS[ACCURACY])
+    legend(figure)
+    means = at_rates(rows, some[0]).groupby(["arm", "lr"])[ACCURACY].mean()
+    best = {str(arm): means[arm].idxmax() for arm in ("rst", "lth", "scratch")}
+    said = ", ".join(f"{labels.label(arm)} {rate:g}" for arm, rate in best.items())
+    return says(
+        figure,
+        f"{labels.label(some[0].name)}: mean test accuracy is highest at learning rate {said}.",
+    )
 
 
 def fairness(rows: pd.DataFrame, case: Case) -> Figure:
-    """Test accuracy against all images seen, a panel per level: what the budget alone buys.
+    """Accuracy lost against images saved, both against LTH, a panel per level.
 
-    The grey line joins Scratch and Scratch-long, the same recipe given more images. Arms of one
-    budget stand side by side.
+    The grey line joins Scratch and Scratch-long, the same recipe given more images: what the
+    budget alone buys.
     """
     levels = case.levels_of("scratch-long") or (case.judged,)
-    figure, axes = plt.subplots(1, len(levels), figsize=(4.8 * len(levels), 4.6), squeeze=False)
-    for ax, level in zip(axes[0], levels, strict=True):
-        own = rows[rows.level == level]
-        means = own.groupby("arm")[["images", ACCURACY]].mean()
-        budget = means.reindex(["scratch", "scratch-long"]).dropna()
-        places = _side_by_side({arm: float(means.images[arm]) / 1e3 for arm in means.index})
-        ax.plot(budget.images / 1e3, budget[ACCURACY], color="0.7", lw=4, zorder=0)
-        for arm in [arm for arm in LOOKS if arm in means.index]:
-            found = interval(own[own.arm == arm][ACCURACY].tolist())
-            style = LOOKS[arm]
-            error_bars(ax, places[arm], found, style)
-            ax.plot([], [], style["marker"], color=style["color"], label=f"{arm} (n = {found.n})")
-        ax.set(xlabel="images seen in all (thousands)", title=f"{100 * level:g} % sparse")
-    axes[0][0].set(ylabel=LABELS[ACCURACY])
-    axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    figure, axes = panels(len(levels), 6.2, 4.2, sharey=True)
+    for ax, level in zip(axes, levels, strict=True):
+        own = rows[(rows.case == case.name) & (rows.level == level)]
+        points = {
+            arm: (_images_saved(own, arm), difference(own, arm, "lth", level))
+            for arm in dict.fromkeys(("scratch", "scratch-long", *ARMS))
+            if arm != "lth" and (own.arm == arm).any()
+        }
+        _budget(ax, points)
+        trade(ax, points, "lth", cost="images")
+        ax.set_title(sparse(level))
+    legend(figure)
+    by = difference(rows[rows.case == case.name], "rst", "scratch-long", levels[-1])
+    said = message(
+        interval(list(by.values())) if by else None,
+        "RST is better than the same random mask trained on as many images",
+        "RST is not clearly better than the same random mask trained on as many images",
+        "RST is worse than the same random mask trained on as many images",
+    )
+    return says(figure, said)
 
 
-def _side_by_side(places: Mapping[str, float], near: float = 0.02) -> dict[str, float]:
-    """Places that are nearly equal moved apart, by a share `near` of the whole range."""
-    step = near * ((max(places.values()) - min(places.values())) or 1)
-    moved: dict[str, float] = {}
-    for arm in [arm for arm in LOOKS if arm in places]:
-        place = places[arm]
-        while any(abs(place - other) < 0.9 * step for other in moved.values()):
-            place += step
-        moved[arm] = place
-    return moved
+def _images_saved(rows: pd.DataFrame, arm: str) -> BySeed:
+    """Images that an arm saves, in percent of all that LTH saw, by seed."""
+    own, lth = (by_seed(rows[rows.arm == name], "images") for name in (arm, "lth"))
+    return percent_saved(own, lth)
+
+
+def _budget(ax: Axes, points: Mapping[str, tuple[BySeed, BySeed]]) -> None:
+    """The line from Scratch to Scratch-long, where both ran."""
+    ends = [points[arm] for arm in ("scratch", "scratch-long") if arm in points]
+    if len(ends) == 2:
+        x, y = ([interval(list(end[side].values())).mean for end in ends] for side in (0, 1))
+        ax.plot(x, y, color="0.8", lw=5, zorder=0, label="random mask, more images")
 
 
 def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
     """Difference of every arm to Scratch, paired by seed, a panel per case and level."""
-    panels = [(case, level) for case in cases for level in case.levels]
+    shown = [(case, level) for case in cases for level in case.levels]
     rows = rows[rows.case.isin([case.name for case in cases])]
     names = [arm for arm in rows.arm.unique() if arm not in ("scratch", "dense")]
-    tall = 0.27 * len(names) + 1.2
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(2 + 3 * len(panels), tall), sharey=True, squeeze=False
-    )
-    for ax, (case, level) in zip(axes[0], panels, strict=True):
+    names = sorted(names, key=lambda arm: ARMS.index(arm) if arm in ARMS else len(ARMS))
+    figure, axes = panels(len(shown), 3.0, 0.27 * len(names) + 1.2, sharey=True)
+    for ax, (case, level) in zip(axes, shown, strict=True):
         own = rows[rows.case == case.name]
-        for place, arm in enumerate(names):
-            by = difference(own, arm, "scratch", level)
-            if by:
-                color = KEPT if arm.startswith("rst") else "0.35"
-                _dots(ax, place, list(by.values()), color)
-        ax.axvline(0, color="0.4", lw=1)
-        ax.set(title=f"{case.name}, {100 * level:g} %", xlabel="points over Scratch (last step)")
-    axes[0][0].set_yticks(range(len(names)), names)
-    axes[0][0].invert_yaxis()
-    return figure
-
-
-def extrusion(looks: pd.DataFrame, case: Case) -> Figure:
-    """Accuracy with and without the removed weights during the transformation, mean and band."""
-    levels = case.levels
-    figure, axes = plt.subplots(
-        1, len(levels), figsize=(4.8 * len(levels), 4), sharey=True, squeeze=False
+        by_arm(ax, {arm: difference(own, arm, "scratch", level) for arm in names})
+        ax.set_title(f"{labels.label(case.name)},\n{sparse(level)}")
+    figure.supxlabel(
+        f"points over the {labels.label('scratch')}, paired by seed, last step", fontsize=9
     )
+    main = cases[0]
+    return says(
+        figure,
+        _against(rows[rows.case == main.name], "scratch", main.judged, f"At {sparse(main.judged)}"),
+    )
+
+
+def extrusion(looks: pd.DataFrame, case: Case, found: Mapping[str, Any]) -> Figure:
+    """Accuracy with and without the removed weights during the transformation, mean and band.
+
+    `found` are the checks of the method in metrics.json.
+    """
+    figure, axes = panels(len(case.levels), 4.6, 3.8, sharey=True)
     own = looks[(looks.case == case.name) & (looks.arm == "rst")]
-    for ax, level in zip(axes[0], levels, strict=True):
-        for mode, color in (("dense_mode", REMOVED), ("masked_mode", KEPT)):
+    modes = {
+        "dense_mode": ("all weights", REMOVED),
+        "masked_mode": ("without the removed weights", KEPT),
+    }
+    for ax, level in zip(axes, case.levels, strict=True):
+        for mode, (label, color) in modes.items():
             values = summarise(own[own.level == level], ["iteration"], mode)
-            label = f"{mode.replace('_', ' ')} (n = {int(values.n.max())})"
-            ax.plot(values.iteration, values["mean"], color=color, label=label)
-            ax.fill_between(values.iteration, values.low, values.high, color=color, alpha=0.13)
-        ax.set(xlabel="iteration of the transformation", title=f"{100 * level:g} % sparse")
+            ax.plot(values.iteration, values["mean"], "-o", ms=4, color=color, label=label)
+            ax.fill_between(
+                values.iteration, values.low, values.high, color=color, alpha=0.15, lw=0
+            )
+        ax.set(xlabel="iteration of the transformation", title=sparse(level))
         ax.set_ylim(0, 100)
-    axes[0][0].set(ylabel="validation accuracy (%)")
-    axes[0][0].legend(fontsize=8)
-    return figure
+    axes[0].set(ylabel="validation accuracy (%)")
+    legend(figure, "below")
+    return says(
+        figure,
+        message(
+            as_interval(found["removal_gain"]),
+            f"The removal after the transformation gains accuracy, {sparse(case.judged)}",
+            f"The removal after the transformation costs no clear accuracy, {sparse(case.judged)}",
+            f"The removal after the transformation costs accuracy, {sparse(case.judged)}",
+        ),
+    )
 
 
 # ---------------------------------------------------------------- schedules, draws
 
 
 def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Figure:
-    """The schedules 1, x, x^2, x^3: lambda with the borrowing window, |w| ratio, accuracy."""
+    """The schedules that ran: lambda with the borrowing window, |w| ratio, accuracy as rows.
+
+    Beside RST's stand the control that never borrows and the one that never stops.
+    """
     level, case = params.extra_levels[0], params.cases[0]
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4))
-    total = looks[looks.case == case.name].iteration.max()
-    for i, (arm, power) in enumerate(SCHEDULES.items()):
-        penalty, color = case.penalty.model_copy(update={"power": power}), PALETTE[i]
-        name = "1 (no growth)" if power == 0 else "x" if power == 1 else f"x^{power}"
-        trace = [algorithm.strength(penalty, step) for step in range(int(total))]
-        axes[0].plot(trace, color=color, label=name)
-        window = algorithm.borrowing_window(penalty, case.transform)
-        axes[0].axvspan(0, window, color=color, alpha=0.1, lw=0)
-        at = (looks.arm == arm) & (looks.case == case.name) & (looks.level == level)
-        ratio = looks[at].groupby("iteration").ratio.mean()
-        axes[1].semilogy(ratio.index, ratio.tolist(), "-o", ms=3, color=color, label=name)
-        found = rows[(rows.arm == arm) & (rows.level == level)][ACCURACY].tolist()
-        if found:
-            error_bars(axes[2], window, interval(found), {"color": color, "marker": "o"})
-    for arm, style in (("warm-up", ":"), ("abrupt", "--")):
-        values = rows[(rows.arm == arm) & (rows.level == level)][ACCURACY]
-        if len(values):
-            axes[2].axhline(values.mean(), ls=style, color="0.4", lw=1, label=f"{arm} (mean)")
-    axes[0].set(xlabel="iteration", ylabel="lambda", title="Schedules and their windows")
-    axes[1].set(xlabel="iteration", title="mean |w| removed / kept")
-    axes[2].set(xlabel="borrowing window (iterations)")
-    axes[2].set_title(f"{LABELS[ACCURACY]},\nat {100 * level:g} % sparsity")
-    axes[0].legend(fontsize=8)
-    axes[2].legend(fontsize=8)
-    return figure
+    ran = {arm: power for arm, power in SCHEDULES.items() if values_of(rows, arm, level)}
+    figure, axes = panels(3, 4.1, 3.4)
+    seen = looks[(looks.case == case.name) & (looks.level == level)]
+    for arm, power in ran.items():
+        if power is not None:
+            penalty = case.penalty.model_copy(update={"power": power})
+            window = algorithm.borrowing_window(penalty, case.transform)
+            _growth(axes, arm, penalty, window, seen[seen.arm == arm])
+    axes[0].set(xlabel="iteration", ylabel="lambda", title="Penalty (dotted: window ends)")
+    axes[1].set(xlabel="iteration", title="Mean |w|, removed / kept")
+    by_arm(axes[2], {arm: values_of(rows, arm, level) for arm in ran}, line=None)
+    axes[2].yaxis.tick_right()
+    axes[2].set(title=f"Test accuracy (%), {sparse(level)}")
+    legend(figure, "below")
+    by = difference(rows, "rst", "rst-jump", level)
+    return says(
+        figure,
+        message(
+            interval(list(by.values())) if by else None,
+            "A growing penalty is better than the full penalty from the start",
+            "A growing penalty is not clearly better than the full penalty from the start",
+            "A growing penalty is worse than the full penalty from the start",
+        ),
+    )
 
 
-def draws(table: pd.DataFrame) -> Figure:
+def _growth(
+    axes: Sequence[Axes], arm: str, penalty: algorithm.Penalty, window: float, looks: pd.DataFrame
+) -> None:
+    """One schedule: lambda and the end of its window, and the ratio of the weights."""
+    color, marker = labels.colour(arm), labels.marker(arm)
+    dash = labels.look(arm)["linestyle"]
+    trace = [algorithm.strength(penalty, step) for step in range(int(looks.iteration.max()))]
+    axes[0].plot(trace, color=color, ls=dash, label=labels.label(arm))
+    axes[0].axvline(window, color=color, ls=":", lw=1)
+    ratio = looks.groupby("iteration").ratio.mean()
+    axes[1].semilogy(ratio.index, ratio.tolist(), ls=dash, marker=marker, ms=4, color=color)
+
+
+def draws(table: pd.DataFrame, found: Mapping[str, Any]) -> Figure:
     """RST's accuracy by seed over masks on its initialisation, and over initialisations under its
-    mask; a line is their mean."""
-    figure, ax = plt.subplots(figsize=(9, 3.6))
+    mask; the net that belongs to both is drawn once, between them.
+
+    Beside them the deviations of both. `found` are their numbers in metrics.json.
+    """
+    figure, (ax, spread) = plt.subplots(
+        1, 2, figsize=(11, 3.6), width_ratios=[3, 1], layout="constrained"
+    )
     seeds = sorted(table.seed.unique())
-    for side, (varied, label) in enumerate((("mask", "masks"), ("init", "initialisations"))):
-        for place, seed in enumerate(seeds):
-            values = table[(table.varied == varied) & (table.seed == seed)][ACCURACY].tolist()
-            at, named = place + 0.3 * side - 0.15, None if place else f"{len(values)} {label}"
-            ax.plot([at] * len(values), values, "o", color=PALETTE[side], alpha=0.7, label=named)
-            ax.plot([at], [np.mean(values)], "_", color="0.2", ms=14)
+    kinds = {"mask": ("other masks", "scratch", "o"), "init": ("other initial weights", "rst", "D")}
+    for side, (varied, (label, arm, marker)) in enumerate(kinds.items()):
+        rows = table[(table.varied == varied) & (table.draw > 0)]
+        at = rows.seed.map(seeds.index) + 0.4 * side - 0.2
+        ax.plot(
+            at, rows[ACCURACY], marker, color=labels.colour(arm), ms=4.5, alpha=0.7, label=label
+        )
+    shared = table[(table.varied == "mask") & (table.draw == 0)]
+    ax.plot(
+        shared.seed.map(seeds.index), shared[ACCURACY], "_", color="0.2", ms=11, mew=2,
+        label="the seed's own mask and weights",
+    )  # fmt: skip
     ax.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
-    ax.set(xlabel="seed", ylabel=LABELS[ACCURACY])
-    ax.set_title("What varies more: the mask or the initialisation?")
-    ax.legend(fontsize=8)
-    return figure
+    ax.set(
+        xlabel="seed", ylabel=LABELS[ACCURACY], title="RST under other masks and initial weights"
+    )
+    ax.grid(False, axis="x")
+    _deviations(spread, {key: as_interval(found[key]) for key in ("over_masks", "over_inits")})
+    legend(figure, "below")
+    return says(
+        figure,
+        message(
+            as_interval(found["inits_over_masks"]),
+            "Initial weights vary the accuracy more than masks do; ln of the ratio",
+            "Masks and initial weights vary the accuracy about as much; ln of the ratio",
+            "Masks vary the accuracy more than initial weights do; ln of the ratio",
+            "",
+        ),
+    )
+
+
+def _deviations(ax: Axes, found: Mapping[str, Interval | None]) -> None:
+    """Standard deviations over masks and over initial weights, with their intervals."""
+    for place, (key, arm, marker) in enumerate(
+        (("over_masks", "scratch", "o"), ("over_inits", "rst", "D"))
+    ):
+        if (one := found[key]) is not None:
+            error_bars(ax, place, one, {"color": labels.colour(arm), "marker": marker}, size=6)
+    ax.set_xticks([0, 1], ["masks", "initial\nweights"])
+    ax.set_xlim(-0.6, 1.6)
+    ax.set_ylim(0, None)
+    ax.set(title="Standard deviation", ylabel="points")

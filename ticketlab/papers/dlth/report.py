@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ticketlab import labels
 from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.metrics import ACCURACY, HEADLINE, Pairs, Results, name
@@ -21,7 +22,7 @@ def pairs_table(numbers: Mapping[str, Any], bed: str, pairs: Pairs) -> pd.DataFr
     columns = {"one common rate": "common_rate", "own rates": "own_rate"}
     found = {title: numbers[key][bed] or {} for title, key in columns.items()}
     rows = {
-        f"{arm} - {other}": {
+        labels.label(name(arm, other)): {
             c: tables.text(part.get(name(arm, other))) for c, part in found.items()
         }
         for arm, other in pairs
@@ -36,18 +37,31 @@ def rates_table(numbers: Mapping[str, Any], bed: str, rows: pd.DataFrame) -> pd.
 
     `rows` are those of `at_own_rates`.
     """
-    table = tables.intervals_table(numbers["rates"][bed] or {}, LABELS[ACCURACY])
-    table.columns = [c.removeprefix("lr_").replace("_", ".") for c in table.columns]
+    names = {"lr_own": "own rate"}
+    by_arm = {
+        arm: {names.get(key, _rate(key)): one for key, one in by.items()}
+        for arm, by in (numbers["rates"][bed] or {}).items()
+    }
+    table = tables.labelled(tables.intervals_table(by_arm, LABELS[ACCURACY]))
     chosen = {
-        arm: ", ".join(f"{lr:g} in {n}" for lr, n in own.lr.value_counts().sort_index().items())
+        labels.label(str(arm)): ", ".join(
+            f"{lr:g} in {n}" for lr, n in own.lr.value_counts().sort_index().items()
+        )
         for arm, own in rows.groupby("arm")
     }
-    return table.rename(columns={"own": "own rate"}).assign(chosen=pd.Series(chosen))
+    return table.assign(chosen=pd.Series(chosen))
+
+
+def _rate(key: str) -> str:
+    """'lr_0_05' of metrics.json as a column: 'rate 0.05'."""
+    return f"rate {key.removeprefix('lr_').replace('_', '.')}"
 
 
 def spread_table(numbers: Mapping[str, Any]) -> pd.DataFrame:
     """Return deviations of RST's accuracy over masks and initialisations, and ln of their ratio."""
-    return tables.intervals_column(numbers["draws"], "deviation, mean over seeds")
+    return tables.labelled(
+        tables.intervals_column(numbers["draws"], "standard deviation in points, mean over seeds")
+    )
 
 
 def images_table(results: Results, params: RstParams) -> pd.DataFrame:
@@ -55,20 +69,23 @@ def images_table(results: Results, params: RstParams) -> pd.DataFrame:
 
     Empty if seeds have different test images.
     """
-    case, one_test = params.cases[0], params.data.test is None or params.data.split_seed is not None
-    labels = load(params.data, seed=params.seeds[0]).test.y
-    tag, known = f"{100 * case.judged:g}", images.hits(results, labels) if one_test else {}
-    rows = {}
-    for pair in HEADLINE:
-        keys = [
-            (f"{case.name}/pretrained", f"lth-{tag}")
-            if arm == "lth"
-            else (f"{case.name}/{arm}-{tag}", "ticket")
-            for arm in pair
-        ]
-        if all(key in known for key in keys):
-            rows[" - ".join(pair)] = images.over_images(*(known[key] for key in keys)).text()
-    return pd.Series(rows, dtype=object).to_frame("points, 95 % over test images")
+    if not images.shared_by_seeds(params.data):
+        return pd.DataFrame()
+    known = images.hits(results, load(params.data, seed=params.seeds[0]).test.y)
+    return images.pairs_table(known, image_pairs(params.cases[0]))
+
+
+def image_pairs(case: Case) -> dict[str, list[images.Key]]:
+    """Return the two tickets of each of HEADLINE's pairs at the case's highest sparsity."""
+    return {labels.label(name(*pair)): [_ticket_of(case, arm) for arm in pair] for pair in HEADLINE}
+
+
+def _ticket_of(case: Case, arm: str) -> images.Key:
+    """Return unit and name of an arm's ticket at the highest sparsity: LTH's unit is dense."""
+    level = f"{100 * case.judged:g}"
+    if arm == "lth":
+        return f"{case.name}/pretrained", f"lth-{level}"
+    return f"{case.name}/{arm}-{level}", "ticket"
 
 
 def accuracy_table(numbers: Mapping[str, Any], case: str) -> pd.DataFrame:
@@ -76,11 +93,17 @@ def accuracy_table(numbers: Mapping[str, Any], case: str) -> pd.DataFrame:
     arms = numbers["accuracy"][case]
     table = tables.intervals_table(arms, LABELS[ACCURACY])
     levels = {at for by in arms.values() for at in by}
-    return table[[tables.heading(at) for at in sorted(levels, key=_level)]]
+    return tables.labelled(table[[tables.heading(at) for at in sorted(levels, key=_level)]])
 
 
 def _level(at: str) -> float:
     return float(at.removeprefix("at_"))
+
+
+def looks_in_words(looks: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Return the first, middle and last observation of a transformation, one row each."""
+    some = pd.DataFrame(looks).iloc[[0, len(looks) // 2, -1]]
+    return tables.labelled(some.set_index("iteration").round(3))
 
 
 def curve_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
@@ -103,13 +126,18 @@ def cost_table(rows: pd.DataFrame, case: str) -> pd.DataFrame:
     own = rows[rows.case == case]
     mean = own.groupby("arm", sort=False)[["images", "dense_flops", "sparse_flops"]].mean()
     scratch = mean.to_dict("index")["scratch"]
-    return pd.DataFrame(
-        {
-            "images / Scratch": mean["images"] / scratch["images"],
-            "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
-            "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"] / scratch["dense_flops"],
-        }
-    ).sort_values("images / Scratch")
+    return (
+        pd.DataFrame(
+            {
+                "images / Scratch": mean["images"] / scratch["images"],
+                "dense FLOPs / Scratch": mean["dense_flops"] / scratch["dense_flops"],
+                "sparse FLOPs / Scratch's dense ones": mean["sparse_flops"]
+                / scratch["dense_flops"],
+            }
+        )
+        .sort_values("images / Scratch")
+        .rename(index=labels.label)
+    )
 
 
 def this_study(params: RstParams, data: DataSet) -> dict[str, str]:

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ticketlab import labels
 from ticketlab.data.sets import DataSet, load
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.papers.prac.subsets import IndexFile, save_index, unpack_index
 from ticketlab.pruning.masks import chance_jaccard, jaccard
-from ticketlab.study import regime
+from ticketlab.study import images, regime, tables
 from ticketlab.study.results import Result
 from ticketlab.study.stats import BySeed, by_seed
 from ticketlab.study.tables import Accuracy
+from ticketlab.tickets.ticket import round_name
 
 Results = Mapping[str, Result]
 
@@ -22,6 +24,12 @@ ACCURACY: Accuracy = "last_accuracy"
 """The accuracy used in this study's tables, differences and claims. The paper uses the best epoch
 on validation; a change of rounding alone moves that one by up to 1.5 points, this one by 0.4."""
 Row = dict[str, Any]
+Levels = Sequence[int]
+MINUS = labels.MINUS
+STEPS = ("data", "schedule", "early_stop", "early_stop_alone", "schedule_alone")
+"""The steps from IMP to PrAC, and two of them alone."""
+IMAGE_PAIRS = (("prac", "imp"), ("prac", "random"))
+"""The headline's differences, of arms that keep what became of their tickets."""
 
 LONG = ("set", "distances", "train_accuracy", "classes", "forgetting")
 """Lists in a round's record, which tables omit."""
@@ -194,15 +202,103 @@ def matches(scores: pd.DataFrame, level: int) -> bool:
 # ---------------------------------------------------------------- tables for the page
 
 
-def levels_said(scores: pd.DataFrame, levels: Sequence[int]) -> str:
-    """Explain the levels in tables: 'first_level: round 7, 79.0 % sparse'."""
-    named = {"first_level": min(levels), "last_level": max(levels)}
-    return ", ".join(f"{name}: {round_said(scores, level)}" for name, level in named.items())
+def shown(name: str) -> str:
+    """Return the name in labels.yaml: its `random` is a random mask, PrAC's are random samples."""
+    sides = name.split(MINUS)
+    return MINUS.join("random-sets" if side == "random" else side for side in sides)
+
+
+def named(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename numbers of metrics.json as labels.yaml has them; omit those not measured."""
+    return {shown(key): value for key, value in numbers.items() if value is not None}
+
+
+def column(found: Mapping[str, Any], title: str) -> pd.DataFrame:
+    """Return numbers of metrics.json as text, one labelled row each."""
+    return tables.labelled(tables.intervals_column(named(found), title))
+
+
+def table(found: Mapping[str, Any], title: str) -> pd.DataFrame:
+    """Return nested numbers of metrics.json as text, with labelled rows and columns."""
+    return tables.labelled(tables.intervals_table(named(found), title))
+
+
+def levels_table(found: Mapping[str, Any], scores: pd.DataFrame, levels: Levels) -> pd.DataFrame:
+    """Return paired differences at the first and the last of the levels and on average."""
+    columns = {
+        "first_level": sparse(scores, min(levels)),
+        "last_level": sparse(scores, max(levels)),
+        "mean": f"mean of {len(set(levels))} levels",
+    }
+    return tables.labelled(tables.differences_table(named(found)).rename(columns=columns))
+
+
+def ablations_table(
+    found: Mapping[str, Any], scores: pd.DataFrame, params: PracParams
+) -> pd.DataFrame:
+    """Return the ablations' differences; the row of IMP against itself names its own sparsity."""
+    again = labels.label("imp_again_minus_imp")
+    level = max((k for k in params.levels if k <= params.again_rounds), default=params.levels[-1])
+    table = levels_table(found, scores, params.ablation_levels)
+    return table.rename(index={again: f"{again} ({sparse(scores, level)})"})
+
+
+def nets_table(found: Mapping[str, Any], params: PracParams) -> pd.DataFrame:
+    """Return the differences on the other nets, one row per net."""
+    nets = {other.name: named(found[other.name]) for other in params.others}
+    return table(nets, "points, paired by seed")
+
+
+def steps_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return what each step from IMP to PrAC saves and what it does to accuracy."""
+    columns = {"saving": "iterations saved (% of IMP's)", "accuracy": "accuracy (points)"}
+    steps = {step: {columns[key]: one for key, one in found[step].items()} for step in STEPS}
+    return table(steps, "on top of the step before, or alone")
+
+
+def thresholds_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return PrAC minus PrAC with the highest E_F: size of the first set, and accuracy."""
+    rows = {"set_share": "first set (% of the data)", "accuracy": "accuracy (points)"}
+    return tables.intervals_column(
+        {rows[key]: one for key, one in found.items() if one}, "PrAC minus the highest E_F"
+    )
+
+
+def amortised_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return what carried sets save, by how many nets share the search that made them."""
+    columns = {"own": "search not counted", "over_1": "paid by 1 net", "over_10": "by 10 nets"}
+    sets = {name: {columns[key]: one for key, one in by.items()} for name, by in found.items()}
+    return table(sets, "% of IMP's iterations saved")
+
+
+def images_table(results: Results, params: PracParams) -> pd.DataFrame:
+    """Return IMAGE_PAIRS over test images at each level; empty if seeds have different images."""
+    if not images.shared_by_seeds(params.data):
+        return pd.DataFrame()
+    known = images.hits(results, load(params.data, seed=params.seeds[0]).test.y)
+    return images.pairs_table(known, image_pairs(scores_table(results), params.levels))
+
+
+def image_pairs(scores: pd.DataFrame, levels: Levels) -> dict[tuple[str, str], list[images.Key]]:
+    """Return the two tickets of each of IMAGE_PAIRS at each level: IMP's are with its search."""
+    return {
+        (labels.label(MINUS.join(map(shown, pair))), sparse(scores, level)): [
+            (f"{'search' if arm == 'imp' else 'score'}/main/{arm}", round_name(level))
+            for arm in pair
+        ]
+        for pair in IMAGE_PAIRS
+        for level in sorted(set(levels))
+    }
+
+
+def sparse(scores: pd.DataFrame, level: int, place: str = "main") -> str:
+    """Name a round by the sparsity of its tickets: '79.0 % sparse'."""
+    return f"{sparsity_of(scores, level, place):.1f} % sparse"
 
 
 def round_said(scores: pd.DataFrame, level: int, place: str = "main") -> str:
     """Name a round and the sparsity of its tickets."""
-    return f"round {level}, {sparsity_of(scores, level, place):.1f} % sparse"
+    return f"round {level}, {sparse(scores, level, place)}"
 
 
 def sparsity_of(scores: pd.DataFrame, level: int, place: str = "main") -> float:
