@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from ticketlab import labels
 from ticketlab.files import write_atomically
-from ticketlab.labels import Look
+from ticketlab.labels import Look as Look
 from ticketlab.spec import InputError
 from ticketlab.study.stats import BySeed, Interval, interval
 
@@ -149,7 +149,7 @@ def legend(figure: Figure, where: Literal["right", "below"] = "right") -> None:
     for ax in figure.axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
-    place = {"right": "outside right center", "below": "outside lower center"}[where]
+    place: Any = {"right": "outside right center", "below": "outside lower center"}[where]
     columns = 1 if where == "right" else min(4, len(named))
     if named:
         figure.legend(list(named.values()), list(named), loc=place, fontsize=8.5, ncols=columns)
@@ -308,7 +308,8 @@ def curves(
         values = summarise(rows, ["arm", steps], y)
         places = rows.groupby(steps)[x].mean().reindex(values[steps]).to_numpy()
         n = int(values.n.max())
-        ax.plot(places, values["mean"], label=labels.label(arm), markersize=6, **style)
+        drawn: dict[str, Any] = {"label": labels.label(arm), "markersize": 6, **style}
+        ax.plot(places, values["mean"], **drawn)
         if n > 1:
             ax.fill_between(places, values.low, values.high, color=style["color"], alpha=0.13, lw=0)
             ax.plot(rows[x], rows[y], ".", color=style["color"], alpha=0.45, markersize=3)

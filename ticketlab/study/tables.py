@@ -103,7 +103,7 @@ def _is_one(part: Any) -> bool:
     return part is None or is_evidence(part)
 
 
-NAMED = ("arm", "other", "net", "layer", "mask", "weights")
+NAMED = ("arm", "other", "net", "layer", "mask", "weights", "ours", "theirs", "ticket")
 """Columns whose values are machine names."""
 
 

@@ -26,7 +26,7 @@ from ticketlab.papers.compare.rows import best_of, board, difference, layers_tab
 from ticketlab.papers.compare.swap import swap_metrics, swap_table
 from ticketlab.pruning import masks
 from ticketlab.pruning.masks import Mask
-from ticketlab.study import retrain, tables
+from ticketlab.study import plots, retrain, tables
 from ticketlab.study.bench import Setting
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.controls import control
@@ -428,6 +428,7 @@ def test_every_claim_has_its_metric_and_the_pages_can_be_made(done: Study) -> No
              figures.overlap(overlap_table(results, params), params),
              figures.swap(swap_table(results, params), params)]  # fmt: skip
     assert all(figure.axes for figure in drawn)
+    assert all(20 < len(str(figure.get_label())) <= plots.ALT for figure in drawn)
     plt.close("all")
     best = report.leaderboard(rows, "convnet", 0.85)
     assert len(best) == len(METHODS) + 3 and "dense" in best.index

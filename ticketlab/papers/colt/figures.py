@@ -151,7 +151,7 @@ def points(numbers: Mapping[str, Mapping[str, Any]], level: float, params: ColtP
     shown = [arm for arm in rows if any(own[arm] for own in found.values())]
     for ax, (rewound, own) in zip(axes, found.items(), strict=True):
         whole = as_interval(numbers[rewound]["accuracy"]["dense"])
-        line = whole and whole.mean
+        line = whole.mean if whole else None
         plots.by_arm(ax, {arm: own[arm] or {} for arm in shown}, line=line)
         ax.set(xlabel=LABELS[ACCURACY], title=f"Rewound to {rewound}")
         plots.within(ax, side="x")
@@ -284,7 +284,7 @@ def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Fig
     picked = table.merge(wanted)
     heat = 100 * picked.groupby(["layer", "arm"], sort=False).density.mean().unstack()[arms]
     colt, imp = heat[arms[0]], heat["imp"]
-    first = heat.index[(colt / imp.clip(lower=1e-6) - 1).abs().argmax()]
+    first = str((colt / imp.clip(lower=1e-6) - 1).abs().idxmax())
     text = f"COLT and IMP differ most in {label(first)}: {colt[first]:.1f} % of its weights are"
     heat.index = [label(layer) for layer in heat.index]
     heat.columns = [f"{label(arm)}\n{sparsities(rounds, arm, level)}" for arm in arms]

@@ -1,6 +1,6 @@
 """The figures of the comparison: each takes tables, draws one question, returns the figure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,14 +8,24 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ticketlab.papers.compare.overlap import overlap_matrix
-from ticketlab.papers.compare.params import CompareParams
-from ticketlab.papers.compare.rows import ACCURACY
-from ticketlab.papers.compare.swap import swap_matrix
-from ticketlab.study.plots import PALETTE, Look, error_bars, look
-from ticketlab.study.stats import by_seed, interval, minus
+from ticketlab.labels import label, look
+from ticketlab.papers.compare.overlap import overlap_matrix, overlap_metrics
+from ticketlab.papers.compare.params import Bed, CompareParams
+from ticketlab.papers.compare.rows import ACCURACY, difference
+from ticketlab.papers.compare.swap import swap_effect, swap_matrix
+from ticketlab.study import plots
+from ticketlab.study.plots import message, number, says
+from ticketlab.study.stats import (
+    BySeed,
+    Interval,
+    across,
+    as_interval,
+    by_seed,
+    interval,
+    minus,
+    percent_saved,
+)
 from ticketlab.study.tables import LABELS
 
 ORDER = (
@@ -32,224 +42,299 @@ ORDER = (
     "synflow",
 )
 """Searches first, then masks from the initial net."""
-DENSE = "#444444"
-CONTROLS = {"random": "#949494", "synflow": PALETTE[ORDER.index("synflow") % len(PALETTE)]}
+PAPERS = ("colt", "prac", "rst")
+LONG = ", long as "
+"""Within the name of a mask that was trained for as many images as a method saw."""
 
 
 def order(params: CompareParams) -> tuple[str, ...]:
-    """All methods of the study as figures show them: criteria of one's own come last."""
+    """Return all methods of the study as figures show them: criteria of one's own come last."""
     return (*ORDER, *params.criteria)
 
 
-def _panels(params: CompareParams, height: float, width: float = 5.2) -> tuple[Figure, list[Axes]]:
-    """One panel per net, side by side."""
-    count = len(params.beds)
-    figure, axes = plt.subplots(1, count, figsize=(width * count, height), squeeze=False)
-    for ax, bed in zip(axes[0], params.beds, strict=True):
-        ax.set_title(f"{bed.name} ({bed.model.name})")
-    return figure, list(axes[0])
+def _title(bed: Bed, level: float) -> str:
+    return f"{label(bed.name)}, {100 * level:g} % sparsity"
+
+
+# ---------------------------------------------------------------- accuracy at equal sparsity
 
 
 def accuracy(rows: pd.DataFrame, params: CompareParams) -> Figure:
-    """Test accuracy of every method: every seed a dot, the mean with its 95 % interval.
+    """Draw test accuracy, one row per method, a panel per net and level; dashed: the dense net."""
 
-    One row of panels per net, one panel per level.
-    """
-    methods, looks = order(params), look(order(params))
-    count, wide = len(params.beds), max(len(bed.levels) for bed in params.beds)
-    size = (5.2 * wide, 0.28 * len(methods) * count + 1.2)
-    figure, axes = plt.subplots(count, wide, figsize=size, squeeze=False, sharey=True)
-    for line, bed in zip(axes, params.beds, strict=True):
-        for ax in line[len(bed.levels) :]:
-            ax.set_visible(False)
-        for ax, level in zip(line, bed.levels, strict=False):
-            scored = (rows.net == bed.name) & rows.level.isin([0.0, level])
-            own = _without_collapsed(ax, rows[scored])
-            _dense_line(ax, own, upright=False)
-            for place, method in enumerate(methods):
-                seeds = own[own.arm == method][ACCURACY]
-                if len(seeds):
-                    _dots(ax, place, seeds, looks[method])
-            ax.set_yticks(range(len(methods)), methods)
-            ax.set_ylim(len(methods) - 0.5, -0.5)
-            ax.set_title(f"{bed.name} at {100 * level:g} % sparsity")
-            ax.set_xlabel(LABELS[ACCURACY] if bed is params.beds[-1] else "")
-    axes[0][0].legend(fontsize=8, loc="best")
-    figure.tight_layout()
-    return figure
+    def each(bed: Bed, level: float, arm: str) -> BySeed:
+        return by_seed(_at(rows, bed, level, arm), ACCURACY)
 
-
-def _dots(ax: Axes, place: float, values: "pd.Series[float]", style: Look) -> None:
-    """A lying mean with its interval at a place of the y axis, every seed a dot."""
-    ax.plot(values, [place] * len(values), ".", color=style["color"], alpha=0.45, markersize=4)
-    error_bars(ax, place, interval(values.tolist()), style, upright=False)
-
-
-def _without_collapsed(ax: Axes, own: pd.DataFrame) -> pd.DataFrame:
-    """One net's rows without arms below half of the dense accuracy, which a note names instead.
-
-    A layer without any weight leaves chance; on the same axis it would hide all other differences.
-    """
-    means = own.groupby(["arm", "level"])[ACCURACY].mean()
-    lost = means[means < own[own.arm == "dense"][ACCURACY].mean() / 2]
-    if len(lost):
-        named = lost.reset_index().itertuples(index=False)
-        texts = [f"{arm} at {100 * level:g} %: {mean:.0f} %" for arm, level, mean in named]
-        more = f" and {len(texts) - 2} more" if len(texts) > 2 else ""
-        note = "collapsed, not drawn: " + ", ".join(texts[:2]) + more
-        ax.text(0, -0.16, note, transform=ax.transAxes, fontsize=8, color="#b00020", va="top")
-    return own[[key not in lost.index for key in zip(own.arm, own.level, strict=True)]]
-
-
-def _dense_line(ax: Axes, own: pd.DataFrame, upright: bool = True) -> None:
-    """The dense net's mean, across the axis of accuracy: `upright` if that is the y axis."""
-    dense = own[own.arm == "dense"][ACCURACY].mean()
-    line = ax.axhline if upright else ax.axvline
-    line(dense, color=DENSE, lw=1, ls="--", label="dense")
-
-
-def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
-    """Accuracy against all images seen, search and final training, at the highest level.
-
-    A line joins a mask's single trainings of different length: who lies on it has gained from the
-    images alone.
-    """
-    figure, axes = _panels(params, 5)
-    for ax, bed in zip(axes, params.beds, strict=True):
-        whole = rows[rows.net == bed.name]
-        _dense_line(ax, whole)
-        top = _without_collapsed(ax, whole[whole.level.isin([0, bed.levels[-1]])])
-        top = top[top.level == bed.levels[-1]]
-        looks = look(order(params))
-        controls = CONTROLS | {mask: looks[mask]["color"] for mask in params.criteria}
-        for mask, color in controls.items():
-            _length_line(ax, top, mask, color)
-        for method, style in looks.items():
-            if method in set(top.arm):
-                _point(ax, top[top.arm == method], method, style)
-        ax.set(xscale="log", xlabel="images seen in all (thousands)", ylabel=LABELS[ACCURACY])
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}"))
-        ax.set_title(f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    figure.tight_layout()
-    return figure
-
-
-def _point(ax: Axes, rows: pd.DataFrame, method: str, style: Look) -> None:
-    """The mean with its interval, and every seed as a dot."""
-    found = interval(rows[ACCURACY].tolist())
-    label = f"{method} (n = {found.n})"
-    error_bars(ax, rows.images.mean(), found, style, label=label, size=6)
-    ax.plot(rows.images, rows[ACCURACY], ".", color=style["color"], alpha=0.5, markersize=3)
-
-
-def _length_line(ax: Axes, top: pd.DataFrame, mask: str, color: str) -> None:
-    chosen = top[(top.arm == mask) | top.arm.str.startswith(f"{mask}, long")]
-    means = chosen.groupby("arm")[["images", ACCURACY]].mean().sort_values("images")
-    if len(means) > 1:
-        label = f"{mask} mask, trained longer"
-        ax.plot(means.images, means[ACCURACY], "-", color=color, lw=1.2, label=label)
-        ax.plot(means.images.iloc[1:], means[ACCURACY].iloc[1:], "x", color=color, markersize=5)
+    figure = _by_method(rows, params, order(params), each, LABELS[ACCURACY])
+    for ax, (bed, _) in zip(figure.axes, _cells(params), strict=True):
+        dense = rows[(rows.net == bed.name) & (rows.arm == "dense")][ACCURACY].mean()
+        ax.axvline(dense, color=plots.GREY, lw=1, ls="--", zorder=0)
+        plots.within(ax, side="x")
+    return says(figure, _against_imp(rows, params))
 
 
 def gains(rows: pd.DataFrame, params: CompareParams) -> Figure:
-    """Each method minus the random mask at equal sparsity: paired differences with intervals."""
-    figure, axes = _panels(params, 4.6)
+    """Draw each method minus the random mask at equal sparsity, paired by seed."""
+
+    def each(bed: Bed, level: float, arm: str) -> BySeed:
+        own, random = (_at(rows, bed, level, name) for name in (arm, "random"))
+        return minus(by_seed(own, ACCURACY), by_seed(random, ACCURACY))
+
     methods = [method for method in order(params) if method != "random"]
-    shades = sns.color_palette("crest", max(len(bed.levels) for bed in params.beds)).as_hex()
-    for ax, bed in zip(axes, params.beds, strict=True):
-        whole = rows[rows.net == bed.name]
-        known = _without_collapsed(ax, whole[whole.level.isin([0.0, *bed.levels])])
-        for place, level in enumerate(bed.levels):
-            own = known[known.level == level]
-            random = whole[(whole.level == level) & (whole.arm == "random")]
-            base = by_seed(random, ACCURACY)
-            for i, method in enumerate(methods):
-                if method not in set(own.arm):
-                    continue
-                own_by = by_seed(own[own.arm == method], ACCURACY)
-                found = interval(list(minus(own_by, base).values()))
-                style = {"color": shades[place], "marker": "o"}
-                label = f"{100 * level:g} %" if i == 0 else None
-                at = i + 0.2 * (place - (len(bed.levels) - 1) / 2)
-                error_bars(ax, at, found, style, label=label, upright=False, size=4)
-        ax.axvline(0, color="0.4", lw=1)
-        ax.set_yticks(range(len(methods)), methods)
-        ax.invert_yaxis()
-        ax.set(xlabel="points over the random mask (paired)")
-        ax.legend(title="sparsity", fontsize=8)
-    figure.tight_layout()
+    figure = _by_method(rows, params, methods, each, "points against the random mask")
+    for ax in figure.axes:
+        ax.axvline(0, color=plots.GREY, lw=1, zorder=0)
+    return says(figure, _against_random(rows, params, methods))
+
+
+def _cells(params: CompareParams) -> list[tuple[Bed, float]]:
+    """Return every net with each of its levels."""
+    return [(bed, level) for bed in params.beds for level in bed.levels]
+
+
+def _at(rows: pd.DataFrame, bed: Bed, level: float, arm: str) -> pd.DataFrame:
+    return rows[(rows.net == bed.name) & (rows.level == level) & (rows.arm == arm)]
+
+
+def _by_method(
+    rows: pd.DataFrame,
+    params: CompareParams,
+    methods: Sequence[str],
+    each: Callable[[Bed, float, str], BySeed],
+    axis: str,
+) -> Figure:
+    """Draw methods as rows, one panel per net and level; a note names those that collapsed."""
+    cells = _cells(params)
+    shown = [arm for arm in methods if arm in set(rows.arm)]
+    columns = min(2, len(cells))
+    lines = -(-len(cells) // columns)
+    figure, axes = plt.subplots(
+        lines,
+        columns,
+        figsize=(5 * columns, (0.3 * len(shown) + 1.1) * lines),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax, (bed, level) in zip(axes.flat, cells, strict=False):
+        lost = _collapsed(rows, bed, level)
+        found = {arm: {} if arm in lost else each(bed, level, arm) for arm in shown}
+        plots.by_arm(ax, found, line=None)
+        _note(ax, lost)
+        ax.set(title=_title(bed, level), xlabel=axis)
+    for ax in list(axes.flat)[len(cells) :]:
+        ax.remove()
     return figure
+
+
+def _collapsed(rows: pd.DataFrame, bed: Bed, level: float) -> dict[str, float]:
+    """Return the arms below half of the dense accuracy, and theirs.
+
+    A layer without any weight leaves chance; on the same axis it would hide all other differences.
+    """
+    own = rows[(rows.net == bed.name) & (rows.level == level)].groupby("arm")[ACCURACY].mean()
+    dense = rows[(rows.net == bed.name) & (rows.arm == "dense")][ACCURACY].mean()
+    return dict(own[own < dense / 2])
+
+
+def _note(ax: Axes, lost: dict[str, float]) -> None:
+    """Name the arms that are not drawn, in their rows' colour, at the panel's lower edge."""
+    if lost:
+        text = ", ".join(f"{label(arm)} ({mean:.0f} %)" for arm, mean in lost.items())
+        ax.text(
+            0.02, 0.02, f"collapsed: {text}", transform=ax.transAxes, fontsize=8, color="#b00020"
+        )
+
+
+# ---------------------------------------------------------------- the cost
+
+
+def cost(rows: pd.DataFrame, params: CompareParams) -> Figure:
+    """Draw accuracy lost against images saved, IMP at the origin, at the highest level of each net.
+
+    Images are those of search and final training. A line joins one mask trained for different
+    numbers of images: a method on it or below gains from its images alone.
+    """
+    figure, axes = plots.panels(len(params.beds), 5, 4.6)
+    for ax, bed in zip(axes, params.beds, strict=True):
+        level = bed.levels[-1]
+        lost = _collapsed(rows, bed, level)
+        long = [arm for arm in rows.arm.unique() if LONG in arm]
+        arms = [arm for arm in (*order(params), *long) if arm not in ("imp", *lost)]
+        found = {arm: _traded(rows, bed, arm) for arm in arms}
+        plots.trade(ax, found, "imp", cost="images")
+        for mask in dict.fromkeys(arm.partition(LONG)[0] for arm in long):
+            own = [one for arm, one in found.items() if arm.partition(LONG)[0] == mask]
+            _length_line(ax, mask, own)
+        _note(ax, lost)
+        ax.set_title(_title(bed, level))
+    plots.legend(figure)
+    return says(figure, _saved_and_lost(rows, params))
+
+
+def _traded(rows: pd.DataFrame, bed: Bed, arm: str) -> tuple[BySeed, BySeed]:
+    """Return percent of IMP's images saved and points against IMP, by seed, at the top level."""
+    own, imp = (_at(rows, bed, bed.levels[-1], name) for name in (arm, "imp"))
+    saved = percent_saved(by_seed(own, "images"), by_seed(imp, "images"))
+    return saved, minus(by_seed(own, ACCURACY), by_seed(imp, ACCURACY))
+
+
+def _length_line(ax: Axes, mask: str, found: Iterable[tuple[BySeed, BySeed]]) -> None:
+    """Join the means of one mask's trainings of different length."""
+    means = [[np.mean(list(by.values())) for by in one] for one in found if all(one)]
+    if len(means) > 1:
+        x, y = zip(*sorted(means), strict=True)
+        ax.plot(x, y, ":", color=look(mask)["color"], lw=1.4, zorder=0)
+
+
+# ---------------------------------------------------------------- masks
 
 
 def overlap(overlaps: pd.DataFrame, params: CompareParams) -> Figure:
-    """IoU of masks at the highest level, with its ratio to chance; diagonal: other seeds."""
-    figure, axes = _panels(params, 5.6, width=6.6)
+    """Draw the IoU of every two methods' masks beyond chance, in points, at the highest level."""
+    figure, axes = plots.panels(len(params.beds), 6, 5.2)
+    beyond = overlaps[overlaps.between == "methods"]
+    beyond = beyond.assign(beyond=100 * (beyond.iou - beyond.chance))
     for ax, bed in zip(axes, params.beds, strict=True):
-        iou = overlap_matrix(overlaps, bed.name, "iou")
-        chance = overlap_matrix(overlaps, bed.name, "chance")
-        text = iou.map(lambda v: f"{v:.2f}") + "\n" + (iou / chance).map(lambda v: f"x{v:.1f}")
+        whole = overlap_matrix(beyond, bed.name, "beyond")
+        names = [name for name in order(params) if name in whole.index]
+        shown = whole.loc[names[1:], names[:-1]]
+        names_of = [label(name) for name in names]
+        later = np.triu(np.ones(shown.shape, dtype=bool), 1)
         sns.heatmap(
-            iou,
-            annot=text,
-            fmt="",
+            (shown.round() + 0.0).set_axis(names_of[1:]).set_axis(names_of[:-1], axis=1),
+            mask=later,
+            annot=True,
+            fmt=".0f",
             cmap="viridis",
             vmin=0,
             ax=ax,
-            annot_kws={"fontsize": 7},
-            cbar_kws={"label": "IoU"},
-            square=True,
+            annot_kws={"fontsize": 8},
+            cbar_kws={"label": "IoU beyond chance (points)"},
         )
-        ax.set(xlabel="", ylabel="", title=f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
-        ax.tick_params(axis="x", rotation=60)
-    figure.tight_layout()
-    return figure
+        ax.set(xlabel="", ylabel="", title=_title(bed, bed.levels[-1]))
+        ax.grid(False)
+        plt.setp(ax.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
+    numbers = overlap_metrics(overlaps, params)
+    again, colt, prac = (
+        as_interval(numbers[f"imp_and_{name}"]["mean"]) for name in ("imp_again", "colt", "prac")
+    )
+    if again is None or colt is None or prac is None:
+        return says(figure, "The agreement of masks was not measured for all methods.")
+    text = f"IMP's mask agrees with its own second run by {number(again, 'points beyond chance')}"
+    return says(figure, f"{text}; with COLT's by {colt.mean:.1f}, with PrAC's by {prac.mean:.1f}.")
 
 
 def layers(
     table: pd.DataFrame, params: CompareParams, methods: Sequence[str] | None = None
 ) -> Figure:
-    """Density of each layer by method at the highest level, mean over seeds, on a log scale."""
-    figure, axes = _panels(params, 4, width=6.2)
+    """Draw the density of each layer by method at the highest level, mean over seeds."""
+    figure, axes = plots.panels(len(params.beds), 6, 4)
+    spread: list[tuple[float, str]] = []
     for ax, bed in zip(axes, params.beds, strict=True):
         own = table[(table.net == bed.name) & (table.level == bed.levels[-1])]
-        heat = own.groupby(["arm", "layer"], sort=False).density.mean().unstack()
-        heat = heat.reindex([m for m in methods or order(params) if m != "rst"])
-        heat.columns = [name.removeprefix("body.").removesuffix(".weight") for name in heat.columns]
+        heat = 100 * own.groupby(["arm", "layer"], sort=False).density.mean().unstack()
+        heat = heat.reindex([m for m in methods or order(params) if m != "rst"]).dropna(how="all")
+        spread += [_spread(bed, str(layer), heat[layer]) for layer in heat]
+        heat = heat.rename(index=label, columns=label)
         few = heat.shape[1] <= 8
         sns.heatmap(
-            np.log10(heat.clip(lower=1e-4)),
+            np.log10(heat.clip(lower=1e-2)),
             annot=heat if few else False,
-            fmt=".3f",
+            fmt=".1f",
             ax=ax,
             cmap="viridis",
-            annot_kws={"fontsize": 7},
-            cbar_kws={"label": "log10 density"},
+            annot_kws={"fontsize": 8},
+            cbar=False,
         )
-        ax.set(xlabel="", ylabel="", title=f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
-    figure.tight_layout()
-    return figure
+        ax.set(xlabel="", ylabel="", title=f"Weights kept (%), {_title(bed, bed.levels[-1])}")
+    return says(figure, max(spread)[1])
+
+
+def _spread(bed: Bed, layer: str, kept: "pd.Series[float]") -> tuple[float, str]:
+    """Return how far methods are apart in a layer (ratio), and this in words."""
+    low, high = str(kept.idxmin()), str(kept.idxmax())
+    text = f"Methods differ most in {label(layer)} of {label(bed.name)}: of its weights"
+    least, most = (f"{label(arm)} keeps {kept[arm]:.1f} %" for arm in (low, high))
+    return kept[high] / max(kept[low], 1e-2), f"{text} {least}, {most}."
 
 
 def swap(swaps: pd.DataFrame, params: CompareParams) -> Figure:
-    """Accuracy of every mask on every start weights: mean and half of the 95 % interval."""
-    figure, axes = _panels(params, 4, width=6.2)
+    """Draw accuracy of every mask on every start weights: mean and half of the 95 % interval."""
+    figure, axes = plots.panels(len(params.beds), 5.6, 3.2)
     for ax, bed in zip(axes, params.beds, strict=True):
         mean, text = swap_matrix(swaps, bed.name)
         masks = [mask for mask in (*order(params), "imp-shuffled") if mask in mean.index]
         sns.heatmap(
-            mean.loc[masks],
+            mean.loc[masks].rename(index=label, columns=lambda name: label(f"{name} weights")),
             annot=text.loc[masks],
             fmt="",
             cmap="viridis",
             ax=ax,
-            annot_kws={"fontsize": 8},
-            cbar_kws={"label": LABELS[ACCURACY]},
+            annot_kws={"fontsize": 9},
+            cbar_kws={"label": "test accuracy (%)"},
         )
-        ax.set(xlabel="start weights", ylabel="mask")
-        ax.set_title(f"{bed.name} at {100 * bed.levels[-1]:g} % sparsity")
-    figure.tight_layout()
-    return figure
+        ax.set(xlabel="start weights", ylabel="mask", title=_title(bed, bed.levels[-1]))
+        ax.tick_params(axis="y", rotation=0)
+    effect = swap_effect(swaps, params, ("imp", "init"), ("imp", "reinit"))["mean"]
+    return says(
+        figure,
+        message(
+            as_interval(effect),
+            "IMP's mask needs its initial weights: better than on new weights",
+            "IMP's mask does as well on new weights as on its initial ones, within the interval",
+            "IMP's mask does worse on its initial weights than on new ones",
+        ),
+    )
+
+
+# ---------------------------------------------------------------- messages
+
+
+def _against_imp(rows: pd.DataFrame, params: CompareParams) -> str:
+    """Say which papers' methods lose to IMP at equal sparsity, mean over nets and levels."""
+    every = {arm: as_interval(difference(rows, params, arm, "imp")["mean"]) for arm in PAPERS}
+    found = {arm: one for arm, one in every.items() if one}
+    if not found:
+        return "No paper's method was run beside IMP."
+    losers = [label(arm) for arm, one in found.items() if one.high is not None and one.high < 0]
+    first = "No paper's method clearly loses to IMP at equal sparsity"
+    if losers:
+        first = f"At equal sparsity {_listed(losers)} lose{'s' * (len(losers) == 1)} to IMP"
+    parts = [f"{label(arm)} {one.text(1)}" for arm, one in found.items()]
+    return f"{first} (points): {'; '.join(parts)}."
+
+
+def _against_random(rows: pd.DataFrame, params: CompareParams, methods: Sequence[str]) -> str:
+    """Say which methods do not clearly beat the random mask, and what IMP gains over it."""
+    every = {arm: as_interval(difference(rows, params, arm, "random")["mean"]) for arm in methods}
+    found = {arm: one for arm, one in every.items() if one}
+    short = [label(arm) for arm, one in found.items() if one.low is None or one.low <= 0]
+    beaten = f"All methods but {_listed(short)} beat" if short else "All methods beat"
+    if len(short) == len(found):
+        beaten = "No method clearly beats"
+    imp = found.get("imp")
+    gain = f", IMP by {number(imp)}" if imp else ""
+    return f"{beaten} the random mask of equal sparsity{gain}."
+
+
+def _saved_and_lost(rows: pd.DataFrame, params: CompareParams) -> str:
+    """Say what COLT and PrAC save of IMP's images and lose in accuracy, mean over nets."""
+    parts = []
+    for arm in ("colt", "prac"):
+        traded = [_traded(rows, bed, arm) for bed in params.beds]
+        saved, gained = (_mean([one[i] for one in traded]) for i in (0, 1))
+        if saved and gained:
+            text = f"{label(arm)} saves {saved.mean:.0f} % of IMP's images"
+            parts.append(f"{text}, accuracy {number(gained)}")
+    return "; ".join(parts) + "." if parts else "Neither COLT nor PrAC was run beside IMP."
+
+
+def _mean(parts: Sequence[BySeed]) -> Interval | None:
+    found = across(parts)
+    return interval(list(found.values())) if found else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
