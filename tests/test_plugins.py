@@ -24,9 +24,11 @@ from ticketlab.papers.compare.overlap import overlap_matrix, overlap_table
 from ticketlab.papers.compare.rows import board, layers_table
 from ticketlab.papers.compare.swap import swap_table
 from ticketlab.papers.plant_n_seek import figures as plant_figures
+from ticketlab.papers.plant_n_seek import figures_inside as plant_inside
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import report as plant_report
 from ticketlab.papers.plant_n_seek import study as plant_study
+from ticketlab.papers.plant_n_seek import success as plant_success
 from ticketlab.papers.plant_n_seek.conv import figures as conv_figures
 from ticketlab.papers.plant_n_seek.conv import report as conv_report
 from ticketlab.papers.prac import figures as prac_figures
@@ -221,11 +223,11 @@ def test_plant_n_seeks_grids_take_a_criterion(plant: Any, run: Run) -> None:
 def test_plant_n_seeks_tables_and_figures_show_it(plant: Any, run: Run) -> None:
     found = run(plant_study, plant)
     scores, layers = plant_report.scores_table(found), plant_report.layers_table(found, plant)
-    board = plant_report.leaderboard(scores, plant)
+    board = plant_success.leaderboard(scores, plant)
     assert {SIZE, SLOPES} <= set(board.method)
     assert plant_report.kept_as_asked(scores).all()
     assert {SIZE, SLOPES} <= labels(plant_figures.found(scores, plant))
-    assert {SIZE, SLOPES} <= labels(plant_figures.collapse(layers, scores, plant))
+    assert {SIZE, SLOPES} <= labels(plant_inside.collapse(layers, scores, plant))
     assert SLOPES in labels(plant_figures.overlap(scores, plant))
     assert SIZE in labels(plant_figures.cost(board))
     table = plant_report.plot_table(scores, plant)

@@ -189,6 +189,23 @@ def test_bad_parameters_are_one_clear_line_before_anything_runs(
     assert files(tmp_path) == {"source.ipynb"}
 
 
+@pytest.mark.parametrize(
+    ("conv", "shown"), [(None, "first last"), ({"width": 2}, "first part last")]
+)
+def test_cells_of_a_part_that_the_study_lacks_are_left_out(
+    tmp_path: Path, conv: Any, shown: str
+) -> None:
+    nb = page("print('first', end=' ')", "print('part', end=' ')", "print('last')",
+              parameters="conv = {}")  # fmt: skip
+    nb.cells[3].metadata["tags"] = ["if-conv"]
+    nb.cells.insert(3, new_markdown_cell("## The part", metadata={"tags": ["if-conv"]}))
+    nbformat.write(nb, tmp_path / "source.ipynb")
+    target = tmp_path / "page.ipynb"
+    execute(tmp_path / "source.ipynb", target, {"conv": conv})
+    assert outputs(target).split() == shown.split()
+    assert ("The part" in target.read_text()) == (conv is not None)
+
+
 def test_a_missing_or_broken_notebook_and_a_blocked_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no notebook at .*nowhere.ipynb"):
         execute(tmp_path / "nowhere.ipynb", tmp_path / "page.ipynb", {})
@@ -258,6 +275,7 @@ DIRT: dict[str, Callable[[Any, Any], Any]] = {  # what a change of a page or its
     "has 15 lines of code": lambda nb, cell: cell.update(source="x = 1\n" * 15),
     "defines f in 6 lines": lambda nb, cell: cell.update(source="def f():\n" + "    x = 1\n" * 5),
     "defines A in 6 lines": lambda nb, cell: cell.update(source="class A:\n" + "    x = 1\n" * 5),
+    "tag if-part: 'part' is no parameter": lambda nb, cell: cell.metadata.update(tags=["if-part"]),
     "does not parse": lambda nb, cell: cell.update(source="x = = 1"),
     "absolute path (/home/": lambda nb, cell: cell.update(source="open('/home/me/x.npz')"),
     "absolute path (C:": lambda nb, cell: nb.cells[0].update(source=r"see C:\data\x"),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CELL_LINES = 14  # lines of code in one cell
 DEF_LINES = 5  # lines of a function that a notebook may define
+IF = "if-"  # starts the tag of a cell that is left out where the parameter named after it is None
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
@@ -56,13 +57,15 @@ def execute(
 ) -> None:
     """Run the notebook `source` with `parameters` and put the normalised result at `target`.
 
-    `target` changes only when every cell ran. What cells write to stderr goes to this process's
-    stderr as it comes (progress, warnings) and never into the page.
+    Cells tagged `if-NAME` are left out where the parameter NAME is None, since the study lacks that
+    part. `target` changes only when every cell ran. What cells write to stderr goes to this
+    process's stderr as it comes (progress, warnings) and never into the page.
     Raises InputError before running (no such notebook, parameters that its parameters cell does
     not have or that are not plain values) and NotebookFailed when a cell fails.
     """
     notebook = _read_source(source)
     values = {name: _plain(source, name, value) for name, value in parameters.items()}
+    notebook.cells = [cell for cell in notebook.cells if not _left_out(cell, values)]
     _check_names(source, notebook, values)
     running = target.with_name(f".{target.stem}.running.ipynb")
     failed = target.with_suffix(".failed.ipynb")
@@ -73,6 +76,16 @@ def execute(
     finally:
         running.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
+
+
+def _left_out(cell: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Return whether a cell belongs to a part that these parameters leave out."""
+    return any(name in values and values[name] is None for name in _parts(cell))
+
+
+def _parts(cell: dict[str, Any]) -> list[str]:
+    """Return the parameters that a cell needs, NAME of its tags `if-NAME`."""
+    return [tag.removeprefix(IF) for tag in tags(cell) if tag.startswith(IF)]
 
 
 def _run(
@@ -312,9 +325,12 @@ def _page_problems(nb: dict[str, Any]) -> Iterator[str]:
     if len(set(ids)) != len(ids):
         yield "two cells have the same id"
     try:
-        parameter_names(nb)
+        known = parameter_names(nb)
     except InputError as error:
         yield str(error)
+    else:
+        for name in sorted({name for cell in cells for name in _parts(cell)} - set(known)):
+            yield f"tag {IF}{name}: {name!r} is no parameter"
 
 
 def _cell_problems(cell: dict[str, Any]) -> Iterator[str]:

@@ -3,16 +3,21 @@
 from math import log10
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import torch
 from conftest import Message, equal
+from matplotlib.text import Text
 
 from ticketlab.many import stacks
-from ticketlab.papers.plant_n_seek import algorithm, report, study
+from ticketlab.papers.plant_n_seek import algorithm, report, study, success
 from ticketlab.papers.plant_n_seek import controls as plant_controls
 from ticketlab.papers.plant_n_seek import figures as draw
+from ticketlab.papers.plant_n_seek import figures_by_hand as by_hand
+from ticketlab.papers.plant_n_seek import figures_inside as inside
+from ticketlab.papers.plant_n_seek import figures_of_popup as of_popup
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import units as plant_units
 from ticketlab.papers.plant_n_seek.metrics import metrics
@@ -22,7 +27,7 @@ from ticketlab.pipeline import params
 from ticketlab.study import rules
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.controls import all_of
-from ticketlab.study.plots import use_style
+from ticketlab.study.plots import ALT, use_style
 from ticketlab.study.results import Result, load_result
 from ticketlab.study.runner import run_study
 from ticketlab.study.stats import as_metric, as_share
@@ -328,18 +333,65 @@ def test_success_rates_are_exact_and_of_searches_in_planted_mothers() -> None:
     rows = pruned(seed=[*range(20), 0, 0], weak_margin=[-1.0] * 19 + [-40.0, 0.0, 0.0],
                   mother=["planted"] * 20 + ["unplanted", "planted"],
                   method=["snip"] * 21 + ["oracle"], width=24)  # fmt: skip
-    shares = report.success_shares(rows, tiny.plant_n_seek())
+    every = success.success_shares(rows, tiny.plant_n_seek())
+    shares = every[every.regime == "singleshot"].reset_index()
     assert len(shares) == 1 and (shares.k[0], shares.n[0]) == (19, 20)
     bounds = (shares.low[0], shares.high[0])
     assert bounds == pytest.approx((75.13, 99.87), abs=0.01)  # Clopper and Pearson's for 19 of 20
-    table = report.success_table(shares)
-    assert table.loc[("circle", "singleshot", "snip"), "0.1"] == "19 of 20 [75, 100] %"
-    board = report.leaderboard(
+    table = success.success_table(shares)
+    assert table.loc[("Circle", "one shot", "SNIP"), "density 0.1"] == "19 of 20 [75, 100] %"
+    board = success.leaderboard(
         pd.concat([rows, rows.assign(label="gt", density=0.005)]), tiny.plant_n_seek()
     )
     assert board.density.tolist() == [0.005]
     few = rows.assign(weak_margin=[-1.0] * 10 + [-40.0] * 12)  # in half of the seeds is not in most
-    assert report.leaderboard(few, tiny.plant_n_seek()).density.isna().all()
+    assert success.leaderboard(few, tiny.plant_n_seek()).density.isna().all()
+
+
+def test_untrained_masks_are_counted_by_the_fitted_score_of_their_task() -> None:
+    """On Circle one scale per output is fitted, on ReLU one; no other scores count."""
+    rows = pd.concat([
+        pruned(seed=[0, 1], per_output_margin=[-9.0, -11.0], weak_margin=-50.0),
+        pruned(task="relu", method="plain", regime="popup_linear", scalar_margin=[-0.5, -0.9],
+               per_output_margin=-3.0, weak_margin=None, seed=[0, 1]),
+        pruned(regime="popup_softmax", method="plain", weak_margin=[None]),
+        pruned(regime="multishot", per_output_margin=[0.0]),
+    ]).assign(width=24)  # fmt: skip
+    shares = success.success_shares(rows, tiny.plant_n_seek())
+    strong = shares[shares.regime == success.STRONG]
+    assert list(zip(strong.task, strong.method, strong.k, strong.n, strict=True)) == [
+        ("circle", "snip", 1, 2), ("relu", "plain", 2, 2)]  # fmt: skip
+
+
+def searched(method: str, task: str, found: int, regime: str = "multishot") -> dict[str, object]:
+    """A row of `success_shares`: the ticket's density, `found` of 20 seeds."""
+    return {"task": task, "regime": regime, "method": method, "label": "gt", "density": 0.005,
+            "k": found, "n": 20, "mean": 5.0 * found, "low": 2.0, "high": 98.0}  # fmt: skip
+
+
+def test_the_message_names_what_finds_a_ticket_at_its_density() -> None:
+    rows = [searched("synflow", "circle", 20), searched("snip", "circle", 5),
+            searched("snip", "helix", 10), searched("snip", "relu", 0)]  # fmt: skip
+    assert success.at_the_tickets_density(pd.DataFrame(rows)) == (
+        "At the density of the planted ticket SynFlow (many rounds) finds Circle's in 20 of 20 "
+        "seeds [2, 98] %; no method finds Helix's or ReLU's in most seeds."
+    )
+    none = success.at_the_tickets_density(pd.DataFrame(rows[1:2]))
+    assert none.endswith("ticket no method finds Circle's in most seeds.")
+    strong = pd.DataFrame([searched("plain", "circle", 20, success.STRONG)])
+    assert success.at_the_tickets_density(strong).endswith("nothing was searched.")
+
+
+def test_empty_cells_of_the_success_figure_were_not_run() -> None:
+    rows = pd.DataFrame([searched("snip", "circle", 5), searched("synflow", "relu", 20)])
+    figure = draw.success(rows, tiny.plant_n_seek())
+    shown = [[text.get_text() for text in ax.texts] for ax in figure.axes]
+    assert shown == [["5/20", "[2, 98]"], ["20/20", "[2, 98]"]]
+    cells = [np.ma.count(ax.collections[0].get_array()) for ax in figure.axes]
+    assert cells == [1, 1]
+    names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert names == ["SNIP", "SynFlow"]
+    draw.plt.close(figure)
 
 
 # ---------------------------------------------------------------- positive controls
@@ -415,6 +467,10 @@ def test_a_margin_is_zero_at_the_ticket_and_negative_below() -> None:
     assert report.margin(1e-4, 1e-4, "helix") == 0
 
 
+RAW = {"circle", "relu", "helix", "singleshot", "multishot", "snip", "grasp", "synflow", "gt"}
+"""Names of the code, which figures show as labels."""
+
+
 def test_tables_and_figures_can_be_made(results: dict[str, Result]) -> None:
     use_style()
     p = tiny.plant_n_seek()
@@ -422,29 +478,32 @@ def test_tables_and_figures_can_be_made(results: dict[str, Result]) -> None:
     layers = report.layers_table(results, p)
     figures = [
         draw.found(scores, p),
-        draw.collapse(layers, scores, p),
+        inside.collapse(layers, scores, p),
         draw.overlap(scores, p),
-        draw.popup(learning, p),
-        draw.cost(report.leaderboard(scores, p)),
-        draw.success(report.success_shares(scores, p), p),
+        of_popup.popup(learning, p),
+        draw.cost(success.leaderboard(scores, p)),
+        draw.success(success.success_shares(scores, p), p),
     ]
     one = bench()
-    figures += [draw.ticket(one.planted), draw.hidden({"paper": one.planted})]
-    figures += [draw.visible(report.audit_table(results))]
+    figures += [by_hand.ticket(one.planted), by_hand.hidden({"paper": one.planted})]
+    figures += [inside.visible(report.audit_table(results))]
     for figure in figures:
         figure.canvas.draw()
+        assert 0 < len(figure.get_label()) <= ALT and "_" not in figure.get_label()
+        named = [text.get_text() for text in figure.findobj(Text)]
+        assert [name for name in named if "_" in name or name in RAW] == []
         draw.plt.close(figure)
-    assert set(report.controls_table(scores, p).columns) == {"circle", "relu"}
+    assert set(report.controls_table(scores, p).columns) == {"Circle", "ReLU"}
     assert report.overlap_table(scores, p).unplanted.notna().any()
     audits = report.audit_table(results)
     assert set(audits["mode"]) == {"authors", "norm", "paper"}
     assert report.visibility_table(audits).shape[0] == 6
     assert report.rank_table(report.audit_table(results, "ranks")).notna().any().any()
-    board = report.leaderboard(scores, p)
+    board = success.leaderboard(scores, p)
     assert set(board.steps) == {4, 12}
     assert set(learning.epoch) == {1, 2}
     table = report.targets_table((3, 5), 100, 2000)
-    assert table.loc[("relu", 3), "density"] == pytest.approx(report.PRINTED["relu"])
+    assert table.loc[("ReLU", 3), "density"] == pytest.approx(report.PRINTED["relu"])
 
 
 def test_bad_parameters_are_refused_in_one_line(one_line: Message) -> None:

@@ -1,411 +1,331 @@
-"""The figures of the Plant 'n' Seek notebook: each takes tables or nets and draws one question."""
+"""The figures of the Plant 'n' Seek notebook's searches: each draws one question and says it."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from ticketlab import plugins
-from ticketlab.many import stacks
-from ticketlab.papers.plant_n_seek import algorithm
-from ticketlab.papers.plant_n_seek.algorithm.tasks import helix_curve
+from ticketlab import labels, plugins
+from ticketlab.papers.plant_n_seek import success as rates
 from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.plant_n_seek.report import (
     FOUND_DECADES,
     FOUND_POINTS,
     METHODS,
     SEARCHES,
+    is_accuracy,
     of_main,
     shown_methods,
 )
-from ticketlab.study.plots import PALETTE, Look, curves, error_bars, look
+from ticketlab.study.plots import (
+    GREY,
+    by_arm,
+    legend,
+    number,
+    panels,
+    says,
+    within,
+)
+from ticketlab.study.stats import BySeed, Interval, each_seed, interval
 
-UNITS = {"circle": "test accuracy (%)", "relu": "log10 test MSE", "helix": "log10 test MSE"}
-SIGNS = np.array([PALETTE[3], PALETTE[0]])
-"""Colours of negative and positive weights."""
-
-
-def looks(params: PlantParams) -> dict[str, Look]:
-    """Colour and marker of each method, the same in every figure."""
-    return look(shown_methods(params))
-
-
-def shown(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The frame with `y`: the column in percent for Circle, its log10 for the regression tasks."""
-    values = frame[column].astype(float)
-    logs = np.log10(values.clip(lower=1e-12))
-    return frame.assign(y=values.where(frame.task == "circle", logs), arm=frame.method)
-
-
-# ---------------------------------------------------------------- the ticket itself
+TASKS = ("circle", "relu", "helix")
+POPPED = ("plain", "annealed")
+"""Edge-popup's variants, beside the methods that prune by a score."""
+SHARES = LinearSegmentedColormap.from_list("shares", ["#f0b060", "#f6f3ee", "#4266ba"])
+"""From orange (no seed finds a ticket) to blue (all do)."""
 
 
-def ticket(planted: algorithm.Planted, neurons: int = 40) -> Figure:
-    """The planted ticket inside its mother: edge width |w|, colour the sign; dots are neurons.
-
-    Up to `neurons` are drawn in each layer, those outside the ticket evenly spread.
-    """
-    figure, ax = plt.subplots(figsize=(10, 4.5))
-    heights = [_heights(places, width, neurons) for places, width in _shape(planted)]
-    for layer, (own, others) in enumerate(heights):
-        ax.plot([layer] * len(others), others, "o", color="0.85", ms=3)
-        ax.plot([layer] * len(own), list(own.values()), "o", color="0.25", ms=5, zorder=3)
-    for layer, (weight, _) in enumerate(stacks.layers(planted.ticket())):
-        _edges(ax, layer, weight.numpy(), heights[layer][0], heights[layer + 1][0])
-    names = ["inputs", *[f"hidden {n}" for n in range(1, len(heights) - 1)], "outputs"]
-    ax.set_xticks(range(len(heights)), names)
-    ax.set(yticks=[], title="The planted ticket (dark) among its mother's neurons (light)")
-    ax.grid(visible=False)
-    for sign, color in zip(("negative", "positive"), SIGNS, strict=True):
-        ax.plot([], [], color=color, label=f"{sign} weight")
-    ax.legend(fontsize=8, loc="upper left")
-    return figure
-
-
-def _shape(planted: algorithm.Planted) -> list[tuple[list[int], int]]:
-    widths = stacks.widths(planted.mother)
-    return [(p.tolist(), n) for p, n in zip(planted.places, widths, strict=True)]
-
-
-def _heights(places: list[int], width: int, neurons: int) -> tuple[dict[int, float], list[float]]:
-    """Where the ticket's neurons (by place) and others stand, in the mother's order."""
-    free = [n for n in range(width) if n not in places]
-    spread = np.linspace(0, len(free) - 1, max(0, min(len(free), neurons - len(places))))
-    others = [free[int(place)] for place in spread]
-    order = sorted([*places, *others])
-    at = dict(zip(order, np.linspace(1, 0, len(order) + 2)[1:-1], strict=True))
-    return {n: at[n] for n in sorted(places)}, [at[n] for n in others]
-
-
-def _edges(
-    ax: Axes, layer: int, weight: np.ndarray, left: dict[int, float], right: dict[int, float]
-) -> None:
-    rows, columns = weight.nonzero()
-    values = weight[rows, columns]
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    ends = [[(layer, left[r]), (layer + 1, right[c])] for r, c in pairs]
-    width = 0.3 + 2.7 * np.abs(values) / np.abs(values).max()
-    ax.add_collection(LineCollection(ends, colors=SIGNS[(values > 0).astype(int)], lw=width))
-
-
-def computed(circle: algorithm.Planted, helix: algorithm.Planted) -> Figure:
-    """What two planted tickets compute: Circle's decision map and the Helix curve."""
-    figure = plt.figure(figsize=(10, 4.5))
-    _decision_map(figure.add_subplot(1, 2, 1), circle)
-    ax: Any = figure.add_subplot(1, 2, 2, projection="3d")
-    x = torch.linspace(-1, 1, 400, dtype=torch.float64)[:, None]
-    ax.plot(*helix_curve(x).numpy().T, color="0.6", lw=4, label="wanted")
-    ax.plot(*helix.outputs(x).numpy().T, color=PALETTE[3], lw=1.2, label="planted ticket")
-    ax.set_title("Helix")
-    ax.legend(fontsize=8)
-    return figure
-
-
-def _decision_map(ax: Axes, planted: algorithm.Planted) -> None:
-    line = torch.linspace(-1, 1, 201, dtype=torch.float64)
-    grid = torch.cartesian_prod(line, line)
-    classes = planted.outputs(grid).argmax(1).reshape(201, 201).T.numpy()
-    image = plt.cm.colors.ListedColormap(PALETTE[:4])  # type: ignore[attr-defined]
-    ax.imshow(classes, extent=(-1, 1, -1, 1), origin="lower", cmap=image, alpha=0.75)
-    angle = np.linspace(0, 2 * np.pi, 200)
-    for radius in algorithm.ring_radii():
-        ax.plot(radius * np.cos(angle), radius * np.sin(angle), "k--", lw=0.8)
-    ax.set(title="Circle: classes of the planted ticket", xlabel="x1", ylabel="x2")
-    ax.grid(visible=False)
-
-
-def one_neuron(
-    biases: np.ndarray, weights: np.ndarray, wanted: np.ndarray, place: int, factor: float
-) -> Figure:
-    """All neurons of a layer with one input as points, the wanted direction, and the winner."""
-    figure, ax = plt.subplots(figsize=(6, 4.6))
-    ax.plot(biases, weights, "o", color="0.7", ms=4, label="random neurons of the mother")
-    reach = 1.1 * max(np.abs(biases).max(), np.abs(weights).max())
-    line = np.array([-reach, reach]) / np.abs(wanted).max()
-    ax.plot(line * wanted[0], line * wanted[1], "--", color="0.4", lw=1, label="target's direction")
-    ax.plot(biases[place], weights[place], "o", color=PALETTE[1], ms=9, label="best aligned")
-    planted = factor * wanted
-    ax.plot(*planted, "*", color=PALETTE[3], ms=13, label="what is planted there")
-    ax.set(xlabel="bias", ylabel="weight", title="Which neuron can play the target's?")
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
-    ax.legend(fontsize=8)
-    return figure
-
-
-def hidden(planted: dict[str, algorithm.Planted]) -> Figure:
-    """|w| in standard deviations of the initialisation: planted entries and all others, by mode."""
-    figure, axes = plt.subplots(1, len(planted), figsize=(11, 3.4), sharex=True, sharey=True)
-    bins = np.logspace(-4, 3, 43)
-    for ax, (mode, one) in zip(np.atleast_1d(axes), planted.items(), strict=True):
-        scaled = torch.cat([v.flatten() for v in algorithm.in_deviations(one.weights).values()])
-        inside = one.mask.flat()
-        for chosen, color, name in ((~inside, "0.7", "others"), (inside, PALETTE[3], "planted")):
-            values = scaled[chosen].numpy()
-            weights = np.full(len(values), 100 / len(values))
-            ax.hist(values, bins=bins, weights=weights, color=color, alpha=0.65, label=name)
-        ax.axvline(algorithm.LOUD, color="0.3", ls="--", lw=1)
-        ax.set(xscale="log", title=f"planted as in: {mode}", xlabel="|w| / sigma")
-    np.atleast_1d(axes)[0].set_ylabel("% of entries")
-    np.atleast_1d(axes)[0].legend(fontsize=8)
-    return figure
-
-
-# ---------------------------------------------------------------- who finds it
-
-COLUMNS = {
-    "one shot, untrained": ("singleshot", "per_output"),
-    "one shot, trained (last epoch)": ("singleshot", "weak"),
-    "many rounds, trained (last epoch)": ("multishot", "weak"),
-}
-
-
-def found(scores: pd.DataFrame, params: PlantParams) -> Figure:
-    """Score against density by task (rows) and regime (columns), with the ticket's line, the
-    trained oracle's, and dotted the same search in mothers without a ticket."""
-    rows = of_main(scores, params)
-    tasks = [task for task in ("circle", "relu", "helix") if task in set(rows.task)]
-    figure, grid = plt.subplots(
-        len(tasks), 3, figsize=(12, 3.1 * len(tasks)), sharex="row", sharey="row", squeeze=False
-    )
-    for line, task in zip(grid, tasks, strict=True):
-        for ax, (title, (regime, column)) in zip(line, COLUMNS.items(), strict=True):
-            _panel(ax, rows[rows.task == task], regime, column, looks(params))
-            ax.set(title=f"{task}: {title}", xlabel="density (share kept)")
-        line[0].set_ylabel(UNITS[task])
-    handles = {text: line for ax in grid.flat for line, text in zip(*_legend(ax), strict=True)}
-    figure.legend(handles.values(), handles, loc="lower center", ncols=5, fontsize=8)
-    figure.tight_layout(rect=(0, 0.07 if len(tasks) > 1 else 0.16, 1, 1))
-    return figure
+def tasks_of(frame: pd.DataFrame) -> list[str]:
+    """Return the frame's tasks in the order of the paper."""
+    return [task for task in TASKS if task in set(frame.task)]
 
 
 def nearness(task: str) -> str:
-    """How near a net must come to the planted ticket to count as a ticket, in words."""
+    """Return in words how near the planted ticket's score counts as found."""
     return f"{FOUND_POINTS:g} points" if task == "circle" else f"{10**FOUND_DECADES:g} x the error"
 
 
+def density_named(density: float, label: str) -> str:
+    """Name a density on an axis or panel: '0.1', or '0.0052 (ticket's)'."""
+    return f"{density:.2g} (ticket's)" if label == "gt" else f"{density:g}"
+
+
+# ---------------------------------------------------------------- success rates
+
+
 def success(shares: pd.DataFrame, params: PlantParams) -> Figure:
-    """In how many seeds a weak ticket is found, with exact intervals: tasks in columns, one shot
-    above many rounds; methods stand side by side at each density."""
-    tasks = [task for task in ("circle", "relu", "helix") if task in set(shares.task)]
-    regimes = [name for name in SEARCHES if name in set(shares.regime)]
-    size = (4 * len(tasks), 2.6 * len(regimes) + 0.6)
-    figure, grid = plt.subplots(len(regimes), len(tasks), figsize=size, sharey=True, squeeze=False)
+    """Draw in how many seeds a ticket is found: targets in columns, kinds of search below another.
+
+    Each cell is a method at a density, coloured by the share of seeds, with its exact interval.
+    Cells that were not run stay empty.
+    """
+    tasks = tasks_of(shares)
+    regimes = [name for name in rates.REGIMES if name in set(shares.regime)]
+    methods = {name: methods_of(shares[shares.regime == name], params) for name in regimes}
+    densities = {task: sorted(set(shares[shares.task == task].density)) for task in tasks}
+    sizes = {
+        "height_ratios": [len(methods[name]) for name in regimes],
+        "width_ratios": [len(densities[task]) for task in tasks],
+    }
+    figure, grid = plt.subplots(
+        len(regimes),
+        len(tasks),
+        figsize=(2 + 0.68 * sum(sizes["width_ratios"]), 1.2 + 0.36 * sum(sizes["height_ratios"])),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        gridspec_kw=sizes,
+        layout="constrained",
+    )
     for line, regime in zip(grid, regimes, strict=True):
+        line[0].set_ylabel(labels.label(regime))
         for ax, task in zip(line, tasks, strict=True):
             rows = shares[(shares.regime == regime) & (shares.task == task)]
-            _success_panel(ax, rows, looks(params))
-            ax.set(title=f"{task}, {regime}: within {nearness(task)}", ylim=(-4, 104))
-    for ax in grid[-1]:
-        ax.set_xlabel("density (share kept)")
-    for ax in grid[:, 0]:
-        ax.set_ylabel("% of seeds")
-    handles = {text: line for ax in grid.flat for line, text in zip(*_legend(ax), strict=True)}
-    figure.legend(handles.values(), handles, loc="lower center", ncols=7, fontsize=8)
-    figure.tight_layout(rect=(0, 0.09 if len(regimes) > 1 else 0.16, 1, 1))
-    return figure
+            _cells(ax, rows, methods[regime], densities[task])
+    for ax, task in zip(grid[0], tasks, strict=True):
+        ax.set_title(f"{labels.label(task)} (within {nearness(task)})", fontsize=10)
+        _density_ticks(grid[-1][tasks.index(task)], shares[shares.task == task])
+    figure.align_ylabels(grid[:, 0])
+    figure.supxlabel(
+        "density: share of the weights kept. Cells: seeds that find a ticket of all seeds, "
+        "[exact 95 % interval in %]",
+        fontsize=8.5,
+    )
+    return says(figure, rates.at_the_tickets_density(shares))
 
 
-def _success_panel(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> None:
-    names = [name for name in styles if name in set(rows.method)]
-    densities = sorted(set(rows.density))
-    places = {density: place for place, density in enumerate(densities)}
-    for name, aside in zip(names, np.linspace(-0.3, 0.3, len(names)), strict=True):
-        one = rows[rows.method == name]
-        error_bars(ax, one.density.map(places) + aside, one, styles[name], label=name)
-    ax.axhline(50, color="0.4", ls="--", lw=1)
-    own = dict(zip(rows.density, rows.label == "gt", strict=True))
-    ax.set_xticks(range(len(densities)), [f"{d:.2g}{' (gt)' * own[d]}" for d in densities])
-    ax.set_xlim(-0.6, len(densities) - 0.4)
+def methods_of(rows: pd.DataFrame, params: PlantParams) -> list[str]:
+    """Return the methods that these rows have, in the order of all figures."""
+    return [name for name in (*shown_methods(params), *POPPED) if name in set(rows.method)]
 
 
-def _legend(ax: Axes) -> tuple[list[Any], list[str]]:
-    return ax.get_legend_handles_labels()
+def _cells(ax: Axes, rows: pd.DataFrame, methods: Sequence[str], densities: list[float]) -> None:
+    """Draw one cell per method and density."""
+    heat = np.full((len(methods), len(densities)), np.nan)
+    for _, row in rows[rows.method.isin(methods)].iterrows():
+        y, x = methods.index(row.method), densities.index(row.density)
+        heat[y, x] = row["mean"]
+        style = {"ha": "center", "color": "white" if row["mean"] > 75 else "black"}
+        ax.text(x, y - 0.04, f"{row.k}/{row.n}", va="bottom", fontsize=8.5, **style)
+        ax.text(x, y + 0.06, rates.bounds(row), va="top", fontsize=6, **style)
+    ax.pcolormesh(
+        np.arange(len(densities) + 1) - 0.5,
+        np.arange(len(methods) + 1) - 0.5,
+        np.ma.masked_invalid(heat),
+        cmap=SHARES,
+        vmin=0,
+        vmax=100,
+        edgecolors="white",
+        lw=1,
+    )
+    ax.set_yticks(range(len(methods)), [labels.label(name) for name in methods])
+    ax.set_ylim(len(methods) - 0.5, -0.5)
+    ax.grid(visible=False)
 
 
-def _panel(
-    ax: Axes, rows: pd.DataFrame, regime: str, column: str, styles: Mapping[str, Look]
-) -> None:
-    own = shown(rows[(rows.regime == regime) & (rows.mother == "planted")], column)
-    curves(ax, own, "density", "y", styles, "density")
-    bare = shown(rows[(rows.regime == regime) & (rows.mother == "unplanted")], column)
-    for name, style in styles.items():
-        means = bare[bare.arm == name].groupby("density").y.mean()
+def _density_ticks(ax: Axes, rows: pd.DataFrame) -> None:
+    """Name the columns of a target by their densities."""
+    named = dict(zip(rows.density, rows.label, strict=True))
+    texts = [density_named(d, named[d]).replace(" ", "\n") for d in sorted(named)]
+    ax.set_xticks(range(len(texts)), texts, fontsize=8.5)
+
+
+# ---------------------------------------------------------------- arms as rows, by density
+
+
+def by_density(
+    frame: pd.DataFrame, lines: Mapping[str, pd.DataFrame], arms: Sequence[str]
+) -> tuple[Figure, np.ndarray]:
+    """Draw arms as rows, densities in columns, and one line of panels for each of `lines`.
+
+    Frames have columns arm, label, density, seed, mother and y. Every seed is a dot, with the mean
+    and its 95 % interval; crosses are the same search where nothing is planted. Returns the figure
+    and its panels (lines, densities).
+    """
+    if not lines:
+        return plt.figure(), np.empty((0, 0))
+    steps = frame.groupby("label").density.mean().sort_values()
+    heights = [0.5 + len(set(rows.arm)) for rows in lines.values()]
+    size = (1.6 + 2.5 * len(steps), 0.8 + 0.36 * sum(heights))
+    figure, grid = plt.subplots(
+        len(lines),
+        len(steps),
+        figsize=size,
+        sharey="row",
+        sharex="row",
+        squeeze=False,
+        gridspec_kw={"height_ratios": heights},
+        layout="constrained",
+    )
+    for line, (name, rows) in zip(grid, lines.items(), strict=True):
+        own = [arm for arm in arms if arm in set(rows.arm)]
+        for ax, (label, density) in zip(line, steps.items(), strict=True):
+            part = rows[rows.label == label]
+            bare = part[part.mother == "unplanted"]
+            by_arm(ax, {f"{a}, not planted": _seeds(bare, a) for a in own}, line=None, shift=0.3)
+            by_arm(ax, {a: _seeds(part[part.mother == "planted"], a) for a in own}, line=None)
+            title = f"density {density_named(density, str(label))}"
+            ax.set_title(": ".join(filter(None, (name, title))), fontsize=9)
+            if part.empty:
+                ax.set_visible(False)
+    if (frame.mother == "unplanted").any():
+        grid[0][0].plot([], [], "x", color=GREY, label="nothing planted")
+    return figure, grid
+
+
+def _seeds(rows: pd.DataFrame, arm: str) -> BySeed:
+    return each_seed(rows[rows.arm == arm], "y")
+
+
+def found(scores: pd.DataFrame, params: PlantParams) -> Figure:
+    """Draw the score of trained masks by density on the first target: one shot above many rounds.
+
+    Lines are the planted ticket, the same ticket trained, and the dense net.
+    """
+    rows = of_main(scores, params)
+    task = tasks_of(rows)[0]
+    rows = rows[(rows.task == task) & rows.weak.notna()]
+    known = rows.assign(arm=rows.method, y=_on_axis(rows.weak, task))
+    shown = known[known.regime.isin(SEARCHES) & known.method.isin(shown_methods(params))]
+    lines = {
+        labels.label(regime): shown[shown.regime == regime]
+        for regime in SEARCHES
+        if regime in set(shown.regime)
+    }
+    ticket = _on_axis(rows.ticket, task).mean()
+    figure, grid = by_density(shown, lines, shown_methods(params))
+    for ax in grid.flat:
+        ax.axvline(ticket, color="k", ls="--", lw=1, label="planted ticket, untrained")
+        for name, style in (("oracle", "-."), ("dense", ":")):
+            if len(own := known[known.method == name]):
+                ax.axvline(own.y.mean(), color=GREY, ls=style, lw=1.2, label=_trained(name))
+        if is_accuracy(task):
+            within(ax, side="x")
+    unit = "test accuracy (%)" if is_accuracy(task) else "log10 of the test error"
+    figure.supxlabel(f"{unit}, after the last epoch", fontsize=10)
+    legend(figure, "below")
+    return says(figure, _nearest(shown, ticket, task))
+
+
+def _on_axis(scores: pd.Series, task: str) -> pd.Series:
+    """Return accuracies in percent as they are, and the logarithm of errors."""
+    values = scores.astype(float)
+    return values if is_accuracy(task) else np.log10(values.clip(lower=1e-12))
+
+
+def _trained(name: str) -> str:
+    return {"oracle": "planted ticket, trained", "dense": "dense net"}[name]
+
+
+def _nearest(rows: pd.DataFrame, ticket: float, task: str) -> str:
+    """Say what the best search of each kind reaches at the ticket's density."""
+    own = rows[(rows.label == "gt") & (rows.mother == "planted")]
+    unit, sign = ("%", 1) if is_accuracy(task) else ("log10 MSE", -1)
+    best = []
+    for regime in SEARCHES:
+        means = sign * own[own.regime == regime].groupby("arm").y.mean()
         if len(means):
-            ax.plot(means.index, means, ":", color=style["color"], lw=1.4)
-    if bare.size:
-        ax.plot([], [], ":", color="0.4", label="nothing planted")
-    _lines(ax, rows, column)
-    worst = 0.0 if (rows.task == "circle").all() else own.y.quantile(0.95) + 0.4
-    best = 103.0 if worst == 0 else shown(own, "ticket").y.min() - 0.4
-    ax.set(xscale="log", ylim=sorted((worst, best)))
+            arm = str(means.idxmax())
+            reached = _over_seeds(own[(own.regime == regime) & (own.arm == arm)])
+            best.append(f"{number(reached, unit)} in {labels.label(regime)} ({labels.label(arm)})")
+    whose = f"{labels.label(task)}'s planted ticket ({ticket:.1f} {unit})"
+    return f"At the density of {whose} the best search reaches {' and '.join(best) or 'nothing'}."
 
 
-def _lines(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    """The ticket itself, the dense net, and the ticket's mask trained from its planted weights."""
-    ax.axhline(shown(rows, "ticket").y.mean(), color="k", ls="--", lw=1, label="planted ticket")
-    if column != "weak":
-        return
-    for name, style in (("oracle", "-."), ("dense", (0, (1, 3)))):
-        known = shown(rows[rows.method == name], "weak").y
-        if len(known):
-            words = {"oracle": "planted ticket, trained", "dense": "dense net"}[name]
-            ax.axhline(known.mean(), color="0.45", ls=style, lw=1.2, label=words)
-
-
-def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) -> Figure:
-    """Layer densities of Circle's masks at the ticket's density, and whether any path is left."""
-    regimes = ("singleshot", "multishot")
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.6))
-    rows = layers[(layers.task == "circle") & (layers.label == "gt")]
-    rows = rows[(rows.mother == "planted") & rows.method.isin(shown_methods(params))]
-    alive = of_main(scores, params)
-    alive = alive[(alive.task == "circle") & (alive.label == "gt") & (alive.mother == "planted")]
-    for ax, regime in zip(axes, regimes, strict=True):
-        part = rows[rows.regime == regime]
-        heat = part.pivot_table(index="method", columns="tensor", values="kept")
-        order: list[str] = sorted((str(name) for name in heat.columns), key=_layer)
-        heat = heat[order]
-        share = alive[alive.regime == regime].groupby("method").alive.mean()
-        heat.index = [f"{name} ({100 * share[name]:.0f} % alive)" for name in heat.index]
-        sns.heatmap(
-            100 * heat,
-            ax=ax,
-            cmap="viridis",
-            annot=True,
-            fmt=".1f",
-            annot_kws={"size": 7},
-            cbar=False,
-            vmin=0,
-            vmax=10,
-        )
-        ax.set(title=f"{regime}: % kept of each tensor", xlabel="", ylabel="")
-    figure.tight_layout()
-    return figure
-
-
-def _layer(tensor: str) -> tuple[str, str]:
-    """Sorts tensors by their layer's number, biases before weights."""
-    return tensor[-1], tensor
+def _over_seeds(rows: pd.DataFrame) -> Interval:
+    return interval(list(each_seed(rows, "y").values()))
 
 
 def overlap(scores: pd.DataFrame, params: PlantParams) -> Figure:
-    """Share of the planted ticket found by multishot masks; dotted: same places, not planted."""
+    """Draw the share of the planted ticket that masks of many rounds keep, by density.
+
+    The grey line is a random mask.
+    """
     rows = of_main(scores, params)
-    rows = rows[(rows.regime == "multishot") & (rows.task != "relu")]
-    tasks = sorted(set(rows.task))
-    figure, axes = plt.subplots(1, max(1, len(tasks)), figsize=(10, 3.8), squeeze=False)
-    for ax, task in zip(axes[0], tasks, strict=False):
-        part = rows[rows.task == task].assign(recall=lambda f: 100 * f.recall)
-        own = part[part.mother == "planted"].assign(arm=lambda f: f.method)
-        curves(ax, own, "density", "recall", looks(params), "density")
-        bare = part[part.mother == "unplanted"]
-        for name, style in looks(params).items():
-            means = bare[bare.method == name].groupby("density").recall.mean()
-            ax.plot(means.index, means, ":", color=style["color"])
-        density = np.sort(part.density.unique())
-        ax.plot(density, 100 * density, color="0.6", lw=1, label="random mask")
-        ax.set(xscale="log", title=task, xlabel="density", ylabel="planted entries kept (%)")
-    if tasks:
-        axes[0][0].legend(fontsize=8)
-    return figure
+    rows = rows[(rows.regime == "multishot") & rows.method.isin(shown_methods(params))]
+    rows = rows[rows.task != "relu"].assign(arm=rows.method, y=100 * rows.recall)
+    lines = {labels.label(task): rows[rows.task == task] for task in tasks_of(rows)}
+    figure, grid = by_density(rows, lines, shown_methods(params))
+    for line, part in zip(grid, lines.values(), strict=True):
+        for ax, label in zip(line, _labels(rows), strict=True):
+            density = part[part.label == label].density.mean()
+            ax.axvline(100 * density, color=GREY, ls="--", lw=1, label="random mask")
+            within(ax, side="x")
+    figure.supxlabel("planted entries kept (%)", fontsize=10)
+    legend(figure, "below")
+    return says(figure, _kept(rows))
 
 
-# ---------------------------------------------------------------- edge-popup, audit, cost
+def _labels(rows: pd.DataFrame) -> list[str]:
+    """Return the labels of the densities, lowest first, as `by_density` orders its columns."""
+    return [str(label) for label in rows.groupby("label").density.mean().sort_values().index]
 
 
-def popup(table: pd.DataFrame, params: PlantParams) -> Figure:
-    """Edge-popup's strong score after each epoch: heads in rows, tasks in columns."""
-    rows = of_main(table[table.mother == "planted"], params)
-    rows = rows.assign(arm=rows.method + ", density " + rows.label.astype(str))
-    tasks = [task for task in ("circle", "relu", "helix") if task in set(rows.task)]
-    heads, styles = sorted(set(rows.regime)), look(sorted(set(rows.arm)))
-    figure, grid = plt.subplots(
-        len(heads),
-        len(tasks),
-        figsize=(4 * len(tasks), 3.1 * len(heads)),
-        sharex=True,
-        sharey="col",
-        squeeze=False,
+def _kept(rows: pd.DataFrame) -> str:
+    """Say how much of the planted ticket the best method keeps at the ticket's density."""
+    own = rows[(rows.label == "gt") & (rows.mother == "planted")]
+    if own.empty:
+        return "No search at the density of the planted ticket."
+    means = own.groupby(["task", "arm"]).y.mean()
+    task, arm = means.idxmax()
+    kept = _over_seeds(own[(own.task == task) & (own.arm == arm)])
+    much = "Most" if kept.mean > 50 else "Little"
+    return (
+        f"{much} of the planted ticket is in the masks at its density: at best "
+        f"{number(kept, '%')} of the entries, by {labels.label(arm)} on {labels.label(task)}."
     )
-    for line, head in zip(grid, heads, strict=True):
-        for ax, task in zip(line, tasks, strict=True):
-            part = rows[(rows.task == task) & (rows.regime == head)]
-            if part.empty:
-                ax.set_axis_off()
-                continue
-            _learning(ax, shown(part.assign(method=part.arm), "score"), styles)
-            ax.set(title=f"{task}, {head.removeprefix('popup_')} head", ylabel=UNITS[task])
-    for ax in grid[-1]:
-        ax.set_xlabel("epoch")
-    figure.tight_layout()
-    return figure
 
 
-def _learning(ax: Axes, rows: pd.DataFrame, styles: dict[str, Look]) -> None:
-    curves(ax, rows, "epoch", "y", styles, "epoch")
-    if len(rows):
-        ax.axhline(shown(rows, "ticket").y.mean(), color="k", ls="--", lw=1, label="planted ticket")
-        ax.legend(fontsize=6.5)
+# ---------------------------------------------------------------- cost
 
 
 def cost(board: pd.DataFrame) -> Figure:
-    """Leaderboard: how many times the ticket's density each method needs, by task and cost."""
-    tasks, names = sorted(set(board.task)), [m for m in METHODS if m in set(board.method)]
+    """Draw the leaderboard: how many times the ticket's density each search needs, by target.
+
+    Full markers are one shot, hollow ones many rounds; a search without marker never finds a ticket
+    in most seeds.
+    """
+    tasks, names = tasks_of(board), [m for m in METHODS if m in set(board.method)]
     names += sorted(filter(plugins.is_plugin, set(board.method)))
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(4 * len(tasks), 0.4 * len(names) + 1.9), sharey=True, squeeze=False
-    )
-    for ax, task in zip(axes[0], tasks, strict=True):
-        for regime, marker in (("singleshot", "o"), ("multishot", "D")):
-            rows = board[(board.task == task) & (board.regime == regime)]
-            near = rows[rows.method.isin(names)].dropna(subset=["density"])
-            places = [names.index(method) for method in near.method]
-            label = f"{regime}, {rows.steps.max():,} steps" if len(rows) else None
-            ax.plot(near["times the ticket's"], places, marker, ms=8, alpha=0.8, label=label)
-        ax.set(title=task, xlabel=f"smallest density within {nearness(task)} / ticket's")
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        ax.set_xscale("log" if board[board.task == task].density.notna().any() else "linear")
-        ax.set_xlim(0.7, 2 * max(2, board["times the ticket's"].max()))
-    axes[0][0].set_yticks(range(len(names)), names)
-    handles, labels = _legend(axes[0][0])
-    figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=8)
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
-    return figure
+    figure, axes = panels(len(tasks), 3.9, 0.42 * len(names) + 1.6, sharey=True)
+    for ax, task in zip(axes, tasks, strict=True):
+        _needs(ax, board[(board.task == task) & board.method.isin(names)], names)
+        ax.set(title=labels.label(task), xlabel="smallest density / ticket's density")
+    for regime, fill in (("singleshot", "full"), ("multishot", "none")):
+        if len(rows := board[board.regime == regime]):
+            name = f"{labels.label(regime)}, {rows.steps.max():,} optimiser steps"
+            axes[0].plot([], [], "o", color=GREY, fillstyle=fill, label=name)
+    axes[0].set_yticks(range(len(names)), [labels.label(name) for name in names])
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    legend(figure, "below")
+    return says(figure, rates.least(board))
 
 
-def visible(audits: pd.DataFrame) -> Figure:
-    """How well a classifier that knows other seeds tells planted entries, by task and mode."""
-    figure, ax = plt.subplots(figsize=(7, 3.4))
-    tasks, modes = sorted(set(audits.task)), sorted(set(audits["mode"]))
-    for shift, (mode, style) in zip(
-        np.linspace(-0.2, 0.2, len(modes)), look(modes).items(), strict=True
-    ):
-        rows = audits[audits["mode"] == mode]
-        places = [tasks.index(task) + shift for task in rows.task]
-        ax.plot(places, rows.auroc, style["marker"], color=style["color"], ms=4, alpha=0.4)
-        means = rows.groupby("task").auroc.mean().reindex(tasks)
-        ax.plot(
-            np.arange(len(tasks)) + shift,
-            means,
-            "_",
-            color=style["color"],
-            ms=26,
-            mew=2.5,
-            label=f"{mode} (n = {rows.seed.nunique()})",
-        )
-    ax.axhline(0.5, color="0.4", ls="--", lw=1, label="blind")
-    ax.set_xticks(range(len(tasks)), tasks)
-    ax.set(
-        ylabel="AUROC",
-        ylim=(0.3, 1.05),
-        title="Can planted entries be distinguished from the others?",
-    )
-    ax.legend(fontsize=8, ncols=2)
-    return figure
+def _needs(ax: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    """Draw one target: a marker per search that finds a ticket, 'never' for one that does not."""
+    times = rows["times the ticket's"]
+    far = 2.0 * max(2.0, times.max() if times.notna().any() else 2.0)
+    for _, row in rows.iterrows():
+        many = row.regime == "multishot"
+        place, style = names.index(row.method) + (0.16 if many else -0.16), labels.look(row.method)
+        if row["times the ticket's"] == row["times the ticket's"]:
+            ax.plot(
+                row["times the ticket's"],
+                place,
+                style["marker"],
+                color=style["color"],
+                fillstyle="none" if many else "full",
+                ms=7.5,
+            )
+        else:
+            text = f"{labels.label(row.regime)}: never"
+            ax.text(far, place, text, ha="right", va="center", fontsize=7, color=GREY)
+    ax.set(xscale="log", xlim=(0.7, 1.2 * far))
+    ax.xaxis.set_major_locator(FixedLocator([t for t in (1, 2, 5, 20, 100, 500) if t < far]))
+    ax.xaxis.set_minor_locator(FixedLocator([]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g} x"))

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ticketlab import plugins
+from ticketlab import labels, plugins
 from ticketlab.many import stacks
 from ticketlab.papers.plant_n_seek import algorithm
 from ticketlab.papers.plant_n_seek.algorithm import gauge
@@ -235,7 +235,8 @@ def targets_table(depths: tuple[int, ...], width: int, count: int = 100_000) -> 
                 "MSE": None if is_accuracy(task) else score,
             }
         )
-    return pd.DataFrame(rows).set_index(["task", "depth"])
+    table = pd.DataFrame(rows).set_index(["task", "depth"])
+    return table.rename(index=labels.label, level="task").rename_axis(index=["target", "depth"])
 
 
 def noise_free_score(task: str, depth: int, count: int) -> float:
@@ -255,7 +256,7 @@ def controls_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
     found["text"] = [f"{mean:.4g} [{low:.3g}, {high:.3g}]" for mean, low, high in bounds]
     table = found.pivot(index="method", columns="task", values="text").reindex(names)
     table.loc["ticket, untrained"] = known.groupby("task").ticket.mean().map("{:.4g}".format)
-    return table.rename_axis(index="trained", columns=None)
+    return named(table).rename_axis(index="trained", columns=None)
 
 
 def overlap_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
@@ -266,54 +267,6 @@ def overlap_table(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
     found = rows[rows.method.isin(both)].assign(recall=100 * rows.recall)
     index = ["task", "regime", "method", "label"]
     return found.pivot_table(index=index, columns="mother", values="recall").reset_index()
-
-
-def success_shares(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """Return in how many seeds each search of the main cell finds a weak ticket.
-
-    One row per task, regime, method and density: k of n seeds, the share `mean`, and the exact 95 %
-    interval from `low` to `high`, in percent. Planted mothers only.
-    """
-    rows = of_main(scores, params)
-    rows = rows[(rows.mother == "planted") & rows.regime.isin(SEARCHES)]
-    rows = rows[~rows.method.isin(CONTROLS) & rows.weak_margin.notna()]
-    found = []
-    for key, group in rows.groupby(["task", "regime", "method", "label", "density"], sort=True):
-        one = share([bool(flag) for flag in is_found(group)])
-        found.append((*key, one.k, one.n, one.share, one.low, one.high))
-    columns = ["task", "regime", "method", "label", "density", "k", "n", "mean", "low", "high"]
-    return pd.DataFrame(found, columns=columns)
-
-
-def success_table(shares: pd.DataFrame) -> pd.DataFrame:
-    """Format the shares, '19 of 20 [75, 100] %', one column per density, the ticket's own first."""
-    text = [
-        f"{k} of {n} [{low:.0f}, {high:.0f}] %"
-        for k, n, low, high in zip(shares.k, shares.n, shares.low, shares.high, strict=True)
-    ]
-    table = shares.assign(text=text).pivot(
-        index=["task", "regime", "method"], columns="label", values="text"
-    )
-    return table[sorted(table, key=lambda label: (label != "gt", label))].fillna("")
-
-
-def leaderboard(scores: pd.DataFrame, params: PlantParams) -> pd.DataFrame:
-    """Return the lowest density at which a method finds a ticket in most seeds, and its ratio.
-
-    The ratio is to the ticket's own density. `steps` counts optimiser steps of one net.
-    """
-    rows = of_main(scores, params)
-    rows = rows[(rows.mother == "planted") & rows.regime.isin(["singleshot", "multishot"])]
-    rows = rows[~rows.method.isin(CONTROLS)]
-    keys = ["task", "regime", "method", "density"]
-    shares = rows.assign(found=is_found(rows)).groupby(keys).found.mean().reset_index()
-    best = shares[shares.found > 0.5].groupby(keys[:3]).density.min()
-    every = shares.groupby(keys[:3]).density.min().rename("lowest tried")
-    truth = rows[rows.label == "gt"].groupby("task").density.first()
-    found = every.to_frame().join(best.rename("density")).reset_index()
-    found["times the ticket's"] = found.density / found.task.map(truth)
-    found["steps"] = [steps(params, regime) for regime in found.regime]
-    return found.drop(columns="lowest tried").sort_values(["task", "density", "steps"])
 
 
 def steps(params: PlantParams, regime: str) -> int:
@@ -338,23 +291,45 @@ def visibility_table(audits: pd.DataFrame) -> pd.DataFrame:
     loud = groups.loud.agg(lambda loud: str(share((loud > 0).tolist())))
     found = groups[list(columns)].mean().rename(columns=columns).map("{:.3g}".format)
     found.insert(0, "seeds with a weight beyond 6 sigma", loud)
-    return found
+    return named(found).rename_axis(["target", "planted"])
 
 
 def rank_table(ranks: pd.DataFrame) -> pd.DataFrame:
     """Return how often a planted weight outranks another of its layer, mean over seeds."""
     rows = ranks[ranks.tensor.str.startswith("weight") & (ranks.mother == "planted")]
-    return rows.pivot_table(index=["task", "mode"], columns="method", values="auroc").round(2)
+    table = rows.pivot_table(index=["task", "mode"], columns="method", values="auroc").round(2)
+    return named(table).rename_axis(index=["target", "planted"], columns=None)
+
+
+def column(density: str) -> str:
+    """Name the density of a search in a table: 'density 0.1', or the ticket's own."""
+    return "the ticket's density" if density == "gt" else f"density {density}"
+
+
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with labels for the names in its index and columns."""
+    return table.rename(index=labels.label, columns=labels.label)
 
 
 def intervals_table(numbers: Mapping[str, Any], *groups: str) -> pd.DataFrame:
     """Format groups of metrics.json: the measure, and its mean or share of seeds, with 95 %."""
     rows = {
-        (group, name.replace("_", " ")): found
+        (group, _measured(name)) if len(groups) > 1 else _measured(name): found
         for group in groups
         for name, found in numbers[group].items()
     }
-    return tables.intervals_column(rows, "mean [95 % interval]")
+    table = tables.intervals_column(rows, "mean [95 % interval]")
+    if len(groups) > 1:
+        table = table.rename(index=labels.labelled(groups), level=0)
+    return table
+
+
+def _measured(name: str) -> str:
+    """Name a number of metrics.json; 'circle_paper' is a target and a planting mode."""
+    if labels.known(name):
+        return labels.label(name)
+    task, _, mode = name.partition("_")
+    return f"{labels.label(task)}, planted {labels.label(mode)}"
 
 
 def this_study(params: PlantParams) -> dict[str, str]:

@@ -7,6 +7,8 @@ import pytest
 import tiny
 import torch
 from conftest import Message, shared_folder, use_data
+from matplotlib.pyplot import close
+from matplotlib.text import Text
 from pytest import approx
 
 from ticketlab.data.sets import load, prepare
@@ -153,19 +155,25 @@ def test_the_reference_is_the_trained_ticket_beside_a_constant_answer(
     assert report.conv_references({}, tiny.conv()) == {"conv": None}
 
 
-def test_figures_and_tables_with_and_without_this_part(results: dict[str, Result]) -> None:
+def test_figures_and_tables_name_what_they_show(results: dict[str, Result]) -> None:
     use_style()
-    for found in (results, {}):
-        table, curves = report.conv_table(found), report.curves_of_popup(found)
-        for figure in (figures.found(table), figures.popup(curves, table)):
-            figure.canvas.draw()
-            figures.plt.close(figure)
-        for words in (report.seekers(table), report.exactness(found)):
-            assert (report.MISSING in words.to_string()) == (not found)
-    assert report.status(tiny.conv()).startswith("conv2")
+    table, curves = report.conv_table(results), report.curves_of_popup(results)
+    for figure in (figures.found(table), figures.popup(curves, table)):
+        figure.canvas.draw()
+        assert figure.get_label()
+        assert [t.get_text() for t in figure.findobj(Text) if "_" in t.get_text()] == []
+        close(figure)
+    shown = report.seekers(table)
+    assert ("one shot", "magnitude") in {key[:2] for key in shown.index}
+    assert {"the ticket's density", "density 0.1", "density 0.5"} <= set(shown.columns)
+    assert set(report.exactness(results).index) == {0, 1}
+    assert report.status(tiny.conv().conv).startswith("conv2")
+
+
+def test_without_this_part_nothing_is_run() -> None:
     without = tiny.conv().model_copy(update={"conv": None})
-    assert report.status(without) == report.MISSING
     assert plant_study.units_on_tickets(without, {}) == []
+    assert report.conv_table({}).empty and set(report.conv_metrics({}).values()) == {None}
 
 
 def test_even_gains_change_a_net_by_one_positive_factor(results: dict[str, Result]) -> None:

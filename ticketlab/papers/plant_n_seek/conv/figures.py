@@ -1,77 +1,121 @@
-"""The figures of Plant 'n' Seek's convolutional part; empty ones say that it was not run."""
+"""The figures of Plant 'n' Seek's convolutional part: each draws one question and says it."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticketlab import plugins
-from ticketlab.papers.plant_n_seek.conv.report import MISSING, STRONG
-from ticketlab.study.plots import curves, look
+from ticketlab import labels, plugins
+from ticketlab.papers.plant_n_seek.conv.report import STRONG
+from ticketlab.papers.plant_n_seek.figures import by_density, density_named
+from ticketlab.study.plots import (
+    GREY,
+    PALETTE,
+    curves,
+    legend,
+    message,
+    number,
+    panels,
+    says,
+    within,
+)
+from ticketlab.study.stats import each_seed, interval, minus
+
+ORDER = ("popup annealed", "popup_even annealed", "popup plain", "popup_even plain")
+"""Arms of edge-popup, which come first."""
 
 
 def found(table: pd.DataFrame) -> Figure:
-    """Accuracy against density in the convolutional mother: without training, and trained.
+    """Draw accuracy by density in the convolutional mother: untrained (edge-popup), and trained.
 
-    Dotted: the same search where nothing is planted. Without this part, a page that says so.
+    Arms are rows. Lines are the planted ticket, and the same ticket trained on.
     """
-    if table.empty:
-        figure = plt.figure(figsize=(12, 1.2))
-        figure.suptitle(f"convolutional ticket: {MISSING}")
-        return figure
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), sharey=True)
-    rows = table.assign(arm=table.regime + " " + table.method)
-    rows = rows[rows.regime != "controls"]
-    popped = rows.regime.isin(STRONG)
-    for ax, part, column in (
-        (axes[0], rows[popped], "per_output"),
-        (axes[1], rows[~popped], "weak"),
-    ):
-        _panel(ax, part.assign(y=part[column].astype(float)))
-        ax.axhline(table.ticket.mean(), color="k", ls="--", lw=1, label="planted ticket")
-    known = table[(table.method == "oracle") & table.weak.notna()]
-    if len(known):
-        words = {"label": "planted ticket, trained", "color": "0.45", "ls": "-.", "lw": 1.2}
-        axes[1].axhline(known.weak.astype(float).mean(), **words)
-    axes[0].set(title="edge-popup (last epoch), no weight trained", ylabel="test accuracy (%)")
-    axes[1].set(title="pruned and trained (last epoch)")
-    for ax in axes:
-        ax.set(xscale="log", xlabel="density (share kept)", ylim=(0, 100))
-        ax.legend(fontsize=7)
-    return figure
+    rows = table[table.regime != "controls"]
+    score = rows.weak.where(~rows.regime.isin(STRONG), rows.per_output).astype(float)
+    rows = rows.assign(arm=rows.regime + " " + rows.method, y=score)
+    rows = rows[rows.y.notna()]
+    figure, grid = by_density(rows, {"": rows}, arms_of(rows))
+    trained = table[table.method == "oracle"].weak.dropna()
+    for ax in grid.flat:
+        ax.axvline(table.ticket.mean(), color="k", ls="--", lw=1, label="planted ticket")
+        if len(trained):
+            ax.axvline(trained.mean(), color=GREY, ls="-.", lw=1.2, label="planted ticket, trained")
+        within(ax, side="x")
+    figure.supxlabel("test accuracy (%), after the last epoch", fontsize=10)
+    legend(figure, "below")
+    return says(figure, _recovered(table))
 
 
-def _panel(ax: Axes, rows: pd.DataFrame) -> None:
-    arms = sorted(set(rows.arm), key=lambda arm: (plugins.is_plugin(arm.split()[-1]), arm))
-    styles = look(arms)
-    rows = rows.assign(step=rows.groupby("label").density.transform("mean"))
-    curves(ax, rows[rows.mother == "planted"], "density", "y", styles, "step")
-    bare = rows[rows.mother == "unplanted"]
-    for arm, style in styles.items():
-        means = bare[bare.arm == arm].groupby("label")[["density", "y"]].mean()
-        means = means.sort_values("density")
-        ax.plot(means.density, means.y, ":", color=style["color"], lw=1.4)
+def arms_of(rows: pd.DataFrame) -> list[str]:
+    """Return 'regime method' of all arms, edge-popup first and plug-in criteria last."""
+    key = {arm: place for place, arm in enumerate(ORDER)}
+    mine = {arm: plugins.is_plugin(arm.split()[-1]) for arm in set(rows.arm)}
+    return sorted(mine, key=lambda arm: (key.get(arm, len(key)), mine[arm], arm))
+
+
+def _recovered(table: pd.DataFrame) -> str:
+    """Say how near edge-popup comes to the ticket at its density, and the best trained mask."""
+    own = table[(table.label == "gt") & (table.mother == "planted")]
+    popped = each_seed(own[own.regime == "popup"], "per_output_margin")
+    trained = own[own.regime.isin(["singleshot", "multishot"]) & own.weak.notna()]
+    best = trained.groupby("method").weak.mean()
+    also = ""
+    if len(best):
+        values = each_seed(trained[trained.method == best.idxmax()], "weak_margin")
+        reached = number(interval(list(values.values())))
+        also = f" {labels.label(str(best.idxmax()))}, trained, is at {reached}."
+    return (
+        message(
+            interval(list(popped.values())) if popped else None,
+            "Edge-popup beats the convolutional ticket at its density",
+            "Edge-popup is on a par with the convolutional ticket at its density",
+            "Edge-popup does not recover the convolutional ticket at its density",
+        )
+        + also
+    )
 
 
 def popup(learning: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Edge-popup's accuracy after each epoch in the planted convolutional mother, by density."""
-    rows = learning if learning.empty else learning[learning.mother == "planted"]
-    if rows.empty:
-        figure = plt.figure(figsize=(12, 1.2))
-        figure.suptitle(f"edge-popup on convolutions: {MISSING}")
-        return figure
+    """Draw edge-popup's accuracy after each epoch in the planted convolutional mother, by density.
+
+    Panels are the frozen weights as they are, and multiplied so that signals stay even.
+    """
+    rows = learning[learning.mother == "planted"]
     regimes = [regime for regime in STRONG if regime in set(rows.regime)]
-    figure, grid = plt.subplots(
-        1, len(regimes), figsize=(6 * len(regimes), 3.8), sharey=True, squeeze=False
+    figure, axes = panels(len(regimes), 5.2, 3.8, sharey=True)
+    densities = table[table.regime.isin(STRONG)].groupby("label").density.mean().sort_values()
+    names = {
+        str(label): f"density {density_named(d, str(label))}" for label, d in densities.items()
+    }
+    rows = rows.assign(arm=rows.label.map(names) + rows.method.map(_variant))
+    arms = sorted(
+        set(rows.arm), key=lambda arm: (list(names.values()).index(arm.split(",")[0]), arm)
     )
-    rows = rows.assign(arm=rows.method + ", density " + rows.label.astype(str))
-    for ax, regime in zip(grid[0], regimes, strict=True):
-        curves(
-            ax, rows[rows.regime == regime], "epoch", "score", look(sorted(set(rows.arm))), "epoch"
-        )
+    looks = {
+        arm: {"color": PALETTE[place % len(PALETTE)], "marker": "oDs^vP"[place % 6]}
+        for place, arm in enumerate(arms)
+    }
+    for ax, regime in zip(axes, regimes, strict=True):
+        curves(ax, rows[rows.regime == regime], "epoch", "score", looks, "epoch")
         ax.axhline(table.ticket.mean(), color="k", ls="--", lw=1, label="planted ticket")
         words = {"popup": "weights as they are", "popup_even": "signals kept even"}[regime]
         ax.set(title=f"edge-popup, {words}", xlabel="epoch", ylim=(0, 100))
-        ax.legend(fontsize=7)
-    grid[0][0].set_ylabel("test accuracy (%)")
-    return figure
+    axes[0].set_ylabel("test accuracy (%), untrained weights")
+    legend(figure)
+    return says(figure, _peak(rows[rows.regime == regimes[0]], densities))
+
+
+def _variant(method: str) -> str:
+    return "" if method == "annealed" else f", {labels.label(method)}"
+
+
+def _peak(rows: pd.DataFrame, densities: "pd.Series[float]") -> str:
+    """Say what edge-popup loses from its largest density to the ticket's."""
+    last = rows[rows.epoch == rows.epoch.max()]
+    most = str(densities.index[-1])
+    ends = {label: each_seed(last[last.label == label], "score") for label in (most, "gt")}
+    lost = minus(ends[most], ends["gt"])
+    return message(
+        interval(list(lost.values())) if lost else None,
+        f"Annealed down to the ticket's density, edge-popup loses what it has at {most}",
+        f"Annealed down to the ticket's density, edge-popup is about as good as at {most}",
+        f"Annealed down to the ticket's density, edge-popup is better than at {most}",
+    )

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab import plugins
+from ticketlab import labels, plugins
 from ticketlab.data.sets import load
-from ticketlab.papers.plant_n_seek.params import PlantParams
+from ticketlab.papers.plant_n_seek.params import ConvParams, PlantParams
+from ticketlab.papers.plant_n_seek.report import column
 from ticketlab.study import tables
 from ticketlab.study.controls import control
 from ticketlab.study.plots import summarise
@@ -49,7 +50,6 @@ COLUMNS = [
     "per_output_margin",
     "ticket",
 ]
-MISSING = "not run"
 
 
 def conv_table(results: Results) -> pd.DataFrame:
@@ -164,8 +164,8 @@ def conv_references(results: Results, params: PlantParams) -> Numbers:
     if params.conv is None or not _plantings(results):
         return {"conv": None}
     trained = by_seed(planting_table(results), "ticket")
-    labels = load(params.conv.data).test.y
-    return {"conv": {"the ticket before planting": above_chance(trained, labels)}}
+    classes = load(params.conv.data).test.y
+    return {"conv": {"the ticket before planting": above_chance(trained, classes)}}
 
 
 TRAINED_ACCURACY = 60.0
@@ -254,11 +254,8 @@ def _shortfall(rows: pd.DataFrame) -> Numbers | None:
 # ---------------------------------------------------------------- tables for the page
 
 
-def status(params: PlantParams) -> str:
-    """State whether a study has this part: the nets that ran, or that nothing did."""
-    conv = params.conv
-    if conv is None:
-        return MISSING
+def status(conv: ConvParams) -> str:
+    """Name the nets and the data of this part."""
     nets = f"{conv.ticket_model.name} of width {conv.ticket_model.width}"
     return f"{nets} in width {conv.model.width}, {conv.data.name}"
 
@@ -275,20 +272,16 @@ def exactness(results: Results) -> pd.DataFrame:
         "auroc": "AUROC of |w|/sigma",
         "largest": "largest |w|/sigma",
     }
-    table = planting_table(results)
-    if table.empty:
-        return pd.DataFrame({"planted ticket": [MISSING]})
-    return table.set_index("seed").rename(columns=names).map("{:.4g}".format)
+    return planting_table(results).set_index("seed").rename(columns=names).map("{:.4g}".format)
 
 
 def seekers(table: pd.DataFrame) -> pd.DataFrame:
     """Return accuracy in percent, mean and interval: trained masks, and edge-popup untrained."""
-    if table.empty:
-        return pd.DataFrame({"searches": [MISSING]})
     strong = table.regime.isin(STRONG)
     rows = table.assign(score=table.weak.where(~strong, table.per_output))
     found = summarise(rows, ["regime", "method", "mother", "label"], "score")
     found["text"] = found.apply(tables.summary_text, axis=1)
-    return found.pivot(index=["regime", "method", "mother"], columns="label", values="text").fillna(
-        ""
-    )
+    found["label"] = found.label.map(column)
+    shown = found.pivot(index=["regime", "method", "mother"], columns="label", values="text")
+    shown = shown.rename(index=labels.label).rename_axis(["search", "method", "mother"])
+    return shown.rename_axis(columns=None).fillna("")
