@@ -110,7 +110,7 @@ def check_fresh(root: Path, runs: Sequence[Run]) -> None:
         study = root / "results" / run.study
         reason = _not_fresh(study, run.paper)
         if reason:
-            renew = f"`ticketlab repro --fresh read@{run.name}` trains all"
+            renew = f"`ticketlab repro --fresh --force read@{run.name}` trains all"
             raise InputError(f"record: {run.name}: {reason}; {renew}")
 
 
