@@ -39,8 +39,11 @@ stages:
       - ${item.study}.colt.seeds
     outs:
       - results/${item.study}/runs/colt
-    metrics:
       - results/${item.study}/colt/metrics.json: {cache: false}
+      - results/${item.study}/colt/seeds.csv: {cache: false}
+      - results/${item.study}/colt/figures: {cache: false}
+    metrics:
+      - results/${item.study}/colt/summary.json: {cache: false}
     plots:
       - results/${item.study}/colt/scores.csv:
           {cache: false, template: bands, x: sparsity, y: last_accuracy}
@@ -80,6 +83,12 @@ metrics = {
     "provenance": {"torch": "2", "device": "cpu"},
 }
 (here / "colt" / "metrics.json").write_text(json.dumps(metrics))
+summary = {"claims_reproduced": int(p["rate"] < 0.36), "difference": -p["rate"]}
+(here / "colt" / "summary.json").write_text(json.dumps({"colt": summary}))
+rows = [f"difference,{seed},{-p['rate'] + 0.02 * (seed - 1):.6g}" for seed in p["seeds"]]
+(here / "colt" / "seeds.csv").write_text("\\n".join(["metric,seed,value", *rows]) + "\\n")
+(here / "colt" / "figures").mkdir()
+(here / "colt" / "figures" / "accuracy.png").write_bytes(f"a picture of {p['rate']}".encode())
 """
 
 
@@ -118,6 +127,7 @@ def make(root: Path) -> Project:
     project = Project(root)
     project.run("git init -q -b main && dvc init -q")
     shutil.copytree(ROOT / ".dvc" / "plots", root / ".dvc" / "plots")
+    shutil.copy(ROOT / ".dvc" / "config", root / ".dvc" / "config")
     project.run("git add -A && git commit -qm start && dvc repro -q")
     project.run("git add -A && git commit -qm results")
     return project

@@ -64,7 +64,9 @@ def test_a_run_depends_on_all_its_parameters_and_declares_its_folder(
 
 
 def test_the_first_run_made_pages_tickets_and_a_lock_file(reference: Clone) -> None:
-    assert {"colt.ipynb", "metrics.json", "tables/scores.csv"} <= set(reference.tree(PAGES))
+    assert {"colt.ipynb", "metrics.json", "summary.json", "tables/scores.csv"} <= set(
+        reference.tree(PAGES)
+    )
     assert any(name.endswith(".safetensors") for name in reference.tree(RUNS))
     tracked = reference.run("git ls-files results dvc.lock").stdout.split()
     assert {"dvc.lock", "results/desk/data/colt.json", f"{PAGES}/colt.ipynb"} <= set(tracked)

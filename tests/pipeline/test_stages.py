@@ -27,7 +27,9 @@ run)
     for name in figures tables curves; do
         mkdir -p $results/$3/$name && echo x,y,arm,seed > $results/$3/$name/all.csv
     done
-    for name in $3.ipynb metrics.json seeds.csv; do echo {{}} > $results/$3/$name; done ;;
+    for name in $3.ipynb metrics.json summary.json seeds.csv; do
+        echo {{}} > $results/$3/$name
+    done ;;
 esac
 """
 """Instead of `ticketlab`."""

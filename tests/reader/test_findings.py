@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from ticketlab.pipeline.notebook import execute
 from ticketlab.reader import findings
-from ticketlab.reader.findings import WORDINGS, abstract, chosen, clause, misfit, sentence
+from ticketlab.reader.findings import WORDINGS, abstract, clause, misfit, sentence
 from ticketlab.spec import ROOT
 from ticketlab.study import verdicts
 from ticketlab.study.claims import Claim, Verdict, load_claims
@@ -208,7 +208,7 @@ def test_an_abstract_has_headlines_then_controls_then_costs() -> None:
     cost = one("cost", unit="cost", at_least=50.0, above=None)
     control = one("control", tier="control", abstract=True)
     found = [cost, control, one("left out", tier="paper"), one("headline")]
-    assert [v.claim.id for v in chosen(found)] == ["headline", "control", "cost"]
+    assert [v.claim.id for v in verdicts.chosen(found)] == ["headline", "control", "cost"]
     assert abstract(found).count("tested") == 2 and abstract(found).count("was not run") == 1
 
 
@@ -235,7 +235,7 @@ def test_every_claim_has_a_sentence_for_every_verdict(paper: str) -> None:
 @pytest.mark.parametrize("paper", PAPERS)
 def test_an_abstract_has_three_to_five_sentences(paper: str) -> None:
     claims = [claim for claim in EVERY if claim.paper == paper]
-    told = chosen([Verdict(claim, "not run", None) for claim in claims])
+    told = verdicts.chosen([Verdict(claim, "not run", None) for claim in claims])
     assert min(3, len(claims)) <= len(told) <= 5, "headlines, and claims with abstract: true"
 
 

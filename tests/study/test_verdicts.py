@@ -184,7 +184,9 @@ def test_other_numbers_are_other_verdicts_wherever_they_are_shown(
     claimed = clone.run("ticketlab claims desk").stdout
     clone.run("ticketlab compare HEAD workspace && ticketlab report")
     page, index = (clone.path(p).read_text() for p in ("compare.html", "site/index.html"))
-    assert f"Claims that flipped ({len(flipped)} of {len(after)})" in page
+    assert (
+        f"Verdicts that flipped ({len(flipped)})" in page and f"All claims ({len(after)})" in page
+    )
     start = index.index('id="desk-colt"')
     shown = re.findall(
         r"<b>(colt-[\w-]+)</b>.*?<a class=\"[\w-]+\"[^>]*>([^<]+)</a>", index[start:], re.DOTALL

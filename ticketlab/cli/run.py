@@ -18,7 +18,7 @@ from ticketlab.pipeline import repro as reproduction
 from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline.notebook import execute
 from ticketlab.spec import ROOT, InputError
-from ticketlab.study import results, runner
+from ticketlab.study import results, runner, verdicts
 from ticketlab.study.store import EMPTY
 
 app = typer.Typer()
@@ -109,6 +109,7 @@ def run(study: StudyName, paper: PaperName) -> None:
                 inputs = params.notebook_parameters(study, values)
                 started = time.monotonic()
                 execute(ROOT / "notebooks" / f"{paper}.ipynb", target, inputs, cells_of(stage))
+                verdicts.write_summary(paper, staging)
                 timed = folder.parent / f"{paper}.timings.json"
                 seconds.note_page(timed, time.monotonic() - started)
         print(f"{stage}: {(pages / f'{paper}.ipynb').relative_to(ROOT)}")

@@ -16,6 +16,7 @@ from ticketlab.pipeline.params import data_names
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT, Spec
 from ticketlab.study.fingerprint import fingerprint, source_fingerprint, strings_in
+from ticketlab.study.verdicts import write_summary
 
 FOLDER = ROOT / "results" / "code"
 
@@ -24,11 +25,12 @@ def fingerprints(paper: str, values: Spec) -> dict[str, str]:
     """Return a run's three files by side; edits that change no result leave them unchanged."""
     strings = set(strings_in(values.model_dump(mode="json")))
     names = data_names(values)
+    names_and_colours = sha256(labels.FILE.read_bytes()).hexdigest()
     page = source_fingerprint(code_of(ROOT / "notebooks" / f"{paper}.ipynb"), strings)
     return {
         "data": f"{fingerprint(sets.prepare, strings=names)} {' '.join(names)}\n",
         "train": f"{fingerprint(PAPERS[paper].phases, strings=strings)}\n",
-        "read": f"{page} {fingerprint(execute)} {sha256(labels.FILE.read_bytes()).hexdigest()}\n",
+        "read": f"{page} {fingerprint(execute)} {fingerprint(write_summary)} {names_and_colours}\n",
     }
 
 

@@ -83,7 +83,6 @@ LEGEND = (
     "A difference is what is named first minus what is named second."
 )
 
-COSTS: tuple[Unit, ...] = ("rounds", "epochs", "cost")
 NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
 """Words that keep their capital in a sentence, besides those with a second one (PrAC, GraSP)."""
 
@@ -120,13 +119,14 @@ def number(verdict: Verdict) -> str:
     if found is None:
         return ""
     few = digits(found, claim.bound)
-    phrase = _phrase(claim).format(_value(found, few))
+    text = phrase(claim).format(_value(found, few))
     if isinstance(found, Count) and found.mean == 1:
-        phrase = re.sub(r"\b1 (round|epoch)s\b", r"1 \1", phrase)
-    return f"{phrase}{_spread(found, few)}{_sure(verdict, found)}"
+        text = re.sub(r"\b1 (round|epoch)s\b", r"1 \1", text)
+    return f"{text}{_spread(found, few)}{_sure(verdict, found)}"
 
 
-def _phrase(claim: Claim) -> str:
+def phrase(claim: Claim) -> str:
+    """Return the words for the claim's number, with {} where it stands."""
     if claim.number:
         return claim.number
     return DIFFERENCE if claim.unit == "points" and claim.bound <= 0 else NUMBERS[claim.unit]
@@ -231,15 +231,9 @@ def misfit(claim: Claim) -> str | None:
 # ---------------------------------------------------------------- abstracts
 
 
-def chosen(found: Sequence[Verdict]) -> list[Verdict]:
-    """Return the verdicts in the abstract of a paper, in order."""
-    some = [one for one in found if one.claim.tier == "headline" or one.claim.abstract]
-    return sorted(some, key=lambda one: (one.claim.unit in COSTS, one.claim.tier != "headline"))
-
-
 def abstract(found: Sequence[Verdict]) -> str:
     """Return the abstract of a paper from its verdicts."""
-    return " ".join(map(sentence, chosen(found)))
+    return " ".join(map(sentence, verdicts.chosen(found)))
 
 
 def counted(found: Sequence[Verdict]) -> str:
@@ -283,7 +277,7 @@ def page(study: Path) -> str:
         f"**All papers.** {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
     ]
     for paper, some in found.items():
-        about = ", ".join(one.claim.id for one in chosen(some))
+        about = ", ".join(one.claim.id for one in verdicts.chosen(some))
         parts.append(f"## [{title(study / paper / f'{paper}.ipynb')}]({paper}/{paper}.ipynb)\n")
         parts.append(f"{abstract(some)}\n\n*{counted(some)}. The sentences are about {about}.*\n")
     return "\n".join(parts)

@@ -6,9 +6,12 @@ comes from DVC's Python API, so nothing is checked out and the working tree does
 
 import json
 import tempfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ import pandas as pd
 
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.claims import Claim, Verdict, claims_in, judge_all
+from ticketlab.study.results import SEEDS
+from ticketlab.study.stats import BySeed, by_seed
 from ticketlab.tickets.ticket import Ticket, load_ticket
 
 WORKSPACE = "workspace"
@@ -28,6 +33,25 @@ class Curve:
     x: str
     y: str
     table: pd.DataFrame
+
+    @property
+    def is_sparsity(self) -> bool:
+        """Whether x is the share of removed weights."""
+        return self.x in ("sparsity", "level")
+
+    @property
+    def is_log(self) -> bool:
+        """Whether x belongs on a log axis of density."""
+        return self.is_sparsity or self.x == "density"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that a paper's page shows."""
+
+    png: bytes
+    alt: str
+    """What the page says of it; empty if the page does not have it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +80,12 @@ class Snapshot:
     """Verdicts by paper and claim id, judged from the metrics by the revision's own claims."""
     curves: Mapping[str, Curve]
     """Curves by table: 'desk/colt/scores'."""
+    seeds: Mapping[str, Mapping[str, BySeed]] = field(default_factory=dict)
+    """Numbers by seed of each metric, by paper."""
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    """By paper and name: 'desk/colt/accuracy'."""
+    about: str = ""
+    """The day and the subject of the commit."""
     unjudged: tuple[str, ...] = ()
     """Why claims have no verdict: claims of an older form, metrics that lack a number."""
     tickets: Tickets = field(default_factory=Tickets)
@@ -85,20 +115,37 @@ def opened(name: str, root: Path = ROOT) -> Iterator[Snapshot]:
 
 
 def _read(repo: Any, name: str) -> Snapshot:
-    values = {**_by_file(repo.params.show()).get("params.yaml", {})}
-    values.pop("runs", None)
     metrics = _metrics(repo)
     claims, unjudged = _judged(repo, metrics)
     return Snapshot(
         name=name,
         revision=WORKSPACE if name == WORKSPACE else repo.get_rev(),
-        params=flat(values),
+        about="" if name == WORKSPACE else _about(repo),
+        params=_params(repo),
         metrics=metrics,
         claims=claims,
         unjudged=unjudged,
         curves=_curves(repo),
+        seeds=_seeds(repo),
+        figures=_figures(repo),
         tickets=_tickets(repo),
     )
+
+
+def _about(repo: Any) -> str:
+    """'26 Nov 2026: Another rate' of the commit; experiments have no subject of their own."""
+    commit = repo.scm.resolve_commit(repo.get_rev())
+    day = datetime.fromtimestamp(commit.commit_time, UTC).strftime("%-d %b %Y")
+    return f"{day}: {commit.message.strip().partition(chr(10))[0]}"
+
+
+def _params(repo: Any) -> dict[str, Any]:
+    """Leaves by dotted key, those of studies/NAME.yaml under the study's name."""
+    found: dict[str, Any] = {}
+    for name, values in _by_file(repo.params.show()).items():
+        study = "" if name == "params.yaml" else Path(name).stem
+        found |= flat({key: value for key, value in values.items() if key != "runs"}, study)
+    return found
 
 
 def _by_file(shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,11 +157,9 @@ def _by_file(shown: Mapping[str, Any]) -> dict[str, Any]:
 def _metrics(repo: Any) -> dict[str, Any]:
     """Return every metrics.json as written, by paper; DVC's own view omits nulls."""
     found = {}
-    for out in repo.index.outs:
-        path = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
-        if out.metric and path.endswith("/metrics.json") and repo.dvcfs.exists(path):
-            with repo.dvcfs.open(path) as file:
-                found[_place(path)] = json.load(file)
+    for path in _paths(repo, "/metrics.json"):
+        with repo.dvcfs.open(path) as file:
+            found[_place(path)] = json.load(file)
     return found
 
 
@@ -143,7 +188,15 @@ def _claims(repo: Any, paper: str) -> list[Claim]:
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by dotted key; lists are leaves."""
+    """Return the leaves of nested mappings by dotted key; lists of anything else are leaves.
+
+    Entries of a list of mappings are called by their names or numbers, so that a change deep
+    in a list is one short leaf.
+    """
+    if isinstance(tree, list) and tree and all(isinstance(item, Mapping) for item in tree):
+        names = [str(item.get("name", number)) for number, item in enumerate(tree)]
+        unique = len(set(names)) == len(names)
+        tree = dict(zip(names if unique else map(str, range(len(tree))), tree, strict=True))
     if not isinstance(tree, Mapping) or not tree:
         return {prefix: tree} if prefix else {}
     found: dict[str, Any] = {}
@@ -167,8 +220,63 @@ def _curves(repo: Any) -> dict[str, Curve]:
         if {"x", "y"} <= set(axes) and repo.dvcfs.exists(place):
             for path in sorted(repo.dvcfs.find(place)):
                 with repo.dvcfs.open(path) as file:
-                    found[_place(path.lstrip("/"))] = Curve(axes["x"], axes["y"], pd.read_csv(file))
+                    found[_place(path.lstrip("/"))] = _curve(path, axes, pd.read_csv(file))
     return found
+
+
+def _curve(path: str, axes: Mapping[str, str], table: pd.DataFrame) -> Curve:
+    """The curve with the names that its file has: last_accuracy_over_sparsity.csv."""
+    y, over, x = Path(path).stem.partition("_over_")
+    if not over:
+        return Curve(axes["x"], axes["y"], table)
+    return Curve(x, y, table.rename(columns={axes["x"]: x, axes["y"]: y}))
+
+
+def _paths(repo: Any, ending: str) -> Iterator[str]:
+    """The files of all outputs in results/STUDY/PAPER whose path ends so; records are not read."""
+    for out in repo.index.outs:
+        place = repo.fs.relpath(out.fs_path, repo.root_dir).replace("\\", "/")
+        parts = place.split("/")
+        if len(parts) == 4 and parts[2] != "runs" and repo.dvcfs.exists(place):
+            names = sorted(repo.dvcfs.find(place))
+            yield from (name.lstrip("/") for name in names if name.endswith(ending))
+
+
+def _seeds(repo: Any) -> dict[str, dict[str, BySeed]]:
+    """The numbers by seed of each paper's metrics."""
+    found = {}
+    for path in _paths(repo, f"/{SEEDS}"):
+        with repo.dvcfs.open(path) as file:
+            groups = pd.read_csv(file).groupby("metric", sort=False)
+        place = _place(path).rpartition("/")[0]
+        found[place] = {str(metric): by_seed(rows, "value") for metric, rows in groups}
+    return found
+
+
+def _figures(repo: Any) -> dict[str, Figure]:
+    """The pictures of all papers, with the words that their pages have for them."""
+    words: dict[str, str] = {}
+    for path in _paths(repo, ".ipynb"):
+        with repo.dvcfs.open(path) as file:
+            words |= _alts(json.load(file))
+    found = {}
+    for path in _paths(repo, ".png"):
+        with repo.dvcfs.open(path, "rb") as file:
+            png = file.read()
+        name = _place(path).replace("/figures/", "/")
+        found[name] = Figure(png, words.get(sha256(png).hexdigest(), ""))
+    return found
+
+
+def _alts(page: Mapping[str, Any]) -> dict[str, str]:
+    """The alt text of each picture in an executed notebook, by the hash of the picture."""
+    outputs = [output for cell in page["cells"] for output in cell.get("outputs", ())]
+    pictures = [one for one in outputs if "image/png" in one.get("data", {})]
+    return {
+        sha256(b64decode("".join(one["data"]["image/png"]))).hexdigest(): alt
+        for one in pictures
+        if (alt := one.get("metadata", {}).get("image/png", {}).get("alt"))
+    }
 
 
 # ---------------------------------------------------------------- tickets

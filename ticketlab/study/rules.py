@@ -39,6 +39,8 @@ Unit = Literal["points", "rounds", "epochs", "cost", "seeds", "other"]
 """Unit of a claim's number: points of accuracy, rounds, epochs, percent of a cost, percent of the
 seeds, or another that the statement names."""
 
+COSTS: tuple[Unit, ...] = ("rounds", "epochs", "cost")
+
 MARGINS: dict[Unit, float] = {"points": 1.0, "rounds": 1.0, "cost": 5.0}
 """Largest value that counts as no difference, unless the paper states its own margin."""
 

@@ -7,17 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab.files import read_json
+from ticketlab.files import read_json, write_json
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.claims import (
     Claim,
     Verdict,
     judge_all,
+    judged,
     load_claims,
     verdict_table,
     with_q,
 )
-from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE
+from ticketlab.study.rules import COLOURS, COSTS, DECIDED, FALSE_SHARE, Unit
 
 RESULTS = ROOT / "results"
 SMOKE = "smoke"
@@ -44,6 +45,12 @@ def of_study(study: Path, papers: Collection[str] | None = None) -> dict[str, li
     return {paper: [next(corrected) for _ in verdicts] for paper, verdicts in found.items()}
 
 
+def chosen(found: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts that stand for a paper, about five: headlines first, then what they cost."""
+    some = [one for one in found if one.claim.tier == "headline" or one.claim.abstract]
+    return sorted(some, key=lambda one: (one.claim.unit in COSTS, one.claim.tier != "headline"))
+
+
 def code_cells(page: Path) -> list[Mapping[str, Any]]:
     """Return the code cells with outputs of an executed notebook; none for one run in Jupyter."""
     cells = read_json(page)["cells"] if page.exists() else []
@@ -62,6 +69,51 @@ def shown_in(claim: Claim, cells: Sequence[Mapping[str, Any]]) -> str | None:
             if test.search("".join(cell["source"])):
                 return str(cell["id"])
     return None
+
+
+# ---------------------------------------------------------------- the summary of a paper
+
+SUMMARY = "summary.json"
+"""Beside a paper's metrics.json: the few numbers that `dvc metrics diff` compares."""
+
+UNITS: dict[Unit, str] = {"cost": "percent", "seeds": "percent_of_seeds", "other": ""}
+"""What ends a number's name; other units are named as they are."""
+
+OMITTED = frozenset({"differences", "main", "mean"})
+"""Parts of a metric's path that say nothing in a list of five numbers."""
+
+
+def write_summary(paper: str, folder: Path) -> None:
+    """Write the summary of a paper beside its metrics.json in `folder`, under the paper's name.
+
+    The name tells the columns of `dvc exp show` apart. InputError for claims that the metrics
+    cannot decide.
+    """
+    write_json(folder / SUMMARY, {paper: summary(judged(paper, folder / "metrics.json"))})
+
+
+def summary(verdicts: Sequence[Verdict]) -> dict[str, float | None]:
+    """Return the numbers of one paper by name; null for what was not measured."""
+    words = [one.word for one in verdicts]
+    counts: dict[str, float | None] = {
+        "claims_decided": sum(word in DECIDED for word in words),
+        "claims_reproduced": words.count("reproduced"),
+    }
+    numbers = {summary_name(one.claim): _mean(one) for one in chosen(verdicts)}
+    return counts | numbers
+
+
+def summary_name(claim: Claim) -> str:
+    """Return 'prac_minus_imp_points' of the metric differences.prac_minus_imp.mean, in points."""
+    parts = [part for part in claim.metric.split(".") if part not in OMITTED]
+    unit = UNITS.get(claim.unit, claim.unit)
+    return "_".join([*parts, unit] if unit and unit not in parts else parts)
+
+
+def _mean(verdict: Verdict) -> float | None:
+    """Return the mean with 4 digits; shares are in percent."""
+    found = verdict.evidence
+    return None if found is None else float(f"{found.mean:.4g}")
 
 
 # ---------------------------------------------------------------- the table of a study
