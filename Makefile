@@ -57,7 +57,7 @@ study: env ## run another study from studies/: make study STUDY=cifar10
 	@$(IN_VENV) sh -c 'ticketlab study add "$(STUDY)" && ticketlab repro $$(ticketlab study stages "$(STUDY)") \
 		&& ticketlab claims "$(STUDY)"'
 
-report: env ## the results as a static site in site/, verdicts first
+report: env ## the documentation site in site/: findings, claims, notebooks, guides, API
 	@$(BIN)/ticketlab report
 
 bench: env ## compare our speed with the peers' loops on one CPU core: benchmarks/results/ (10 minutes; CASES="lenet ..." for some)
@@ -70,7 +70,7 @@ test: lint typecheck pytest ## run linters, type checks and the test suite (unde
 
 test-slow: env ## run the tests marked slow (.ci/run runs both)
 	@echo "test-slow: the slow tests on 2 processes"
-	@$(TESTS) -m slow
+	@$(TESTS) -rs -m slow
 
 lint: env ## check code and notebooks with ruff, imports, spelling, and that notebooks have no outputs
 	@echo "lint: ruff, import-linter, codespell, nbstripout"
@@ -97,7 +97,7 @@ lab: env ## open JupyterLab in notebooks/
 
 constraints: ## update constraints.txt to the newest versions in a new .venv; then run make test
 	@echo "constraints: installing the newest versions into a fresh .venv"
-	@"$(PYTHON)" -m venv --clear .venv && $(INSTALL) --editable '.[dev]'
+	@"$(PYTHON)" -m venv --clear .venv && $(INSTALL) --editable '.[dev,browser]'
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude-editable; } > .venv/constraints
 	@mv .venv/constraints constraints.txt && echo "$(CURDIR)" > $(READY)
 

@@ -1,5 +1,8 @@
 """Settings of the documentation site; `ticketlab report` stages its sources and builds them."""
 
+import inspect
+from typing import Any
+
 project = "ticketlab"
 author = "the ticketlab authors"
 copyright = author
@@ -16,20 +19,26 @@ exclude_patterns = ["generated"]
 # Notebooks are shown as `dvc repro` executed them.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+viewcode_follow_imported_members = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "ticketlab"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["claims.js"]
 html_show_sourcelink = False
 html_copy_source = False
+html_sidebars = {"index": [], "claims": []}
 html_theme_options = {
+    "header_links_before_dropdown": 8,
+    "secondary_sidebar_items": {"**": ["page-toc"], "claims": []},
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -37,3 +46,15 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+
+
+def is_foreign(app: Any, what: str, name: str, found: Any, *_: Any) -> bool | None:
+    """Whether a member is a function or class of another package, whose docstring is not ours."""
+    is_code = inspect.isroutine(found) or inspect.isclass(found)
+    module = getattr(found, "__module__", None) or ""
+    return True if is_code and module.partition(".")[0] != "ticketlab" else None
+
+
+def setup(app: Any) -> None:
+    """Leave foreign members out of the API reference."""
+    app.connect("autodoc-skip-member", is_foreign)

@@ -337,6 +337,8 @@ def test_the_workflow_runs_what_developers_run() -> None:
     job = flow["jobs"]["ci"]
     assert "bash .ci/run" in [step.get("run") for step in job["steps"]]
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    pages = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
+    assert "make report" in [step.get("run") for step in pages["jobs"]["build"]["steps"]]
     for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.md"):
         head = path.read_text().split("---")[1]
         assert {"name", "about"} == set(yaml.safe_load(head)), path

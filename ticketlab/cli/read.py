@@ -132,11 +132,11 @@ def robustness(
 def report(
     out: Annotated[Path, typer.Option(help="the folder of the site")] = ROOT / "site",
 ) -> None:
-    """Build the static site from the executed notebooks: verdicts first, then the papers."""
-    from ticketlab.reader import website  # imported here, since only this command needs it
+    """Build the documentation site: findings, claims, executed notebooks, guides, API reference."""
+    from ticketlab.reader import site  # imported here, since only this command needs it
 
     with one_line_errors():
-        pages = website.build(out)
+        pages = site.build(out)
         print(f"report: {len(pages)} pages, read {out / 'index.html'}")
 
 

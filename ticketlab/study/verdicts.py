@@ -10,6 +10,7 @@ import pandas as pd
 from ticketlab.files import read_json, write_json
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.claims import (
+    CLAIMS,
     Claim,
     Verdict,
     judge_all,
@@ -27,18 +28,21 @@ SMOKE = "smoke"
 # ---------------------------------------------------------------- the verdicts of a study
 
 
-def of_study(study: Path, papers: Collection[str] | None = None) -> dict[str, list[Verdict]]:
+def of_study(
+    study: Path, papers: Collection[str] | None = None, claims: Path = CLAIMS
+) -> dict[str, list[Verdict]]:
     """Return the verdicts on each paper (all, or those named) with metrics in the folder `study`.
 
-    Their q is computed over all of them. InputError if there are none.
+    `claims` is the folder of the claims. q is computed over all verdicts. InputError if there are
+    none.
     """
     found: dict[str, list[Verdict]] = {}
-    every = load_claims()
+    every = load_claims(folder=claims)
     for path in sorted(study.glob("*/metrics.json")):
         paper = path.parent.name
-        claims = [claim for claim in every if claim.paper == paper]
-        if claims and (papers is None or paper in papers):
-            found[paper] = judge_all(claims, read_json(path))
+        own = [claim for claim in every if claim.paper == paper]
+        if own and (papers is None or paper in papers):
+            found[paper] = judge_all(own, read_json(path))
     if not found:
         raise InputError(f"study: no metrics in {study}, run `dvc repro` first")
     corrected = iter(with_q([verdict for verdicts in found.values() for verdict in verdicts]))

@@ -224,7 +224,7 @@ def extrusion(looks: pd.DataFrame, case: Case, found: Mapping[str, Any]) -> Figu
 
 
 def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Figure:
-    """The schedules that ran: lambda with the borrowing window, |w| ratio, accuracy as rows.
+    """The schedules that ran: lambda with the borrowing window, ``|w|`` ratio, accuracy as rows.
 
     Beside RST's stand the control that never borrows and the one that never stops.
     """

@@ -21,7 +21,7 @@ Looks = Sequence[Mapping[str, float]]
 def timeline(
     pressing: Looks, finetuning: Looks, penalty: algorithm.Penalty, window: float
 ) -> Figure:
-    """lambda, accuracy with and without the removed weights, and |w| ratio on one time axis.
+    """lambda, accuracy with and without the removed weights, and ``|w|`` ratio on one time axis.
 
     Left of the line is the transformation, right of it finetuning; the band is the borrowing
     window.
@@ -56,7 +56,7 @@ def timeline(
 
 
 def histograms(states: Mapping[str, State], mask: Mask) -> Figure:
-    """|w| of kept and removed weights at several times of the transformation, on a log axis."""
+    """``|w|`` of kept and removed weights at several times of the transformation, on a log axis."""
     figure, axes = panels(len(states), 2.6, 2.8, sharey=True)
     keep, bins = mask.flat().cpu().numpy(), np.logspace(-7, 0.5, 45).tolist()
     ratios = []

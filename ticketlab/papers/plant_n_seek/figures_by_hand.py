@@ -25,7 +25,7 @@ OTHERS = "#9a9a9a"
 
 
 def ticket(planted: algorithm.Planted, neurons: int = 40) -> Figure:
-    """Draw the planted ticket inside its mother: edge width |w|, colour the sign, dots are neurons.
+    """The planted ticket in its mother: edge width ``|w|``, colour the sign, dots are neurons.
 
     Draws up to `neurons` in each layer; those outside the ticket are evenly spread.
     """
@@ -138,7 +138,7 @@ def one_neuron(
 
 
 def hidden(planted: Mapping[str, algorithm.Planted]) -> Figure:
-    """Draw |w| in standard deviations of the initialisation, by planting mode.
+    """Draw ``|w|`` in standard deviations of the initialisation, by planting mode.
 
     Planted entries and all others have a histogram each.
     """
