@@ -110,9 +110,10 @@ def _cells(ax: Axes, rows: pd.DataFrame, methods: Sequence[str], densities: list
     for _, row in rows[rows.method.isin(methods)].iterrows():
         y, x = methods.index(row.method), densities.index(row.density)
         heat[y, x] = row["mean"]
-        style = {"ha": "center", "color": "white" if row["mean"] > 75 else "black"}
-        ax.text(x, y - 0.04, f"{row.k}/{row.n}", va="bottom", fontsize=8.5, **style)
-        ax.text(x, y + 0.06, rates.bounds(row), va="top", fontsize=6, **style)
+        ink = "white" if row["mean"] > 75 else "black"
+        found = f"{row.k}/{row.n}"
+        ax.text(x, y - 0.04, found, ha="center", va="bottom", fontsize=8.5, color=ink)
+        ax.text(x, y + 0.06, rates.bounds(row), ha="center", va="top", fontsize=6, color=ink)
     ax.pcolormesh(
         np.arange(len(densities) + 1) - 0.5,
         np.arange(len(methods) + 1) - 0.5,
@@ -215,7 +216,7 @@ def found(scores: pd.DataFrame, params: PlantParams) -> Figure:
 def _on_axis(scores: pd.Series, task: str) -> pd.Series:
     """Return accuracies in percent as they are, and the logarithm of errors."""
     values = scores.astype(float)
-    return values if is_accuracy(task) else np.log10(values.clip(lower=1e-12))
+    return values if is_accuracy(task) else values.clip(lower=1e-12).map(np.log10)
 
 
 def _trained(name: str) -> str:
@@ -271,8 +272,8 @@ def _kept(rows: pd.DataFrame) -> str:
     own = rows[(rows.label == "gt") & (rows.mother == "planted")]
     if own.empty:
         return "No search at the density of the planted ticket."
-    means = own.groupby(["task", "arm"]).y.mean()
-    task, arm = means.idxmax()
+    means = own.groupby(["task", "arm"], as_index=False).y.mean()
+    task, arm = means.loc[means.y.idxmax(), ["task", "arm"]]
     kept = _over_seeds(own[(own.task == task) & (own.arm == arm)])
     much = "Most" if kept.mean > 50 else "Little"
     return (

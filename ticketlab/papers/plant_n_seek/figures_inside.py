@@ -53,7 +53,9 @@ def _layers_of(ax: Axes, rows: pd.DataFrame, paths: pd.DataFrame, params: PlantP
         f"{labels.label(m)} (path in {paths['sum'][m]:.0f} of {paths['count'][m]})"
         for m in heat.index
     )
-    heat.columns = pd.Index(f"{name[:-1].rstrip('0123456789')}\n{name[-1]}" for name in heat)
+    heat.columns = pd.Index(
+        f"{name[:-1].rstrip('0123456789')}\n{name[-1]}" for name in map(str, heat)
+    )
     sns.heatmap(
         100 * heat,
         ax=ax,

@@ -65,7 +65,10 @@ def _at(label: str) -> float:
 
 def _arms(rows: pd.DataFrame, keys: list[str]) -> Arms:
     """Return by name each arm's method and numbers by seed: linear head and planted first."""
-    groups = [(key, each_seed(part, "y")) for key, part in rows.groupby(keys)]
+    groups = [
+        (tuple(part[keys].iloc[0].astype(str)), each_seed(part, "y"))
+        for _, part in rows.groupby(keys)
+    ]
     order = {"planted": 0, "unbiased": 1, "unplanted": 2}
     groups.sort(key=lambda g: (g[0][0], order.get(g[0][1], 3), g[0][2] != "plain", -_at(g[0][3])))
     found: Arms = {}

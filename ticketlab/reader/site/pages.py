@@ -159,7 +159,7 @@ def front_page(study: Study, sources: Path) -> str:
 def said(study: Study, paper: str) -> list[Verdict]:
     """The verdicts that the front page has: README's, else those of the paper's abstract."""
     found = study.found.get(paper, [])
-    return front.chosen(found) or findings.chosen(found)
+    return front.chosen(found) or verdicts.chosen(found)
 
 
 def _badge(verdict: Verdict) -> str:
