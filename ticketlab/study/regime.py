@@ -59,7 +59,15 @@ def schedule(recipe: Recipe, count: int) -> str:
 
 def rewinding(step: Step) -> str:
     """Describe the point to which tickets are rewound."""
-    return "initial weights" if step.value == 0 else f"the weights after {step} of dense training"
+    if step.value == 0:
+        return "initial weights"
+    return f"the weights after {in_words(step)} of dense training"
+
+
+def in_words(step: Step) -> str:
+    """Spell a step out: '1 epoch', '500 iterations' or '40 %'."""
+    unit = {"ep": "epoch", "it": "iteration", "%": "%"}[step.unit]
+    return f"{step.value:g} {unit}{'s' if step.unit != '%' and step.value != 1 else ''}"
 
 
 def seeds(numbers: tuple[int, ...]) -> str:

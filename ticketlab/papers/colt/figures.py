@@ -291,8 +291,8 @@ def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Fig
     figure, ax = plt.subplots(figsize=(9, 0.4 * len(heat) + 1.8), layout="constrained")
     few = len(heat) <= 25
     sns.heatmap(heat, annot=few, fmt=".1f", cmap="viridis", ax=ax, cbar_kws={"label": "% kept"})
-    title = f"Density (%) of each layer near {100 * level:g} % sparsity (theirs below)"
-    ax.set(title=title, xlabel="", ylabel="")
+    title = f"Density (%) of each layer near {100 * level:g} % sparsity"
+    ax.set(title=title, xlabel="method, and the sparsity of its tickets", ylabel="")
     return says(figure, f"{text} kept by COLT, {imp[first]:.1f} % by IMP.")
 
 
