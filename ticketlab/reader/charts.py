@@ -205,11 +205,10 @@ def _tooltip(names: Names, y: str, **more: str) -> list[alt.Tooltip]:
 # ---------------------------------------------------------------- differences by arm
 
 
-def differences(found: Sequence[Difference], y: str, says: str) -> dict[str, Any]:
+def differences(found: Sequence[Difference], says: str) -> dict[str, Any]:
     """Draw how far each arm moved: a dot with its 95 % interval per arm, and a line at 0."""
     rows = [{"arm": label(one.arm), "says": one.word, **asdict(one.difference)} for one in found]
     order = [label(one.arm) for one in found]
-    title = f"difference in {labels.label(y)}"
     base = alt.Chart(pd.DataFrame(rows)).encode(y=alt.Y("arm:N", sort=order, title=None))
     colours = alt.Scale(domain=list(WORD_COLOURS), range=list(WORD_COLOURS.values()))
     tooltip = [
@@ -221,7 +220,7 @@ def differences(found: Sequence[Difference], y: str, says: str) -> dict[str, Any
     ]  # fmt: skip
     shown = base.encode(color=alt.Color("says:N", scale=colours, legend=None), tooltip=tooltip)
     rules = shown.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
-    dots = shown.mark_point(filled=True, size=70).encode(x=alt.X("mean:Q", title=title))
+    dots = shown.mark_point(filled=True, size=70).encode(x=alt.X("mean:Q", title="difference"))
     zero = (
         alt.Chart(pd.DataFrame({"x": [0]}))
         .mark_rule(color="#8a8f96", strokeDash=[2, 2])

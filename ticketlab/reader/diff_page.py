@@ -170,7 +170,7 @@ def _section(
     key = name.replace("/", "-")
     drawn = {f"{key}-curves": charts.curves(*frames, chosen, names, says)}
     if differences:
-        drawn = {f"{key}-moved": charts.differences(differences, one.y, says)} | drawn
+        drawn = {f"{key}-moved": charts.differences(differences, says)} | drawn
     x = "sparsity" if one.is_log else labels.label(one.x)
     return CurveSection(f"{labels.label(one.y)} against {x}", says, differences, chosen, drawn)
 
