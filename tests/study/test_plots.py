@@ -263,7 +263,7 @@ def test_a_trade_has_the_reference_at_the_origin(ax: Axes) -> None:
     plots.trade(ax, found, "imp", cost="images")
     means = {tuple(np.ravel((line.get_xdata(), line.get_ydata()))) for line in ax.lines}
     assert {(0.0, 0.0), (25.0, -2.0)} <= means
-    assert ax.get_xlabel() == "images saved, % of IMP's"
+    assert ax.get_xlabel() == "images saved (% of IMP)"
     assert ax.get_legend_handles_labels()[1] == ["IMP (reference)", "COLT"]
 
 

@@ -69,7 +69,7 @@ def contrast(colour: str) -> float:
 
 
 def test_the_style_sheet_has_a_colour_for_each_word() -> None:
-    style = (ROOT / "ticketlab/reader/templates/style.css").read_text()
+    style = (ROOT / "ticketlab/reader/templates/compare.css").read_text()
     for word in COLOURS:
         assert re.search(rf"\.{word.replace(' ', '-')} {{ color: var\(--\w+\); }}", style), word
 

@@ -227,7 +227,7 @@ def trade(
         if x.low is not None and x.high is not None:
             reach = [x.low + moved[arm], x.high + moved[arm]]
             ax.plot(reach, [y.mean] * 2, "-", color=style["color"], lw=1)
-    ax.set_xlabel(f"{cost} saved, % of {base}'s")
+    ax.set_xlabel(f"{cost} saved (% of {base})")
     ax.set_ylabel(f"accuracy against {base} (points)")
     within(ax, low=-np.inf, high=104, side="x")  # a marker at 100 % is whole
 

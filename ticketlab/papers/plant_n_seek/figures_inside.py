@@ -33,7 +33,8 @@ def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) ->
         cut = [labels.label(str(m)) for m, row in paths.iterrows() if 2 * row["sum"] < row["count"]]
         names = [name for name in cut if name in _named(rows[rows.regime == regime].method)]
         dead.append(f"{labels.label(regime)} {', '.join(names) or 'none'}")
-    seeds = alive.seed.nunique()
+    counts = alive.groupby(["regime", "method"]).seed.nunique()
+    seeds = " to ".join(map(str, sorted({counts.min(), counts.max()})))
     return says(
         figure,
         "Methods whose masks at the ticket's density leave no path from input to output in most "
