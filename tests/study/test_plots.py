@@ -273,6 +273,16 @@ def test_an_axis_ends_where_its_quantity_does(ax: Axes) -> None:
     assert ax.get_ylim()[1] == 100 and ax.get_ylim()[0] > 40
 
 
+def test_a_legend_below_takes_the_label_of_the_shared_axis_as_its_title() -> None:
+    figure, axes = plots.panels(2, 3, 3)
+    axes[0].plot([0, 1], label="IMP")
+    figure.supxlabel("accuracy (%)")
+    plots.legend(figure, "below")
+    (found,) = figure.legends
+    assert found.get_title().get_text() == "accuracy (%)"
+    assert not figure.get_supxlabel()
+
+
 def test_a_legend_stands_outside_and_names_each_label_once() -> None:
     figure, axes = plots.panels(2, 3, 3)
     for ax in axes:

@@ -144,15 +144,23 @@ def panels(count: int, width: float, height: float, **shared: Any) -> tuple[Figu
 
 
 def legend(figure: Figure, where: Literal["right", "below"] = "right") -> None:
-    """One legend for all panels, outside of them; each label once."""
+    """One legend for all panels, outside of them; each label once.
+
+    Below, the label of the shared x axis becomes the legend's title: both have the same place.
+    """
     named: dict[str, Any] = {}
     for ax in figure.axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     place: Any = {"right": "outside right center", "below": "outside lower center"}[where]
     columns = 1 if where == "right" else min(4, len(named))
-    if named:
-        figure.legend(list(named.values()), list(named), loc=place, fontsize=8.5, ncols=columns)
+    if not named:
+        return
+    title = figure.get_supxlabel() if where == "below" else ""
+    if title:
+        figure.supxlabel("")
+    style = {"title": title or None, "fontsize": 8.5, "title_fontsize": 10}
+    figure.legend(list(named.values()), list(named), loc=place, ncols=columns, **style)
 
 
 def within(ax: Axes, low: float = 0.0, high: float = 100.0, side: Literal["x", "y"] = "y") -> None:

@@ -172,8 +172,9 @@ def by_density(
             by_arm(ax, {a: _seeds(part[part.mother == "planted"], a) for a in own}, line=None)
             title = f"density {density_named(density, str(label))}"
             ax.set_title(": ".join(filter(None, (name, title))), fontsize=9)
-            if part.empty:
-                ax.set_visible(False)
+            ax.set_visible(not part.empty)
+        first = next((ax for ax in line if ax.get_visible()), line[0])
+        first.tick_params(labelleft=True)  # the shared labels are on the first panel, seen or not
     if (frame.mother == "unplanted").any():
         grid[0][0].plot([], [], "x", color=GREY, label="nothing planted")
     return figure, grid
