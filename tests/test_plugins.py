@@ -269,7 +269,7 @@ def test_the_convolutional_part_takes_a_criterion(conv: Any, run: Run) -> None:
             assert ticket.mask == other.tickets[name].mask
     table = conv_report.conv_table(found)
     assert {SIZE, SLOPES} <= set(table.method)
-    assert {f"singleshot {SIZE}", f"multishot {SLOPES}"} <= labels(conv_figures.found(table))
+    assert {f"{SIZE}, one shot", f"{SLOPES}, many rounds"} <= labels(conv_figures.found(table))
     assert SIZE in conv_report.seekers(table).index.get_level_values("method")
     built_in = {name: result for name, result in found.items() if "own_plugins" not in name}
     assert conv_report.conv_metrics(found) == conv_report.conv_metrics(built_in)
@@ -314,7 +314,7 @@ def test_the_comparisons_tables_and_figures_show_it(compare: Any, run: Run) -> N
     ):  # fmt: skip
         assert SLOPES in labels(figure)
     cost = labels(compare_figures.cost(rows, compare))
-    assert f"{SLOPES} mask, trained longer" in cost and "snip mask, trained longer" not in cost
+    assert f"{SLOPES}, as long as IMP" in cost and "SNIP, as long as IMP" not in cost
 
 
 # --- models

@@ -14,6 +14,7 @@ from zlib import crc32
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 
+from ticketlab.plugins import is_plugin
 from ticketlab.spec import InputError, Spec
 
 FILE = Path(__file__).with_name("labels.yaml")
@@ -118,9 +119,14 @@ def _of_family(name: str) -> str | None:
     """The label by the first family that the name belongs to."""
     for family, parts in _families_of(name):
         shown = {key: _found(part) or part for key, part in parts.items()}
-        if all(known(parts[key]) for key in ("arm", "unit") if key in parts):
+        if all(_named(parts[key]) for key in ("arm", "unit") if key in parts):
             return family.label.format(**shown)
     return None
+
+
+def _named(part: str) -> bool:
+    """Whether a part of a name is a name itself: a known one, or a criterion of one's own."""
+    return known(part) or is_plugin(part)
 
 
 def _families_of(name: str) -> Iterable[tuple[Family, dict[str, str]]]:
@@ -177,7 +183,7 @@ def _look_of_family(arm: str) -> Look | None:
         if family.of:
             base = every.methods[family.of]
             return _drawn(base.color, family.marker or base.marker, arm == _main(family.of))
-        if "arm" in parts and known(parts["arm"]):
+        if "arm" in parts and _named(parts["arm"]):
             base_look = look(parts["arm"])
             return _drawn(base_look["color"], family.marker or base_look["marker"], False)
     return None

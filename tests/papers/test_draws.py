@@ -32,7 +32,7 @@ from ticketlab.papers.plant_n_seek.params import Case
 from ticketlab.papers.prac import retraining as prac_retraining
 from ticketlab.papers.prac import units as prac_units
 from ticketlab.pruning.criteria import uniform
-from ticketlab.pruning.masks import Mask, ones, prune
+from ticketlab.pruning.masks import Mask, ones, prune, shuffle_each
 from ticketlab.spec import ROOT
 from ticketlab.study.bench import Bench
 from ticketlab.study.results import Result
@@ -294,10 +294,10 @@ def test_pracs_sets_and_random_masks_of_a_round_do_not_depend_on_how_many_rounds
     long, short = (prac_retraining.random_ladder(dense, 0.5, rounds, 0) for rounds in (5, 2))
     assert {name: long[name] for name in short} == short
     assert all(not bool((long[b].flat() & ~long[a].flat()).any()) for a, b in pairwise(long))
-    mixed = prac_retraining.shuffled(long, 0, "prac")
-    assert prac_retraining.shuffled(short, 0, "prac") == {name: mixed[name] for name in short}
+    mixed = shuffle_each(long, 0, "shuffle", "prac")
+    assert shuffle_each(short, 0, "shuffle", "prac") == {name: mixed[name] for name in short}
     assert all(mask.densities() == long[name].densities() for name, mask in mixed.items())
-    assert mixed != prac_retraining.shuffled(long, 0, "imp") and mixed != long
+    assert mixed != shuffle_each(long, 0, "shuffle", "imp") and mixed != long
     random, setting = torch.Generator().manual_seed(0), tiny.prac().setting()
     scores = {name: torch.rand(200, generator=random) for name in ("el2n", "aum", "dual")}
     rounds = [{"set_samples": count} for count in (90, 60, 70)]
