@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from zlib import crc32
 
 from pydantic import Field, ValidationError
-from ruamel.yaml import YAML
 
+from ticketlab.files import read_yaml
 from ticketlab.plugins import is_plugin
 from ticketlab.spec import InputError, Spec
 
@@ -71,7 +71,7 @@ class Labels(Spec):
 def read() -> Labels:
     """All of labels.yaml; InputError names what is missing or wrong."""
     try:
-        return Labels.model_validate(YAML(typ="safe").load(FILE))
+        return Labels.model_validate(read_yaml(FILE))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
