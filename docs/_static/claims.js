@@ -1,6 +1,6 @@
 /* The table of claims: filters by study, paper, tier, verdict and text; sorts by a column. No library. */
 document.addEventListener("DOMContentLoaded", () => {
-  const table = document.getElementById("claims");
+  const table = document.getElementById("every-claim");
   if (!table) return;
   const filters = document.getElementById("filters");
   const body = table.tBodies[0];

@@ -94,11 +94,11 @@ VALUES = "cells => cells.map(cell => Number(cell.dataset.value))"
 def test_claims_are_filtered_and_sorted(built: Path, browser: Any) -> None:
     page = browser.new_page()
     page.goto(f"{(built / 'claims.html').as_uri()}?paper=colt")
-    rows, own = page.locator("#claims tbody tr:visible"), "#claims tr[data-paper=colt]"
+    rows, own = page.locator("#every-claim tbody tr:visible"), "#every-claim tr[data-paper=colt]"
     assert 0 < rows.count() == page.locator(own).count()
     page.select_option("select[name=verdict]", "not reproduced")
     assert 0 < rows.count() == page.locator(f"{own}[data-verdict='not reproduced']").count()
-    page.click("#claims th:has-text('ours') button")
+    page.click("#every-claim th:has-text('ours') button")
     numbers = rows.locator("td[data-of=ours]").evaluate_all(VALUES)
     assert numbers == sorted(numbers) and len(set(numbers)) > 1
     page.fill("input[name=text]", "no such words")
