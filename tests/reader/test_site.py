@@ -199,6 +199,14 @@ def test_published_numbers_and_machines_are_pages(built: Path) -> None:
     assert "2.0 min, 2 at once" in (built / "results" / "machines.html").read_text()
 
 
+def test_the_table_of_claims_shares_its_id_with_no_heading(built: Path) -> None:
+    """Its filters find it by the id."""
+    text = (built / "claims.html").read_text()
+    assert re.findall(r'<(\w+)[^>]* id="every-claim"', text) == ["table"]
+    script = (built / "_static" / "claims.js").read_text()
+    assert 'getElementById("every-claim")' in script
+
+
 # What stays, and what must not be
 
 
@@ -298,6 +306,8 @@ def test_every_claim_of_the_committed_results_leads_to_its_evidence() -> None:
     rows = [row for study in pages.read(ROOT) for row in study.rows]
     assert len(rows) > 100 and all(row.cell or row.verdict.word == "not run" for row in rows)
     assert sum(row.source is not None for row in rows) > 0.8 * len(rows)
+    of_papers = [row for row in rows if row.source and row.source[0].startswith("ticketlab.papers")]
+    assert len(of_papers) > 0.8 * len(rows)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)

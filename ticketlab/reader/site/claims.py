@@ -20,6 +20,7 @@ from ticketlab.study.rules import COLOURS, Tier
 Cells = Sequence[Mapping[str, Any]]
 SHOWS = ("ticketlab.study.plots", "save")
 """What a cell calls to show a figure, whatever draws it."""
+PAPERS = "ticketlab.papers."
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,27 @@ def permanent(found: Sequence[Row]) -> list[Row]:
 
 
 def function_of(cells: Cells, cell: str, page: Path, root: Path) -> tuple[str, str, int] | None:
-    """Module, name and line of the first function of ours that a cell calls for what it shows."""
-    imported = dict(_imports(page))
+    """Module, name and line of the first function that a cell calls for what it shows.
+
+    A paper's own functions come before shared ones, which only write what those compute.
+    """
     source = next("".join(one["source"]) for one in cells if one["id"] == cell)
+    called = list(_calls(source, dict(_imports(page))))
+    own = [one for one in called if one[0].startswith(PAPERS)]
+    for module, name in [*own, *called]:
+        if line := _line(root, module, name):
+            return module, name, line
+    return None
+
+
+def _calls(source: str, imported: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Module and name of each function that a cell calls in a module of ours, outer ones first."""
     for call in ast.walk(ast.parse(source)):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
             of, name = call.func.value, call.func.attr
             module = imported.get(of.id) if isinstance(of, ast.Name) else None
             if module and (module, name) != SHOWS:
-                line = _line(root, module, name)
-                if line:
-                    return module, name, line
-    return None
+                yield module, name
 
 
 def _imports(page: Path) -> Iterator[tuple[str, str]]:
