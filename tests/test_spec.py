@@ -40,6 +40,8 @@ def leaves(annotation: Any, wrap: Any = lambda value: value) -> Iterator[tuple[A
     elif get_origin(annotation) is tuple:
         for part in inner:
             yield from leaves(part, lambda value, wrap=wrap: wrap([value]))
+    elif get_origin(annotation) is dict:
+        yield from leaves(inner[1], lambda value: {"a": wrap(value)})
     elif get_origin(annotation) is not None:  # a union
         for part in inner:
             yield from leaves(part, wrap)
@@ -60,7 +62,7 @@ STEPS = [(record, name, shape) for record, name, kind, shape in PLACES if kind i
 
 def refusal(record: type[Spec], name: str, value: object, shape: str) -> str:
     """What a record says of one field's value; empty if it says nothing."""
-    given = (value,) if shape == "[0]" else value
+    given = {"[0]": (value,), "{'a': 0}": {"a": value}}.get(shape, value)
     try:
         record.model_validate({name: given})
     except ValidationError as error:
