@@ -54,7 +54,7 @@ def test_a_summary_counts_verdicts_and_has_the_numbers_of_the_abstract() -> None
 def test_every_paper_has_a_handful_of_numbers_each_with_a_name_of_its_own(paper: str) -> None:
     found = chosen([Verdict(one, "not run", None) for one in load_claims(paper)])
     names = [summary_name(one.claim) for one in found]
-    assert 3 <= len(names) <= 8 and len(set(names)) == len(names)
+    assert 1 <= len(names) <= 8 and len(set(names)) == len(names)
 
 
 def test_the_file_is_written_from_the_metrics_beside_it(tmp_path: Path) -> None:
