@@ -118,11 +118,16 @@ def robustness(
     b: Annotated[str, typer.Argument(help="the same, of another run")],
     study: Annotated[str, typer.Option(help="the study to take of a revision")] = "desk",
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("robustness.md"),
+    keep: Annotated[
+        str | None, typer.Option(help="keep B as this rerun of A, for the site; both are folders")
+    ] = None,
 ) -> None:
     """Compare the verdicts of two runs, e.g. on two machines, with what the rules predict."""
-    from ticketlab.reader import robustness  # imported here, since only this command needs it
+    from ticketlab.reader import reruns, robustness  # imported here, since only this needs them
 
     with one_line_errors():
+        if keep is not None:
+            reruns.keep(ROOT / b, ROOT / a, keep)
         found = robustness.pairs(robustness.read(a, study), robustness.read(b, study))
         write_atomically(out, robustness.page(a, b, found).encode())
         print(f"{robustness.opposites(found)}\n{robustness.stayed(found)}\nread {out}")

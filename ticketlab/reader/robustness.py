@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.special import stdtrit
@@ -29,8 +29,9 @@ DRAWS = 1000
 Verdicts = Mapping[str, Verdict]
 """Verdicts by claim id."""
 
-Change = Literal["", "opposite", "decided otherwise", "decided in A only", "decided in B only",
-                 "other"]  # fmt: skip
+Change = Literal["opposite", "decided otherwise", "decided in A only", "decided in B only",
+                 "other", ""]  # fmt: skip
+CHANGES: tuple[Change, ...] = get_args(Change)
 
 # ---------------------------------------------------------------- two runs
 
@@ -131,13 +132,18 @@ def _share_words(found: Share, claim: Claim, generator: np.random.Generator) -> 
 
 def page(a: str, b: str, found: list[Pair]) -> str:
     """Return the comparison of the runs called `a` and `b` as Markdown."""
+    head = f"# Verdicts of two runs\n\nA is `{a}`, B is `{b}`."
+    return f"{head} {opposites(found)}\n\n{stayed(found)}\n\n{table(found)}"
+
+
+def table(found: list[Pair]) -> str:
+    """Return a row per claim, those whose verdict changed first."""
     rows = [["claim", "A", "verdict A", "B", "verdict B", "change", "predicted to stay (%)"]]
-    for one in found:
+    for one in sorted(found, key=lambda one: CHANGES.index(one.change)):
         stays = "" if one.same is None else f"{100 * one.same.mean():.0f}"
         sides = [one.a.ours, one.a.word, one.b.ours, one.b.word]
         rows.append([one.a.claim.id, *sides, one.change, stays])
-    head = f"# Verdicts of two runs\n\nA is `{a}`, B is `{b}`."
-    return f"{head} {opposites(found)}\n\n{stayed(found)}\n\n{markdown(rows)}"
+    return markdown(rows)
 
 
 def opposites(found: list[Pair]) -> str:

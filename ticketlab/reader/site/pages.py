@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ticketlab.files import read_json, write_atomically
 from ticketlab.pipeline.params import chosen_studies
-from ticketlab.reader import findings, front
+from ticketlab.reader import findings, front, reruns
 from ticketlab.reader.html import slug
 from ticketlab.reader.site import api, claims, machines, notebooks, revisions
 from ticketlab.spec import InputError
@@ -58,6 +58,7 @@ def stage(sources: Path, root: Path) -> None:
         "generated/claims.html": claims.table(rows, root / "claims"),
         "generated/findings.md": front_page(studies[0], sources),
         "generated/results.md": results_page(studies),
+        "generated/reruns.md": rerun_page(folders, root / "claims"),
         "generated/machines.md": machines.confirmed(folders, root) + machines.table(folders),
         "results/published.md": published_page(root / "PUBLISHED.md", {row.id for row in rows}),
     }
@@ -126,8 +127,14 @@ def results_page(studies: Sequence[Study]) -> str:
             parts += [f"{findings.abstract(some)}\n", f"*{findings.counted(some)}.*\n"]
             of = "" if study is studies[0] else f" ({study.name})"
             entries.append(f"{short(paper)}{of} <{study.name}/{paper}>")
-    pages = ["Published numbers <published>", "Machines <machines>"]
+    pages = ["Published numbers <published>", "Machines <machines>", "Reruns <reruns>"]
     return "\n".join([*parts, toctree([*entries, *pages])])
+
+
+def rerun_page(studies: Sequence[Path], claims: Path) -> str:
+    """The verdicts of each study beside those of its reruns."""
+    found = [one for study in studies for one in reruns.read(study)]
+    return reruns.page(found, claims) if found else "No rerun has been kept."
 
 
 def toctree(entries: Sequence[str]) -> str:
