@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from ticketlab.data.sets import DataSpec
+from ticketlab.files import read_yaml
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.papers.compare.params import BedSetting, CompareParams
 from ticketlab.papers.dlth.params import Cell, RstParams
+from ticketlab.papers.geometry.params import GeometryParams, GeometrySetting
 from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.pipeline.params import validate
@@ -294,6 +296,22 @@ def compare_setting(**changes: object) -> BedSetting:
     """A bed of the comparison as the argument of its units."""
     params = compare_bed(**changes)
     return params.setting(params.beds[0], *BedSetting.model_fields)
+
+
+# --- geometry
+
+GEOMETRY: dict[str, Any] = read_yaml(ROOT / "tests/papers/geometry/tiny.yaml")
+
+
+def geometry(**changes: object) -> GeometryParams:
+    """Lines, rewinding, transplants and reliability on one bed."""
+    return GeometryParams.model_validate(deepcopy(GEOMETRY) | changes)
+
+
+def geometry_setting(**changes: object) -> GeometrySetting:
+    """A bed of the geometry study as the argument of its units."""
+    params = geometry(**changes)
+    return params.setting(params.beds[0], *GeometrySetting.model_fields)
 
 
 STUDIES: dict[str, tuple[str, Callable[[], Any]]] = {

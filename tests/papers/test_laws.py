@@ -347,6 +347,7 @@ ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
     "conv": stage_of_planting,
     # So do RST's transformation and its finetuning; IMP's second run is to differ by this alone.
     "compare": lambda t: t.order[-1] if t.order[-1] in ("transform", AGAIN) else None,
+    "geometry": lambda t: t.order[-1] if t.order[-1] in ("transform", AGAIN) else None,
     "prac": lambda t: "again" if t.order[-1] == "again" else None,
 }
 

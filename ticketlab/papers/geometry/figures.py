@@ -1,0 +1,274 @@
+"""The figures of the geometry study: each takes tables, draws one question, returns the figure."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ticketlab.labels import label, look
+from ticketlab.papers.compare.params import Bed
+from ticketlab.papers.geometry import report
+from ticketlab.papers.geometry.params import (
+    ARM,
+    ARMS,
+    LADDERS,
+    OTHERS,
+    TWICE,
+    GeometryParams,
+)
+from ticketlab.papers.geometry.report import MATCHING, Tables
+from ticketlab.study import plots
+from ticketlab.study.plots import message, number, says
+from ticketlab.study.stats import as_interval, interval, minus
+from ticketlab.study.tables import LABELS
+
+PART = {
+    "ticket": "ticket",
+    "permuted": "mask, permuted",
+    "signs": "mask and signs",
+    "fresh": "mask",
+    "shuffled": "mask, shuffled in place",
+}
+"""Parts of a ticket in figures, from the whole to the least of it."""
+
+
+def _title(bed: Bed, level: float) -> str:
+    return f"{label(bed.name)}, {100 * level:g} % sparsity"
+
+
+# ---------------------------------------------------------------- successive rounds
+
+
+def rounds(rounds: pd.DataFrame, params: GeometryParams) -> Figure:
+    """Draw each round's barrier to the round before against its accuracy minus the dense net's.
+
+    One dot per round and seed, a panel per net; a dashed line at each threshold.
+    """
+    judged = report.judged_rounds(rounds, params)
+    figure, axes = plots.panels(len(params.beds), 4.6, 4.2)
+    for ax, bed in zip(axes, params.beds, strict=True):
+        for arm in LADDERS:
+            own, style = judged[(judged.net == bed.name) & (judged.arm == arm)], look(arm)
+            ax.plot(
+                own.gain, own.barrier, style["marker"], color=style["color"], alpha=0.5, ms=4,
+                label=label(arm),
+            )  # fmt: skip
+        ax.axvline(-MATCHING, color=plots.GREY, lw=1, ls="--")
+        ax.axhline(params.lines.connected, color=plots.GREY, lw=1, ls="--")
+        ax.set(title=label(bed.name), xlabel="accuracy minus the dense net's (points)")
+    axes[0].set_ylabel("barrier to the round before (points)")
+    plots.legend(figure, "below")
+    found = as_interval(report.agreement(judged, params, LADDERS)["mean"])
+    text = "A round is connected to the one before if and only if it matches the dense net"
+    return says(figure, f"{text}: true of {number(found, '% of rounds')}." if found else f"{text}.")
+
+
+# ---------------------------------------------------------------- lines between arms
+
+
+def lines(lines: pd.DataFrame, params: GeometryParams) -> Figure:
+    """Draw test error along the line from each arm's ticket (left) to the dense net (right).
+
+    At the highest compared level; means over seeds with their 95 % bands.
+    """
+    figure, axes = plots.panels(len(params.beds), 4.6, 3.8)
+    for ax, bed in zip(axes, params.beds, strict=True):
+        level = params.judged(bed)[-1]
+        for arm in ARMS:
+            own = lines[
+                (lines.net == bed.name) & (lines.arm == arm) & (lines.other == "dense")
+                & (lines.level == level)
+            ]  # fmt: skip
+            _along(ax, arm, own.errors)
+        plots.within(ax)
+        ax.set(title=_title(bed, level), xlabel="share of the way to the dense net")
+    axes[0].set_ylabel("test error (%)")
+    plots.legend(figure)
+    return says(figure, _dense_basin(lines, params))
+
+
+def _along(ax: Axes, arm: str, errors: "pd.Series[Any]") -> None:
+    """Draw the mean error along a line, and its 95 % band over seeds."""
+    if errors.empty:
+        return
+    values = np.array(errors.tolist())
+    found = [interval(column.tolist()) for column in values.T]
+    shares, style = np.linspace(0, 1, len(found)), look(arm)
+    ax.plot(shares, [one.mean for one in found], color=style["color"], ls=style["linestyle"],
+            marker=style["marker"], ms=4, label=label(arm))  # fmt: skip
+    if len(values) > 1:
+        low, high = ([getattr(one, side) for one in found] for side in ("low", "high"))
+        ax.fill_between(shares, low, high, color=style["color"], alpha=0.13, lw=0)
+
+
+def _dense_basin(lines: pd.DataFrame, params: GeometryParams) -> str:
+    """Say which arms are connected to the dense net."""
+    found = report.line_metrics(lines, params)["to_dense"]
+    spare = {arm: as_interval(found[arm]["mean"]) for arm in ARMS}
+    bound = params.lines.connected
+    barriers = ", ".join(
+        f"{label(arm)} {bound - one.mean:.1f}" for arm, one in spare.items() if one
+    )
+    return f"Mean barrier between the dense net and each arm's tickets, in points: {barriers}."
+
+
+def barriers(lines: pd.DataFrame, params: GeometryParams) -> Figure:
+    """Draw each arm's barrier to the dense net, to IMP's ticket and to its own second training.
+
+    Arms as rows, mean over the compared levels; a panel per net and kind of line.
+    """
+    kinds = {"dense": "to the dense net", "imp": "to IMP's ticket", TWICE: "to itself, other order"}
+    cells = [(bed, kind) for bed in params.beds for kind in kinds]
+    figure, axes = plots.panels(len(cells), 2.9, 3.0, sharey=True)
+    for ax, (bed, kind) in zip(axes, cells, strict=True):
+        found = {arm: report.mean_barrier(bed, lines, params, arm, kind) for arm in ARMS}
+        plots.by_arm(ax, found, line=params.lines.connected)
+        ax.set(title=f"{label(bed.name)}\n{kinds[kind]}", xlabel="barrier (points)")
+    spare = as_interval(report.line_metrics(lines, params)["twice"]["imp"]["mean"])
+    return says(
+        figure,
+        message(
+            spare,
+            "IMP's tickets reach connected nets whatever the order of the images; to spare",
+            "Whether IMP's tickets are stable to the order of the images is open; to spare",
+            "IMP's tickets reach unconnected nets when the order of the images changes; to spare",
+        ),
+    )
+
+
+# ---------------------------------------------------------------- rewinding and extremes
+
+
+def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
+    """Draw the other rewindings minus IMP's own at each level, paired by seed and at equal cost."""
+    figure, axes = plots.panels(len(params.beds), 4.6, 3.4, sharex=True)
+    for ax, bed in zip(axes, params.beds, strict=True):
+        for shift, kind in zip((-0.12, 0.12), OTHERS, strict=True):
+            arm, style = ARM[kind], look(ARM[kind])
+            for place, level in enumerate(bed.levels):
+                own, imp = (report.accuracy(tickets, bed.name, one, level) for one in (arm, "imp"))
+                found = interval(list(minus(own, imp).values()))
+                named = label(arm) if place == 0 else None
+                plots.error_bars(ax, place + shift, found, style, label=named, upright=False)
+        ax.axvline(0, color=plots.GREY, lw=1)
+        ax.set_yticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
+        ax.invert_yaxis()
+        ax.grid(False, axis="y")
+        ax.set(title=label(bed.name), xlabel="points against weight rewinding (IMP)")
+    axes[0].set_ylabel("sparsity")
+    plots.legend(figure, "below")
+    gained = as_interval(report.rewinding(tickets, params)["rates_minus_weights"]["mean"])
+    return says(
+        figure,
+        message(
+            gained,
+            "Learning-rate rewinding beats weight rewinding at equal cost",
+            "Learning-rate and weight rewinding are not told apart at equal cost",
+            "Learning-rate rewinding is worse than weight rewinding at equal cost",
+        ),
+    )
+
+
+def extreme(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
+    """Draw test accuracy at each bed's extreme levels against the images of search and training.
+
+    Means over seeds with their 95 % intervals; a panel per net and level.
+    """
+    cells = [(bed, level) for bed in params.beds for level in bed.levels[params.compared :]]
+    figure, axes = plots.panels(len(cells), 3.6, 3.8)
+    arms = ("imp", ARM["rates"], ARM["finetune"], "colt", "prac", "rst", "random")
+    for ax, (bed, level) in zip(axes, cells, strict=True):
+        own = tickets[(tickets.net == bed.name) & (tickets.level == level)]
+        for arm in arms:
+            chosen = own[own.arm == arm]
+            if not chosen.empty:
+                found = interval(chosen[report.ACCURACY].tolist())
+                place = float(chosen.images.mean()) / 1000
+                plots.error_bars(ax, place, found, look(arm), label=label(arm), size=7)
+        ax.set_xscale("log")
+        plots.within(ax)
+        ax.set(title=_title(bed, level), xlabel="images, thousands (log scale)")
+    axes[0].set_ylabel(LABELS[report.ACCURACY])
+    plots.legend(figure)
+    gained = as_interval(report.extreme(tickets, params)["prac"]["minus_imp"]["mean"])
+    return says(
+        figure,
+        message(
+            gained,
+            "At the highest sparsity PrAC's tickets beat IMP's",
+            "At the highest sparsity PrAC's and IMP's tickets are not told apart",
+            "At the highest sparsity PrAC's tickets lose to IMP's",
+        ),
+    )
+
+
+# ---------------------------------------------------------------- transplants
+
+
+def transplants(every: Tables, params: GeometryParams) -> Figure:
+    """Draw the accuracy of each ticket's parts on other weights: a panel per net and arm."""
+    cells = [(bed, arm) for bed in params.beds for arm in ARMS]
+    lines, columns = len(params.beds), len(ARMS)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(2.9 * columns, 2.6 * lines), sharey=True, sharex="row",
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for ax, (bed, arm) in zip(grid.flat, cells, strict=True):
+        top = params.judged(bed)[-1]
+        whole = report.accuracy(every["tickets"], bed.name, arm, top)
+        for place, what in enumerate(PART):
+            own = whole if what == "ticket" else report.moved(
+                every["transplanted"], bed, arm, what
+            )  # fmt: skip
+            seeds, style = list(own.values()), look(arm)
+            ax.plot(seeds, [place] * len(seeds), ".", color=style["color"], alpha=0.35, ms=4)
+            plots.error_bars(ax, place, interval(seeds), style, upright=False, size=6.5)
+        ax.axvline(float(np.mean(list(whole.values()))), color=plots.GREY, lw=1, ls="--", zorder=1)
+        ax.set_yticks(range(len(PART)), list(PART.values()))
+        ax.set_ylim(len(PART) - 0.4, -0.6)
+        ax.grid(False, axis="y")
+        plots.within(ax, side="x")
+        ax.set_title(f"{label(arm)}\n{_title(bed, top)}", fontsize=9)
+        ax.set_xlabel("test accuracy (%)")
+    gained = as_interval(report.transplants(every, params, "imp")["permuted_minus_fresh"]["mean"])
+    return says(
+        figure,
+        message(
+            gained,
+            "IMP's mask does better on other weights once it is permuted to them",
+            "Permuting IMP's mask to other weights makes no clear difference",
+            "IMP's mask does worse on other weights once it is permuted to them",
+        ),
+    )
+
+
+# ---------------------------------------------------------------- reliability
+
+
+def reliability(rows: pd.DataFrame, params: GeometryParams) -> Figure:
+    """Draw each arm against the dense net beyond accuracy: mean over nets and compared levels."""
+    found = report.reliability(rows, params)
+    shown = {
+        "calibration": "calibration error\n(points better)",
+        "nll": "negative log likelihood\n(nats better)",
+        "worst_class": "worst class\n(points of accuracy)",
+        "corrupted": "corrupted images\n(points of accuracy)",
+    }
+    figure, axes = plots.panels(len(shown), 3.0, 3.0, sharey=True)
+    for ax, (name, title) in zip(axes, shown.items(), strict=True):
+        means = {arm: as_interval(found[arm][name]["mean"]) for arm in ARMS}
+        plots.by_arm(ax, {arm: one for arm, one in means.items() if one})
+        ax.set(title=title, xlabel="against the dense net")
+    text = "Calibration error of IMP's tickets against the dense net"
+    return says(
+        figure,
+        message(
+            as_interval(found["imp"]["calibration"]["mean"]),
+            f"{text}: smaller",
+            f"{text}: no clear difference",
+            f"{text}: larger",
+        ),
+    )

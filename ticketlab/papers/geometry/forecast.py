@@ -1,0 +1,44 @@
+"""Forecast of a geometry study before it runs: image passes, and nets."""
+
+from functools import partial
+
+import torch
+
+from ticketlab.papers.compare.params import ticket_name
+from ticketlab.papers.compare.units import train_method
+from ticketlab.papers.geometry.params import GeometryParams
+from ticketlab.papers.geometry.study import phases
+from ticketlab.study.forecast import Job, image_job, planned_units, predicted_ticket, total_passes
+from ticketlab.study.results import Result
+from ticketlab.study.retrain import train_dense
+from ticketlab.study.runner import Unit
+from ticketlab.tickets.ticket import Outcome, Ticket
+
+
+def jobs(params: GeometryParams) -> list[Job]:
+    """Return one job per bed."""
+    found = []
+    for bed in params.beds:
+        passes = total_passes(planned(params.model_copy(update={"beds": (bed,)})))
+        found.append(image_job(params.runtime, bed.model, params.data, bed.recipe, passes))
+    return found
+
+
+def planned(params: GeometryParams) -> list[list[Unit]]:
+    """Return the expected units of the study, by phase."""
+    return planned_units(phases(params), partial(predicted, params))
+
+
+def predicted(params: GeometryParams, unit: Unit) -> Result:
+    """Return approximate tickets with an empty outcome; no unit is planned from other details."""
+    if unit.work is train_dense:
+        return Result({}, {"dense": _trained(0.0)})
+    if unit.work is not train_method:
+        return Result({})
+    levels = unit.arguments["setting"].levels
+    return Result({}, {ticket_name(level): _trained(level) for level in levels})
+
+
+def _trained(sparsity: float) -> Ticket:
+    nothing = Outcome({"weight": torch.zeros(1)}, torch.zeros(1, 1))
+    return Ticket(predicted_ticket(sparsity).mask, outcome=nothing)

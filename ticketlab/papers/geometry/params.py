@@ -1,0 +1,125 @@
+"""Parameters of the geometry study and their validation."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from ticketlab import models
+from ticketlab.data.sets import DataSet, DataSpec, load
+from ticketlab.gpu import Runtime
+from ticketlab.papers.colt import algorithm as colt
+from ticketlab.papers.compare.params import Bed, BedSetting, Searches
+from ticketlab.papers.dlth import algorithm as rst
+from ticketlab.spec import InputError, Spec
+from ticketlab.training.recipe import Seeds, Step, StepField
+
+Rewinding = Literal["weights", "rates", "finetune"]
+Matching = Literal["activations", "weights"]
+
+ARMS = ("imp", "colt", "prac", "rst", "random")
+"""The methods whose tickets are examined; RST has the random mask and weights of its own."""
+LADDERS = ("imp", "colt", "prac")
+"""The methods with rounds."""
+REWINDINGS: tuple[Rewinding, ...] = get_args(Rewinding)
+"""What each round of magnitude pruning starts from: the rewound weights with the whole schedule;
+the trained weights with the whole schedule (learning-rate rewinding); the trained weights at the
+last learning rate for as long (finetuning)."""
+OTHERS: tuple[Rewinding, ...] = ("rates", "finetune")
+"""Those that are not IMP's own."""
+
+ARM: dict[Rewinding, str] = {
+    "weights": "imp", "rates": "learning-rate rewinding", "finetune": "finetuning",
+}  # fmt: skip
+"""The arms of the three rewindings."""
+TWICE = "the same ticket on another order of the images"
+"""The other end of a line that measures stability to the noise of SGD."""
+
+
+class Lines(Spec):
+    """How error is measured along the straight line between two trained nets."""
+
+    points: int = Field(default=11, ge=3)
+    """Evaluations on the line, ends included."""
+    images: int = Field(default=2000, ge=1)
+    """Test images on which they count errors: the first ones."""
+    statistics: int = Field(default=1000, ge=1)
+    """Training images on which batch-norm statistics are estimated anew at every point."""
+    connected: float = Field(default=2.0, gt=0)
+    """Points of error: nets with a barrier of at most this are linearly connected."""
+
+
+class GeometrySetting(BedSetting):
+    """Parameters that decide a unit: a bed, how tickets are found, and how they are examined."""
+
+    lines: Lines = Lines()
+    matching: Matching = "activations"
+
+
+class GeometryParams(Searches):
+    """All parameters of the geometry study."""
+
+    seeds: Seeds
+    data: DataSpec
+    rewind: StepField = Step(0, "it")
+    """The point of dense training to which IMP, COLT and PrAC rewind."""
+    swap_rewind: StepField = Step(1, "ep")
+    """The point of dense training of another initialisation from which transplanted masks start."""
+    beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
+    compared: int = Field(default=2, ge=1)
+    """How many of a bed's levels, the lowest first, are examined by lines, transplants and scores;
+    the others are its extreme sparsities."""
+    lines: Lines = Lines()
+    matching: Matching = "activations"
+    """What hidden units are matched by when a mask is permuted to another initialisation."""
+    severity: int = Field(default=2, ge=1, le=3)
+    """Of the corruptions of the test images."""
+    runtime: Runtime = Runtime()
+
+    def setting(self, bed: Bed, *used: str) -> GeometrySetting:
+        """Return a bed as a unit's argument, with the optional parameters in `used`."""
+        names = {"name", "model", "prunable", "levels", "recipe", *used} & set(Bed.model_fields)
+        own = {name: getattr(bed, name) for name in names}
+        return GeometrySetting.of(self, *(set(used) - names), **own)
+
+    def judged(self, bed: Bed) -> tuple[float, ...]:
+        """Return the levels that are examined; the last of them is that of the transplants."""
+        return bed.levels[: self.compared]
+
+
+def check(params: GeometryParams) -> None:
+    """Reject parameters that do not fit each other or the data; InputError names the key."""
+    data = load(params.data)
+    names = [bed.name for bed in params.beds]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"beds: {twice[0]!r} is there twice, allowed is once")
+    if not len(data.validation):
+        raise InputError("data.validation: 0, PrAC selects on it, at least 1 is needed")
+    for key, have, what in (("images", len(data.test), "test"),
+                            ("statistics", len(data.train), "training")):  # fmt: skip
+        wanted = getattr(params.lines, key)
+        if wanted > have:
+            raise InputError(f"lines.{key}: {wanted}, allowed: 1 to the {have} {what} images")
+    colt.class_blocks(data.classes, params.partitions)
+    for bed in params.beds:
+        check_bed(bed, params, data)
+
+
+def check_bed(bed: Bed, params: GeometryParams, data: DataSet) -> None:
+    """Reject a net, a schedule or levels that do not fit."""
+    where, images = f"beds.{bed.name}", len(data.train)
+    models.check(bed.model, data.shape)
+    if list(bed.levels) != sorted(set(bed.levels)):
+        raise InputError(f"{where}.levels: {list(bed.levels)}, allowed are ascending sparsities")
+    if params.compared > len(bed.levels):
+        raise InputError(
+            f"compared: {params.compared}, allowed: 1 to the {len(bed.levels)} levels of {where}"
+        )
+    model = models.build(bed.model, data.shape, data.classes, 0)
+    names = models.prunable(model, bed.prunable)
+    if f"{models.head(model)}.weight" in names:
+        rule = f"{where}.prunable: {bed.prunable!r} prunes the output layer, whose shape is COLT's"
+        raise InputError(f"{rule} own; allowed: conv, hidden, inner")
+    for step in (params.rewind, params.swap_rewind):
+        bed.recipe.check(images, step)
+    bed.transform.check(images, Step(0, "it"))
+    rst.check_penalty(bed.penalty, bed.transform, bed.transform.iterations(images)[1])

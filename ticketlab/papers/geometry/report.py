@@ -1,0 +1,407 @@
+"""Tables and metrics of the geometry study: barriers, differences, controls, the fidelity card."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from ticketlab.data.sets import DataSet, load
+from ticketlab.papers.compare.params import Bed
+from ticketlab.papers.compare.rows import whole
+from ticketlab.papers.geometry.params import ARM, ARMS, LADDERS, OTHERS, TWICE, GeometryParams
+from ticketlab.study import regime
+from ticketlab.study.controls import control
+from ticketlab.study.results import Result
+from ticketlab.study.stats import (
+    BySeed,
+    above_chance,
+    across,
+    as_metric,
+    as_percent,
+    by_seed,
+    minus,
+    percent_saved,
+)
+from ticketlab.study.tables import Accuracy, rows_of
+
+Results = Mapping[str, Result]
+Tables = Mapping[str, pd.DataFrame]
+
+ACCURACY: Accuracy = "last_accuracy"
+TRAINED = 80.0
+"""Percent of training images that a trained dense net must classify correctly."""
+MATCHING = 1.0
+"""Points below the dense net within which a ticket matches it."""
+UNMATCHED = 10.0
+"""Least percent of rounds that must not match, so that "only if" can be judged."""
+MOVED = ("fresh", "permuted", "signs", "shuffled")
+"""What is moved of a ticket (`units.transplant`)."""
+CORRUPTED = ("noise", "blur", "contrast")
+
+# ---------------------------------------------------------------- tables
+
+
+def tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the rows of all units: tickets, rounds, lines, transplants, reliability."""
+    own = whole({name: r for name, r in results.items() if "rows" in r.record or "/dense/" in name})
+    return {
+        "tickets": pd.concat([own, rows_of(results, "rewound")], ignore_index=True),
+        "rounds": rows_of(results, "rounds"),
+        "lines": rows_of(results, "lines"),
+        "transplanted": rows_of(results, "transplanted"),
+        "reliability": rows_of(results, "reliability"),
+    }
+
+
+def accuracy(tickets: pd.DataFrame, net: str, arm: str, level: float) -> BySeed:
+    """Return test accuracy of an arm at a level, by seed."""
+    chosen = tickets[(tickets.net == net) & (tickets.arm == arm) & (tickets.level == level)]
+    return by_seed(chosen, ACCURACY)
+
+
+def over_nets(
+    params: GeometryParams, each: Callable[[Bed], BySeed], how: Callable[..., Any] = as_metric
+) -> dict[str, Any]:
+    """Return the interval of a number by net, and of each seed's mean over the nets."""
+    parts = {bed.name: each(bed) for bed in params.beds}
+    return {net: how(by) for net, by in parts.items()} | {"mean": how(across(parts.values()))}
+
+
+def over_levels(levels: Iterable[float], each: Callable[[float], BySeed]) -> BySeed:
+    """Return each seed's mean of a number over levels."""
+    return across(each(level) for level in levels)
+
+
+# ---------------------------------------------------------------- successive rounds
+
+
+def judged_rounds(rounds: pd.DataFrame, params: GeometryParams) -> pd.DataFrame:
+    """Return a row per round but the dense one: `gain` over the dense net in points, `matches`
+    (within MATCHING of it), `connected` (barrier to the round before within `lines.connected`).
+    """
+    key = ["net", "arm", "seed"]
+    dense = rounds[rounds["round"] == 0].set_index(key)[ACCURACY]
+    later = rounds[rounds["round"] > 0].copy()
+    base = dense.loc[list(later[key].itertuples(index=False, name=None))].to_numpy()
+    later["gain"] = later[ACCURACY] - base
+    later["matches"] = later.gain >= -MATCHING
+    later["connected"] = later.barrier <= params.lines.connected
+    later["agrees"] = later.matches == later.connected
+    return later
+
+
+def agreement(judged: pd.DataFrame, params: GeometryParams, arms: Sequence[str]) -> dict[str, Any]:
+    """Return the percent of rounds in which (connected) agrees with (matches), by net."""
+    return over_nets(params, lambda bed: _percent(judged, bed, arms, "agrees"), as_percent)
+
+
+def _percent(judged: pd.DataFrame, bed: Bed, arms: Sequence[str], column: str) -> BySeed:
+    own = judged[(judged.net == bed.name) & judged.arm.isin(arms)]
+    return {int(str(s)): 100 * float(v) for s, v in own.groupby("seed")[column].mean().items()}
+
+
+def round_metrics(judged: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return agreement, and what is left to the bound at the highest barrier, by method.
+
+    `spare` is `lines.connected` minus the highest barrier up to the last compared level: above 0,
+    all those rounds are connected.
+    """
+    found: dict[str, Any] = {}
+    for arm in LADDERS:
+        found[arm] = {
+            "agreement": agreement(judged, params, [arm]),
+            "spare": over_nets(params, partial(_spare, judged=judged, params=params, arm=arm)),
+        }
+    unmatched = over_nets(
+        params, lambda bed: _percent(judged.assign(no=~judged.matches), bed, LADDERS, "no"),
+        as_percent,
+    )  # fmt: skip
+    return found | {"all": {"agreement": agreement(judged, params, LADDERS),
+                            "unmatched": unmatched}}  # fmt: skip
+
+
+def _spare(bed: Bed, judged: pd.DataFrame, params: GeometryParams, arm: str) -> BySeed:
+    top = params.judged(bed)[-1]
+    own = judged[(judged.net == bed.name) & (judged.arm == arm) & (judged.level <= top)]
+    highest = own.groupby("seed").barrier.max()
+    return {int(str(s)): params.lines.connected - float(v) for s, v in highest.items()}
+
+
+# ---------------------------------------------------------------- lines between arms
+
+
+def barrier(lines: pd.DataFrame, bed: Bed, arm: str, other: str, level: float) -> BySeed:
+    """Return the barrier between an arm and the other end of a line, in points, by seed."""
+    chosen = lines[
+        (lines.net == bed.name) & (lines.arm == arm) & (lines.other == other)
+        & (lines.level == level)
+    ]  # fmt: skip
+    return by_seed(chosen, "barrier")
+
+
+def line_metrics(lines: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return `spare` of every kind of line, mean over the compared levels (see `round_metrics`)."""
+    kinds = {"to_dense": ("dense", ARMS), "to_imp": ("imp", ARMS[1:]), "twice": (TWICE, ARMS)}
+    found: dict[str, Any] = {}
+    for kind, (other, arms) in kinds.items():
+        found[kind] = {
+            arm: over_nets(
+                params, partial(_spared, lines=lines, params=params, arm=arm, other=other)
+            )
+            for arm in arms
+        }
+    found["twice"]["dense"] = over_nets(
+        params,
+        lambda bed: _below(params, barrier(lines, bed, "dense", TWICE, 0.0)),
+    )
+    return found
+
+
+def _spared(bed: Bed, lines: pd.DataFrame, params: GeometryParams, arm: str, other: str) -> BySeed:
+    return _below(params, mean_barrier(bed, lines, params, arm, other))
+
+
+def mean_barrier(
+    bed: Bed, lines: pd.DataFrame, params: GeometryParams, arm: str, other: str
+) -> BySeed:
+    """Return a barrier's mean over the compared levels, by seed."""
+    return over_levels(params.judged(bed), lambda level: barrier(lines, bed, arm, other, level))
+
+
+def _below(params: GeometryParams, found: BySeed) -> BySeed:
+    return {seed: params.lines.connected - value for seed, value in found.items()}
+
+
+# ---------------------------------------------------------------- rewinding
+
+
+def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return each rewinding minus IMP's own, in points, at equal cost: mean over all levels."""
+
+    def gain(bed: Bed, arm: str, lowest: int) -> BySeed:
+        return over_levels(
+            bed.levels[lowest:],
+            lambda level: minus(
+                accuracy(tickets, bed.name, arm, level), accuracy(tickets, bed.name, "imp", level)
+            ),
+        )
+
+    found: dict[str, Any] = {}
+    for kind in OTHERS:
+        whole = over_nets(params, partial(gain, arm=ARM[kind], lowest=0))
+        top = over_nets(params, partial(gain, arm=ARM[kind], lowest=-1))
+        found[f"{kind}_minus_weights"] = whole | {"top": top["mean"]}
+    return found
+
+
+# ---------------------------------------------------------------- transplants
+
+
+def moved(transplanted: pd.DataFrame, bed: Bed, arm: str, what: str) -> BySeed:
+    """Return test accuracy of a part of an arm's ticket on another initialisation, by seed."""
+    chosen = transplanted[
+        (transplanted.net == bed.name) & (transplanted.arm == arm)
+        & (transplanted.weights == what)
+    ]  # fmt: skip
+    return by_seed(chosen, ACCURACY)
+
+
+def transplants(tables: Tables, params: GeometryParams, arm: str) -> dict[str, Any]:
+    """Return differences between a ticket and its parts, in points.
+
+    `permuted_minus_half`: above 0, the permutation regains more than half of what the mask loses on
+    fresh weights.
+    """
+
+    def own(bed: Bed) -> BySeed:
+        return accuracy(tables["tickets"], bed.name, arm, params.judged(bed)[-1])
+
+    def part(bed: Bed, what: str) -> BySeed:
+        return moved(tables["transplanted"], bed, arm, what)
+
+    def half(bed: Bed) -> BySeed:
+        return across([own(bed), part(bed, "fresh")])
+
+    pairs: dict[str, Callable[[Bed], BySeed]] = {
+        "ticket_minus_fresh": lambda bed: minus(own(bed), part(bed, "fresh")),
+        "ticket_minus_shuffled": lambda bed: minus(own(bed), part(bed, "shuffled")),
+        "permuted_minus_fresh": lambda bed: minus(part(bed, "permuted"), part(bed, "fresh")),
+        "permuted_minus_half": lambda bed: minus(part(bed, "permuted"), half(bed)),
+        "signs_minus_fresh": lambda bed: minus(part(bed, "signs"), part(bed, "fresh")),
+        "signs_minus_ticket": lambda bed: minus(part(bed, "signs"), own(bed)),
+    }
+    return {name: over_nets(params, each) for name, each in pairs.items()}
+
+
+# ---------------------------------------------------------------- extreme sparsity
+
+
+def extreme(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return each arm minus IMP at the highest level, and the images that its search saves."""
+    found: dict[str, Any] = {}
+    for arm in (*ARMS[1:], ARM["rates"]):
+        name = "rates" if arm == ARM["rates"] else arm
+
+        def gain(bed: Bed, arm: str = arm) -> BySeed:
+            own, imp = (accuracy(tickets, bed.name, one, bed.levels[-1]) for one in (arm, "imp"))
+            return minus(own, imp)
+
+        def saved(bed: Bed, arm: str = arm) -> BySeed:
+            own, imp = (_images(tickets, bed, one) for one in (arm, "imp"))
+            return percent_saved(own, imp)
+
+        found[name] = {"minus_imp": over_nets(params, gain), "saved": over_nets(params, saved)}
+    return found
+
+
+def _images(tickets: pd.DataFrame, bed: Bed, arm: str) -> BySeed:
+    top = tickets[(tickets.net == bed.name) & (tickets.level == bed.levels[-1])]
+    return by_seed(top[top.arm == arm], "images")
+
+
+# ---------------------------------------------------------------- reliability
+
+
+def reliability(rows: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return each arm against the dense net, mean over the compared levels; above 0 is better.
+
+    `nll` in nats and `brier` are the dense net's minus the arm's; `calibration` is the dense net's
+    calibration error minus the arm's, in points; `worst_class` and `corrupted` (mean over the
+    corruptions) are the arm's accuracy minus the dense net's, in points; `beyond_clean` is
+    `corrupted` less the same difference on the clean images.
+    """
+    return {arm: _against_dense(_with_means(rows), params, arm) for arm in ARMS}
+
+
+def _with_means(rows: pd.DataFrame) -> pd.DataFrame:
+    harder = rows[[f"{kind}_accuracy" for kind in CORRUPTED]].mean(axis=1)
+    return rows.assign(corrupted=harder, beyond=harder - rows.clean_accuracy)
+
+
+def _against_dense(rows: pd.DataFrame, params: GeometryParams, arm: str) -> dict[str, Any]:
+    columns = {"nll": ("nll", -1), "brier": ("brier", -1), "calibration": ("calibration_error", -1),
+               "worst_class": ("worst_class_accuracy", 1), "corrupted": ("corrupted", 1),
+               "beyond_clean": ("beyond", 1)}  # fmt: skip
+
+    def each(bed: Bed, column: str, sign: int) -> BySeed:
+        own = rows[(rows.net == bed.name) & (rows.arm == arm)]
+        dense = by_seed(rows[(rows.net == bed.name) & (rows.arm == "dense")], column)
+        mean = over_levels(
+            params.judged(bed), lambda level: by_seed(own[own.level == level], column)
+        )
+        return {seed: sign * value for seed, value in minus(mean, dense).items()}
+
+    return {
+        name: over_nets(params, partial(each, column=column, sign=sign))
+        for name, (column, sign) in columns.items()
+    }
+
+
+# ---------------------------------------------------------------- metrics
+
+CONTROLS: dict[str, tuple[str, dict[str, float]]] = {
+    "trained": (
+        f"At its end the dense net gets {TRAINED:g} % of its training images right.",
+        {"at_least": TRAINED},
+    ),
+    "imp_beats_random": (
+        "IMP's tickets beat random masks on the same weights (mean over compared levels).",
+        {"above": 0.0},
+    ),
+    "some_rounds_do_not_match": (
+        f"At least {UNMATCHED:g} % of the searches' rounds are more than {MATCHING:g} point below "
+        "the dense net.",
+        {"at_least": UNMATCHED},
+    ),
+    "mask_fails_on_fresh_weights": (
+        "IMP's ticket beats its mask on fresh weights.",
+        {"above": 0.0},
+    ),
+}
+"""The controls in words, with their bounds."""
+
+
+def metrics(results: Results, params: GeometryParams) -> dict[str, Any]:
+    """Return all numbers of the study for metrics.json: intervals by net and overall."""
+    every = tables(results)
+    judged = judged_rounds(every["rounds"], params)
+    return {
+        "references": references(every["tickets"], params),
+        "controls": controls(every, judged, params),
+        "rounds": round_metrics(judged, params),
+        "lines": line_metrics(every["lines"], params),
+        "rewinding": rewinding(every["tickets"], params),
+        "transplants": {arm: transplants(every, params, arm) for arm in ARMS},
+        "extreme": extreme(every["tickets"], params),
+        "reliability": reliability(every["reliability"], params),
+    }
+
+
+def references(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return the dense nets, which must all have learned, with chance on the test images."""
+    labels = load(params.data).test.y
+    return {
+        "dense": {
+            f"the dense {bed.name}": above_chance(accuracy(tickets, bed.name, "dense", 0.0), labels)
+            for bed in params.beds
+        }
+    }
+
+
+def controls(every: Tables, judged: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return the positive controls of each net."""
+    return {
+        bed.name: {
+            name: control(says, value, **bound)
+            for (name, (says, bound)), value in zip(
+                CONTROLS.items(), _controls(every, judged, params, bed), strict=True
+            )
+        }
+        for bed in params.beds
+    }
+
+
+def _controls(
+    every: Tables, judged: pd.DataFrame, params: GeometryParams, bed: Bed
+) -> list[BySeed]:
+    """Return the value of each control by seed, in the order of CONTROLS."""
+    tickets, top = every["tickets"], params.judged(bed)[-1]
+    dense = tickets[(tickets.net == bed.name) & (tickets.arm == "dense")]
+
+    def at(arm: str, level: float) -> BySeed:
+        return accuracy(tickets, bed.name, arm, level)
+
+    return [
+        by_seed(dense, "train_accuracy"),
+        over_levels(params.judged(bed), lambda level: minus(at("imp", level), at("random", level))),
+        _percent(judged.assign(no=~judged.matches), bed, LADDERS, "no"),
+        minus(at("imp", top), moved(every["transplanted"], bed, "imp", "fresh")),
+    ]
+
+
+# ---------------------------------------------------------------- for the page
+
+
+def this_study(params: GeometryParams, data: DataSet) -> dict[str, str]:
+    """Return the facts of the fidelity card that come from the study's parameters."""
+    lines = params.lines
+    facts = {
+        "images": regime.images(params.data, data),
+        "pruned per round": f"{params.rate:.3g} by IMP, PrAC and each of COLT's "
+        f"{params.partitions} copies",
+        "rewinding to": regime.rewinding(params.rewind),
+        "transplanted masks start": regime.rewinding(params.swap_rewind),
+        "a line": f"{lines.points} points, errors on {lines.images:,} test images, batch-norm "
+        f"statistics from {lines.statistics:,} training images",
+        "connected": f"barrier of at most {lines.connected:g} points",
+        "units are matched by": params.matching,
+        "severity of the corruptions": f"{params.severity} of 3",
+        "seeds": regime.seeds(params.seeds),
+    }
+    for bed in params.beds:
+        levels = ", ".join(f"{100 * level:g} %" for level in bed.levels)
+        facts[f"{bed.name}: net"] = regime.net(bed.model, bed.prunable, data)
+        facts[f"{bed.name}: sparsity"] = f"{levels}; compared at the first {params.compared}"
+        facts[f"{bed.name}: every training"] = regime.schedule(bed.recipe, len(data.train))
+    return facts

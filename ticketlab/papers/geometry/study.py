@@ -1,0 +1,101 @@
+"""Units of the geometry study, and how they depend on each other."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ticketlab.data.sets import load
+from ticketlab.papers.colt.algorithm import rounds_to
+from ticketlab.papers.compare.params import Bed, name_of, ticket_name
+from ticketlab.papers.compare.study import USED
+from ticketlab.papers.compare.units import train_method
+from ticketlab.papers.geometry import units
+from ticketlab.papers.geometry.params import ARMS, LADDERS, OTHERS, GeometryParams, check
+from ticketlab.study.bench import Setting
+from ticketlab.study.results import Result
+from ticketlab.study.retrain import train_dense
+from ticketlab.study.runner import Phases, Unit
+from ticketlab.tickets.ticket import Ticket
+from ticketlab.training.recipe import Step
+
+
+def phases(params: GeometryParams) -> Phases:
+    """Yield the units of the study: tickets are found and trained first, then examined."""
+    check(params)
+    pairs = [(bed, seed) for bed in params.beds for seed in params.seeds]
+    found = yield [unit for bed, seed in pairs for unit in searches(params, bed, seed)]
+    return found | (
+        yield [unit for bed, seed in pairs for unit in examinations(params, bed, seed, found)]
+    )
+
+
+# ---------------------------------------------------------------- units
+
+
+def searches(params: GeometryParams, bed: Bed, seed: int) -> list[Unit]:
+    """Return the dense net, every arm's tickets, other rewindings, and the rounds' ladders."""
+    dense = Setting.of(params.setting(bed), rewind=Step(0, "it"))
+    rounds, unit = rounds_to(bed.levels[-1], params.rate), partial(_unit, params, bed, seed)
+    found = [
+        Unit(name_of(bed, "dense", seed), train_dense, {"setting": dense, "seed": seed},
+             one_training(params, bed)),
+    ]  # fmt: skip
+    for arm in ARMS:
+        cost = len(bed.levels) + (rounds if arm in LADDERS else 1)
+        found.append(unit(arm, train_method, cost, USED.get(arm, ()), method=arm))
+    for kind in OTHERS:
+        more = ("rate", "max_rounds")
+        found.append(unit(f"rewound-{kind}", units.search_rewound, 2 * rounds, more, kind=kind))
+    for arm in LADDERS:
+        used = (*USED[arm], "lines")
+        found.append(unit(f"ladder-{arm}", units.climb, 2 * rounds, used, arm=arm))
+    return found
+
+
+def examinations(
+    params: GeometryParams, bed: Bed, seed: int, results: Mapping[str, Result]
+) -> list[Unit]:
+    """Return the units that read trained tickets: lines, transplants, reliability."""
+    unit = partial(_unit, params, bed, seed)
+    dense = results[name_of(bed, "dense", seed)].tickets["dense"]
+    arms = {
+        f"{arm}/{level:g}": results[name_of(bed, arm, seed)].tickets[ticket_name(level)]
+        for level in params.judged(bed)
+        for arm in ARMS
+    }
+    trained = units.digests({"dense": dense} | arms)
+    own: dict[str, Any] = {"tickets": arms, "dense": dense, "trained": trained}
+    found = [unit("lines", units.measure_lines, len(arms) + 1, ("lines",), **own)]
+    top = params.judged(bed)[-1]
+    for arm in ARMS:
+        ticket = arms[f"{arm}/{top:g}"]
+        both = {"ticket": ticket, "dense": dense}
+        more = {"arm": arm, "level": top, **both, "trained": units.digests(both)}
+        used = ("swap_rewind", "matching", "lines")
+        found.append(unit(f"transplant-{arm}", units.transplant, 6, used, **more))
+    every: dict[str, Ticket] = {"dense/0": dense} | arms
+    judged = {"severity": params.severity, "tickets": every, "trained": units.digests(every)}
+    return [*found, unit("reliability", units.judge, 1, ("lines",), **judged)]
+
+
+def _unit(
+    params: GeometryParams,
+    bed: Bed,
+    seed: int,
+    what: str,
+    work: Callable[..., Result],
+    trainings: float,
+    used: tuple[str, ...],
+    **more: Any,
+) -> Unit:
+    arguments = {"setting": params.setting(bed, *used), "seed": seed, **more}
+    passes = trainings * one_training(params, bed)
+    return Unit(name_of(bed, what, seed), work, arguments, passes)
+
+
+# ---------------------------------------------------------------- planned work
+
+
+def one_training(params: GeometryParams, bed: Bed) -> int:
+    """Return the images seen by one training."""
+    return bed.recipe.passes(len(load(params.data).train))
