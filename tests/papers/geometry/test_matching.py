@@ -114,6 +114,16 @@ def test_weights_find_a_permutation_again(net: Net, noise: float) -> None:
     assert all(torch.equal(again[name], order) for name, order in found.items())
 
 
+def test_units_of_equal_inputs_are_matched_by_their_outputs(data: DataSet) -> None:
+    net = Net(models.build(NETS["mlp"], data.shape, data.classes, 0), RUNTIME)
+    state = dict(worn(net))
+    for name in ("body.fc1.weight", "body.fc1.bias"):
+        state[name] = state[name][:1].expand_as(state[name]).clone()
+    permutation = drawn(net.model)
+    found = match_weights(state, permuted(state, permutation, net.model), net.model)
+    assert torch.equal(found["body.fc1"], permutation["body.fc1"])
+
+
 def test_activations_find_every_unit_that_fires(net: Net, data: DataSet) -> None:
     """Units that never fire are alike, so that any of their places is right."""
     state, permutation = worn(net), drawn(net.model)
