@@ -22,6 +22,7 @@ from ticketlab import progress
 from ticketlab.data import sets
 from ticketlab.data.sets import DataSet, Images
 from ticketlab.many import lanes, stacks
+from ticketlab.papers.geometry.algorithm import corruption
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.papers.plant_n_seek.algorithm import edge_popup as popup
 from ticketlab.papers.plant_n_seek.conv import edge_popup as conv_popup
@@ -540,6 +541,12 @@ def _load(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     return found
 
 
+def _corrupt(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
+    found = call()  # corrupted images are still those that they were
+    tape._sets[id(found.x)] = (found.x, tape.places(a["images"].x))
+    return found
+
+
 def _sample(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     x, y = call()
     tape.learn_samples(a["name"], x)
@@ -568,7 +575,8 @@ WRAPPED: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (stacks.train, _stack), (stacks.batches, _stack_batches), (stacks.forward, _forward),
     (saliency.prune_to, _prune), (saliency.prune_model, _prune_model),
     (popup.edge_popup, _edge_popup), (conv_popup.pop, _pop), (sets.load, _load),
-    (planting.sample, _sample), (progress.label, _label), (results.save_result, _save),
+    (planting.sample, _sample), (corruption.corrupted, _corrupt),
+    (progress.label, _label), (results.save_result, _save),
 )  # fmt: skip
 
 

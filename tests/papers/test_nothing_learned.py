@@ -17,6 +17,8 @@ from ticketlab.papers.compare import report as compare_report
 from ticketlab.papers.compare import study as compare_study
 from ticketlab.papers.dlth import metrics as dlth_metrics
 from ticketlab.papers.dlth import study as dlth_study
+from ticketlab.papers.geometry import report as geometry_report
+from ticketlab.papers.geometry import study as geometry_study
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import study as plant_study
 from ticketlab.papers.prac import metrics as prac_metrics
@@ -72,12 +74,19 @@ def compare(lr: float) -> Any:
     return tiny.compare(seeds=SEEDS, beds=[bed])
 
 
+def geometry(lr: float) -> Any:
+    recipe = {"lr": lr, "batch": 50, "length": "1ep"}
+    bed = deepcopy(tiny.GEOMETRY["beds"][0]) | {"recipe": recipe}
+    return tiny.geometry(seeds=SEEDS, beds=[bed])
+
+
 STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[..., Numbers]]] = {
     "colt": (colt, colt_study.phases, colt_metrics.metrics),
     "prac": (prac, prac_study.phases, prac_metrics.metrics),
     "dlth": (dlth, dlth_study.phases, dlth_metrics.metrics),
     "plant_n_seek": (plant_n_seek, plant_study.phases, plant_metrics.metrics),
     "compare": (compare, compare_study.phases, compare_report.metrics),
+    "geometry": (geometry, geometry_study.phases, geometry_report.metrics),
 }
 
 
@@ -101,7 +110,8 @@ def cases(rates: Mapping[str, float]) -> list[Any]:
 
 DIVERGING = dict.fromkeys(STUDIES, 1e30)
 """A rate at which the first step leaves the finite numbers, or the second."""
-HIGH = {"colt": 10.0, "dlth": 10.0, "plant_n_seek": 100.0, "compare": 10.0}
+HIGH = {"colt": 10.0, "dlth": 10.0, "plant_n_seek": 100.0, "compare": 10.0,
+        "geometry": 10.0}  # fmt: skip
 """Rates that learn nothing; PrAC's tiny net either learns or diverges."""
 
 

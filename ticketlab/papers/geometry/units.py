@@ -199,8 +199,9 @@ def transplant(
 
     fresh: its mask on weights of another draw, `swap_rewind` steps into their dense training;
     permuted: its mask moved by the permutation that matches both dense nets, on the same weights;
-    signs: its mask, and on the same weights the signs of the trained ticket; shuffled: its own
-    weights under its mask shuffled within layers. (Adnan et al. 2025, Oh et al. 2025.)
+    signs: its mask, and on the same weights the signs of the trained ticket; shuffled: its
+    mask shuffled within layers, on the weights that searches rewind to. (Adnan et al. 2025, Oh et
+    al. 2025.)
     """
     check_outcomes({"ticket": ticket, "dense": dense}, trained)
     bench = BedBench(setting, seed)
@@ -214,7 +215,7 @@ def transplant(
         "fresh": Start(fresh, mask),
         "permuted": Start(fresh, matching.permuted_mask(mask, moved, other.model)),
         "signs": Start(signed, mask),
-        "shuffled": Start(_weights("ticket", ticket), shuffle_layerwise(ticket.mask, random)),
+        "shuffled": Start(bench.theta(bench.net()), shuffle_layerwise(ticket.mask, random)),
     }
     starts = {name: Start(one.state, one.mask.to(bench.device)) for name, one in starts.items()}
     bench.label(f"parts of {arm}'s ticket", mask)
