@@ -47,7 +47,8 @@ def fixed(speed: float) -> Callable[[float], float]:
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_the_jobs_of_a_paper_are_all_its_passes(embedded: None, paper: str) -> None:
-    values = params.load_paper("desk", paper)
+    study = next(name for name, (papers, _) in params.read_studies().items() if paper in papers)
+    values = params.load_paper(study, paper)
     expected = PAPERS[paper].expected_passes(values)
     found = PAPERS[paper].jobs(values)
     assert sum(job.passes for job in found) == pytest.approx(expected)

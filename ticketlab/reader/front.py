@@ -21,6 +21,7 @@ NAMES = {
     "plant_n_seek": "Plant 'n' Seek",
     "dlth": "DLTH",
     "compare": "All on one bench",
+    "geometry": "Why tickets work",
 }
 """Papers as a reader knows them; another paper goes by the name of its folder."""
 

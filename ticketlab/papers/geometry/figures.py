@@ -25,13 +25,7 @@ from ticketlab.study.plots import message, number, says
 from ticketlab.study.stats import as_interval, interval, minus
 from ticketlab.study.tables import LABELS
 
-PART = {
-    "ticket": "ticket",
-    "permuted": "mask, permuted",
-    "signs": "mask and signs",
-    "fresh": "mask",
-    "shuffled": "mask, shuffled in place",
-}
+PARTS = ("ticket", *report.MOVED)
 """Parts of a ticket in figures, from the whole to the least of it."""
 
 
@@ -166,7 +160,7 @@ def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
         message(
             gained,
             "Learning-rate rewinding beats weight rewinding at equal cost",
-            "Learning-rate and weight rewinding are not told apart at equal cost",
+            "Learning-rate and weight rewinding do not differ clearly at equal cost",
             "Learning-rate rewinding is worse than weight rewinding at equal cost",
         ),
     )
@@ -199,7 +193,7 @@ def extreme(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
         message(
             gained,
             "At the highest sparsity PrAC's tickets beat IMP's",
-            "At the highest sparsity PrAC's and IMP's tickets are not told apart",
+            "At the highest sparsity PrAC's and IMP's tickets do not differ clearly",
             "At the highest sparsity PrAC's tickets lose to IMP's",
         ),
     )
@@ -219,7 +213,7 @@ def transplants(every: Tables, params: GeometryParams) -> Figure:
     for ax, (bed, arm) in zip(grid.flat, cells, strict=True):
         top = params.judged(bed)[-1]
         whole = report.accuracy(every["tickets"], bed.name, arm, top)
-        for place, what in enumerate(PART):
+        for place, what in enumerate(PARTS):
             own = whole if what == "ticket" else report.moved(
                 every["transplanted"], bed, arm, what
             )  # fmt: skip
@@ -227,8 +221,8 @@ def transplants(every: Tables, params: GeometryParams) -> Figure:
             ax.plot(seeds, [place] * len(seeds), ".", color=style["color"], alpha=0.35, ms=4)
             plots.error_bars(ax, place, interval(seeds), style, upright=False, size=6.5)
         ax.axvline(float(np.mean(list(whole.values()))), color=plots.GREY, lw=1, ls="--", zorder=1)
-        ax.set_yticks(range(len(PART)), list(PART.values()))
-        ax.set_ylim(len(PART) - 0.4, -0.6)
+        ax.set_yticks(range(len(PARTS)), list(PARTS))
+        ax.set_ylim(len(PARTS) - 0.4, -0.6)
         ax.grid(False, axis="y")
         plots.within(ax, side="x")
         ax.set_title(f"{label(arm)}\n{_title(bed, top)}", fontsize=9)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ticketlab.data.sets import DataSet, load
+from ticketlab.labels import label
 from ticketlab.papers.compare.params import Bed
 from ticketlab.papers.compare.rows import whole
 from ticketlab.papers.geometry.params import ARM, ARMS, LADDERS, OTHERS, TWICE, GeometryParams
@@ -23,7 +24,7 @@ from ticketlab.study.stats import (
     minus,
     percent_saved,
 )
-from ticketlab.study.tables import Accuracy, rows_of
+from ticketlab.study.tables import Accuracy, intervals_table, rows_of
 
 Results = Mapping[str, Result]
 Tables = Mapping[str, pd.DataFrame]
@@ -35,7 +36,7 @@ MATCHING = 1.0
 """Points below the dense net within which a ticket matches it."""
 UNMATCHED = 10.0
 """Least percent of rounds that must not match, so that "only if" can be judged."""
-MOVED = ("fresh", "permuted", "signs", "shuffled")
+MOVED = ("permuted mask", "mask and signs", "mask", "shuffled mask")
 """What is moved of a ticket (`units.transplant`)."""
 CORRUPTED = ("noise", "blur", "contrast")
 
@@ -221,15 +222,15 @@ def transplants(tables: Tables, params: GeometryParams, arm: str) -> dict[str, A
         return moved(tables["transplanted"], bed, arm, what)
 
     def half(bed: Bed) -> BySeed:
-        return across([own(bed), part(bed, "fresh")])
+        return across([own(bed), part(bed, "mask")])
 
     pairs: dict[str, Callable[[Bed], BySeed]] = {
-        "ticket_minus_fresh": lambda bed: minus(own(bed), part(bed, "fresh")),
-        "ticket_minus_shuffled": lambda bed: minus(own(bed), part(bed, "shuffled")),
-        "permuted_minus_fresh": lambda bed: minus(part(bed, "permuted"), part(bed, "fresh")),
-        "permuted_minus_half": lambda bed: minus(part(bed, "permuted"), half(bed)),
-        "signs_minus_fresh": lambda bed: minus(part(bed, "signs"), part(bed, "fresh")),
-        "signs_minus_ticket": lambda bed: minus(part(bed, "signs"), own(bed)),
+        "ticket_minus_fresh": lambda bed: minus(own(bed), part(bed, "mask")),
+        "ticket_minus_shuffled": lambda bed: minus(own(bed), part(bed, "shuffled mask")),
+        "permuted_minus_fresh": lambda bed: minus(part(bed, "permuted mask"), part(bed, "mask")),
+        "permuted_minus_half": lambda bed: minus(part(bed, "permuted mask"), half(bed)),
+        "signs_minus_fresh": lambda bed: minus(part(bed, "mask and signs"), part(bed, "mask")),
+        "signs_minus_ticket": lambda bed: minus(part(bed, "mask and signs"), own(bed)),
     }
     return {name: over_nets(params, each) for name, each in pairs.items()}
 
@@ -376,11 +377,46 @@ def _controls(
         by_seed(dense, "train_accuracy"),
         over_levels(params.judged(bed), lambda level: minus(at("imp", level), at("random", level))),
         _percent(judged.assign(no=~judged.matches), bed, LADDERS, "no"),
-        minus(at("imp", top), moved(every["transplanted"], bed, "imp", "fresh")),
+        minus(at("imp", top), moved(every["transplanted"], bed, "imp", "mask")),
     ]
 
 
 # ---------------------------------------------------------------- for the page
+
+SHOWN = {
+    "agreement": "connected exactly where matching (% of rounds)",
+    "spare": "threshold minus highest barrier (points)",
+    "unmatched": "rounds that do not match (%)",
+    "rates_minus_weights": "learning-rate rewinding minus IMP",
+    "finetune_minus_weights": "finetuning minus IMP",
+    "ticket_minus_fresh": "ticket minus mask",
+    "ticket_minus_shuffled": "ticket minus shuffled mask",
+    "permuted_minus_fresh": "permuted mask minus mask",
+    "permuted_minus_half": "permuted mask minus the mean of ticket and mask",
+    "signs_minus_fresh": "mask and signs minus mask",
+    "signs_minus_ticket": "mask and signs minus ticket",
+    "minus_imp": "accuracy minus IMP's (points)",
+    "saved": "images saved (% of IMP's)",
+    "nll": "negative log likelihood (nats)",
+    "brier": "Brier score",
+    "calibration": "calibration error (points)",
+    "worst_class": "worst class (points)",
+    "corrupted": "corrupted images (points)",
+    "beyond_clean": "corrupted images beyond clean ones (points)",
+}
+"""Keys of metrics.json in words."""
+
+
+def in_words(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
+    """Return a table of numbers by net: a row per key of an arm, or per arm and key, in words."""
+    rows: dict[str, Any] = {}
+    for name, inner in numbers.items():
+        if name in SHOWN:
+            rows[SHOWN[name]] = inner
+        else:
+            arm = {"rates": ARM["rates"], "all": "all searches"}.get(name) or label(name)
+            rows |= {f"{arm}: {SHOWN[key]}": one for key, one in inner.items()}
+    return intervals_table(rows, title).rename(columns=label)
 
 
 def this_study(params: GeometryParams, data: DataSet) -> dict[str, str]:

@@ -197,11 +197,10 @@ def transplant(
 ) -> Result:
     """Train what is left of a ticket on another initialisation.
 
-    fresh: its mask on weights of another draw, `swap_rewind` steps into their dense training;
-    permuted: its mask moved by the permutation that matches both dense nets, on the same weights;
-    signs: its mask, and on the same weights the signs of the trained ticket; shuffled: its
-    mask shuffled within layers, on the weights that searches rewind to. (Adnan et al. 2025, Oh et
-    al. 2025.)
+    mask: its mask on weights of another draw, `swap_rewind` steps into their dense training;
+    permuted mask: the same, moved by the permutation that matches both dense nets; mask and signs:
+    its mask, and the signs of the trained ticket on those weights; shuffled mask: its mask shuffled
+    within layers, on the weights that searches rewind to. (Adnan et al. 2025, Oh et al. 2025.)
     """
     check_outcomes({"ticket": ticket, "dense": dense}, trained)
     bench = BedBench(setting, seed)
@@ -212,10 +211,10 @@ def transplant(
     random = gpu.generator("cpu", seed, "transplant", arm, setting.name)
     signed = with_signs(fresh, _outcome("ticket", ticket).state, mask)
     starts = {
-        "fresh": Start(fresh, mask),
-        "permuted": Start(fresh, matching.permuted_mask(mask, moved, other.model)),
-        "signs": Start(signed, mask),
-        "shuffled": Start(bench.theta(bench.net()), shuffle_layerwise(ticket.mask, random)),
+        "mask": Start(fresh, mask),
+        "permuted mask": Start(fresh, matching.permuted_mask(mask, moved, other.model)),
+        "mask and signs": Start(signed, mask),
+        "shuffled mask": Start(bench.theta(bench.net()), shuffle_layerwise(ticket.mask, random)),
     }
     starts = {name: Start(one.state, one.mask.to(bench.device)) for name, one in starts.items()}
     bench.label(f"parts of {arm}'s ticket", mask)
