@@ -134,6 +134,7 @@ INSTEAD: dict[str, Callable[[Clone, str], None]] = {
     "ticketlab compare sweep-1 sweep-2": compares_a_sweep_elsewhere,
     "make report": reports,
     "make study STUDY=cifar10": with_another_study,
+    "make study STUDY=desk_long": with_another_study,
 }
 
 

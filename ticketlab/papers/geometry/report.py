@@ -416,7 +416,8 @@ def in_words(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
         else:
             arm = {"rates": ARM["rates"], "all": "all searches"}.get(name) or label(name)
             rows |= {f"{arm}: {SHOWN[key]}": one for key, one in inner.items()}
-    return intervals_table(rows, title).rename(columns=label)
+    names = {"mean": "mean over nets", "top": "highest sparsity"}
+    return intervals_table(rows, title).rename(columns=lambda name: names.get(name) or label(name))
 
 
 def this_study(params: GeometryParams, data: DataSet) -> dict[str, str]:
