@@ -19,7 +19,7 @@ from ticketlab.pipeline import verify as verification
 from ticketlab.reader import findings, front, published
 from ticketlab.spec import ROOT
 from ticketlab.study import results, verdicts
-from ticketlab.study.claims import COLUMNS, colour, with_reasons
+from ticketlab.study.claims import CLAIMS, COLUMNS, colour, with_reasons
 
 app = typer.Typer()
 RevisionName = Annotated[str, typer.Argument(help="git revision, DVC experiment or workspace")]
@@ -126,9 +126,10 @@ def robustness(
     from ticketlab.reader import reruns, robustness  # imported here, since only this needs them
 
     with one_line_errors():
-        if keep is not None:
-            reruns.keep(ROOT / b, ROOT / a, keep)
-        found = robustness.pairs(robustness.read(a, study), robustness.read(b, study))
+        if keep is not None:  # B may lack papers, and show the committed numbers for them
+            found = reruns.keep(ROOT / b, ROOT / a, keep).pairs(CLAIMS)
+        else:
+            found = robustness.pairs(robustness.read(a, study), robustness.read(b, study))
         write_atomically(out, robustness.page(a, b, found).encode())
         print(f"{robustness.opposites(found)}\n{robustness.stayed(found)}\nread {out}")
 
