@@ -56,8 +56,8 @@ def rounds(rounds: pd.DataFrame, params: GeometryParams) -> Figure:
     axes[0].set_ylabel("barrier to the round before (points)")
     plots.legend(figure, "below")
     found = as_interval(report.agreement(judged, params, LADDERS)["mean"])
-    text = "A round is connected to the one before if and only if it matches the dense net"
-    return says(figure, f"{text}: true of {number(found, '% of rounds')}." if found else f"{text}.")
+    text = "Rounds are connected to the one before exactly where they match the dense net"
+    return says(figure, f"{text} in {number(found, '% of rounds')}." if found else f"{text}.")
 
 
 # ---------------------------------------------------------------- lines between arms
@@ -126,9 +126,9 @@ def barriers(lines: pd.DataFrame, params: GeometryParams) -> Figure:
         figure,
         message(
             spare,
-            "IMP's tickets reach connected nets whatever the order of the images; to spare",
-            "Whether IMP's tickets are stable to the order of the images is open; to spare",
-            "IMP's tickets reach unconnected nets when the order of the images changes; to spare",
+            "Whatever the order of images, IMP's tickets reach connected nets (below the threshold)",
+            "Whether IMP's tickets are stable to the order of images is open (below the threshold)",
+            "On another order of images, IMP's tickets reach unconnected nets (below the threshold)",
         ),
     )
 
@@ -182,9 +182,9 @@ def extreme(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
                 found = interval(chosen[report.ACCURACY].tolist())
                 place = float(chosen.images.mean()) / 1000
                 plots.error_bars(ax, place, found, look(arm), label=label(arm), size=7)
-        ax.set_xscale("log")
         plots.within(ax)
-        ax.set(title=_title(bed, level), xlabel="images, thousands (log scale)")
+        ax.set_xlim(left=0)
+        ax.set(title=_title(bed, level), xlabel="images, thousands")
     axes[0].set_ylabel(LABELS[report.ACCURACY])
     plots.legend(figure)
     gained = as_interval(report.extreme(tickets, params)["prac"]["minus_imp"]["mean"])
@@ -224,7 +224,6 @@ def transplants(every: Tables, params: GeometryParams) -> Figure:
         ax.set_yticks(range(len(PARTS)), list(PARTS))
         ax.set_ylim(len(PARTS) - 0.4, -0.6)
         ax.grid(False, axis="y")
-        plots.within(ax, side="x")
         ax.set_title(f"{label(arm)}\n{_title(bed, top)}", fontsize=9)
         ax.set_xlabel("test accuracy (%)")
     gained = as_interval(report.transplants(every, params, "imp")["permuted_minus_fresh"]["mean"])
@@ -256,13 +255,12 @@ def reliability(rows: pd.DataFrame, params: GeometryParams) -> Figure:
         means = {arm: as_interval(found[arm][name]["mean"]) for arm in ARMS}
         plots.by_arm(ax, {arm: one for arm, one in means.items() if one})
         ax.set(title=title, xlabel="against the dense net")
-    text = "Calibration error of IMP's tickets against the dense net"
     return says(
         figure,
         message(
             as_interval(found["imp"]["calibration"]["mean"]),
-            f"{text}: smaller",
-            f"{text}: no clear difference",
-            f"{text}: larger",
+            "IMP's tickets are better calibrated than the dense net (error smaller)",
+            "IMP's tickets and the dense net do not differ clearly in calibration (error smaller)",
+            "IMP's tickets are worse calibrated than the dense net (error smaller)",
         ),
     )
