@@ -126,9 +126,9 @@ def barriers(lines: pd.DataFrame, params: GeometryParams) -> Figure:
         figure,
         message(
             spare,
-            "Whatever the order of images, IMP's tickets reach connected nets (below the threshold)",
-            "Whether IMP's tickets are stable to the order of images is open (below the threshold)",
-            "On another order of images, IMP's tickets reach unconnected nets (below the threshold)",
+            "Whatever the order of images, IMP's tickets reach connected nets (below threshold)",
+            "Whether IMP's tickets are stable to the order of images is open (below threshold)",
+            "On another order of images, IMP's tickets reach unconnected nets (below threshold)",
         ),
     )
 
