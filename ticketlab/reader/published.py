@@ -92,11 +92,16 @@ def known_rows(kinds: Sequence[str]) -> list[list[str]]:
 
 
 def our_rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[list[str]]:
-    """Return a heading and a row per number: what is known, ours with its distance, the reason."""
-    found = [["paper", "quantity", "known", *studies, "likely reason for a distance"]]
+    """Return a heading and a row per number: what is known, ours with its distance, the reason.
+
+    A study without any of the numbers has no column.
+    """
     metrics = {study: metrics_of(study, results) for study in studies}
-    for entry in load_published():
-        cells = [_cell(entry, ours(entry, metrics[study])) for study in studies]
+    entries = load_published()
+    shown = [study for study in studies if any(ours(one, metrics[study]) for one in entries)]
+    found = [["paper", "quantity", "known", *shown, "likely reason for a distance"]]
+    for entry in entries:
+        cells = [_cell(entry, ours(entry, metrics[study])) for study in shown]
         known = [entry.paper, entry.quantity, f"{entry.known} ({entry.kind})"]
         found.append([*known, *cells, _line(entry.reason)])
     return found
