@@ -211,6 +211,7 @@ def test_the_check_calls_no_study_out_of_date(reference: Clone) -> None:
 # --- without git
 
 
+@pytest.mark.slow
 def test_a_download_without_git_runs_and_says_what_it_cannot(clone: Clone) -> None:
     """As from a zip; once the folder is a git repository, DVC knows it again."""
     shutil.rmtree(clone.path(".git"))

@@ -99,8 +99,10 @@ def test_what_cannot_be_kept(tmp_path: Path, one_line: Message) -> None:
     assert not (study / reruns.FOLDER).exists()
     reruns.keep(run(tmp_path / "b"), study, "x")
     path = study / reruns.FOLDER / "x" / reruns.FILE
-    path.write_text(json.dumps({"colt": {"machine": {}}}))
+    path.write_text(json.dumps({"colt": {}}))
     assert "changed" in one_line(lambda: reruns.read(study))
+    path.write_text(json.dumps({"dlth": {"changed": []}}))
+    assert "no entry 'dlth'" in one_line(lambda: reruns.read(study))
 
 
 def test_the_command_keeps_what_it_compares(

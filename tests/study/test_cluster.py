@@ -81,6 +81,7 @@ def lose_a_worker(folder: Path, pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_stores_the_same_bytes(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -1,11 +1,11 @@
 """Reruns of a study that should reach the same verdicts, such as on another instruction set.
 
 `ticketlab robustness A B --keep NAME` keeps B's numbers in results/STUDY/reruns/NAME: per paper a
-metrics.json, and rerun.json with the machine and with the parameters that were changed. The site
-compares every rerun with the study, claim by claim.
+metrics.json, its entry in machine.json, and in rerun.json the parameters that were changed. The
+site compares every rerun with the study, claim by claim.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,19 @@ class Changed(Spec):
     rerun: str | None
 
 
-class Made(Spec):
+class Changes(Spec):
+    """An entry of rerun.json: what was changed for one paper."""
+
+    changed: list[Changed]
+
+
+@dataclass(frozen=True)
+class Made:
     """How a rerun made one paper's results."""
 
-    machine: dict[str, Any]
+    machine: Mapping[str, Any]
     """Its entry in machine.json."""
-    changed: list[Changed]
+    changed: Sequence[Changed]
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,9 @@ def keep(source: Path, study: Path, name: str) -> Rerun:
     for paper, numbers in metrics.items():
         write_json(folder / paper / METRICS, numbers)
     every = dict(sorted((known | made).items()))
-    write_json(folder / FILE, {paper: one.model_dump() for paper, one in every.items()})
+    write_json(folder / machine.FILE, {paper: one.machine for paper, one in every.items()})
+    entries = {paper: Changes(changed=list(one.changed)) for paper, one in every.items()}
+    write_json(folder / FILE, {paper: one.model_dump() for paper, one in entries.items()})
     return Rerun(study, name, every)
 
 
@@ -141,9 +150,15 @@ def read(study: Path) -> list[Rerun]:
 
 
 def _papers(folder: Path) -> dict[str, Made]:
-    place = str(folder / FILE)
+    made = machine.read(folder)
     found = read_json(folder / FILE)
-    return {paper: params.validate(Made, one, f"{place}: {paper}") for paper, one in found.items()}
+    if missing := sorted(set(found) - set(made)):
+        raise InputError(f"{folder / machine.FILE}: has no entry {missing[0]!r}")
+    entries = {
+        paper: params.validate(Changes, one, f"{folder / FILE}: {paper}")
+        for paper, one in found.items()
+    }
+    return {paper: Made(made[paper], one.changed) for paper, one in entries.items()}
 
 
 # ---------------------------------------------------------------- the page
