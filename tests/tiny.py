@@ -300,12 +300,16 @@ def compare_setting(**changes: object) -> BedSetting:
 
 # --- geometry
 
-GEOMETRY: dict[str, Any] = read_yaml(ROOT / "tests/papers/geometry/tiny.yaml")
+
+def geometry_values() -> dict[str, Any]:
+    """The parameters in the form of params.yaml."""
+    values: dict[str, Any] = read_yaml(ROOT / "tests/papers/geometry/tiny.yaml")
+    return values
 
 
 def geometry(**changes: object) -> GeometryParams:
     """Lines, rewinding, transplants and reliability on one bed."""
-    return GeometryParams.model_validate(deepcopy(GEOMETRY) | changes)
+    return GeometryParams.model_validate(geometry_values() | changes)
 
 
 def geometry_setting(**changes: object) -> GeometrySetting:

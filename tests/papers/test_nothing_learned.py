@@ -76,7 +76,7 @@ def compare(lr: float) -> Any:
 
 def geometry(lr: float) -> Any:
     recipe = {"lr": lr, "batch": 50, "length": "1ep"}
-    bed = deepcopy(tiny.GEOMETRY["beds"][0]) | {"recipe": recipe}
+    bed = tiny.geometry_values()["beds"][0] | {"recipe": recipe}
     return tiny.geometry(seeds=SEEDS, beds=[bed])
 
 

@@ -28,6 +28,7 @@ from ticketlab.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("tiny_root")
 
+BEDS = tiny.geometry_values()["beds"]
 Study = tuple[GeometryParams, dict[str, Result], Path]
 
 
@@ -247,9 +248,9 @@ def test_the_plan_is_what_runs(done: Study) -> None:
         ({"lines": {"images": 101}}, "lines.images: 101"),
         ({"lines": {"images": 9, "statistics": 201}}, "lines.statistics: 201"),
         ({"partitions": 3}, "partitions"),
-        ({"beds": tiny.GEOMETRY["beds"] * 2}, "'convnet' is there twice"),
-        ({"beds": [tiny.GEOMETRY["beds"][0] | {"prunable": "conv_linear"}]}, "prunable"),
-        ({"beds": [tiny.GEOMETRY["beds"][0] | {"levels": [0.7, 0.5, 0.8]}]}, "levels"),
+        ({"beds": BEDS * 2}, "'convnet' is there twice"),
+        ({"beds": [BEDS[0] | {"prunable": "conv_linear"}]}, "prunable"),
+        ({"beds": [BEDS[0] | {"levels": [0.7, 0.5, 0.8]}]}, "levels"),
         ({"data": tiny.DIGITS.model_dump() | {"validation": 0}}, "data.validation"),
     ],
 )
