@@ -66,7 +66,7 @@ bench: env ## compare our speed with the peers' loops on one CPU core: benchmark
 bench-gpu: env ## the same on a GPU
 	@$(BIN)/python -m benchmarks gpu
 
-test: lint typecheck pytest ## run linters, type checks and the test suite (under 6 minutes on 2 cores)
+test: lint typecheck pytest ## run linters, type checks and the test suite (about 7 minutes on 2 cores)
 
 test-slow: env ## run the tests marked slow (.ci/run runs both)
 	@echo "test-slow: the slow tests on 2 processes"
