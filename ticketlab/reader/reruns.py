@@ -66,14 +66,7 @@ class Rerun:
         q is computed over the same claims on both sides.
         """
         both = (self.study, self.folder)
-        a, b = (
-            {
-                one.claim.id: one
-                for some in verdicts.of_study(side, self.papers, claims).values()
-                for one in some
-            }
-            for side in both
-        )
+        a, b = (robustness.by_id(verdicts.of_study(one, self.papers, claims)) for one in both)
         return robustness.pairs(a, b)
 
     @property

@@ -6,7 +6,7 @@ that only differ by rounding should agree at least as often.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -74,14 +74,18 @@ def read(name: str, study: str, root: Path = ROOT) -> Verdicts:
     InputError for anything else, and for a revision without verdicts on the study.
     """
     if (folder := root / name).is_dir():
-        found = verdicts.of_study(folder)
-        return {one.claim.id: one for some in found.values() for one in some}
+        return by_id(verdicts.of_study(folder))
     with snapshots.opened(name, root) as snapshot:
         places = {p: c for p, c in snapshot.claims.items() if p.partition("/")[0] == study}
     if not places:
         why = "; ".join(snapshot.unjudged) or "it has no results of it"
         raise InputError(f"{name}: no verdicts on the study {study!r} ({why})")
     return {one: verdict for claims in places.values() for one, verdict in claims.items()}
+
+
+def by_id(found: Mapping[str, Sequence[Verdict]]) -> Verdicts:
+    """Return the verdicts of all papers by claim id."""
+    return {one.claim.id: one for some in found.values() for one in some}
 
 
 # ---------------------------------------------------------------- what the rules predict
