@@ -32,6 +32,7 @@ from ticketlab.pipeline.params import (
 from ticketlab.spec import ROOT, Spec
 
 PARAMS = read_yaml(ROOT / "params.yaml")
+WITH_ABLATIONS = read_yaml(ROOT / "studies" / "desk_long.yaml")
 STUDIES = {name: block for name, (block, _) in read_studies().items()}
 RUN = {"study": "desk", "paper": "colt", "file": "params.yaml", "key": "desk.colt"}
 
@@ -47,7 +48,7 @@ def write(tmp_path: Path) -> Writer:
         if text is not None:
             path.write_text(text)
             return path
-        block = copy.deepcopy(PARAMS["desk"]["colt"])
+        block = copy.deepcopy(WITH_ABLATIONS["colt"])
         for key, value in changes.items():
             *folders, last = key.split(".")
             place: Any = block
@@ -374,7 +375,7 @@ def test_nets_beds_and_cases_follow_the_same_rule(name: object, one_line: Messag
     """Each is a folder of its study's results."""
     for paper, place in (("prac", "others"), ("dlth", "others"), ("compare", "beds"),
                          ("dlth", None)):  # fmt: skip
-        block = copy.deepcopy(PARAMS["desk"][paper])
+        block = copy.deepcopy((WITH_ABLATIONS | {"compare": PARAMS["desk"]["compare"]})[paper])
         (block[place][0] if place else block)["name"] = name
         message = one_line(lambda kind=PAPERS[paper], block=block: validate(kind, block, "x"))
         assert "name: " in message and ("a letter, then" in message or "valid string" in message)

@@ -48,7 +48,7 @@ def test_a_line_has_claim_verdict_and_number(tmp_path: Path) -> None:
     page = "results/desk/colt/colt.ipynb"
     assert f": [*not reproduced*]({page}) (-4.10 points [-4.35, -3.85]); fewer rounds" in text
     assert f": [*reproduced*]({page}) (6 rounds in every seed); better than" in text
-    assert "\n`desk` has 30 claims: " in text
+    assert "\n`desk` has 18 claims: " in text
 
 
 def test_shares_are_counted_and_costs_are_percent(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ticketlab.study.claims import (
     judged,
     load_claims,
     load_redirects,
+    of_study,
     styled,
     verdict_table,
 )
@@ -365,6 +366,19 @@ def test_every_claim_of_ours_is_of_a_known_paper_and_study_and_has_its_own_id() 
     assert colt == [one for one in every if one.paper == "colt"]
     assert {"colt-H1", "colt-H2", "colt-H3", "colt-H4"} <= {one.id for one in colt}
     assert load_claims("nobody") == []
+
+
+def test_a_study_judges_the_claims_that_name_it_and_one_of_your_own_judges_all() -> None:
+    one, two = (claim(id=f"colt-{n}", studies=[n]) for n in ("desk", "desk_long"))
+    nowhere = claim(id="colt-3", studies=[])
+    every = [one, two, nowhere]
+    assert of_study(every, "desk") == [one, nowhere]
+    assert of_study(every, "desk_long") == [two, nowhere]
+    assert of_study(every, "mine") == every
+
+
+def test_no_claim_is_judged_in_desk_and_again_in_desk_long() -> None:
+    assert not [c.id for c in load_claims() if {"desk", "desk_long"} <= set(c.studies)]
 
 
 BEATS = re.compile(r"\b(beats?|better|worse|differs?|improves|easier|larger|smaller|less)\b")

@@ -239,7 +239,7 @@ def test_a_message_is_short(one_line: Message) -> None:
         (Interval(-1.0, -1.5, -0.5, 3), "worse: -1.0 points [-1.5, -0.5] (n = 3)."),
         (Interval(1.0, -0.5, 2.5, 3), "alike: 1.0 points [-0.5, 2.5] (n = 3)."),
         (Interval(1.0, None, None, 1), "alike: 1.0 points (n = 1)."),
-        (None, "alike (not measured)."),
+        (None, "This study does not measure the difference."),
     ],
 )
 def test_a_message_says_what_the_interval_shows(found: Interval | None, said: str) -> None:

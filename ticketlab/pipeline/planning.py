@@ -20,7 +20,7 @@ from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pipeline.repository import out_of_date, readers, stages_of
 from ticketlab.spec import InputError, Spec
 from ticketlab.study import results, rules, runner
-from ticketlab.study.claims import Claim, load_claims
+from ticketlab.study.claims import Claim, load_claims, of_study
 from ticketlab.study.forecast import Job
 from ticketlab.study.store import Store
 
@@ -132,8 +132,8 @@ def attainable(study: str, papers: Mapping[str, Spec]) -> pd.DataFrame:
     for paper, values in papers.items():
         n = len(values.seeds)  # type: ignore[attr-defined]
         groups: dict[tuple[rules.Tier, str], list[Claim]] = {}
-        for claim in load_claims(paper):
-            if study in claim.studies:
+        for claim in of_study(load_claims(paper), study):
+            if claim.studies:
                 groups.setdefault((claim.tier, _kind(claim)), []).append(claim)
         for tier in rules.PLANNED:
             for (own, kind), claims in groups.items():

@@ -29,7 +29,7 @@ from ticketlab.pipeline.repository import (
     tree_hash,
 )
 from ticketlab.spec import InputError
-from ticketlab.study.claims import claims_in, judge_all, load_claims
+from ticketlab.study.claims import claims_in, judge_all, load_claims, of_study
 from ticketlab.study.stats import Evidence, as_evidence, is_evidence
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _numbers(
     shifts: list[Shift] = []
     for path in metrics:
         old, new = json.loads(then.read(path) or b"{}"), read_json(root / path)
-        shifts += [*compare(old, new), *_verdicts(root, then, Path(path).parent.name, old, new)]
+        shifts += [*compare(old, new), *_verdicts(root, then, Path(path).parent, old, new)]
     shifts.sort(key=lambda shift: -shift.size)
     apart = [shift for shift in shifts if shift.size > 1]
     notes = [f"{s.metric}: {s.text}" for s in (apart or shifts)[:WORST] if s.size or apart]
@@ -226,17 +226,18 @@ def _numbers(
 
 
 def _verdicts(
-    root: Path, then: Committed, paper: str, old: Mapping[str, Any], new: Mapping[str, Any]
+    root: Path, then: Committed, folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[Shift]:
-    """The verdicts that are other ones, each side judged by its own claims.
+    """The verdicts in results/STUDY/PAPER that are other ones, each side judged by its own claims.
 
     One shift that is apart where a side cannot be judged: its metrics or claims lack something.
     """
+    study, paper = folder.parts[-2:]
     file = f"claims/{paper}.yaml"
     try:
         known = claims_in(then.read(file) or b"[]", paper, f"{file} of {then.rev}")
-        here = judge_all(load_claims(paper, root / "claims"), new)
-        there = judge_all(known, old)
+        here = judge_all(of_study(load_claims(paper, root / "claims"), study), new)
+        there = judge_all(of_study(known, study), old)
     except InputError as error:
         return [Shift("verdicts", math.inf, f"cannot be compared ({error})")]
     one, two = ({v.claim.id: {"verdict": v.word} for v in some} for some in (there, here))

@@ -66,7 +66,10 @@ class Rerun:
         q is computed over the same claims on both sides.
         """
         both = (self.study, self.folder)
-        a, b = (robustness.by_id(verdicts.of_study(one, self.papers, claims)) for one in both)
+        a, b = (
+            robustness.by_id(verdicts.of_study(one, self.papers, claims, self.study.name))
+            for one in both
+        )
         return robustness.pairs(a, b)
 
     @property

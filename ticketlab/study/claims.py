@@ -210,9 +210,20 @@ def load_redirects(folder: Path = CLAIMS) -> list[Redirect]:
     return [one for path in paths for one in read_entries(path, Redirect)]
 
 
+def of_study(claims: Iterable[Claim], study: str) -> list[Claim]:
+    """Return the claims that a study judges: those that name it, and those that name none.
+
+    A study that none of the claims names, such as your own, judges all of them.
+    """
+    every = list(claims)
+    if any(study in claim.studies for claim in every):
+        return [claim for claim in every if study in claim.studies or not claim.studies]
+    return every
+
+
 def judged(paper: str, metrics: Path) -> list[Verdict]:
-    """Return the verdicts on a paper's claims from its metrics.json."""
-    return judge_all(load_claims(paper), read_json(metrics))
+    """Return a study's verdicts on a paper's claims from results/STUDY/PAPER/metrics.json."""
+    return judge_all(of_study(load_claims(paper), metrics.parent.parent.name), read_json(metrics))
 
 
 def judge_all(claims: Iterable[Claim], metrics: Mapping[str, Any]) -> list[Verdict]:

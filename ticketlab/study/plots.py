@@ -78,7 +78,7 @@ def message(
     One seed has no interval: it is `within`.
     """
     if found is None:
-        return f"{within} (not measured)."
+        return "This study does not measure the difference."
     low, high = (found.mean if b is None else b for b in (found.low, found.high))
     clear = found.low is not None
     text = above if clear and low > 0 else below if clear and high < 0 else within

@@ -15,6 +15,11 @@ def card(study: str, facts: Mapping[str, str]) -> Markdown:
     return Markdown("\n".join([f"| in this study | `{study}` |", "|---|---|", *rows]))
 
 
+def left_out(what: str, key: str) -> Markdown:
+    """Say that the study runs nothing of a section, and which parameter decides that."""
+    return Markdown(f"*This study leaves out {what} (`{key}`). `desk_long` has them.*")
+
+
 def net(spec: models.ModelSpec, rule: str, data: DataSet) -> str:
     """Describe a net: name, width next to the published one's, weights prunable under `rule`."""
     own, full = _weights(spec, rule, data), models.architecture(spec.name).options.get("width")

@@ -19,6 +19,7 @@ from ticketlab.study.claims import (
     verdict_table,
     with_q,
 )
+from ticketlab.study.claims import of_study as claims_of
 from ticketlab.study.rules import COLOURS, COSTS, DECIDED, FALSE_SHARE, Unit
 
 RESULTS = ROOT / "results"
@@ -29,12 +30,15 @@ SMOKE = "smoke"
 
 
 def of_study(
-    study: Path, papers: Collection[str] | None = None, claims: Path = CLAIMS
+    study: Path,
+    papers: Collection[str] | None = None,
+    claims: Path = CLAIMS,
+    name: str | None = None,
 ) -> dict[str, list[Verdict]]:
     """Return the verdicts on each paper (all, or those named) with metrics in the folder `study`.
 
-    `claims` is the folder of the claims. q is computed over all verdicts. InputError if there are
-    none.
+    `claims` is the folder of the claims. `name` is the study's if the folder has another one. q is
+    computed over all verdicts. InputError if there are none.
     """
     found: dict[str, list[Verdict]] = {}
     every = load_claims(folder=claims)
@@ -42,7 +46,7 @@ def of_study(
         paper = path.parent.name
         own = [claim for claim in every if claim.paper == paper]
         if own and (papers is None or paper in papers):
-            found[paper] = judge_all(own, read_json(path))
+            found[paper] = judge_all(claims_of(own, name or study.name), read_json(path))
     if not found:
         raise InputError(f"study: no metrics in {study}, run `dvc repro` first")
     corrected = iter(with_q([verdict for verdicts in found.values() for verdict in verdicts]))

@@ -452,11 +452,13 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Any) -> No
     assert found["dense"] == {"the dense net": found["others"]["the dense net"]}
 
 
-def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [0, 1])
+def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path, few: int) -> None:
     """Also where a round is a single epoch, between whose masks there is no distance."""
     short = {"lr": 0.1, "batch": 20, "length": "1ep", "milestones": ["50%"]}
     bare = tiny.prac(seeds=[0], rounds=2, levels=[2], ablation_levels=[2], thresholds=[], scores=[],
-                  label_noise=0.0, others=[], recipe=short, rewind="2it")  # fmt: skip
+                  label_noise=0.0, others=[], recipe=short, rewind="2it",
+                  ablation_seeds=few)  # fmt: skip
     results = run_study(prac_study.phases(bare), tmp_path)
     numbers = metrics.metrics(results, bare)
     assert numbers["mask_distance"]["before_drop"] is None
@@ -464,6 +466,7 @@ def test_a_study_without_extras_has_metrics_too(tiny_root: Path, tmp_path: Path)
     assert numbers["thresholds"] == {"set_share": None, "accuracy": None}
     words = {judge(claim, numbers).word for claim in load_claims("prac")}
     assert words == {"undecided", "not run"}  # one seed decides nothing
+    assert (numbers["saving"]["prac_linear"] is None) == (few == 0)
 
 
 def test_tables_are_long_and_written(tmp_path: Path, done: Any) -> None:

@@ -75,12 +75,10 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
         by_arm(ax, {arm: values_of(part, arm, case.judged) for arm in shown}, line=dense.mean)
         ax.set_title(title)
     figure.supxlabel(f"{LABELS[ACCURACY]}, {sparse(case.judged)}; dashed: dense net", fontsize=9)
-    return says(
-        figure,
-        _against(here, "lth", case.judged)
-        + " "
-        + _against(own, "lth", case.judged, "At own learning rates"),
-    )
+    said = [_against(here, "lth", case.judged)]
+    if len(own):
+        said.append(_against(own, "lth", case.judged, "At own learning rates"))
+    return says(figure, " ".join(said))
 
 
 def _against(

@@ -275,7 +275,9 @@ def distances(table: pd.DataFrame, params: PracParams, found: Mapping[str, Any])
     figure.colorbar(bar, ax=axes, label="round")
     legend(figure, "below")
     fall, stop = as_interval(found["fall"]), found["stop_after_drop"]
-    less = f"{number(fall, 'times')} less" if fall else "no more (not measured)"
+    if fall is None:
+        return says(figure, "These rounds do not reach the learning rate's first fall.")
+    less = f"{number(fall, 'times')} less"
     ends = f"; PrAC's dense round ends {stop['mean']:.1f} epochs after it" if stop else ""
     return says(
         figure,
@@ -294,8 +296,12 @@ def overlap(table: pd.DataFrame) -> Figure:
     ax.set_xlabel("intersection over union with IMP's mask of the same seed (%); dashed: by chance")
     ax.set_xlim(0, None)
     pair = minus(found["prac"], found[AGAIN])
+    if not pair:
+        own = number(interval(list(found["prac"].values())), "% of the union")
+        chance = f"by chance {100 * table.chance.mean():.1f} %"
+        return says(figure, f"PrAC's masks share {own} with IMP's; {chance}.")
     said = message(
-        interval(list(pair.values())) if pair else None,
+        interval(list(pair.values())),
         "PrAC's masks are nearer to IMP's than those of IMP on another data order",
         "PrAC's masks are about as near to IMP's as those of IMP on another data order",
         "PrAC's masks share less with IMP's than those of IMP on another data order",

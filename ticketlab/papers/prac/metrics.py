@@ -159,7 +159,7 @@ def savings(rounds: pd.DataFrame, scores: pd.DataFrame, params: PracParams) -> d
     """
     last = rounds[(rounds.place == "main") & (rounds["round"] == params.rounds)]
     own = {str(arm): by_seed(rows, "saving") for arm, rows in last.groupby("arm")}
-    named = {_key(f"prac-{name}"): None for name in get_args(VariantName)}
+    named = {_key(arm): None for arm in (*PARTS, *(f"prac-{v}" for v in get_args(VariantName)))}
     found: dict[str, Any] = named | {_key(a): as_metric(by) for a, by in own.items() if a != "imp"}
     less = {seed: EASY_SAVING - value for seed, value in own["prac"].items()}
     lower = with_epsilon(min(params.epsilons, default=0.0))

@@ -114,7 +114,8 @@ class PracParams(PracSetting):
     ablation_levels: Rounds
     """Rounds whose tickets are retrained in the ablations: some of `levels`, at which IMP and PrAC
     have tickets for comparison."""
-    ablation_seeds: Positive = 1
+    ablation_seeds: int = Field(default=1, ge=0)
+    """Number of the study's seeds that run ablations (the first ones); 0 leaves all of them out."""
     label_noise: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of flipped training labels in a separate experiment; 0 is none."""
     noise_rounds: Positive = 1
