@@ -67,6 +67,12 @@ def test_every_word_and_tier_has_a_wording() -> None:
             "1 point: the difference is 0.00 points [-0.08, 0.08] (10 seeds).",
         ),
         (
+            verdict("no difference", interval([-0.4, -0.2] * 5), tier="control"),
+            "Our control asks whether the tickets beat random ones, but the difference has the "
+            "opposite sign and is within 1 point: the difference is -0.30 points [-0.38, -0.22] "
+            "(10 seeds).",
+        ),
+        (
             verdict("undecided", interval([-1.0, 2.0] * 5), tier="finding", q=0.4),
             "We could not decide whether the tickets beat random ones: the difference is "
             "0.50 points [-0.63, 1.63] (10 seeds); about 81 seeds would decide it.",

@@ -8,7 +8,7 @@ import pytest
 from conftest import Message, passed
 
 from ticketlab.pipeline.params import PAPERS
-from ticketlab.reader import front
+from ticketlab.reader import findings, front
 from ticketlab.study.claims import load_claims
 from ticketlab.study.stats import as_count, as_metric, as_reference, as_share
 
@@ -88,7 +88,7 @@ def test_a_page_without_marks_or_studies_without_metrics_are_one_line(
     assert "dvc repro" in one_line(lambda: front.with_findings(PAGE, {}))
 
 
-@pytest.mark.parametrize("paper", sorted(front.NAMES))
+@pytest.mark.parametrize("paper", sorted(findings.PAPERS))
 def test_the_claims_of_a_line_are_fixed_before_their_numbers(paper: str) -> None:
     """Headlines and what the abstract has; the first is one; two to four of them."""
     assert 2 <= len(FRONT[paper]) <= 4

@@ -368,6 +368,17 @@ def test_every_claim_of_ours_is_of_a_known_paper_and_study_and_has_its_own_id() 
     assert load_claims("nobody") == []
 
 
+def test_no_difference_says_so_where_all_of_it_is_below_zero() -> None:
+    for values, reason in (
+        ([-0.4, -0.2] * 5, "below zero, within the margin of 1"),
+        ([-0.4, 0.4] * 5, None),
+    ):
+        metrics = LEARNED | {"a": {"b": as_metric(dict(enumerate(values)))}}
+        found = judge(claim(at_least=None, above=0.0), metrics)
+        assert (found.word, found.reason) == ("no difference", reason)
+        assert found.is_opposite == (reason is not None)
+
+
 def test_a_study_judges_the_claims_that_name_it_and_one_of_your_own_judges_all() -> None:
     one, two = (claim(id=f"colt-{n}", studies=[n]) for n in ("desk", "desk_long"))
     nowhere = claim(id="colt-3", studies=[])

@@ -8,7 +8,7 @@ number is known.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,13 +38,10 @@ WORDINGS: dict[Word, dict[Tier, str]] = {
         "finding": "We asked whether {clause}, and the answer is no: {number}.",
     },
     "no difference": {
-        "headline": "The headline claim is that {clause}, but any difference is within {margin}: "
-        "{number}.",
-        "paper": "The published statement is that {clause}, but any difference is within {margin}: "
-        "{number}.",
-        "control": "Our control asks whether {clause}, but any difference is within {margin}: "
-        "{number}.",
-        "finding": "We asked whether {clause}, but any difference is within {margin}: {number}.",
+        "headline": "The headline claim is that {clause}, but {difference}: {number}.",
+        "paper": "The published statement is that {clause}, but {difference}: {number}.",
+        "control": "Our control asks whether {clause}, but {difference}: {number}.",
+        "finding": "We asked whether {clause}, but {difference}: {number}.",
     },
     "undecided": {
         "headline": "Whether {clause}, as claimed, is undecided: {number}; {missing}.",
@@ -89,6 +86,22 @@ NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
 PARTICIPLES = "moved|rewound|scored|trained"
 """Statements that begin with one of these follow a comma: 'that, moved to other data, it ...'."""
 
+PAPERS = {
+    "colt": "COLT",
+    "prac": "PrAC",
+    "plant_n_seek": "Plant 'n' Seek",
+    "dlth": "DLTH",
+    "compare": "All on one bench",
+    "geometry": "Why tickets work",
+}
+"""Papers as a reader knows them, in the order of all lists; another goes by its folder's name."""
+
+
+def in_order(papers: Iterable[str]) -> list[str]:
+    """Return papers in the order of PAPERS, others after them."""
+    return sorted(papers, key=lambda paper: [*PAPERS, paper].index(paper))
+
+
 # ---------------------------------------------------------------- a sentence
 
 
@@ -99,7 +112,7 @@ def sentence(verdict: Verdict) -> str:
         clause=clause(claim),
         number=number(verdict),
         missing=missing(verdict),
-        margin=_margin(claim),
+        difference=_difference(verdict),
     )
     return re.sub(rf"\b(that|[Ww]hether) ({PARTICIPLES})\b", r"\1, \2", text)
 
@@ -164,6 +177,12 @@ def _sure(verdict: Verdict, found: Evidence) -> str:
         above = f", above {FALSE_SHARE:g}" if verdict.q > FALSE_SHARE else ""
         parts.append((f"q {q}" if q.startswith("<") else f"q = {q}") + above)
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def _difference(verdict: Verdict) -> str:
+    """Return 'any difference is within 1 point', or that it has the opposite sign."""
+    what = "the difference has the opposite sign and" if verdict.is_opposite else "any difference"
+    return f"{what} is within {_margin(verdict.claim)}"
 
 
 def _margin(claim: Claim) -> str:
@@ -276,7 +295,8 @@ def page(study: Path) -> str:
         f"`ticketlab claims --write` renews this page.\n",
         f"**All papers.** {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
     ]
-    for paper, some in found.items():
+    for paper in in_order(found):
+        some = found[paper]
         about = ", ".join(one.claim.id for one in verdicts.chosen(some))
         parts.append(f"## [{title(study / paper / f'{paper}.ipynb')}]({paper}/{paper}.ipynb)\n")
         parts.append(f"{abstract(some)}\n\n*{counted(some)}. The sentences are about {about}.*\n")

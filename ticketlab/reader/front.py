@@ -15,16 +15,6 @@ from ticketlab.study.stats import Count, Share, digits
 
 MARKS = ("<!-- findings:", "<!-- /findings -->")
 
-NAMES = {
-    "colt": "COLT",
-    "prac": "PrAC",
-    "plant_n_seek": "Plant 'n' Seek",
-    "dlth": "DLTH",
-    "compare": "All on one bench",
-    "geometry": "Why tickets work",
-}
-"""Papers as a reader knows them; another paper goes by the name of its folder."""
-
 UNITS = {"points": " points", "rounds": " rounds", "epochs": " epochs", "cost": " %"}
 
 
@@ -48,9 +38,9 @@ def block(study: str, folder: Path) -> str:
     found, table = verdicts.of_study(folder), verdicts.table(folder)
     shown = dict(zip(table.claim, table.shown, strict=True))
     links = {claim: f"results/{study}/{path}" for claim, path in shown.items()}
-    papers = sorted(found, key=lambda paper: [*NAMES, paper].index(paper))
+    papers = findings.in_order(found)
     lines = [
-        f"- **[{NAMES.get(paper, paper)}](results/{study}/{paper}/{paper}.ipynb)**. "
+        f"- **[{findings.PAPERS.get(paper, paper)}](results/{study}/{paper}/{paper}.ipynb)**. "
         f"{line(found[paper], links)}."
         for paper in papers
         if chosen(found[paper])

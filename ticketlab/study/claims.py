@@ -134,6 +134,12 @@ class Verdict:
         return "-" if self.evidence is None else beside(self.evidence, self.claim.bound)
 
     @property
+    def is_opposite(self) -> bool:
+        """Whether a difference below the margin has the sign that contradicts the claim."""
+        high = None if self.evidence is None else self.evidence.high
+        return self.word == "no difference" and high is not None and high < 0
+
+    @property
     def p(self) -> float | None:
         """p of the test behind the verdict; None for counts, and if nothing was tested.
 
@@ -256,7 +262,11 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
     if claim.unit == "points":
         evidence = rules.widened(evidence, max(one.resolution for one in arms.values()))
     word = rules.decide(evidence, claim.bound, strictly, claim.no_difference)
-    return Verdict(claim, word, evidence, lacks(claim, word, evidence))
+    found = Verdict(claim, word, evidence, lacks(claim, word, evidence))
+    opposite = (
+        f"below zero, within the margin of {claim.no_difference:g}" if found.is_opposite else None
+    )
+    return replace(found, reason="; ".join(filter(None, (opposite, found.reason))) or None)
 
 
 def lacks(claim: Claim, word: Word, evidence: Evidence) -> str | None:

@@ -33,9 +33,9 @@ class Study:
 
     @property
     def papers(self) -> list[str]:
-        """Those that have a page, by name."""
+        """Those that have a page, in the order of all lists."""
         pages = sorted(self.folder.glob("*/*.ipynb"))
-        return [page.stem for page in pages if page.stem == page.parent.name]
+        return findings.in_order(page.stem for page in pages if page.stem == page.parent.name)
 
     def page(self, paper: str) -> Path:
         """The executed notebook."""
@@ -107,7 +107,7 @@ def title(study: Study, paper: str) -> str:
 
 def short(paper: str) -> str:
     """The title for navigation."""
-    return front.NAMES.get(paper, paper)
+    return findings.PAPERS.get(paper, paper)
 
 
 # ---------------------------------------------------------------- computed pages
@@ -156,7 +156,7 @@ def published_page(path: Path, known: set[str]) -> str:
 def front_page(study: Study, sources: Path) -> str:
     """The findings of the front page: of each paper the verdicts in words, and its main figure."""
     parts = []
-    for paper in sorted(study.papers, key=lambda name: [*front.NAMES, name].index(name)):
+    for paper in study.papers:
         parts += [f"### [{title(study, paper)}](results/{study.name}/{paper}.ipynb)\n"]
         parts += [f"- {_badge(one)} {findings.sentence(one)}" for one in said(study, paper)]
         parts += ["", main_figure(study, paper, sources)]
