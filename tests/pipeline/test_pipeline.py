@@ -547,14 +547,8 @@ def test_a_study_is_ready_to_start(few_of_everything: Path, study: str) -> None:
         assert PAPERS[paper].expected_passes(values) > 0
 
 
-TOO_SMALL = pytest.mark.xfail(reason="matplotlib finds a figure of the defaults too small")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "paper",
-    [pytest.param(name, marks=TOO_SMALL if name == "compare" else ()) for name in PAPERS],
-)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_a_notebook_runs_from_its_folder_with_its_defaults(
     paper: str, reference: Clone, tmp_path: Path
 ) -> None:

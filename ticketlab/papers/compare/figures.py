@@ -1,5 +1,6 @@
 """The figures of the comparison: each takes tables, draws one question, returns the figure."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
@@ -141,9 +142,9 @@ def _note(ax: Axes, lost: dict[str, float]) -> None:
     """Name the arms that are not drawn, in their rows' colour, at the panel's lower edge."""
     if lost:
         text = ", ".join(f"{label(arm)} ({mean:.0f} %)" for arm, mean in lost.items())
-        ax.text(
-            0.02, 0.02, f"collapsed: {text}", transform=ax.transAxes, fontsize=8, color="#b00020"
-        )
+        lines = textwrap.fill(f"collapsed: {text}", width=44)
+        note = ax.text(0.02, 0.02, lines, transform=ax.transAxes, fontsize=8, color="#b00020")
+        note.set_in_layout(False)  # it must not narrow the panel
 
 
 # ---------------------------------------------------------------- the cost
