@@ -45,6 +45,14 @@ def block(study: str, folder: Path) -> str:
         for paper in papers
         if chosen(found[paper])
     ]
+    others = [
+        f"[{findings.PAPERS.get(paper, paper)}](results/{study}/{paper}/{paper}.ipynb) "
+        f"({len(found[paper])} claims)"
+        for paper in papers
+        if not chosen(found[paper])
+    ]
+    if others:
+        lines.append(f"- **Ablations and other settings**: {', '.join(others)}.")
     every = [verdict for some in found.values() for verdict in some]
     summary = f"`{study}` has {findings.counted(every)}. {verdicts.survivors(table)}."
     return "\n".join([*lines, "", summary, ""])

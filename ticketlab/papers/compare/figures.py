@@ -142,7 +142,7 @@ def _note(ax: Axes, lost: dict[str, float]) -> None:
     """Name the arms that are not drawn, in their rows' colour, at the panel's lower edge."""
     if lost:
         text = ", ".join(f"{label(arm)} ({mean:.0f} %)" for arm, mean in lost.items())
-        lines = textwrap.fill(f"collapsed: {text}", width=44)
+        lines = textwrap.fill(f"collapsed: {text}", width=36)
         note = ax.text(0.02, 0.02, lines, transform=ax.transAxes, fontsize=8, color="#b00020")
         note.set_in_layout(False)  # it must not narrow the panel
 
