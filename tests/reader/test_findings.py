@@ -268,6 +268,13 @@ def test_the_pages_of_the_results_are_current(committed: Path) -> None:
         assert findings.page(results / study) == told, "run: ticketlab claims --write"
 
 
+def test_a_claim_was_run_in_the_studies_that_it_names(committed: Path) -> None:
+    results = committed / "results"
+    for study in verdicts.studies([], results):
+        found = [one for some in verdicts.of_study(results / study).values() for one in some]
+        assert [v.claim.id for v in found if v.word == "not run" and v.claim.studies] == []
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.stem)
 def test_every_notebook_begins_with_its_abstract(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
