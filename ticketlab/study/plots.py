@@ -180,14 +180,16 @@ def by_arm(
     line: float | None = 0.0,
     shift: float = 0.0,
     faint: bool = True,
+    of: str | None = None,
 ) -> None:
     """Arms as rows: every seed a dot, the mean with its 95 % interval, a line to compare with.
 
     `found` has an arm's numbers by seed, or their interval where the seeds are not at hand. Rows
     stand in its order, from the top; `shift` moves them down, for a second set in the same rows.
+    Each row looks like its arm, or all like the arm `of` whose parts they are.
     """
     for place, (arm, values) in enumerate(found.items()):
-        style, at = labels.look(arm), place + shift
+        style, at = labels.look(of or arm), place + shift
         if not isinstance(values, Interval):
             if not values:
                 continue

@@ -25,9 +25,6 @@ from ticketlab.study.plots import message, number, says
 from ticketlab.study.stats import as_interval, interval, minus
 from ticketlab.study.tables import LABELS
 
-PARTS = ("ticket", *report.MOVED)
-"""Parts of a ticket in figures, from the whole to the least of it."""
-
 
 def _title(bed: Bed, level: float) -> str:
     return f"{label(bed.name)}, {100 * level:g} % sparsity"
@@ -213,17 +210,9 @@ def transplants(every: Tables, params: GeometryParams) -> Figure:
     for ax, (bed, arm) in zip(grid.flat, cells, strict=True):
         top = params.judged(bed)[-1]
         whole = report.accuracy(every["tickets"], bed.name, arm, top)
-        for place, what in enumerate(PARTS):
-            own = whole if what == "ticket" else report.moved(
-                every["transplanted"], bed, arm, what
-            )  # fmt: skip
-            seeds, style = list(own.values()), look(arm)
-            ax.plot(seeds, [place] * len(seeds), ".", color=style["color"], alpha=0.35, ms=4)
-            plots.error_bars(ax, place, interval(seeds), style, upright=False, size=6.5)
-        ax.axvline(float(np.mean(list(whole.values()))), color=plots.GREY, lw=1, ls="--", zorder=1)
-        ax.set_yticks(range(len(PARTS)), list(PARTS))
-        ax.set_ylim(len(PARTS) - 0.4, -0.6)
-        ax.grid(False, axis="y")
+        parts = {what: report.moved(every["transplanted"], bed, arm, what) for what in report.MOVED}
+        whole_mean = float(np.mean(list(whole.values())))
+        plots.by_arm(ax, {"ticket": whole} | parts, of=arm, line=whole_mean)
         ax.set_title(f"{label(arm)}\n{_title(bed, top)}", fontsize=9)
         ax.set_xlabel("test accuracy (%)")
     gained = as_interval(report.transplants(every, params, "imp")["permuted_minus_fresh"]["mean"])

@@ -1,6 +1,6 @@
 """Parameters of the geometry study and their validation."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,16 +14,15 @@ from ticketlab.spec import InputError, Spec
 from ticketlab.training.recipe import Seeds, Step, StepField
 
 Rewinding = Literal["weights", "rates", "finetune"]
+"""What each round of magnitude pruning starts from: the rewound weights with the whole schedule;
+the trained weights with the whole schedule (learning-rate rewinding); the trained weights at the
+last learning rate for as long (finetuning)."""
 Matching = Literal["activations", "weights"]
 
 ARMS = ("imp", "colt", "prac", "rst", "random")
 """The methods whose tickets are examined; RST has the random mask and weights of its own."""
 LADDERS = ("imp", "colt", "prac")
 """The methods with rounds."""
-REWINDINGS: tuple[Rewinding, ...] = get_args(Rewinding)
-"""What each round of magnitude pruning starts from: the rewound weights with the whole schedule;
-the trained weights with the whole schedule (learning-rate rewinding); the trained weights at the
-last learning rate for as long (finetuning)."""
 OTHERS: tuple[Rewinding, ...] = ("rates", "finetune")
 """Those that are not IMP's own."""
 

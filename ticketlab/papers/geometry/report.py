@@ -10,6 +10,7 @@ from ticketlab.data.sets import DataSet, load
 from ticketlab.labels import label
 from ticketlab.papers.compare.params import Bed
 from ticketlab.papers.compare.rows import whole
+from ticketlab.papers.geometry.algorithm import corruption
 from ticketlab.papers.geometry.params import ARM, ARMS, LADDERS, OTHERS, TWICE, GeometryParams
 from ticketlab.study import regime
 from ticketlab.study.controls import control
@@ -38,7 +39,6 @@ UNMATCHED = 10.0
 """Least percent of rounds that must not match, so that "only if" can be judged."""
 MOVED = ("permuted mask", "mask and signs", "mask", "shuffled mask")
 """What is moved of a ticket (`units.transplant`)."""
-CORRUPTED = ("noise", "blur", "contrast")
 
 # ---------------------------------------------------------------- tables
 
@@ -276,7 +276,7 @@ def reliability(rows: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
 
 
 def _with_means(rows: pd.DataFrame) -> pd.DataFrame:
-    harder = rows[[f"{kind}_accuracy" for kind in CORRUPTED]].mean(axis=1)
+    harder = rows[[f"{kind}_accuracy" for kind in corruption.KINDS]].mean(axis=1)
     return rows.assign(corrupted=harder, beyond=harder - rows.clean_accuracy)
 
 
