@@ -44,6 +44,17 @@ def read_safetensors_header(path: Path) -> tuple[list[str], dict[str, Any]]:
         return list(file.keys()), header
 
 
+def is_foreign(path: Path) -> bool:
+    """Whether an existing file is another project's: no safetensors, or without our header."""
+    if path.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "ticketlab" not in (file.metadata() or {})
+    except SafetensorError:
+        return False  # damaged, which reading it says
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Open a safetensors file and parse its header; any problem raises InputError."""

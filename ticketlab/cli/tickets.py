@@ -8,6 +8,7 @@ import typer
 from ticketlab.cli.terminal import one_line_errors
 from ticketlab.reader import inventory, loading, sources
 from ticketlab.spec import ROOT
+from ticketlab.tickets import outside
 
 app = typer.Typer()
 
@@ -45,10 +46,42 @@ def show(
 ) -> None:
     """Verify a ticket's hashes and show its origin and what each layer keeps.
 
-    An address such as desk/colt/imp/seed-100@95 gives its card, in Markdown.
+    An address such as desk/colt/imp/seed-100@95 gives its card, in Markdown. Of a file from another
+    project (see `ticketlab convert`) it shows the mask.
     """
     with one_line_errors():
-        if "@" in ticket and not Path(ticket).exists():
+        if _is_address(ticket):
             print(loading.load(ticket, source).card(), end="")
         else:
             print(inventory.describe(path if (path := Path(ticket)).exists() else ROOT / path))
+
+
+@app.command()
+def convert(
+    ticket: Annotated[str, typer.Argument(help="an address, or a file of masks or weights")],
+    target: Annotated[Path, typer.Argument(help="FILE.pt or FILE.safetensors, which is replaced")],
+    form: Annotated[
+        outside.Form, typer.Option(help="names as torch.nn.utils.prune has them, 0/1 masks, zeros")
+    ] = "prune",
+    source: Annotated[
+        Path | None, typer.Option("--from", help="the archive or project of an address")
+    ] = None,
+) -> None:
+    """Write a ticket in a form that other projects read, from an address or a file of theirs.
+
+    Files may hold a state_dict pruned by torch.nn.utils.prune, a mapping of 0/1 masks (open_lth's
+    mask.pth) or a state_dict with zeros. No code of a file is run.
+    """
+    with one_line_errors():
+        if _is_address(ticket):
+            found = loading.load(ticket, source)
+            mask, weights = found.mask, found.state
+        else:
+            other = outside.read(Path(ticket))
+            mask, weights = other.mask, other.weights
+        outside.write(target, mask, weights, form)
+        print(f"{target}: {form}, {mask.alive:,} of {mask.total:,} prunable weights kept")
+
+
+def _is_address(ticket: str) -> bool:
+    return "@" in ticket and not Path(ticket).exists()

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from ticketlab.files import read_safetensors_header
+from ticketlab.files import is_foreign, read_safetensors_header
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
+from ticketlab.tickets import outside
 from ticketlab.tickets.ticket import load_ticket
 
 RESULTS = ROOT / "results"
@@ -106,7 +107,14 @@ def place_of(facts: Mapping[str, Any], stem: str) -> str:
 
 
 def describe(path: Path) -> str:
-    """Describe a ticket's origin and what it keeps, verifying its hashes; InputError on failure."""
+    """Describe a ticket's origin and what it keeps, verifying its hashes; InputError on failure.
+
+    Of another project's file it describes the mask.
+    """
+    if path.exists() and is_foreign(path):
+        found = outside.read(path)
+        head = f"{path}: {outside.FORMS[found.form]}; no origin and no hash in it"
+        return "\n".join([head, "", layer_table(found.mask).to_string(index=False)])
     ticket = load_ticket(path)
     parts = {"weight": ticket.weights, "logits": ticket.outcome}
     holds = _held([name for name, part in parts.items() if part is not None])
