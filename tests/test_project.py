@@ -54,13 +54,46 @@ def committed() -> list[Path]:
 def requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    return [Requirement(text) for group in groups for text in group]
+    every = [Requirement(text) for group in groups for text in group]
+    return [one for one in every if one.name != project["name"]]  # an extra that includes another
 
 
 def constraints() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line.split("==") for line in lines if not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in pins}
+
+
+CORE = """
+import importlib, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(name + " is not in the core")
+
+sys.meta_path.insert(0, Absent())
+import ticketlab
+
+for folder in ("data", "many", "models", "pruning", "tickets", "training"):
+    package = importlib.import_module("ticketlab." + folder)
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+for name in ("study.bench", "study.retrain", "study.stats", "reader.loading", "cli.tickets"):
+    importlib.import_module("ticketlab." + name)
+ticketlab.load
+"""
+
+
+def test_the_core_imports_without_the_packages_of_studies() -> None:
+    """`pip install ticketlab` has no notebooks and no pipeline; `ticketlab[study]` has them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    study = {Requirement(text).name for text in project["optional-dependencies"]["study"]}
+    assert {"dvc", "papermill", "jupyterlab", "matplotlib", "sphinx"} <= study
+    modules = {"vl_convert", "IPython", *(name.replace("-", "_") for name in study)}
+    done = subprocess.run([sys.executable, "-c", CORE.replace("{absent}", repr(modules))],
+                          cwd=ROOT, capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-800:]
 
 
 def test_every_constraint_is_an_exact_version_without_an_address() -> None:

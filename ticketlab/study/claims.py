@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ticketlab.files import parse_yaml, read_json, read_yaml
@@ -23,6 +22,9 @@ from ticketlab.study.stats import (
     beside,
     measured,
 )
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 CLAIMS = ROOT / "claims"
 """Contains one file per paper."""
@@ -340,13 +342,15 @@ def with_reasons(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=messages).drop(columns="reason")
 
 
-def styled(verdicts: Sequence[Verdict]) -> Styler:
+def styled(verdicts: Sequence[Verdict]) -> "Styler":
     """Return the verdict table of a paper's page; no q, which concerns a whole study."""
     return coloured(verdict_table(verdicts).drop(columns="q"), "verdicts")
 
 
-def coloured(table: pd.DataFrame, name: str) -> Styler:
+def coloured(table: pd.DataFrame, name: str) -> "Styler":
     """Return a table of verdicts and reasons for a page, with verdicts in colour."""
+    from pandas.io.formats.style import Styler  # needs jinja2
+
     shown = Styler(with_reasons(table), uuid=name).hide(axis="index")
     shown = shown.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
     return shown.map(lambda text: f"font-weight: bold; color: {colour(text)}", subset=["verdict"])

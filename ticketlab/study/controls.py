@@ -6,10 +6,9 @@ advance; it passes if the whole 95 % interval is at the bound or beyond.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from ticketlab.spec import InputError
 from ticketlab.study import rules
@@ -22,6 +21,9 @@ from ticketlab.study.stats import (
     as_share,
     beside,
 )
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 Entry = dict[str, Any]
 
@@ -133,7 +135,9 @@ def table(metrics: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def styled(metrics: Mapping[str, Any]) -> Styler:
+def styled(metrics: Mapping[str, Any]) -> "Styler":
     """Return the table for the top of a paper's page."""
+    from pandas.io.formats.style import Styler  # needs jinja2
+
     shown = Styler(table(metrics), uuid="controls").hide(axis="index")
     return shown.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
