@@ -1,5 +1,6 @@
 """Masks from other projects: forms, refusals, nothing of a file is run; and tickets handed out."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from ticketlab.cli import app
 from ticketlab.pruning.masks import Mask
 from ticketlab.tickets.outside import FORMS, Form, as_form, fitted, parse, read, write
 
-RAN: list[str] = []
-
 
 class Payload:
-    """An object that would run code when a file is unpickled."""
+    """An object that makes a folder when it is unpickled: a file that runs code."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return RAN.append, ("code of the file was run",)
+        return os.mkdir, (str(self.folder),)
 
 
 def net(seed: int = 0) -> nn.Module:
@@ -100,18 +102,18 @@ def test_names_of_a_parallel_network_and_other_buffers_are_understood() -> None:
 
 @pytest.mark.parametrize("what", ["object", "network", "list"])
 def test_no_code_of_a_file_is_run(tmp_path: Path, one_line: Message, what: str) -> None:
-    path = tmp_path / "evil.pt"
-    torch.save({"object": Payload(), "network": net(), "list": [1, 2]}[what], path)
+    path, made = tmp_path / "evil.pt", tmp_path / "made"
+    torch.save({"object": Payload(made), "network": net(), "list": [1, 2]}[what], path)
     message = one_line(lambda: read(path))
     assert str(path) in message and "torch.save(model.state_dict(), PATH)" in message
-    assert RAN == []
+    assert not made.exists()
 
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path, one_line: Message) -> None:
-    path = tmp_path / "evil.pkl"
-    path.write_bytes(pickle.dumps(Payload()))
+    path, made = tmp_path / "evil.pkl", tmp_path / "made"
+    path.write_bytes(pickle.dumps(Payload(made)))
     assert "allowed are tensors" in one_line(lambda: read(path))
-    assert RAN == []
+    assert not made.exists()
 
 
 @pytest.mark.parametrize(
