@@ -11,6 +11,7 @@ from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.metrics import ACCURACY, HEADLINE, Pairs, Results, name
 from ticketlab.papers.dlth.params import Case, RstParams
 from ticketlab.study import images, regime, tables
+from ticketlab.study.stats import as_interval
 from ticketlab.study.tables import LABELS
 
 
@@ -30,6 +31,40 @@ def pairs_table(numbers: Mapping[str, Any], bed: str, pairs: Pairs) -> pd.DataFr
     }
     table = pd.DataFrame(rows, index=list(columns)).T.rename_axis("points, paired by seed")
     return table.loc[:, (table != tables.NONE).any()]
+
+
+def at_other_levels(numbers: Mapping[str, Any], case: Case) -> str:
+    """Say where the headline claims are decided, and how LTH and RST stand at the other levels.
+
+    The control that LTH beats Scratch decides at the highest sparsity alone; elsewhere it is shown
+    for comparison.
+    """
+    found = numbers["differences"]
+    said = [f"All claims but C6 and C11 are decided at {100 * case.judged:g} % sparsity alone."]
+    for level in sorted(case.levels, reverse=True):
+        at, parts = f"at_{100 * level:g}", []
+        for key, words in SHOWN_BY_LEVEL.items():
+            if one := as_interval(found[key][at]):
+                parts.append(f"{words} is {one}")
+        lead = as_interval(found["lth_minus_scratch"][at])
+        if lead is None or lead.low is None:
+            continue
+        here, passed = level == case.judged, lead.low > 0
+        verb = ("passes" if passed else "does not pass") if here else "would pass"
+        verb = verb if here or passed else "would not pass either"
+        control = f"the control that LTH beats Scratch {verb} there"
+        said.append(f"At {100 * level:g} %, {', '.join(parts)} points: {control}.")
+    if len(case.levels) > 1:
+        said.append("The other levels decide nothing.")
+    return " ".join(said)
+
+
+SHOWN_BY_LEVEL = {
+    "lth_minus_scratch": "LTH minus Scratch",
+    "rst_minus_lth": "RST minus LTH",
+    "rst_minus_scratch": "RST minus Scratch",
+}
+"""Differences that `at_other_levels` names, by key in metrics.json."""
 
 
 def rates_table(numbers: Mapping[str, Any], bed: str, rows: pd.DataFrame) -> pd.DataFrame:
