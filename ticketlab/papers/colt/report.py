@@ -277,7 +277,7 @@ PACE = {
     "imp_minus_colt": "rounds of IMP minus rounds of COLT",
     "random_minus_colt": "rounds of COLT on random images minus rounds of COLT",
     "rate": "COLT: fraction removed per round (u), mean over rounds",
-    "percent_over_chance": "COLT: u above its value by chance (%), mean over rounds",
+    "percent_over_chance": "COLT: u relative to chance (%; below it if negative), mean over rounds",
     "agreement": "COLT: agreement of the copies (J), mean over rounds",
 }
 """Row names in the table of COLT's pruning speed, by key in metrics.json."""

@@ -302,7 +302,9 @@ def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
             at_least=TRAINED,
         ),
         "pruning_does_not_help": control(
-            f"light pruning does not help (dense minus LTH at {100 * low:g} % sparsity)", light, at_least=-1.0
+            f"light pruning does not help (dense minus LTH at {100 * low:g} % sparsity)",
+            light,
+            at_least=-1.0,
         ),
         "lth_beats_scratch": control(
             "LTH beats a random mask on the initial weights",

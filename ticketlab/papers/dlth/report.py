@@ -40,7 +40,10 @@ def at_other_levels(numbers: Mapping[str, Any], case: Case) -> str:
     for comparison.
     """
     found = numbers["differences"]
-    said = [f"All claims but C6 and C11 are decided at {100 * case.judged:g} % sparsity alone."]
+    said = [
+        f"**What decides.** The headline claims are decided at {100 * case.judged:g} % sparsity "
+        "alone; all numbers here are at one common learning rate."
+    ]
     for level in sorted(case.levels, reverse=True):
         at, parts = f"at_{100 * level:g}", []
         for key, words in SHOWN_BY_LEVEL.items():
