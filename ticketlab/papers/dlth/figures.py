@@ -288,13 +288,13 @@ def draws(table: pd.DataFrame, found: Mapping[str, Any]) -> Figure:
         label="the seed's own mask and weights",
     )  # fmt: skip
     ax.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
-    ax.set(
-        xlabel="seed", ylabel=LABELS[ACCURACY], title="RST under other masks and initial weights"
-    )
+    bed = labels.label(str(table.case.iloc[0]))
+    ax.set(xlabel="seed", ylabel=LABELS[ACCURACY])
+    ax.set_title(f"RST under other masks and initial weights, {bed}")
     ax.grid(False, axis="x")
     _deviations(spread, {key: as_interval(found[key]) for key in ("over_masks", "over_inits")})
     legend(figure, "below")
-    ratio = "ln of the ratio of their standard deviations, weights over masks"
+    ratio = f"ln of the ratio of their standard deviations, weights over masks ({bed})"
     return says(
         figure,
         message(

@@ -11,6 +11,7 @@ from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.metrics import ACCURACY, HEADLINE, Pairs, Results, name
 from ticketlab.papers.dlth.params import Case, RstParams
 from ticketlab.study import images, regime, tables
+from ticketlab.study.plots import number
 from ticketlab.study.stats import as_interval
 from ticketlab.study.tables import LABELS
 
@@ -45,25 +46,25 @@ def at_other_levels(numbers: Mapping[str, Any], case: Case) -> str:
         "alone; all numbers here are at one common learning rate."
     ]
     for level in sorted(case.levels, reverse=True):
-        at, parts = f"at_{100 * level:g}", []
-        for key, words in SHOWN_BY_LEVEL.items():
-            if one := as_interval(found[key][at]):
-                parts.append(f"{words} is {one}")
-        lead = as_interval(found["lth_minus_scratch"][at])
+        at = f"at_{100 * level:g}"
+        shown = {words: as_interval(found[key][at]) for key, words in SHOWN_BY_LEVEL.items()}
+        lead = shown[LEAD]
         if lead is None or lead.low is None:
             continue
-        here, passed = level == case.judged, lead.low > 0
-        verb = ("passes" if passed else "does not pass") if here else "would pass"
-        verb = verb if here or passed else "would not pass either"
-        control = f"the control that LTH beats Scratch {verb} there"
-        said.append(f"At {100 * level:g} %, {', '.join(parts)} points: {control}.")
+        verbs = (
+            ("does not pass", "passes") if level == case.judged else ("would fail", "would pass")
+        )
+        parts = [f"{words} is {number(one, digits=2)}" for words, one in shown.items() if one]
+        control = f"the control that LTH beats Scratch {verbs[lead.low > 0]} there"
+        said.append(f"At {100 * level:g} % sparsity {', '.join(parts)}: {control}.")
     if len(case.levels) > 1:
         said.append("The other levels decide nothing.")
     return " ".join(said)
 
 
+LEAD = "LTH minus Scratch"
 SHOWN_BY_LEVEL = {
-    "lth_minus_scratch": "LTH minus Scratch",
+    "lth_minus_scratch": LEAD,
     "rst_minus_lth": "RST minus LTH",
     "rst_minus_scratch": "RST minus Scratch",
 }
