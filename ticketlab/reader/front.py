@@ -76,7 +76,7 @@ def line(found: Sequence[Verdict], links: Mapping[str, str]) -> str:
 
 
 def _number(verdict: Verdict) -> str:
-    """' (-4.43 points [-4.69, -4.17])', or why there is none."""
+    """' (-4.43 points [-4.69, -4.17])', or why there is none; a count has its claim's words."""
     found, claim = verdict.evidence, verdict.claim
     if verdict.word == "not run" or found is None:
         return ""
@@ -86,7 +86,8 @@ def _number(verdict: Verdict) -> str:
         return f" ({found.k} of {found.n} seeds)"
     if isinstance(found, Count):
         spread = " in every seed" if found.least == found.most else " on average"
-        return f" ({found.mean:.3g}{UNITS.get(claim.unit, '')}{spread})"
+        words = claim.number or f"{{}}{UNITS.get(claim.unit, '')}"
+        return f" ({words.format(f'{found.mean:.3g}')}{spread})"
     few = digits(found, claim.bound)
     value = f"{found.mean:.{few}f}{UNITS.get(claim.unit, '')}"
     if found.low is None or found.high is None:

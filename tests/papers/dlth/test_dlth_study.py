@@ -478,6 +478,35 @@ def test_tables_of_pairs_have_what_ran_at_either_rate(done: Study) -> None:
     assert rates.loc["RST", "chosen"] == ", ".join(f"{lr:g} in {n}" for lr, n in counted.items())
 
 
+def test_the_page_says_what_decides_and_how_the_control_stands_elsewhere() -> None:
+    case = tiny.dlth().cases[0].model_copy(update={"levels": (0.9, 0.98)})
+    high, low = as_metric({0: -1.0, 1: 1.0, 2: 0.0}), as_metric({0: 1.0, 1: 1.2, 2: 1.1})
+    by_level = {"at_98": high, "at_90": low, "mean": None}
+    numbers = {"differences": dict.fromkeys(report.SHOWN_BY_LEVEL, by_level)}
+    first, at_98, at_90, last = report.at_other_levels(numbers, case).split(". ")
+    assert "decided at 98 % sparsity alone" in first
+    assert at_98.startswith("At 98 % sparsity LTH minus Scratch is 0.00 points [-2.48")
+    assert at_98.endswith("does not pass there")
+    assert at_90.startswith("At 90 % sparsity LTH minus Scratch is 1.10 points [0.85")
+    assert at_90.endswith("would pass there") and last == "The other levels decide nothing."
+
+
+def test_claims_that_name_a_sparsity_are_decided_there_in_every_study() -> None:
+    """A study with another highest level would make them false."""
+    checked = set()
+    for one in load_claims("dlth"):
+        if said := re.match(r"At (\d+) % sparsity ", one.statement):
+            part, bed = one.metric.split(".")[:2]
+            for study in one.studies:
+                params = files.load_paper(study, "dlth")
+                assert isinstance(params, RstParams)
+                beds = metrics.beds(params)
+                if case := beds.get(bed if part != "method" else "main"):
+                    assert f"{100 * case.judged:g}" == said[1], (one.id, study)
+                    checked.add(one.id)
+    assert {"dlth-H1", "dlth-H2-own", "dlth-H6", "dlth-C9-long", "dlth-C7-boundary"} <= checked
+
+
 def test_the_headline_pairs_keep_their_tickets_outcomes(done: Study) -> None:
     """LTH's tickets have another name and lie with the dense net."""
     params, results, _ = done

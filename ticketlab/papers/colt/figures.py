@@ -27,8 +27,10 @@ from ticketlab.papers.colt.report import (
     difference,
     interpolated,
     moved_differences,
+    near,
     nearest,
     rounds_to_target,
+    span,
     sparsities,
 )
 from ticketlab.pruning.criteria import Scores
@@ -74,7 +76,8 @@ def _mean(parts: Sequence[BySeed]) -> Interval | None:
 def one_round(scores: Sequence[Scores], own: Sequence[Mask], shown: int = 4000) -> Figure:
     """Final magnitudes of the same weights in the first two copies, coloured by their fate.
 
-    Dashed lines are each copy's own threshold. `shown` weights are drawn, evenly spread.
+    Dashed lines are each copy's own threshold. `shown` weights are drawn, evenly spread; those
+    below 1e-4 stand there.
     """
     values = [np.concatenate([s[n].flatten().cpu().numpy() for n in own[0]]) for s in scores[:2]]
     kept = [mask.flat().cpu().numpy() for mask in own[:2]]
@@ -84,7 +87,7 @@ def one_round(scores: Sequence[Scores], own: Sequence[Mask], shown: int = 4000) 
     fate = words[kept[0] + 2 * kept[1]]
     some = np.linspace(0, len(fate) - 1, min(shown, len(fate))).astype(int)
     figure, ax = plt.subplots(figsize=(6.5, 5))
-    x, y = (value[some] for value in values)
+    x, y = (value[some].clip(1e-4) for value in values)
     colours = [GREY, PALETTE[0], PALETTE[1], PALETTE[2]]
     sns.scatterplot(
         x=x, y=y, hue=fate[some], hue_order=words, palette=colours, s=8, linewidth=0, ax=ax
@@ -92,7 +95,7 @@ def one_round(scores: Sequence[Scores], own: Sequence[Mask], shown: int = 4000) 
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
     ax.axvline(values[0][~kept[0]].max(), ls="--", color="0.35", lw=1)
     ax.axhline(values[1][~kept[1]].max(), ls="--", color="0.35", lw=1)
-    ax.set(xscale="log", yscale="log", xlim=(1e-4, None), ylim=(1e-4, None))
+    ax.set(xscale="log", yscale="log", xlim=(8e-5, None), ylim=(8e-5, None))
     ax.set(title="The same weights after round 1", xlabel="|w| in copy 0", ylabel="|w| in copy 1")
     both, each = (100 * part.mean() for part in (kept[0] & kept[1], kept[0]))
     text = "The copies disagree, so the common mask keeps fewer weights than either"
@@ -130,20 +133,25 @@ def _compared(found: Interval | None, other: str) -> str:
     """Say how COLT's tickets compare with others of equal sparsity."""
     return message(
         found,
-        f"At equal sparsity COLT's tickets beat {other}",
-        f"At equal sparsity COLT's tickets do not differ clearly from {other}",
-        f"At equal sparsity COLT's tickets lose to {other}",
+        f"At equal sparsity COLT's tickets beat {other}, mean over levels",
+        f"At equal sparsity COLT's tickets do not differ clearly from {other}, mean over levels",
+        f"At equal sparsity COLT's tickets lose to {other}, mean over levels",
     )
 
 
-def points(numbers: Mapping[str, Mapping[str, Any]], level: float, params: ColtParams) -> Figure:
+def points(
+    numbers: Mapping[str, Mapping[str, Any]],
+    tickets: Mapping[str, pd.DataFrame],
+    level: float,
+    params: ColtParams,
+) -> Figure:
     """Draw accuracy near one sparsity, one row per arm, controls below what they control.
 
     One panel per rewinding point; `numbers` maps what it is rewound to, in words, to the point's
-    numbers (`metrics`).
+    numbers (`metrics`), `tickets` to its table of scores.
     """
     key, rows = f"at_{100 * level:g}", _rows(params)
-    figure, axes = plots.panels(len(numbers), 5.6, 5.2, sharey=True)
+    figure, axes = plots.panels(len(numbers), 5.8, 5.4, sharey=True)
     found = {
         rewound: {arm: as_interval(own["accuracy"].get(arm, {}).get(key)) for arm in rows}
         for rewound, own in numbers.items()
@@ -153,20 +161,25 @@ def points(numbers: Mapping[str, Mapping[str, Any]], level: float, params: ColtP
         whole = as_interval(numbers[rewound]["accuracy"]["dense"])
         line = whole.mean if whole else None
         plots.by_arm(ax, {arm: own[arm] or {} for arm in shown}, line=line)
-        ax.set(xlabel=LABELS[ACCURACY], title=f"Rewound to {rewound}")
+        scores = tickets[rewound]
+        real = pd.concat([nearest(scores, arm, level).sparsity for arm in shown])
+        ax.set(xlabel=LABELS[ACCURACY])
+        ax.set_title(f"Rewound to {rewound}\n(tickets of {span(real)} sparsity)", fontsize=10)
         plots.within(ax, side="x")
-    figure.suptitle(f"Tickets near {100 * level:g} % sparsity (dashed: the dense net)")
+    figure.suptitle(f"Tickets {near(level)} sparsity (dashed: the dense net)")
     first = next(iter(numbers.values()))["differences"]["colt_minus_shuffled"][key]
-    return says(figure, _mask_matters(as_interval(first)))
+    real = sparsities(next(iter(tickets.values())), params.main[0].name, level)
+    return says(figure, _mask_matters(as_interval(first), real))
 
 
-def _mask_matters(found: Interval | None) -> str:
-    """Say whether COLT's masks matter beyond their densities per layer."""
+def _mask_matters(found: Interval | None, sparsity: str) -> str:
+    """Say whether COLT's masks matter beyond their densities per layer, at a sparsity."""
+    at = f", {sparsity} sparsity"
     return message(
         found,
-        "Where COLT's weights lie matters: its tickets beat their shuffled masks",
-        "Where COLT's weights lie does not clearly matter: its tickets against shuffled masks",
-        "COLT's tickets lose even to their shuffled masks",
+        f"Where COLT's weights lie matters: its tickets beat their shuffled masks{at}",
+        f"COLT's tickets do not differ clearly from their shuffled masks{at}",
+        f"COLT's tickets lose even to their shuffled masks{at}",
     )
 
 
@@ -206,11 +219,20 @@ def pace(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     own, imp = (
         rounds_to_target(rounds, arm, params.target) for arm in named(params, (CLASS, "imp"))
     )
-    if not minus(imp, own):
-        return says(figure, f"Not every search reached {params.target:.0%} sparsity.")
-    took, needed = (count(list(by.values())) for by in (own, imp))
-    text = f"COLT reaches {params.target:.0%} sparsity in {took.mean:.1f} rounds on average, IMP in"
-    return says(figure, f"{text} {needed.mean:.1f} (n = {took.n}).")
+    return says(figure, fewer_rounds(own, imp, params.target))
+
+
+def fewer_rounds(own: BySeed, imp: BySeed, target: float) -> str:
+    """Say in how many rounds COLT and IMP reach the target, and how many COLT saves per seed."""
+    if not (saved := minus(imp, own)):
+        return f"No seed has both COLT and IMP at {100 * target:g} % sparsity."
+    both = ([by[seed] for seed in saved] for by in (own, imp))
+    took, needed = (f"{count(values).mean:.3g}" for values in both)
+    one = count(list(saved.values()))
+    spread = f"{one.least:g} to {one.most:g} fewer" if one.least < one.most else ""
+    spread = spread or f"{one.least:g} fewer in every seed"
+    text = f"To at least {100 * target:g} % sparsity COLT takes {took} rounds instead of IMP's"
+    return f"{text} {needed} ({spread}, n = {one.n})."
 
 
 def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
@@ -223,7 +245,8 @@ def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
     for ax, level in zip(axes, params.levels, strict=True):
         found = {arm: _traded(scores, arm, level) for arm in arms if (scores.arm == arm).any()}
         plots.trade(ax, found, "imp", cost="images")
-        ax.set_title(f"near {100 * level:g} % sparsity")
+        real = sparsities(scores, params.main[0].name, level)
+        ax.set_title(f"{near(level)} sparsity\n(COLT: {real})", fontsize=10)
     for ax in axes[1:]:
         ax.set_ylabel("")
     plots.legend(figure, "below")
@@ -231,10 +254,9 @@ def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
     if not saved or not lost:
         return says(figure, "COLT and IMP have no seed in common here.")
     images, points = (interval(list(by.values())) for by in (saved, lost))
-    text = f"COLT saves {number(images, '% of the images', 0)} of IMP's search near"
-    return says(
-        figure, f"{text} {100 * params.levels[-1]:g} % sparsity; accuracy: {number(points)}."
-    )
+    text = f"COLT saves {number(images, '% of the images', 0)} of IMP's search"
+    real = sparsities(scores, params.main[0].name, params.levels[-1])
+    return says(figure, f"{text} at {real} sparsity; accuracy, COLT minus IMP: {number(points)}.")
 
 
 def _traded(scores: pd.DataFrame, arm: str, level: float) -> tuple[BySeed, BySeed]:
@@ -259,14 +281,14 @@ def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
         ax.set(xlabel="round", title=title, ylim=(0, None))
     plots.legend(figure, "below")
     own, random = (each_seed(rounds[rounds.arm == arm], "agreement") for arm in arms)
-    apart = minus(random, own)
+    apart, j = minus(random, own), "J on random images minus J on classes, mean over rounds"
     return says(
         figure,
         message(
             interval(list(apart.values())) if apart else None,
-            "Copies that see different classes agree less than copies that see random images, J",
-            "The split into classes does not clearly change the agreement J of the copies",
-            "Copies that see different classes agree more than copies that see random images, J",
+            f"Copies that see different classes agree less than copies that see random images, {j}",
+            f"The split into classes does not clearly change the agreement of the copies, {j}",
+            f"Copies that see different classes agree more than copies that see random images, {j}",
             "",
             2,
         ),
@@ -285,15 +307,17 @@ def layers(table: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> Fig
     heat = 100 * picked.groupby(["layer", "arm"], sort=False).density.mean().unstack()[arms]
     colt, imp = heat[arms[0]], heat["imp"]
     first = str((colt / imp.clip(lower=1e-6) - 1).abs().idxmax())
-    text = f"COLT and IMP differ most in {label(first)}: {colt[first]:.1f} % of its weights are"
+    text = f"COLT and IMP differ most, as a ratio, in {label(first)}: {colt[first]:.1f} % of its"
     heat.index = [label(layer) for layer in heat.index]
     heat.columns = [f"{label(arm)}\n{sparsities(rounds, arm, level)}" for arm in arms]
     figure, ax = plt.subplots(figsize=(9, 0.4 * len(heat) + 1.8), layout="constrained")
     few = len(heat) <= 25
     sns.heatmap(heat, annot=few, fmt=".1f", cmap="viridis", ax=ax, cbar_kws={"label": "% kept"})
-    title = f"Density (%) of each layer near {100 * level:g} % sparsity"
+    title = f"Density (%) of each layer, tickets {near(level)} sparsity"
     ax.set(title=title, xlabel="method, and the sparsity of its tickets", ylabel="")
-    return says(figure, f"{text} kept by COLT, {imp[first]:.1f} % by IMP.")
+    real, theirs = (sparsities(rounds, arm, level) for arm in (arms[0], "imp"))
+    kept = f"weights are kept by COLT, {imp[first]:.1f} % by IMP"
+    return says(figure, f"{text} {kept} (tickets of {real} and {theirs} sparsity).")
 
 
 def transfer(table: pd.DataFrame, moving: Transfer) -> Figure:
@@ -313,17 +337,20 @@ def transfer(table: pd.DataFrame, moving: Transfer) -> Figure:
                 if len(own):
                     found[name] = by_seed(nearest(own, arm, level), ACCURACY)
         plots.by_arm(ax, found, line=float(whole))
-        ax.set(xlabel=LABELS[ACCURACY], title=f"near {100 * level:g} % sparsity")
+        real = span(pd.concat([nearest(moved, arm, level).sparsity for arm in arms]))
+        ax.set(xlabel=LABELS[ACCURACY])
+        ax.set_title(f"{near(level)} sparsity\n(tickets of {real})", fontsize=10)
         plots.within(ax, side="x")
     figure.suptitle(f"Tickets moved to {label(moving.data.name)} (dashed: the dense net there)")
     colt = next(arm for arm in arms if arm.startswith("colt"))
     apart = moved_differences(table, colt, f"{colt}-shuffled", moving.levels)
+    where, over = f"On {label(moving.data.name)}", ", mean over levels" if len(apart) > 1 else ""
     return says(
         figure,
         message(
             _mean(list(apart.values())),
-            "On other data COLT's tickets beat their shuffled masks",
-            "On other data COLT's tickets do not differ clearly from their shuffled masks",
-            "On other data COLT's tickets lose to their shuffled masks",
+            f"{where} COLT's tickets beat their shuffled masks{over}",
+            f"{where} COLT's tickets do not differ clearly from their shuffled masks{over}",
+            f"{where} COLT's tickets lose to their shuffled masks{over}",
         ),
     )

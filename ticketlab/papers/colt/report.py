@@ -40,6 +40,8 @@ ACCURACY: Accuracy = "last_accuracy"
 """The accuracy used in this study's tables, differences and claims."""
 WHOLE = "mask and weights"
 """What a transferred ticket carries, unless it is only its mask."""
+RELEASED_RATE, RELEASED_IMP_RATE = 0.15, 0.2
+"""What a copy of COLT and IMP prune per round in the authors' code."""
 
 # ---------------------------------------------------------------- tables of a rewinding point
 
@@ -239,7 +241,7 @@ def differences_table(
 ) -> pd.DataFrame:
     """Return every paired difference in points at every level: mean, 95 % interval, n, sparsity.
 
-    The sparsity is that of the arm's tickets nearest to the level, where both are compared.
+    The sparsity is that of the first arm's tickets nearest to the level, where both are compared.
     """
     arms = {name: arm for name, (arm, _) in pairs(params, late).items()}
     table = tables.differences_table(numbers["differences"])
@@ -247,15 +249,36 @@ def differences_table(
         column = tables.heading(f"at_{100 * level:g}")
         own = [arms[name] for name in table.index]
         table[column] += [f" at {sparsities(scores, arm, level)}" for arm in own]
+    columns = {tables.heading(f"at_{100 * level:g}"): near(level) for level in params.levels}
+    columns |= {"mean": "mean over levels"}
+    table = table.rename(columns=columns)
     return table.rename_axis("points, paired by seed, and the tickets' sparsity")
 
 
+def near(level: float) -> str:
+    """Return a level as columns and panels name it: tickets are near it, not at it."""
+    return f"nearest to {100 * level:g} %"
+
+
+def tickets_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
+    """Return the real sparsity of each search's tickets, by level, and where the search ends."""
+    rows = {}
+    for arm in [a for a in ("imp", MATCHED, HALF) if (rounds.arm == a).any()] + [
+        variant.name for variant in params.variants if (scores.arm == variant.name).any()
+    ]:
+        own = rounds[rounds.arm == arm]
+        last = own.loc[own.groupby("seed")["round"].idxmax()]
+        rows[arm] = {near(level): sparsities(scores, arm, level) for level in params.levels}
+        rows[arm] |= {"the search ends at": span(last.sparsity)}
+    return pd.DataFrame(rows).T.rename_axis("sparsity of the tickets, over seeds")
+
+
 PACE = {
-    "imp_minus_colt": "rounds saved, from IMP",
-    "random_minus_colt": "rounds saved, from random images",
-    "rate": "removed per round (u)",
-    "percent_over_chance": "u over chance (%)",
-    "agreement": "agreement of the copies (J)",
+    "imp_minus_colt": "rounds of IMP minus rounds of COLT",
+    "random_minus_colt": "rounds of COLT on random images minus rounds of COLT",
+    "rate": "COLT: fraction removed per round (u), mean over rounds",
+    "percent_over_chance": "COLT: u relative to chance (%; below it if negative), mean over rounds",
+    "agreement": "COLT: agreement of the copies (J), mean over rounds",
 }
 """Row names in the table of COLT's pruning speed, by key in metrics.json."""
 
@@ -271,7 +294,7 @@ def pace_table(rounds: Mapping[str, Mapping[str, Any]], params: ColtParams) -> p
         words: {text: tables.text(found.get(key)) for key, text in said.items()}
         for words, found in rounds.items()
     }
-    return pd.DataFrame(columns).rename_axis(f"to {params.target:.1%} sparsity")
+    return pd.DataFrame(columns).rename_axis(f"to {100 * params.target:g} % sparsity")
 
 
 def sparsities(frame: pd.DataFrame, arm: str, level: float) -> str:
@@ -307,10 +330,9 @@ def moved_summary(frame: pd.DataFrame, levels: Levels) -> pd.DataFrame:
     """Return accuracy of transferred tickets near each level, by arm and what they carry."""
     rows: dict[tuple[Any, ...], dict[str, str]] = {}
     for key, own in frame.groupby(["arm", "carried"], sort=False):
-        near = {level: nearest(own, own.arm.iloc[0], level) for level in levels}
+        found = {level: nearest(own, own.arm.iloc[0], level) for level in levels}
         rows[key] = {
-            tables.heading(f"at_{100 * level:g}"): f"{mean_of(at)} at {span(at.sparsity)}"
-            for level, at in near.items()
+            near(level): f"{mean_of(at)} at {span(at.sparsity)}" for level, at in found.items()
         }
     return pd.DataFrame(rows).T.rename_axis(["arm", LABELS[ACCURACY]])
 
@@ -339,7 +361,7 @@ def moved_over_images(results: Results, labels: ArrayLike, params: ColtParams) -
             for arm in (params.main[0].name, "imp")
         )
         apart = sum(images.mcnemar(ours[seed], theirs[seed]) <= 0.05 for seed in ours)
-        rows[tables.heading(f"at_{100 * level:g}")] = {
+        rows[near(level)] = {
             "points over images": images.over_images(ours, theirs).text(2),
             "McNemar p <= .05": f"{apart} of {len(ours)} seeds",
         }
@@ -363,8 +385,11 @@ def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
         "images": regime.images(params.data, data),
         "one training": regime.schedule(params.recipe, len(data.train)),
         "copies": f"{params.partitions}, each with {data.classes // params.partitions} classes",
-        "pruned per round": f"{params.rate:.3g} by each copy, {params.imp_rate:.3g} by IMP",
-        "a search ends": f"at {params.target:.1%} sparsity or after {params.max_rounds} rounds",
+        "pruned per round": f"{100 * params.rate:.3g} % by each copy "
+        f"(authors' code: {100 * RELEASED_RATE:g} %), "
+        f"{100 * params.imp_rate:.3g} % by IMP (there: {100 * RELEASED_IMP_RATE:g} %)",
+        "a search ends": f"at {100 * params.target:g} % sparsity or more, "
+        f"or after {params.max_rounds} rounds",
         "rewinding to": points,
         "pruned by the weights of": "the last epoch"
         if params.prune_from == "last"
@@ -375,7 +400,10 @@ def this_study(params: ColtParams, data: DataSet) -> dict[str, str]:
 
 
 def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams) -> pd.DataFrame:
-    """Return the `k of P` family: rounds, mean rate, last ticket's sparsity and accuracy."""
+    """Return the `k of P` family: rounds, mean rate, where it ends; and its last retrained ticket.
+
+    That is the one nearest to the highest level, which the search may go beyond.
+    """
     names = [variant.name for variant in (*params.main, *params.ablations)]
     last = scores.sort_values("round").groupby(["arm", "seed"]).tail(1)
     rows = {}
@@ -384,8 +412,9 @@ def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams)
         rows[name] = {
             "rounds": mine.groupby("seed")["round"].max().mean(),
             "mean u": mine.rate.mean(),
-            "final sparsity": own.sparsity.mean(),
-            f"last ticket, {LABELS[ACCURACY]}": own[ACCURACY].mean(),
+            "the search ends at (sparsity)": mine.groupby("seed").sparsity.max().mean(),
+            "last ticket retrained, sparsity": own.sparsity.mean(),
+            f"last ticket retrained, {LABELS[ACCURACY]}": own[ACCURACY].mean(),
             "n": len(own),
         }
     return pd.DataFrame(rows).T

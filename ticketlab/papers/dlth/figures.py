@@ -52,8 +52,8 @@ SCHEDULES = {
 
 
 def sparse(level: float) -> str:
-    """A level as panels and columns call it: '98 % sparse'."""
-    return f"{100 * level:g} % sparse"
+    """A level as panels and columns call it: '98 % sparsity'."""
+    return f"{100 * level:g} % sparsity"
 
 
 # ---------------------------------------------------------------- the arms
@@ -75,15 +75,14 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
         by_arm(ax, {arm: values_of(part, arm, case.judged) for arm in shown}, line=dense.mean)
         ax.set_title(title)
     figure.supxlabel(f"{LABELS[ACCURACY]}, {sparse(case.judged)}; dashed: dense net", fontsize=9)
-    said = [_against(here, "lth", case.judged)]
+    here_said = f"At {sparse(case.judged)} and one common learning rate"
+    said = [_against(here, "lth", case.judged, here_said)]
     if len(own):
         said.append(_against(own, "lth", case.judged, "At own learning rates"))
     return says(figure, " ".join(said))
 
 
-def _against(
-    rows: pd.DataFrame, other: str, level: float, where: str = "At one common learning rate"
-) -> str:
+def _against(rows: pd.DataFrame, other: str, level: float, where: str) -> str:
     """RST against another arm in a sentence."""
     name = labels.label(other)
     by = difference(rows, "rst", other, level) if len(rows) else {}
@@ -114,11 +113,9 @@ def rates(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
     legend(figure)
     means = at_rates(rows, some[0]).groupby(["arm", "lr"])[ACCURACY].mean()
     best = {str(arm): means[arm].idxmax() for arm in ("rst", "lth", "scratch")}
-    said = ", ".join(f"{labels.label(arm)} {rate:g}" for arm, rate in best.items())
-    return says(
-        figure,
-        f"{labels.label(some[0].name)}: mean test accuracy is highest at learning rate {said}.",
-    )
+    said = "; ".join(f"{labels.label(arm)}: {rate:g}" for arm, rate in best.items())
+    where = f"{labels.label(some[0].name)}, {sparse(some[0].judged)}"
+    return says(figure, f"The learning rate with the highest mean test accuracy ({where}): {said}.")
 
 
 def fairness(rows: pd.DataFrame, case: Case) -> Figure:
@@ -141,11 +138,12 @@ def fairness(rows: pd.DataFrame, case: Case) -> Figure:
         ax.set_title(sparse(level))
     legend(figure)
     by = difference(rows[rows.case == case.name], "rst", "scratch-long", levels[-1])
+    where = f"At {sparse(levels[-1])}"
     said = message(
         interval(list(by.values())) if by else None,
-        "RST is better than the same random mask trained on as many images",
-        "RST is not clearly better than the same random mask trained on as many images",
-        "RST is worse than the same random mask trained on as many images",
+        f"{where} RST is better than the same random mask trained on as many images",
+        f"{where} RST does not clearly differ from the same random mask trained on as many images",
+        f"{where} RST is worse than the same random mask trained on as many images",
     )
     return says(figure, said)
 
@@ -211,9 +209,9 @@ def extrusion(looks: pd.DataFrame, case: Case, found: Mapping[str, Any]) -> Figu
         figure,
         message(
             as_interval(found["removal_gain"]),
-            f"The removal after the transformation gains accuracy, {sparse(case.judged)}",
-            f"The removal after the transformation costs no clear accuracy, {sparse(case.judged)}",
-            f"The removal after the transformation costs accuracy, {sparse(case.judged)}",
+            f"At {sparse(case.judged)} the removal after the transformation gains accuracy",
+            f"At {sparse(case.judged)} the removal does not clearly change accuracy",
+            f"At {sparse(case.judged)} the removal after the transformation costs accuracy",
         ),
     )
 
@@ -246,9 +244,9 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
         figure,
         message(
             interval(list(by.values())) if by else None,
-            "A growing penalty is better than the full penalty from the start",
-            "A growing penalty is not clearly better than the full penalty from the start",
-            "A growing penalty is worse than the full penalty from the start",
+            f"At {sparse(level)} a growing penalty is better than the full one from the start",
+            f"At {sparse(level)} a growing penalty does not clearly differ from the full one",
+            f"At {sparse(level)} a growing penalty is worse than the full one from the start",
         ),
     )
 
@@ -289,19 +287,20 @@ def draws(table: pd.DataFrame, found: Mapping[str, Any]) -> Figure:
         label="the seed's own mask and weights",
     )  # fmt: skip
     ax.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
-    ax.set(
-        xlabel="seed", ylabel=LABELS[ACCURACY], title="RST under other masks and initial weights"
-    )
+    bed = labels.label(str(table.case.iloc[0]))
+    ax.set(xlabel="seed", ylabel=LABELS[ACCURACY])
+    ax.set_title(f"RST under other masks and initial weights, {bed}")
     ax.grid(False, axis="x")
     _deviations(spread, {key: as_interval(found[key]) for key in ("over_masks", "over_inits")})
     legend(figure, "below")
+    ratio = f"ln of the ratio of their standard deviations, weights over masks ({bed})"
     return says(
         figure,
         message(
             as_interval(found["inits_over_masks"]),
-            "Initial weights vary the accuracy more than masks do; ln of the ratio",
-            "Masks and initial weights vary the accuracy about as much; ln of the ratio",
-            "Masks vary the accuracy more than initial weights do; ln of the ratio",
+            f"Accuracy varies more over initial weights than over masks; {ratio}",
+            f"Accuracy does not clearly vary more over masks or over initial weights; {ratio}",
+            f"Accuracy varies more over masks than over initial weights; {ratio}",
             "",
         ),
     )

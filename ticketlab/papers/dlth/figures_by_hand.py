@@ -92,5 +92,5 @@ def jump(runs: Mapping[str, Looks], milestones: Sequence[int] = ()) -> Figure:
     label, looks = next(iter(runs.items()))
     start = looks[0]["masked_mode"]
     low = min(look["masked_mode"] for look in looks[1:])
-    fall = f"falls from {start:.1f} to {low:.1f} %" if low < start else f"stays above {start:.1f} %"
-    return says(figure, f"At the full learning rate {label} {fall} on the way. At the end: {ends}.")
+    way = f"starts at {start:.1f} %, and its lowest accuracy after that is {low:.1f} %"
+    return says(figure, f"At the full learning rate {label} {way}. At the end: {ends}.")

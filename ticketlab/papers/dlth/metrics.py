@@ -302,7 +302,9 @@ def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
             at_least=TRAINED,
         ),
         "pruning_does_not_help": control(
-            f"light pruning does not help (dense minus LTH at {low:.0%})", light, at_least=-1.0
+            f"light pruning does not help (dense minus LTH at {100 * low:g} % sparsity)",
+            light,
+            at_least=-1.0,
         ),
         "lth_beats_scratch": control(
             "LTH beats a random mask on the initial weights",
@@ -325,7 +327,7 @@ def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
             above=50.0,
         ),
         "abrupt_removal_costs": control(
-            "removal without the penalty costs 20 points",
+            "removal without the penalty costs at least 20 points of accuracy",
             {seed: -gain for seed, gain in lost.items()},
             at_least=20.0,
         ),

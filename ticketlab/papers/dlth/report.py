@@ -11,6 +11,8 @@ from ticketlab.papers.dlth import algorithm
 from ticketlab.papers.dlth.metrics import ACCURACY, HEADLINE, Pairs, Results, name
 from ticketlab.papers.dlth.params import Case, RstParams
 from ticketlab.study import images, regime, tables
+from ticketlab.study.plots import number
+from ticketlab.study.stats import as_interval
 from ticketlab.study.tables import LABELS
 
 
@@ -30,6 +32,43 @@ def pairs_table(numbers: Mapping[str, Any], bed: str, pairs: Pairs) -> pd.DataFr
     }
     table = pd.DataFrame(rows, index=list(columns)).T.rename_axis("points, paired by seed")
     return table.loc[:, (table != tables.NONE).any()]
+
+
+def at_other_levels(numbers: Mapping[str, Any], case: Case) -> str:
+    """Say where the headline claims are decided, and how LTH and RST stand at the other levels.
+
+    The control that LTH beats Scratch decides at the highest sparsity alone; elsewhere it is shown
+    for comparison.
+    """
+    found = numbers["differences"]
+    said = [
+        f"**What decides.** The headline claims are decided at {100 * case.judged:g} % sparsity "
+        "alone; all numbers here are at one common learning rate."
+    ]
+    for level in sorted(case.levels, reverse=True):
+        at = f"at_{100 * level:g}"
+        shown = {words: as_interval(found[key][at]) for key, words in SHOWN_BY_LEVEL.items()}
+        lead = shown[LEAD]
+        if lead is None or lead.low is None:
+            continue
+        verbs = (
+            ("does not pass", "passes") if level == case.judged else ("would fail", "would pass")
+        )
+        parts = [f"{words} is {number(one, digits=2)}" for words, one in shown.items() if one]
+        control = f"the control that LTH beats Scratch {verbs[lead.low > 0]} there"
+        said.append(f"At {100 * level:g} % sparsity {', '.join(parts)}: {control}.")
+    if len(case.levels) > 1:
+        said.append("The other levels decide nothing.")
+    return " ".join(said)
+
+
+LEAD = "LTH minus Scratch"
+SHOWN_BY_LEVEL = {
+    "lth_minus_scratch": LEAD,
+    "rst_minus_lth": "RST minus LTH",
+    "rst_minus_scratch": "RST minus Scratch",
+}
+"""Differences that `at_other_levels` names, by key in metrics.json."""
 
 
 def rates_table(numbers: Mapping[str, Any], bed: str, rows: pd.DataFrame) -> pd.DataFrame:
