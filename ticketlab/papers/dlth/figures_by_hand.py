@@ -86,7 +86,7 @@ def jump(runs: Mapping[str, Looks], milestones: Sequence[int] = ()) -> Figure:
     for step in milestones:
         ax.axvline(step, ls=":", color=GREY, lw=1, label="learning rate falls")
     ax.set(xlabel="iteration of finetuning", ylabel="validation accuracy (%)")
-    ax.set_title("What does the jump of the learning rate destroy?")
+    ax.set_title("Accuracy after the jump of the learning rate")
     legend(figure)
     ends = ", ".join(f"{name} {looks[-1]['masked_mode']:.1f} %" for name, looks in runs.items())
     label, looks = next(iter(runs.items()))
