@@ -204,3 +204,18 @@ def test_two_seeds_on_one_split_have_the_same_images(tiny_root: Path) -> None:
     assert not torch.equal(*apart) and torch.equal(*same) and torch.equal(same[0], apart[0])
     fixed = report.on_split_of(setting, 3)
     assert report.on_split_of(fixed, 0) == fixed
+
+
+def test_lengths_of_rounds_are_in_percent_of_a_full_training() -> None:
+    took = {("imp", 1): (400, 400), ("prac", 1): (200, 300), ("prac", 2): (40, 80),
+            ("prac", 3): (20, 20)}  # fmt: skip
+    table = pd.DataFrame(
+        {"place": "main", "arm": arm, "seed": seed, "round": number, "iterations": value}
+        for (arm, number), values in took.items() for seed, value in enumerate(values)
+    )  # fmt: skip
+    found = report.round_lengths(table, params(least_iterations=12)).iloc[:, 0].tolist()
+    assert found[0].startswith("3, each prunes 50 %") and found[2:] == [
+        "3.0",
+        "62.5",
+        "5.0 to 15.0",
+    ]

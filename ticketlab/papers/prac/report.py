@@ -67,6 +67,22 @@ def rounds_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def round_lengths(rounds: pd.DataFrame, params: PracParams) -> pd.DataFrame:
+    """Return what decides the saving: PrAC's rounds, and their length in % of a full training."""
+    main = rounds[rounds.place == "main"]
+    full = float(main[(main.arm == "imp") & (main["round"] == 1)].iterations.iloc[0])
+    length = main[main.arm == "prac"].groupby("round").iterations.mean() * 100 / full
+    least = 100 * params.least_iterations / full
+    facts = {
+        "rounds": f"{params.rounds}, each prunes {100 * params.rate:.3g} % of the rest",
+        "schedules shortened in": params.shorten,
+        "least length of a round (% of a full training)": f"{least:.1f}",
+        "PrAC's first round (% of a full training)": f"{length.iloc[0]:.1f}",
+        "its other rounds": f"{length.iloc[1:].min():.1f} to {length.iloc[1:].max():.1f}",
+    }
+    return pd.Series(facts).to_frame("this study, means over seeds")
+
+
 def searches(results: Results) -> Iterator[tuple[tuple[str, str, int], Result]]:
     """Yield every search with its place (the net, or "noise"), arm and seed."""
     for name, result in results.items():
