@@ -254,6 +254,9 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "samples never learned are in CET": Fault(
             "found", "replace(found, never=everything[~torch.isin(everything, found.cet)])"
         ),
+        "both dense nets have the same training images": Fault(
+            "other", "units.Searcher(hand.setting(), p.seeds[0] + 1000, 'prac', plans(p)['prac'])"
+        ),
         "all tickets were found on one data set": Fault(
             "results", "with_ticket(results, other_data)"
         ),

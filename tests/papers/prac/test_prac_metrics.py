@@ -1,17 +1,23 @@
 """PrAC's metrics and controls on tables made by hand, where the right numbers are known."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import tiny
+import torch
 
-from ticketlab.papers.prac import metrics
+from ticketlab.data.sets import load
+from ticketlab.files import read_json
+from ticketlab.papers.prac import figures, metrics, report
 from ticketlab.papers.prac.controls import controls
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.controls import all_of
+from ticketlab.study.results import write_metrics
+from ticketlab.study.stats import as_metric, interval
 
 Accuracies = Mapping[tuple[str, int], tuple[float, ...]]
 
@@ -163,3 +169,53 @@ def test_what_16_rounds_leave_out_is_not_what_the_last_round_leaves_out() -> Non
     assert found["last_share"].by_seed == {0: 50.0, 1: 51.0}
     assert found["rebound"].by_seed == {0: 19.0, 1: 19.0}
     assert found["overlap"].by_seed == found["overlap_in_round_2"].by_seed == {0: 60.0, 1: 60.0}
+
+
+def test_the_page_rounds_the_number_that_is_written(tmp_path: Path) -> None:
+    """A mean of -0.9349999 is -0.935 in metrics.json, and both are shown as -0.94."""
+    values = {0: -0.9349999, 1: -0.9349999, 2: -0.9349998}
+    raw = {"found": as_metric(values)}
+    shown = report.written(raw)
+    write_metrics(raw, tmp_path / "metrics.json")
+    assert shown == read_json(tmp_path / "metrics.json")
+    assert shown["found"].by_seed == values
+    (text,) = report.column(shown, "points")["points"]
+    assert text.startswith("-0.94 ") and str(report.over_seeds(values)) == text
+    assert str(interval([-0.9349999, -0.9349999])).startswith("-0.93 ")
+
+
+def test_messages_name_the_lowest_level_and_the_control_at_equal_cost() -> None:
+    more = {("prac", 2): (80.5, 79.0, 81.0), ("random-pruning", 2): (80.4, 79.2, 80.9)}
+    short = {("short-imp", 2): (80.0, 79.5, 81.0), ("short-imp", 3): (77.0, 76.5, 78.0)}
+    table = scores({**TESTED, **more, **short})
+    said = str(figures.accuracy(table, [2, 3]).get_label())
+    assert "At 75.0 % sparsity PrAC's tickets are not clearly different from random" in said
+    assert "At 87.5 % sparsity PrAC's tickets beat random pruning: " in said
+    said = str(figures.against_imp(table, [2, 3]).get_label())
+    assert ", at 75.0 % sparsity 0.17; random samples -" in said
+    assert "; IMP, PrAC's iterations -0.33 [" in said
+
+
+def test_two_seeds_on_one_split_have_the_same_images(tiny_root: Path) -> None:
+    """What two dense nets are asked for is only comparable sample by sample if this holds."""
+    setting = params().setting()
+    apart, same = ([load(s.data, seed=seed).train_index for seed in (0, 1000)]
+                   for s in (setting, report.on_split_of(setting, 0)))  # fmt: skip
+    assert not torch.equal(*apart) and torch.equal(*same) and torch.equal(same[0], apart[0])
+    fixed = report.on_split_of(setting, 3)
+    assert report.on_split_of(fixed, 0) == fixed
+
+
+def test_lengths_of_rounds_are_in_percent_of_a_full_training() -> None:
+    took = {("imp", 1): (400, 400), ("prac", 1): (200, 300), ("prac", 2): (40, 80),
+            ("prac", 3): (20, 20)}  # fmt: skip
+    table = pd.DataFrame(
+        {"place": "main", "arm": arm, "seed": seed, "round": number, "iterations": value}
+        for (arm, number), values in took.items() for seed, value in enumerate(values)
+    )  # fmt: skip
+    found = report.round_lengths(table, params(least_iterations=12)).iloc[:, 0].tolist()
+    assert found[0].startswith("3, each prunes 50 %") and found[2:] == [
+        "3.0",
+        "62.5",
+        "5.0 to 15.0",
+    ]

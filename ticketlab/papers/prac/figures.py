@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ticketlab import labels
 from ticketlab.papers.prac.params import (
@@ -20,7 +21,17 @@ from ticketlab.papers.prac.params import (
     with_epsilon,
     with_threshold,
 )
-from ticketlab.papers.prac.report import STEPS, at, shown, sparse
+from ticketlab.papers.prac.report import (
+    STEPS,
+    at,
+    at_level,
+    brief,
+    message,
+    number,
+    over_seeds,
+    shown,
+    sparse,
+)
 from ticketlab.study.plots import (
     GREY,
     by_arm,
@@ -29,8 +40,6 @@ from ticketlab.study.plots import (
     error_bars,
     legend,
     look,
-    message,
-    number,
     panels,
     says,
     trade,
@@ -41,9 +50,7 @@ from ticketlab.study.stats import (
     across,
     as_interval,
     by_seed,
-    interval,
     minus,
-    paired,
 )
 
 ARMS = ("imp", *LADDERS, *FOLLOWERS, *CONTROLS)
@@ -76,30 +83,30 @@ def saved_and_lost(scores: pd.DataFrame, rounds: pd.DataFrame, levels: Sequence[
     axes[-1].set_ylabel("")
     legend(figure, "below")
     last = rounds[(rounds.place == "main") & (rounds["round"] == chosen[-1])]
-    saved = interval(list(by_seed(last[last.arm == "prac"], "saving").values()))
+    saved = over_seeds(by_seed(last[last.arm == "prac"], "saving"))
     lost = (
-        f"{labels.label(shown(arm))} {number(_lead(scores, arm, chosen[-1:]))}" for arm in arms[:2]
+        f"{labels.label(shown(arm))} {brief(_lead(scores, arm, chosen[-1:]))}" for arm in arms[:3]
     )
     where = sparse(scores, chosen[-1])
-    text = f"PrAC saves {number(saved, '%')} of IMP's iterations. Accuracy against IMP, {where}: "
-    return says(figure, text + ", ".join(lost) + ".")
+    text = f"PrAC saves {number(saved, '%')} of IMP's iterations. Points against IMP, {where}: "
+    return says(figure, text + "; ".join(lost) + ".")
 
 
 def accuracy(scores: pd.DataFrame, levels: Sequence[int]) -> Figure:
     """Test accuracy of the main net's tickets by level, arms as rows; dashed: the dense net."""
-    dense = interval(list(at(scores, "dense", 0).values()))
+    dense = over_seeds(at(scores, "dense", 0))
     figure = _by_level(scores, levels, ARMS, lambda arm, k: at(scores, arm, k), dense.mean)
     figure.supxlabel("test accuracy (%), last epoch; dashed: dense net", fontsize=9)
-    last = max(levels)
-    return says(
-        figure,
+    said = (
         message(
-            paired(at(scores, "prac", last), at(scores, "random-pruning", last)),
-            f"At the highest sparsity, {sparse(scores, last)}, PrAC's tickets beat random pruning",
-            f"PrAC's tickets are not clearly better than random pruning, {sparse(scores, last)}",
-            f"PrAC's tickets are worse than random pruning, {sparse(scores, last)}",
-        ),
+            over_seeds(minus(at(scores, "prac", k), at(scores, "random-pruning", k))),
+            f"{at_level(scores, k)} PrAC's tickets beat random pruning",
+            f"{at_level(scores, k)} PrAC's tickets are not clearly different from random pruning",
+            f"{at_level(scores, k)} PrAC's tickets are worse than random pruning",
+        )
+        for k in sorted({min(levels), max(levels)})
     )
+    return says(figure, " ".join(said))
 
 
 def against_imp(scores: pd.DataFrame, levels: Sequence[int]) -> Figure:
@@ -113,12 +120,17 @@ def against_imp(scores: pd.DataFrame, levels: Sequence[int]) -> Figure:
     figure.supxlabel("points against IMP of the same seed, last epoch", fontsize=9)
     own = message(
         _lead(scores, "prac", levels),
-        "PrAC's tickets are better than IMP's on average over these sparsities",
-        "PrAC's tickets are not clearly different from IMP's on average over these sparsities",
-        "PrAC's tickets lose accuracy against IMP's on average over these sparsities",
+        "PrAC's tickets are better than IMP's on average over levels",
+        "PrAC's tickets are not clearly different from IMP's on average over levels",
+        "PrAC's tickets are worse than IMP's on average over levels",
     )
-    other = f"random samples in the same numbers: {number(_lead(scores, 'random', levels))}."
-    return says(figure, f"{own[:-1]}; {other}")
+    lowest = min(levels)
+    least = f"{at_level(scores, lowest).lower()} {_lead(scores, 'prac', [lowest]).mean:.2f}"
+    others = (
+        f"{labels.label(shown(arm))} {brief(_lead(scores, arm, levels))}"
+        for arm in ("random", "short-imp")
+    )
+    return says(figure, "; ".join([f"{own[:-1]}, {least}", *others]) + ".")
 
 
 def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
@@ -134,7 +146,7 @@ def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
     figure = _by_level(scores, levels, arms, ahead, 0.0)
     figure.supxlabel("points against PrAC of the same seed, last epoch", fontsize=9)
     found = {arm: across([ahead(arm, level) for level in levels]) for arm in chosen}
-    means = {arm: interval(list(by.values())) for arm, by in found.items() if by}
+    means = {arm: over_seeds(by) for arm, by in found.items() if by}
     better = [arm for arm, one in means.items() if one.low is not None and one.low > 0]
     best = max(means, key=lambda arm: means[arm].mean)
     return says(
@@ -168,7 +180,7 @@ def _by_level(
 def _lead(scores: pd.DataFrame, arm: str, levels: Sequence[int]) -> Interval:
     """An arm minus IMP in points, by seed, on average over the levels."""
     each = [minus(at(scores, arm, k), at(scores, "imp", k)) for k in sorted(set(levels))]
-    return interval(list(across(each).values()))
+    return over_seeds(across(each))
 
 
 def cost(rounds: pd.DataFrame) -> Figure:
@@ -185,15 +197,15 @@ def cost(rounds: pd.DataFrame) -> Figure:
     ax.set(yscale="log", xlabel="sparsity of the ticket", ylabel="iterations of the search so far")
     ax.set_title("What does it cost to find a ticket?")
     legend(figure)
-    saved = {arm: list(by_seed(last[last.arm == arm], "saving").values()) for arm in arms[1:]}
+    saved = {arm: by_seed(last[last.arm == arm], "saving") for arm in arms[1:]}
     text = message(
-        interval(saved["prac"]),
+        over_seeds(saved["prac"]),
         "PrAC's search takes fewer iterations than IMP's; saved",
         "PrAC's search is not clearly shorter than IMP's; saved",
         "PrAC's search takes more iterations than IMP's; saved",
-        "%",
+        unit="%",
     )
-    alone = interval(saved["imp-early-stop"]) if saved["imp-early-stop"] else None
+    alone = over_seeds(saved["imp-early-stop"]) if saved["imp-early-stop"] else None
     return says(
         figure, text + (f" Early stopping alone saves {number(alone, '%')}." if alone else "")
     )
@@ -220,7 +232,7 @@ def decomposition(found: Mapping[str, Any]) -> Figure:
     others = (
         f"{labels.label(name)} {number(one, '%')}" for name, one in known.items() if name != most
     )
-    text = f"Most of the saving comes from {labels.label(most)}, {number(known[most], '%')}; "
+    text = f"The largest saving is that of {labels.label(most)}, {number(known[most], '%')}; "
     return says(figure, text + ", ".join(others) + ".")
 
 
@@ -247,7 +259,7 @@ def transfer(found: Mapping[str, Any], params: PracParams) -> Figure:
         "Sets carried over from another net serve worse than the net's own",
     )
     chance = as_interval(found[params.others[0].name]["random_minus_native"])
-    return says(figure, said + (f" Random samples: {number(chance)}." if chance else ""))
+    return says(figure, said + (f" Random samples instead: {number(chance)}." if chance else ""))
 
 
 SHADES = LinearSegmentedColormap.from_list("rounds", ["#9aa6d6", "#4266ba", "#12204a"])
@@ -272,16 +284,16 @@ def distances(table: pd.DataFrame, params: PracParams, found: Mapping[str, Any])
         ax.set(title=title, xlabel="epoch (of the set)")
     axes[0].set_ylabel("mask distance")
     bar = plt.cm.ScalarMappable(ranks, SHADES)
-    figure.colorbar(bar, ax=axes, label="round")
+    figure.colorbar(bar, ax=axes, label="round", ticks=MaxNLocator(integer=True))
     legend(figure, "below")
     fall, stop = as_interval(found["fall"]), found["stop_after_drop"]
     if fall is None:
         return says(figure, "These rounds do not reach the learning rate's first fall.")
-    less = f"{number(fall, 'times')} less"
+    less = f"decreases by a factor of {number(fall, '')}"
     ends = f"; PrAC's dense round ends {stop['mean']:.1f} epochs after it" if stop else ""
     return says(
         figure,
-        f"Within an epoch of the learning rate's first fall IMP changes its mask {less}{ends}.",
+        f"Within an epoch of the learning rate's first fall IMP's mask distance {less}{ends}.",
     )
 
 
@@ -297,11 +309,11 @@ def overlap(table: pd.DataFrame) -> Figure:
     ax.set_xlim(0, None)
     pair = minus(found["prac"], found[AGAIN])
     if not pair:
-        own = number(interval(list(found["prac"].values())), "% of the union")
+        own = number(over_seeds(found["prac"]), "% of the union")
         chance = f"by chance {100 * table.chance.mean():.1f} %"
         return says(figure, f"PrAC's masks share {own} with IMP's; {chance}.")
     said = message(
-        interval(list(pair.values())),
+        over_seeds(pair),
         "PrAC's masks are nearer to IMP's than those of IMP on another data order",
         "PrAC's masks are about as near to IMP's as those of IMP on another data order",
         "PrAC's masks share less with IMP's than those of IMP on another data order",
@@ -314,4 +326,4 @@ def _percent(rows: pd.DataFrame) -> BySeed:
 
 
 def _mean(found: BySeed) -> float:
-    return interval(list(found.values())).mean
+    return over_seeds(found).mean

@@ -28,7 +28,7 @@ def forgetting(events: Tensor) -> Figure:
     ax.grid(False, axis="x")
     critical = sum(counts[1:]) + never
     part = _part(critical, len(events))
-    return says(figure, f"{part} samples are forgotten at least once or never learned: CET.")
+    return says(figure, f"{part} are forgotten at least once or never learned: CET at E_F = 0.")
 
 
 def in_and_out(images: Images, inside: Tensor, shown: int = 12) -> Figure:
@@ -44,7 +44,7 @@ def in_and_out(images: Images, inside: Tensor, shown: int = 12) -> Figure:
     figure.suptitle("Training images in CET and out of it (above each: its class)", fontsize=10)
     part = _part(len(inside), len(images))
     return says(
-        figure, f"CET keeps {part} training images; the rows show some in it and out of it."
+        figure, f"{part} are in CET; the rows show some that are in it, and some that are not."
     )
 
 
@@ -60,11 +60,11 @@ def forgotten_by_pruning(
     _pictures(axes[0], images, picked, [f"is {y}\n{a} → {b}" for y, a, b in rows])
     figure.suptitle("Class, and predictions dense → sparse", fontsize=10, y=1.02)
     part = _part(len(index), len(images))
-    return says(figure, f"Dense and pruned network disagree on {part} training images: CEP.")
+    return says(figure, f"Dense and pruned network disagree on {part}: CEP.")
 
 
 def _part(some: int, every: int) -> str:
-    return f"{some:,} of {every:,} ({some / every:.0%})"
+    return f"{some:,} of {every:,} training images ({100 * some / every:.0f} %)"
 
 
 def spread(index: Tensor, count: int) -> Tensor:

@@ -5,8 +5,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ticketlab import labels
-from ticketlab.study.plots import error_bars, legend, number, panels, says, summarise
-from ticketlab.study.stats import interval
+from ticketlab.papers.prac.report import number, over_seeds
+from ticketlab.study.plots import error_bars, legend, panels, says, summarise
 
 KINDS = {"only_cet": "CET only", "both": "CET and CEP", "only_cep": "CEP only"}
 KIND_COLOURS = (labels.colour("prac"), "0.55", labels.colour("selection"))
@@ -46,12 +46,13 @@ def _growth(own: pd.DataFrame) -> str:
     """First, smallest and last size of the sets, in words."""
     share = own.pivot(index="seed", columns="round", values="share")
     first, least, last = (
-        interval(part.tolist()) for part in (share[1], share.min(axis=1), share[share.columns[-1]])
+        over_seeds(dict(zip(share.index.tolist(), part.tolist(), strict=True)))
+        for part in (share[1], share.min(axis=1), share[share.columns[-1]])
     )
-    grown = interval((share[share.columns[-1]] - share.min(axis=1)).tolist())
-    after = "then grow again to" if grown.mean > 1 else "and end at"
+    grown = float((share[share.columns[-1]] - share.min(axis=1)).mean())
+    after = "then grow again to" if grown > 1 else "and end at"
     return (
-        f"Sets shrink from {number(first, '%')} of the data to {least.mean:.1f} % at the least, "
+        f"Sets shrink from {number(first, '%')} of the data to {least.mean:.2f} % at the least, "
         f"{after} {number(last, '%')}."
     )
 

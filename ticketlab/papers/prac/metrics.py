@@ -32,6 +32,7 @@ from ticketlab.papers.prac.report import (
     scores_table,
     searches,
     sets_table,
+    written,
 )
 from ticketlab.study.cost import in_steps
 from ticketlab.study.stats import (
@@ -57,9 +58,9 @@ EASY_SAVING = 80.0
 
 
 def metrics(results: Results, params: PracParams) -> dict[str, Any]:
-    """Return all numbers of the study for metrics.json."""
+    """Return all numbers of the study as metrics.json has them."""
     rounds, scores, sets = rounds_table(results), scores_table(results), sets_table(results)
-    return {
+    found = {
         "references": references(scores, params),
         "controls": controls(rounds, scores, params),
         "accuracy": accuracies(scores),
@@ -76,6 +77,7 @@ def metrics(results: Results, params: PracParams) -> dict[str, Any]:
         "amortised": amortised(rounds, params),
         "noise": noise_metrics(results, scores, params),
     }
+    return {name: written(part) for name, part in found.items()}
 
 
 # ---------------------------------------------------------------- references

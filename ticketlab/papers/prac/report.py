@@ -1,6 +1,7 @@
 """Tables of the PrAC study, and the facts of its fidelity card."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,20 @@ import pandas as pd
 
 from ticketlab import labels
 from ticketlab.data.sets import DataSet, load
-from ticketlab.papers.prac.params import PracParams
+from ticketlab.papers.prac.params import PracParams, PracSetting
 from ticketlab.papers.prac.subsets import IndexFile, save_index, unpack_index
 from ticketlab.pruning.masks import chance_jaccard, jaccard
-from ticketlab.study import images, regime, tables
+from ticketlab.study import images, plots, regime, tables
 from ticketlab.study.results import Result
-from ticketlab.study.stats import BySeed, by_seed
+from ticketlab.study.stats import (
+    BySeed,
+    Interval,
+    Measured,
+    as_evidence,
+    as_interval,
+    by_seed,
+    interval,
+)
 from ticketlab.study.tables import Accuracy
 from ticketlab.tickets.ticket import round_name
 
@@ -56,6 +65,22 @@ def rounds_table(results: Results) -> pd.DataFrame:
             head = {"place": place, "arm": arm, "seed": seed, "round": turn["round"]}
             rows.append(head | short | {"total_iterations": spent, "saving": saved})
     return pd.DataFrame(rows)
+
+
+def round_lengths(rounds: pd.DataFrame, params: PracParams) -> pd.DataFrame:
+    """Return what decides the saving: PrAC's rounds, and their length in % of a full training."""
+    main = rounds[rounds.place == "main"]
+    full = float(main[(main.arm == "imp") & (main["round"] == 1)].iterations.iloc[0])
+    length = main[main.arm == "prac"].groupby("round").iterations.mean() * 100 / full
+    least = 100 * params.least_iterations / full
+    facts = {
+        "rounds": f"{params.rounds}, each prunes {100 * params.rate:.3g} % of the rest",
+        "schedules shortened in": params.shorten,
+        "least length of a round (% of a full training)": f"{least:.1f}",
+        "PrAC's first round (% of a full training)": f"{length.iloc[0]:.1f}",
+        "its other rounds": f"{length.iloc[1:].min():.1f} to {length.iloc[1:].max():.1f}",
+    }
+    return pd.Series(facts).to_frame("this study, means over seeds")
 
 
 def searches(results: Results) -> Iterator[tuple[tuple[str, str, int], Result]]:
@@ -199,6 +224,54 @@ def matches(scores: pd.DataFrame, level: int) -> bool:
     return bool(np.mean(own) >= np.mean(imp) - (np.std(imp, ddof=1) if len(imp) > 1 else 0.0))
 
 
+# ---------------------------------------------------------------- the round by hand
+
+
+def on_split_of(setting: PracSetting, seed: int) -> PracSetting:
+    """Return the setting with the split of `seed` for all seeds.
+
+    So two seeds differ in initial weights and data order alone, and sample k is the same image.
+    """
+    drawn = setting.data.split_seed
+    fixed = {"split_seed": seed if drawn is None else drawn}
+    return setting.model_copy(update={"data": setting.data.model_copy(update=fixed)})
+
+
+# ---------------------------------------------------------------- numbers as they are written
+
+
+def written(tree: Any) -> Any:
+    """Round numbers to the 6 digits of metrics.json; those by seed keep all of theirs.
+
+    So tables and figures of the page show the number that verdicts are made from: rounded once from
+    many digits and once from these 6, -0.935 would end as -0.93 and -0.94.
+    """
+    if isinstance(tree, Measured):
+        found = as_evidence({key: written(value) for key, value in tree.items()})
+        assert found is not None
+        return Measured(found, tree.by_seed)
+    if isinstance(tree, Mapping):
+        return {key: written(inner) for key, inner in tree.items()}
+    return float(f"{tree:.6g}") if isinstance(tree, float) else tree
+
+
+number = partial(plots.number, digits=2)
+"""A figure's numbers, with as many decimals as tables and verdicts."""
+message = partial(plots.message, digits=2)
+"""A figure's sentence about an interval, with as many decimals."""
+
+
+def brief(found: Interval) -> str:
+    """Return mean and interval without unit and seeds: '-0.31 [-0.46, -0.15]'."""
+    return number(found, "").partition(" (")[0]
+
+
+def over_seeds(values: Mapping[int, float]) -> Interval:
+    """Return the interval of numbers by seed, as `written`."""
+    found = interval(list(values.values()))
+    return Interval(written(found.mean), written(found.low), written(found.high), found.n)
+
+
 # ---------------------------------------------------------------- tables for the page
 
 
@@ -216,6 +289,15 @@ def named(numbers: Mapping[str, Any]) -> dict[str, Any]:
 def column(found: Mapping[str, Any], title: str) -> pd.DataFrame:
     """Return numbers of metrics.json as text, one labelled row each."""
     return tables.labelled(tables.intervals_column(named(found), title))
+
+
+def distances_column(found: Mapping[str, Any], title: str) -> pd.DataFrame:
+    """Return `column` with four decimals for mask distances, which are small."""
+    shown = column(found, title)
+    for key in ("before_drop", "after_drop"):
+        if (distance := as_interval(found[key])) is not None:
+            shown.loc[labels.label(key), title] = distance.text(4)
+    return shown
 
 
 def table(found: Mapping[str, Any], title: str) -> pd.DataFrame:
@@ -294,6 +376,11 @@ def image_pairs(scores: pd.DataFrame, levels: Levels) -> dict[tuple[str, str], l
 def sparse(scores: pd.DataFrame, level: int, place: str = "main") -> str:
     """Name a round by the sparsity of its tickets: '79.0 % sparse'."""
     return f"{sparsity_of(scores, level, place):.1f} % sparse"
+
+
+def at_level(scores: pd.DataFrame, level: int) -> str:
+    """Begin a sentence about a round's tickets by their sparsity: 'At 79.0 % sparsity'."""
+    return f"At {sparsity_of(scores, level):.1f} % sparsity"
 
 
 def round_said(scores: pd.DataFrame, level: int, place: str = "main") -> str:
