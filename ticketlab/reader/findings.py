@@ -16,7 +16,7 @@ from ticketlab.files import read_json
 from ticketlab.study import rules, verdicts
 from ticketlab.study.claims import Claim, Verdict, as_q
 from ticketlab.study.rules import COLOURS, DECIDED, FALSE_SHARE, Tier, Unit, Word
-from ticketlab.study.stats import Count, Evidence, Share, digits
+from ticketlab.study.stats import Count, Evidence, Share, decimals, digits
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle, Markdown
@@ -148,7 +148,7 @@ def phrase(claim: Claim) -> str:
 def _value(found: Evidence, few: int) -> str:
     if isinstance(found, Share):
         return f"{found.k} of {found.n}"
-    return f"{found.mean:.3g}" if isinstance(found, Count) else f"{found.mean:.{few}f}"
+    return f"{found.mean:.3g}" if isinstance(found, Count) else decimals(found.mean, few)
 
 
 def _spread(found: Evidence, few: int) -> str:
@@ -157,7 +157,7 @@ def _spread(found: Evidence, few: int) -> str:
         return ""
     if not isinstance(found, Count):
         unit = " %" if isinstance(found, Share) else ""
-        return f" [{found.low:.{few}f}, {found.high:.{few}f}]{unit}"
+        return f" [{decimals(found.low, few)}, {decimals(found.high, few)}]{unit}"
     if found.least == found.most:
         return " in every seed"
     return f" on average, from {found.least:g} to {found.most:g}"

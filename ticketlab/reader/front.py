@@ -11,7 +11,7 @@ from ticketlab.reader import findings
 from ticketlab.spec import InputError
 from ticketlab.study import verdicts
 from ticketlab.study.claims import Verdict
-from ticketlab.study.stats import Count, Share, digits
+from ticketlab.study.stats import Count, Share, decimals, digits
 
 MARKS = ("<!-- findings:", "<!-- /findings -->")
 
@@ -89,7 +89,7 @@ def _number(verdict: Verdict) -> str:
         words = claim.number or f"{{}}{UNITS.get(claim.unit, '')}"
         return f" ({words.format(f'{found.mean:.3g}')}{spread})"
     few = digits(found, claim.bound)
-    value = f"{found.mean:.{few}f}{UNITS.get(claim.unit, '')}"
+    value = f"{decimals(found.mean, few)}{UNITS.get(claim.unit, '')}"
     if found.low is None or found.high is None:
         return f" ({value})"
-    return f" ({value} [{found.low:.{few}f}, {found.high:.{few}f}])"
+    return f" ({value} [{decimals(found.low, few)}, {decimals(found.high, few)}])"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,11 @@ class Interval:
 
     def text(self, digits: int = 2) -> str:
         """Format the interval with this many decimals."""
+        mean = decimals(self.mean, digits)
         if self.low is None or self.high is None:
-            return f"{self.mean:.{digits}f} (n = {self.n})"
+            return f"{mean} (n = {self.n})"
         return (
-            f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}] (n = {self.n})"
+            f"{mean} [{decimals(self.low, digits)}, {decimals(self.high, digits)}] (n = {self.n})"
         )
 
 
@@ -59,8 +61,8 @@ class Share:
 
     def text(self, digits: int = 0) -> str:
         """Format as '2 of 3, 67 % [9, 99]' with this many decimals."""
-        bounds = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
-        return f"{self.k} of {self.n}, {self.share:.{digits}f} % {bounds}"
+        bounds = f"[{decimals(self.low, digits)}, {decimals(self.high, digits)}]"
+        return f"{self.k} of {self.n}, {decimals(self.share, digits)} % {bounds}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Count:
 
     def text(self, digits: int = 2) -> str:
         """Format as '4.33, all from 4 to 5 (n = 3)' with this many decimals of the mean."""
-        return f"{self.mean:.{digits}f}, all from {self.least:g} to {self.most:g} (n = {self.n})"
+        mean = decimals(self.mean, digits)
+        return f"{mean}, all from {self.least:g} to {self.most:g} (n = {self.n})"
 
 
 Evidence = Interval | Share | Count
@@ -135,6 +138,17 @@ def count(values: Sequence[float]) -> Count:
 
 # ---------------------------------------------------------------- as text
 
+
+def decimals(value: float, digits: int) -> str:
+    """Format with this many decimals, halves away from zero, whatever noise is in the last bits.
+
+    A mean of ten accuracies may be -0.935, -0.9349999 or, in metrics.json, -0.935 again: '-0.94'.
+    """
+    near = Decimal(repr(round(float(value), digits + 3)))
+    text = f"{near.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
+    return text.removeprefix("-") if not float(text) else text
+
+
 DIGITS = 6
 """Maximum number of decimals of a verdict's number."""
 
@@ -152,7 +166,7 @@ def digits(evidence: Evidence, bound: float) -> int:
     numbers = [x for x in (evidence.mean, evidence.low, evidence.high) if x is not None]
     sides = [np.sign(x - bound) * (abs(x - bound) > ROUNDING) for x in numbers]
     for few in range(0 if isinstance(evidence, Share) else 2, DIGITS):
-        if [np.sign(round(x, few) - bound) for x in numbers] == sides:
+        if [np.sign(float(decimals(x, few)) - bound) for x in numbers] == sides:
             return few
     return DIGITS
 
