@@ -38,6 +38,7 @@ from ticketlab.study.stats import (
     beside,
     by_seed,
     chance_accuracy,
+    decimals,
     interval,
     minus,
     over_levels,
@@ -62,6 +63,24 @@ def claim(metric: str = "a.b", at_least: float | None = 0.0, **changes: object) 
 
 
 # --- intervals
+
+
+@pytest.mark.parametrize(
+    ("value", "few", "said"),
+    [(-0.935, 2, "-0.94"), (-0.9349999, 2, "-0.94"), (-0.9344, 2, "-0.93"), (0.125, 2, "0.13"), (12.34499, 2, "12.35"),
+     (1234567.0, 0, "1234567"),
+     (2.5, 0, "3"), (-0.001, 2, "0.00"), (0.0, 2, "0.00"), (89.74, 2, "89.74")],
+)  # fmt: skip
+def test_a_number_is_rounded_once_and_zero_has_no_sign(value: float, few: int, said: str) -> None:
+    assert decimals(value, few) == said
+
+
+@given(st.lists(st.floats(-100, 100), min_size=3, max_size=10))
+def test_a_page_shows_the_number_that_metrics_json_has(values: list[float]) -> None:
+    """Rounded from all its digits, and from the 6 of metrics.json."""
+    raw = interval(values)
+    stored = Interval(*(float(f"{x:.6g}") for x in (raw.mean, raw.low, raw.high)), raw.n)  # type: ignore[arg-type]
+    assert str(stored) == str(raw)
 
 
 @settings(deadline=None)

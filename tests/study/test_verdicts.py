@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from clone import Clone, finished
-from conftest import Message, passed, skip_unless_run
+from conftest import Message, passed
 
 from ticketlab.cli import read as commands
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.spec import ROOT
 from ticketlab.study import verdicts
 from ticketlab.study.claims import Claim, judge_all, load_claims
+from ticketlab.study.claims import of_study as claims_of
 from ticketlab.study.rules import q_values
 from ticketlab.study.stats import as_reference, interval
 from ticketlab.study.verdicts import (
@@ -143,15 +144,21 @@ def test_a_claim_leads_to_the_cell_with_its_table_else_to_its_figure() -> None:
     assert place(figure="pac") is None and place() is None
 
 
-@pytest.mark.parametrize("paper", PAPERS)
-def test_every_claim_leads_to_a_cell_with_an_output_and_to_its_figure(paper: str) -> None:
-    skip_unless_run(paper)
-    folder = ROOT / "results" / "desk" / paper
-    cells = code_cells(folder / f"{paper}.ipynb")
-    shown = {one.id: shown_in(one, cells) for one in CLAIMS[paper]}
+PAGES = [
+    path
+    for path in sorted(ROOT.glob("results/*/*/*.ipynb"))
+    if path.stem == path.parent.name and path.parent.parent.name != verdicts.SMOKE
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
+def test_every_claim_leads_to_a_cell_with_an_output_and_to_its_figure(page: Path) -> None:
+    folder, cells = page.parent, code_cells(page)
+    claims = [one for one in claims_of(CLAIMS[page.stem], folder.parent.name) if one.studies]
+    shown = {one.id: shown_in(one, cells) for one in claims}
     assert [name for name, place in shown.items() if place is None] == []
     code = ["".join(c["source"]) for c in cells]
-    for one in CLAIMS[paper]:
+    for one in claims:
         assert one.table is None or any(one.table in text for text in code), one.id
         assert one.figure is None or list(folder.glob(f"figures/{one.figure}.*")), one.id
 
@@ -193,7 +200,7 @@ def words(clone: Clone) -> dict[str, str]:
     metrics = json.loads(clone.path("results/desk/colt/metrics.json").read_text())
     assert "claims" not in metrics
     claims = load_claims("colt", clone.path("claims"))
-    return {one.claim.id: one.word for one in judge_all(claims, metrics)}
+    return {one.claim.id: one.word for one in judge_all(claims_of(claims, "desk"), metrics)}
 
 
 # --- the table of a study
@@ -225,4 +232,4 @@ def test_the_terminal_says_why_nothing_is_testable(
     commands.show_claims("desk", table(made(tmp_path / "desk", learned=False)))
     message = capsys.readouterr().out
     why = "not testable here: the dense net is not above chance, 10.00 [10.00, 10.00] (n = 2)"
-    assert message.count(why) == len(CLAIMS["colt"]) - 1
+    assert message.count(why) == len(claims_of(CLAIMS["colt"], "desk")) - 1

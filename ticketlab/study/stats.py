@@ -140,11 +140,11 @@ def count(values: Sequence[float]) -> Count:
 
 
 def decimals(value: float, digits: int) -> str:
-    """Format with this many decimals, halves away from zero, whatever noise is in the last bits.
+    """Format with this many decimals, halves away from zero, from the 6 digits of metrics.json.
 
-    A mean of ten accuracies may be -0.935, -0.9349999 or, in metrics.json, -0.935 again: '-0.94'.
+    So a mean of -0.9349999, which metrics.json has as -0.935, is '-0.94' on all pages.
     """
-    near = Decimal(repr(round(float(value), digits + 3)))
+    near = Decimal(f"{value:.6g}" if abs(value) < 1e5 else repr(float(value)))
     text = f"{near.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
     return text.removeprefix("-") if not float(text) else text
 

@@ -10,14 +10,11 @@ import tiny
 import torch
 
 from ticketlab.data.sets import load
-from ticketlab.files import read_json
 from ticketlab.papers.prac import figures, metrics, report
 from ticketlab.papers.prac.controls import controls
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.controls import all_of
-from ticketlab.study.results import write_metrics
-from ticketlab.study.stats import as_metric, interval
 
 Accuracies = Mapping[tuple[str, int], tuple[float, ...]]
 
@@ -169,19 +166,6 @@ def test_what_16_rounds_leave_out_is_not_what_the_last_round_leaves_out() -> Non
     assert found["last_share"].by_seed == {0: 50.0, 1: 51.0}
     assert found["rebound"].by_seed == {0: 19.0, 1: 19.0}
     assert found["overlap"].by_seed == found["overlap_in_round_2"].by_seed == {0: 60.0, 1: 60.0}
-
-
-def test_the_page_rounds_the_number_that_is_written(tmp_path: Path) -> None:
-    """A mean of -0.9349999 is -0.935 in metrics.json, and both are shown as -0.94."""
-    values = {0: -0.9349999, 1: -0.9349999, 2: -0.9349998}
-    raw = {"found": as_metric(values)}
-    shown = report.written(raw)
-    write_metrics(raw, tmp_path / "metrics.json")
-    assert shown == read_json(tmp_path / "metrics.json")
-    assert shown["found"].by_seed == values
-    (text,) = report.column(shown, "points")["points"]
-    assert text.startswith("-0.94 ") and str(report.over_seeds(values)) == text
-    assert str(interval([-0.9349999, -0.9349999])).startswith("-0.93 ")
 
 
 def test_messages_name_the_lowest_level_and_the_control_at_equal_cost() -> None:

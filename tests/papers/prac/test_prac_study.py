@@ -448,7 +448,7 @@ def test_references_are_the_dense_nets_beside_a_constant_answer(done: Any) -> No
     scores = report.scores_table(results)
     for place, arm in (("main", "the dense net"), ("convnet", "the dense net convnet")):
         own = report.at(scores, "imp", 0, place)
-        assert found["others"][arm] == report.written(as_reference(own, chance, len(labels)))
+        assert found["others"][arm] == as_reference(own, chance, len(labels))
     assert found["dense"] == {"the dense net": found["others"]["the dense net"]}
 
 

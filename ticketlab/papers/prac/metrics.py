@@ -32,7 +32,6 @@ from ticketlab.papers.prac.report import (
     scores_table,
     searches,
     sets_table,
-    written,
 )
 from ticketlab.study.cost import in_steps
 from ticketlab.study.stats import (
@@ -60,7 +59,7 @@ EASY_SAVING = 80.0
 def metrics(results: Results, params: PracParams) -> dict[str, Any]:
     """Return all numbers of the study as metrics.json has them."""
     rounds, scores, sets = rounds_table(results), scores_table(results), sets_table(results)
-    found = {
+    return {
         "references": references(scores, params),
         "controls": controls(rounds, scores, params),
         "accuracy": accuracies(scores),
@@ -77,7 +76,6 @@ def metrics(results: Results, params: PracParams) -> dict[str, Any]:
         "amortised": amortised(rounds, params),
         "noise": noise_metrics(results, scores, params),
     }
-    return {name: written(part) for name, part in found.items()}
 
 
 # ---------------------------------------------------------------- references

@@ -18,8 +18,6 @@ from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
     Interval,
-    Measured,
-    as_evidence,
     as_interval,
     by_seed,
     interval,
@@ -237,23 +235,7 @@ def on_split_of(setting: PracSetting, seed: int) -> PracSetting:
     return setting.model_copy(update={"data": setting.data.model_copy(update=fixed)})
 
 
-# ---------------------------------------------------------------- numbers as they are written
-
-
-def written(tree: Any) -> Any:
-    """Round numbers to the 6 digits of metrics.json; those by seed keep all of theirs.
-
-    So tables and figures of the page show the number that verdicts are made from: rounded once from
-    many digits and once from these 6, -0.935 would end as -0.93 and -0.94.
-    """
-    if isinstance(tree, Measured):
-        found = as_evidence({key: written(value) for key, value in tree.items()})
-        assert found is not None
-        return Measured(found, tree.by_seed)
-    if isinstance(tree, Mapping):
-        return {key: written(inner) for key, inner in tree.items()}
-    return float(f"{tree:.6g}") if isinstance(tree, float) else tree
-
+# ---------------------------------------------------------------- numbers in figures
 
 number = partial(plots.number, digits=2)
 """A figure's numbers, with as many decimals as tables and verdicts."""
@@ -267,9 +249,8 @@ def brief(found: Interval) -> str:
 
 
 def over_seeds(values: Mapping[int, float]) -> Interval:
-    """Return the interval of numbers by seed, as `written`."""
-    found = interval(list(values.values()))
-    return Interval(written(found.mean), written(found.low), written(found.high), found.n)
+    """Return the interval of numbers by seed."""
+    return interval(list(values.values()))
 
 
 # ---------------------------------------------------------------- tables for the page
