@@ -68,7 +68,8 @@ def claim(metric: str = "a.b", at_least: float | None = 0.0, **changes: object) 
 @pytest.mark.parametrize(
     ("value", "few", "said"),
     [(-0.935, 2, "-0.94"), (-0.9349999, 2, "-0.94"), (-0.9344, 2, "-0.93"), (0.125, 2, "0.13"),
-     (12.34499, 2, "12.35"), (1234567.0, 0, "1234567"), (2.5, 0, "3"), (-0.001, 2, "0.00"), (0.0, 2, "0.00"), (89.74, 2, "89.74")],
+     (12.34499, 2, "12.35"), (1234567.0, 0, "1234567"), (2.5, 0, "3"),
+     (-0.001, 2, "0.00"), (0.0, 2, "0.00"), (89.74, 2, "89.74")],
 )  # fmt: skip
 def test_a_number_is_rounded_once_and_zero_has_no_sign(value: float, few: int, said: str) -> None:
     assert decimals(value, few) == said
