@@ -455,6 +455,6 @@ def test_the_page_of_the_beds_names_every_control_that_did_not_pass(committed: P
         for name in re.findall(r"`(\w+)`", row.split("|")[1])
         for bed in re.findall(r"`(\w+)`", row.split("|")[2])
     }
-    metrics = (committed / "results/desk").glob("*/metrics.json")
+    metrics = (committed / "results").glob("desk*/*/metrics.json")
     found = [one for path in metrics for one in controls.all_of(read_json(path))]
     assert said == {(one.name, one.bed) for one in found if not one.passed}
