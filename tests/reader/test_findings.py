@@ -268,6 +268,14 @@ def test_the_pages_of_the_results_are_current(committed: Path) -> None:
         assert findings.page(results / study) == told, "run: ticketlab claims --write"
 
 
+def test_every_page_has_an_abstract(committed: Path) -> None:
+    """A study of ablations alone names the claims that stand for it, too."""
+    results = committed / "results"
+    for study in verdicts.studies([], results):
+        for paper, some in verdicts.of_study(results / study).items():
+            assert findings.abstract(some), f"{study}/{paper}: no claim has `abstract: true`"
+
+
 def test_a_claim_was_run_in_the_studies_that_it_names(committed: Path) -> None:
     results = committed / "results"
     for study in verdicts.studies([], results):

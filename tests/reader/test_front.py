@@ -9,8 +9,8 @@ from conftest import Message, passed
 
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.reader import findings, front
-from ticketlab.study.claims import load_claims
-from ticketlab.study.stats import as_count, as_metric, as_reference, as_share
+from ticketlab.study.claims import Verdict, load_claims
+from ticketlab.study.stats import as_count, as_metric, as_reference, as_share, interval
 
 PAGE = "# Title\n\ntext\n<!-- findings: by hand -->\n- old\n<!-- /findings -->\nrest\n"
 EVERY = load_claims()
@@ -86,6 +86,13 @@ def test_a_page_without_marks_or_studies_without_metrics_are_one_line(
     studies = {"desk": made(tmp_path / "desk", "colt", NUMBERS)}
     assert "marks" in one_line(lambda: front.with_findings("# no marks\n", studies))
     assert "dvc repro" in one_line(lambda: front.with_findings(PAGE, {}))
+
+
+def test_a_small_difference_of_the_opposite_sign_is_named() -> None:
+    beats = next(one for one in EVERY if one.id == "prac-S7-random")
+    for values, said in (([-0.4, -0.2] * 5, "no difference, slightly worse"),
+                         ([-0.4, 0.4] * 5, "no difference")):  # fmt: skip
+        assert front.said(Verdict(beats, "no difference", interval(values))) == said
 
 
 @pytest.mark.parametrize("paper", sorted(findings.PAPERS))

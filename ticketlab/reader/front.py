@@ -69,10 +69,18 @@ def line(found: Sequence[Verdict], links: Mapping[str, str]) -> str:
     `links` has the figure or page behind each claim by its id.
     """
     text = "; ".join(
-        f"{one.claim.front}: [*{one.word}*]({links[one.claim.id]}){_number(one)}"
+        f"{one.claim.front}: [*{said(one)}*]({links[one.claim.id]}){_number(one)}"
         for one in chosen(found)
     )
     return text[:1].upper() + text[1:]
+
+
+def said(verdict: Verdict) -> str:
+    """The verdict's word; a small difference of the opposite sign says so."""
+    if not verdict.is_opposite:
+        return verdict.word
+    sign = "slightly worse" if verdict.claim.unit == "points" else "of the opposite sign"
+    return f"{verdict.word}, {sign}"
 
 
 def _number(verdict: Verdict) -> str:
