@@ -413,6 +413,7 @@ print([n for n, (a, b) in enumerate(zip(before, state())) if str(a) != str(b)])
 """
 
 
+@pytest.mark.slow
 def test_importing_the_package_changes_nothing_of_the_process() -> None:
     def run(code: str, *arguments: str) -> str:
         command = [sys.executable, "-c", IMPORT_ALL + code, *arguments]

@@ -144,7 +144,10 @@ def test_the_page_has_the_two_commands_first() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow if "tutorial" in n else ()) for n in WITH_COMMANDS],
+    [
+        pytest.param(n, marks=pytest.mark.slow if "tutorial" in n or n == "README.md" else ())
+        for n in WITH_COMMANDS
+    ],
 )
 def test_every_command_of_a_page_runs(name: str, clone: Clone, ticketlab: Command) -> None:
     """In the order of the page: each stands on what the ones before it did.

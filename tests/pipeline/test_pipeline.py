@@ -111,6 +111,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 def test_a_change_makes_stale_what_depends_on_it_and_no_more(clone: Clone) -> None:
     for what, (name, old, new, stale) in CHANGES.items():
         clone.edit(name, lambda text, old=old, new=new: text.replace(old, new, 1))
@@ -287,6 +288,7 @@ def kill_in_training(clone: Clone, partial: Path) -> Path:
     return first
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     clone.set(desk={"recipe": {"length": "300ep"}}, workers=2)  # long enough
     before = clone.tree("results")
@@ -308,6 +310,7 @@ def test_an_interrupt_ends_the_run_and_its_workers(clone: Clone) -> None:
     assert after == before
 
 
+@pytest.mark.slow
 def test_only_one_process_trains_a_paper_of_a_study(clone: Clone) -> None:
     """Others learn which; another paper is free, and so is this one after a kill."""
     clone.set(desk={"recipe": {"length": "300ep"}}, workers=2)  # long enough

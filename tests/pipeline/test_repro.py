@@ -134,6 +134,7 @@ def test_a_second_repro_finds_everything_up_to_date(clone: Clone) -> None:
     assert clone.changes() == ""
 
 
+@pytest.mark.slow
 def test_one_more_seed_is_trained_and_the_others_are_reused(clone: Clone) -> None:
     clone.set(desk={"seeds": [0, 1, 2]})
     done = clone.run("ticketlab repro train@desk-colt")

@@ -238,6 +238,7 @@ def page(project: Project, a: str, b: str, folder: Path) -> str:
     return (folder / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_on_copies_and_leaves_the_workspace_alone(project: Project) -> None:
     assert project.run("git status --short") == ""
     rates = {}

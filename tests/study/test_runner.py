@@ -226,6 +226,7 @@ def test_a_failing_unit_is_named_and_the_results_of_others_are_kept(
     assert runs(tmp_path) == done  # they are not run again
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_named_and_everything_else_is_stored(tmp_path: Path) -> None:
     folder, log = tmp_path / "runs", str(tmp_path / "log")
     todo = units(tmp_path, seeds=(0, 1, 2, 3))
