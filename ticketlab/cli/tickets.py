@@ -1,4 +1,4 @@
-"""List the stored tickets, and show one."""
+"""List stored tickets, and show one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,17 +14,18 @@ app = typer.Typer()
 
 @app.command()
 def tickets(
-    study: Annotated[str, typer.Argument(help="default: all that have tickets here")] = "",
-    paper: Annotated[str, typer.Option(help="only this paper's")] = "",
-    arm: Annotated[str, typer.Option(help="only arms with this in their name")] = "",
-    seed: Annotated[int | None, typer.Option(help="only this seed's")] = None,
+    study: Annotated[str, typer.Argument(help="default: all studies with stored tickets")] = "",
+    paper: Annotated[str, typer.Option(help="only tickets of this paper")] = "",
+    arm: Annotated[str, typer.Option(help="only arms whose names contain this")] = "",
+    seed: Annotated[int | None, typer.Option(help="only tickets of this seed")] = None,
     export: Annotated[
-        Path | None, typer.Option(help="write them into a .zip or .tar with their hashes")
+        Path | None, typer.Option(help="write the tickets, with hashes, into a .zip or .tar")
     ] = None,
 ) -> None:
     """List the stored tickets: their keys, and their paths for `ticketlab show`.
 
-    An exported archive is read by `ticketlab.load(ADDRESS, FILE)` and `ticketlab show ADDRESS`.
+    Read an exported archive with `ticketlab.load(ADDRESS, FILE)` or `ticketlab show ADDRESS --from
+    FILE`.
     """
     with one_line_errors():
         found = inventory.tickets(study, paper, arm, seed)
@@ -38,14 +39,17 @@ def tickets(
 
 @app.command()
 def show(
-    ticket: Annotated[str, typer.Argument(help="a path of `ticketlab tickets`, or an address")],
+    ticket: Annotated[
+        str, typer.Argument(help="a path listed by `ticketlab tickets`, or an address")
+    ],
     source: Annotated[
-        Path | None, typer.Option("--from", help="the archive or project of an address")
+        Path | None,
+        typer.Option("--from", help="archive or project in which to look up the address"),
     ] = None,
 ) -> None:
-    """Verify a ticket's hashes and show its origin and what each layer keeps.
+    """Verify a ticket's hashes; show its origin and what each layer keeps.
 
-    An address such as desk/colt/imp/seed-100@95 gives its card, in Markdown.
+    For an address such as desk/colt/imp/seed-100@95, print the ticket's card in Markdown.
     """
     with one_line_errors():
         if "@" in ticket and not Path(ticket).exists():
