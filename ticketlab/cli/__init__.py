@@ -1,4 +1,7 @@
-"""The command line `ticketlab`: the commands that dvc.yaml's stages run, and those for readers."""
+"""Reproduce lottery-ticket papers: run studies, show verdicts, compare runs, load tickets.
+
+The stages of dvc.yaml run some of these commands; the others are for readers and contributors.
+"""
 
 import typer
 

@@ -18,13 +18,13 @@ app = typer.Typer()
 def piece(
     study: StudyName,
     paper: PaperOrAll = "",
-    out: Annotated[Path, typer.Option(help="the folder for units and tickets")] = Path("pieces"),
-    minutes: Annotated[float, typer.Option(help="maximum duration")] = 8.5,
+    out: Annotated[Path, typer.Option(help="folder for units and tickets")] = Path("pieces"),
+    minutes: Annotated[float, typer.Option(help="maximum duration in minutes")] = 8.5,
 ) -> None:
-    """Train part of a study on a machine with a GPU: units that end within some minutes.
+    """Train part of a study, e.g. on a machine with a GPU: as many units as fit into some minutes.
 
-    The next call continues. The folder can be copied to any machine, where `ticketlab assemble`
-    makes the study from it. Needs no git, DVC, Jupyter or network.
+    Call it again to continue. Copy the folder to any machine, where `ticketlab assemble` makes the
+    study from it. Needs no git, DVC, Jupyter or network.
     """
     end = time.monotonic() + 60 * minutes
     with one_line_errors():
@@ -39,9 +39,9 @@ def piece(
 @app.command()
 def assemble(
     study: StudyName,
-    folders: Annotated[list[Path], typer.Argument(help="folders of `ticketlab piece`")],
+    folders: Annotated[list[Path], typer.Argument(help="folders written by `ticketlab piece`")],
 ) -> None:
-    """Assemble a study from pieces: fills results/STUDY, from which `dvc repro` makes the pages.
+    """Assemble a study from pieces in results/STUDY, from which `dvc repro` makes the pages.
 
     Nothing is trained. A study that does not exist here is taken from the folder.
     """

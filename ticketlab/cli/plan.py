@@ -15,9 +15,9 @@ app = typer.Typer()
 
 @app.command()
 def plan(studies: StudyNames = None) -> None:
-    """Show what `dvc repro` will run, the estimated time here, and what the study can decide.
+    """Show what `dvc repro` will run, how long it takes here, and what the study can decide.
 
-    Runs a short speed measurement.
+    Measures the speed of this machine, which takes some seconds.
     """
     with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = {name: params.load_study(name) for name in studies or params.chosen_studies()}
@@ -45,12 +45,14 @@ def plan(studies: StudyNames = None) -> None:
 @app.command("probe")
 def probe_study(
     study: StudyName,
-    minutes: Annotated[float, typer.Option(help="time into which the study must fit")] = 25.0,
-    save: Annotated[str, typer.Option(help="also write a study of this name that fits")] = "",
+    minutes: Annotated[float, typer.Option(help="available time in minutes")] = 25.0,
+    save: Annotated[
+        str, typer.Option(help="also write a study of this name that fits into the time")
+    ] = "",
 ) -> None:
     """Measure how long a study takes on this device, and report which epochs and seeds fit.
 
-    First all trainings are shortened, then seeds are removed; see `probe.fitted` for the rule.
+    To fit, first all trainings are shortened, then seeds are removed.
     """
     with one_line_errors():
         block = studies.plain(study)

@@ -22,17 +22,19 @@ from ticketlab.study import results, verdicts
 from ticketlab.study.claims import CLAIMS, COLUMNS, colour, with_reasons
 
 app = typer.Typer()
-RevisionName = Annotated[str, typer.Argument(help="git revision, DVC experiment or workspace")]
+RevisionName = Annotated[
+    str, typer.Argument(help="a git revision, a DVC experiment, or `workspace`")
+]
 
 
 @app.command()
 def claims(
-    study: Annotated[str, typer.Argument(help="default: all that params.yaml runs")] = "",
+    study: Annotated[str, typer.Argument(help="default: all in `runs` of params.yaml")] = "",
     write: Annotated[
         bool, typer.Option(help="update README.md, PUBLISHED.md and findings.md")
     ] = False,
 ) -> None:
-    """Show the verdicts of a study, judged from its metrics, and links to its pages."""
+    """Show the verdicts of a study, computed from its metrics, and the paths of its pages."""
     with one_line_errors():
         chosen = params.chosen_studies()
         for name in [study] if study else chosen:
@@ -46,7 +48,7 @@ def timings(
     study: StudyName,
     write: Annotated[bool, typer.Option(help="write results/STUDY/timings.csv")] = False,
 ) -> None:
-    """Print the seconds that each arm of a study took on this machine, as CSV."""
+    """Print as CSV how many seconds each arm of a study took on this machine."""
     with one_line_errors():
         folder = ROOT / "results" / study
         print_or_write(seconds.table(folder), folder / seconds.FILE, write)
@@ -57,7 +59,7 @@ def seeds(
     study: StudyName,
     write: Annotated[bool, typer.Option(help="write results/STUDY/seeds.csv")] = False,
 ) -> None:
-    """Print all numbers by seed of a study, as CSV: paper, metric, seed, value."""
+    """Print as CSV all numbers of a study per seed: paper, metric, seed, value."""
     with one_line_errors():
         folder = ROOT / "results" / study
         print_or_write(results.study_seeds(folder), folder / results.SEEDS, write)
@@ -68,12 +70,14 @@ def verify(
     studies: StudyNames = None,
     rev: Annotated[str, typer.Option(help="the revision to compare with")] = "HEAD",
     record: Annotated[
-        bool, typer.Option(help="add the outcome to confirmations.yaml; refuses reused units")
+        bool,
+        typer.Option(help="add the outcome to confirmations.yaml; refused if units were reused"),
     ] = False,
 ) -> None:
-    """Compare the results here with the committed ones; runs nothing, exits with 1 on a difference.
+    """Compare the results here with committed ones; runs nothing.
 
     A stage is identical (all bytes), within (numbers agree within their intervals) or different.
+    Exits with code 1 unless every stage is identical or, where bytes may differ, within.
     """
     with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = studies or params.chosen_studies()
@@ -104,7 +108,7 @@ def compare(
     b: RevisionName,
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("compare.html"),
 ) -> None:
-    """Compare two revisions in one HTML page: parameters, claims, metrics, curves, masks."""
+    """Compare two revisions in one HTML page: parameters, claims, metrics, curves and masks."""
     from ticketlab.reader import diff_page  # imported here, since only this command needs it
 
     with one_line_errors():
@@ -115,11 +119,12 @@ def compare(
 @app.command()
 def robustness(
     a: Annotated[str, typer.Argument(help="a folder of results/, or a git revision")],
-    b: Annotated[str, typer.Argument(help="the same, of another run")],
-    study: Annotated[str, typer.Option(help="the study to take of a revision")] = "desk",
+    b: Annotated[str, typer.Argument(help="another run, named in the same way")],
+    study: Annotated[str, typer.Option(help="the study, if a revision is given")] = "desk",
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("robustness.md"),
     keep: Annotated[
-        str | None, typer.Option(help="keep B as this rerun of A, for the site; both are folders")
+        str | None,
+        typer.Option(help="store B as the rerun NAME of A, for the site; A and B must be folders"),
     ] = None,
 ) -> None:
     """Compare the verdicts of two runs, e.g. on two machines, with what the rules predict."""

@@ -23,7 +23,7 @@ from ticketlab.study.store import EMPTY
 
 app = typer.Typer()
 Fresh = Annotated[
-    bool, typer.Option(help="reuse nothing, train every unit", envvar="TICKETLAB_FRESH")
+    bool, typer.Option(help="reuse nothing and train every unit", envvar="TICKETLAB_FRESH")
 ]
 
 
@@ -31,7 +31,7 @@ Fresh = Annotated[
 def check() -> None:
     """Validate all parameters; the first mistake is reported in one line, with exit code 2.
 
-    Also writes results/code, the fingerprints of the code behind each run of params.yaml.
+    Also writes the fingerprints of the code behind each run of params.yaml to results/code.
     """
     with one_line_errors():
         studies = params.load_all()
@@ -63,10 +63,10 @@ def train(
     paper: PaperName,
     fresh: Fresh = False,
 ) -> None:
-    """Train the units of a paper's study, except those that are stored with the same key.
+    """Train the units of a paper in a study, except those that are stored under the same key.
 
-    Stored units are taken from results/ and from DVC's cache; an interrupted run continues
-    where it ended. To check reproducibility, use --fresh.
+    Stored units are taken from results/ and from DVC's cache. An interrupted run continues where
+    it stopped. To check reproducibility, use --fresh.
     """
     with one_line_errors():
         progress.end_with_repro()
@@ -87,10 +87,10 @@ def train(
 
 @app.command()
 def run(study: StudyName, paper: PaperName) -> None:
-    """Execute a paper's notebook with a study's parameters; trains only units not stored yet.
+    """Execute a paper's notebook with the parameters of a study.
 
-    Units that were trained with other code or parameters are not replaced: `ticketlab train` and
-    `dvc repro` do that.
+    Trains only units that are not stored yet. Units that were trained with other code or
+    parameters are not replaced: `ticketlab train` and `dvc repro` do that.
     """
     stage = f"read@{study}-{paper}"
     with one_line_errors():
@@ -117,14 +117,14 @@ def run(study: StudyName, paper: PaperName) -> None:
 
 @app.command()
 def repro(
-    stages: Annotated[list[str] | None, typer.Argument(help="default: all")] = None,
-    force: Annotated[bool, typer.Option(help="run stages that are up to date, too")] = False,
+    stages: Annotated[list[str] | None, typer.Argument(help="default: all stages")] = None,
+    force: Annotated[bool, typer.Option(help="also run stages that are up to date")] = False,
     fresh: Fresh = False,
 ) -> None:
-    """Run `dvc repro` with one display of all stages: progress, and the estimated time left.
+    """Run `dvc repro` with one display of all stages: progress and the estimated time left.
 
-    Prints plain lines if the output is a log. Exits with the code of `dvc repro`; an interrupted
-    run continues where it ended.
+    Prints plain lines if the output is no terminal. Exits with the code of `dvc repro`. An
+    interrupted run continues where it stopped.
     """
     with one_line_errors():
         check()
@@ -138,10 +138,10 @@ def repro(
 def pinned(
     command: Annotated[list[str], typer.Argument(help="a program and its arguments")],
 ) -> None:
-    """Run another program pinned to the instruction set of results: `pinned jupyter lab`.
+    """Run another program pinned to the instruction set of the results: `pinned jupyter lab`.
 
-    Every `ticketlab` command pins itself; this is for other programs that make results, such as
-    JupyterLab or a Dask worker. TICKETLAB_NATIVE=1 leaves everything unpinned.
+    Every `ticketlab` command pins itself. Use this for other programs that make results, such as
+    JupyterLab or a Dask worker. With TICKETLAB_NATIVE=1, nothing is pinned.
     """
     with one_line_errors():
         if shutil.which(command[0]) is None:

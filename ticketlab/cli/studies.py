@@ -18,7 +18,7 @@ def lay_out_paper(
 ) -> None:
     """Create the files of a new paper: folder, notebook, claims, parameters and test, ready to run.
 
-    The example compares one-shot magnitude pruning with a random mask; replace it by your method.
+    The example compares one-shot magnitude pruning with a random mask; replace it with your method.
     """
     with one_line_errors():
         written = new_paper.new_paper(name)
@@ -28,12 +28,12 @@ def lay_out_paper(
 
 @study_app.command("new")
 def new_study(
-    name: Annotated[str, typer.Argument(help="its name, studies/NAME.yaml")],
+    name: Annotated[str, typer.Argument(help="name of the new study, in studies/NAME.yaml")],
     changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
     source: Annotated[str, typer.Option("--from", help="the study to copy")] = "desk",
     paper: Annotated[list[str] | None, typer.Option(help="copy only these papers")] = None,
 ) -> None:
-    """Make a study, e.g. `study new mine --from cifar10 prac.data.name=my_digits`, and run it."""
+    """Make a study and add it to `runs`: `study new mine --from desk prac.data.name=my_digits`."""
     with one_line_errors():
         added = studies.new(name, source, changes or [], paper or [])
         print(f"studies/{name}.yaml: written; params.yaml: runs:\n{studies.shown(added)}")
@@ -41,7 +41,7 @@ def new_study(
 
 @study_app.command("add")
 def add_study(study: KnownStudy) -> None:
-    """Have `dvc repro` run a study: add its lines to `runs` in params.yaml, and print them."""
+    """Add a study to `runs` in params.yaml, so that `dvc repro` runs it, and print the lines."""
     with one_line_errors():
         added = studies.add(study)
         print(f"params.yaml: runs:\n{studies.shown(added)}" if added else f"{study}: is in runs")

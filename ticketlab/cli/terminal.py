@@ -20,7 +20,8 @@ from ticketlab.study.runner import UnitFailed
 
 StudyName = Annotated[str, typer.Argument(help="a study of params.yaml or studies/, e.g. desk")]
 StudyNames = Annotated[
-    list[str] | None, typer.Argument(help="default: all that params.yaml runs", metavar="STUDY...")
+    list[str] | None,
+    typer.Argument(help="default: all in `runs` of params.yaml", metavar="STUDY..."),
 ]
 PaperName = Annotated[str, typer.Argument(help=f"one of {', '.join(params.PAPERS)}")]
 PaperOrAll = Annotated[str, typer.Argument(help="default: all papers of the study")]
