@@ -39,15 +39,15 @@ def block(study: str, folder: Path) -> str:
     shown = dict(zip(table.claim, table.shown, strict=True))
     links = {claim: f"results/{study}/{path}" for claim, path in shown.items()}
     papers = findings.in_order(found)
+    names = {paper: findings.PAPERS.get(paper, paper) for paper in papers}
+    pages = {one: f"[{name}](results/{study}/{one}/{one}.ipynb)" for one, name in names.items()}
     lines = [
-        f"- **[{findings.PAPERS.get(paper, paper)}](results/{study}/{paper}/{paper}.ipynb)**. "
-        f"{line(found[paper], links)}."
+        f"- **{pages[paper]}**. {line(found[paper], links)}."
         for paper in papers
         if chosen(found[paper])
     ]
     others = [
-        f"[{findings.PAPERS.get(paper, paper)}](results/{study}/{paper}/{paper}.ipynb) "
-        f"({len(found[paper])} claims)"
+        f"{pages[paper]} ({len(found[paper])} claims)"
         for paper in papers
         if not chosen(found[paper])
     ]

@@ -12,10 +12,13 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ticketlab.files import write_atomically
@@ -67,9 +70,6 @@ def tensors_in(path: Path) -> State:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             return load_file(path)
         except SafetensorError as error:
@@ -200,12 +200,8 @@ def as_form(mask: Mask, weights: State | None, form: Form) -> State:
 
 def write(path: Path, mask: Mask, weights: State | None, form: Form) -> None:
     """Write a ticket for other projects: safetensors by its suffix, else a PyTorch file."""
-    from io import BytesIO
-
     tensors = {name: t.contiguous() for name, t in as_form(mask, weights, form).items()}
     if path.suffix == ".safetensors":
-        from safetensors.torch import save
-
         write_atomically(path, save(tensors, metadata={"format": "pt"}))
         return
     buffer = BytesIO()
