@@ -232,7 +232,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 def test_dvc_runs_a_new_paper_and_its_claim_has_a_verdict(clone: Clone) -> None:
     metrics = read_json(clone.path(f"results/desk/{NAME}/metrics.json"))
     claims = claims_in(clone.path(f"claims/{NAME}.yaml").read_text(), NAME, "its claims")
-    (verdict,) = judge_all(claims, metrics)
+    (verdict,) = judge_all(claims, metrics, "mine")
     assert verdict.word in COLOURS and verdict.evidence is not None and verdict.evidence.n == 3
     assert f"{NAME}-1" in clone.run("ticketlab claims desk").stdout
     changed = clone.run("git status --short --untracked-files=all").stdout.splitlines()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -63,12 +64,12 @@ def test_every_word_and_tier_has_a_wording() -> None:
         ),
         (
             verdict("no difference", interval([-0.1, 0.1] * 5), tier="control"),
-            "Our control asks whether the tickets beat random ones, but any difference is within "
+            "Our control does not show that the tickets beat random ones; any difference is within "
             "1 point: the difference is 0.00 points [-0.08, 0.08] (10 seeds).",
         ),
         (
             verdict("no difference", interval([-0.4, -0.2] * 5), tier="control"),
-            "Our control asks whether the tickets beat random ones, but the difference has the "
+            "Our control does not show that the tickets beat random ones; the difference has the "
             "opposite sign and is within 1 point: the difference is -0.30 points [-0.38, -0.22] "
             "(10 seeds).",
         ),
@@ -84,7 +85,7 @@ def test_every_word_and_tier_has_a_wording() -> None:
         ),
         (
             verdict("not run", None, tier="control"),
-            "Our control asks whether the tickets beat random ones. It was not run in this study.",
+            "Our control of whether the tickets beat random ones was not run in this study.",
         ),
         (
             verdict("reproduced", interval([21.0, 22.0] * 5), at_least=20.0, above=None),
@@ -126,6 +127,15 @@ def test_every_word_and_tier_has_a_wording() -> None:
 )  # fmt: skip
 def test_a_sentence_says_claim_number_unit_interval_and_seeds(found: Verdict, says: str) -> None:
     assert sentence(found) == says
+
+
+def test_a_mean_over_levels_shows_between_which_means_it_lies() -> None:
+    one = replace(verdict("reproduced", TEN), parts=(2.9, 0.25, 4.004))
+    assert sentence(one).endswith(
+        "is 2.50 points [2.12, 2.88], ranging from 0.25 to 4.00 (10 seeds)."
+    )
+    for parts in ((), (2.5,), (2.501, 2.499)):  # no mean, a single level, levels that are equal
+        assert "ranging" not in sentence(replace(one, parts=parts))
 
 
 def test_a_statement_that_begins_with_a_participle_stands_between_commas() -> None:

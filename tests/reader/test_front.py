@@ -9,6 +9,7 @@ from conftest import Message, passed
 
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.reader import findings, front
+from ticketlab.study import verdicts
 from ticketlab.study.claims import Verdict, load_claims
 from ticketlab.study.stats import as_count, as_metric, as_reference, as_share, interval
 
@@ -49,12 +50,31 @@ def test_a_line_has_claim_verdict_and_number(tmp_path: Path) -> None:
     assert f": [*not reproduced*]({page}) (-4.10 points [-4.35, -3.85]); fewer rounds" in text
     assert f": [*reproduced*]({page}) (it takes 6 rounds fewer than IMP in every seed); " in text
     assert "\n`desk` has 18 claims: " in text
+    assert " By tier: 4 headline claims (1 reproduced, " in text
+    assert "ranging" not in text  # these metrics have no levels
 
 
 def test_shares_are_counted_and_costs_are_percent(tmp_path: Path) -> None:
     made(tmp_path / "desk", "plant_n_seek", NUMBERS)
     text = front.block("desk", made(tmp_path / "desk", "prac", NUMBERS))
     assert "(20 of 20 seeds)" in text and "(90.20 % [89.70, 90.70])" in text
+
+
+def test_a_mean_has_the_range_of_its_levels(tmp_path: Path) -> None:
+    path = made(tmp_path / "desk", "colt", NUMBERS) / "colt" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    ends = {f"at_{k}": as_metric({0: m, 1: m}) for k, m in ((80, -3.1), (95, -5.0), (90, -4.2))}
+    metrics["differences"]["colt_minus_imp"] |= ends
+    path.write_text(json.dumps(metrics))
+    text = front.block("desk", path.parent.parent)
+    assert "(-4.10 points [-4.35, -3.85], ranging from -5.00 to -3.10); fewer rounds" in text
+    assert text.count("ranging") == 1
+
+
+def test_the_tiers_add_up(tmp_path: Path) -> None:
+    found = verdicts.of_study(made(tmp_path / "desk", "colt", NUMBERS))["colt"]
+    numbers = [int(part.split()[0]) for part in front.by_tier(found)[9:].split("; ")]
+    assert sum(numbers) == len(found) and set(front.TIERS) == {one.claim.tier for one in found}
 
 
 def test_a_line_says_why_nothing_is_testable(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ticketlab.study.claims import (
     load_claims,
     load_redirects,
     of_study,
+    parts_of,
     styled,
     verdict_table,
 )
@@ -42,7 +43,7 @@ from ticketlab.study.stats import (
     interval,
     minus,
     over_levels,
-    paired,
+    over_seeds,
     percent_saved,
     share,
 )
@@ -118,16 +119,16 @@ def test_values_that_have_no_mean_are_refused(values: list[float], one_line: Mes
 
 def test_differences_are_paired_by_seed_and_only_common_seeds_count() -> None:
     a, b = {2: 13.0, 0: 10.0, 1: 21.0, 7: 99.0}, {1: 20.0, 0: 8.0, 2: 10.0, 9: -5.0}
-    assert paired(a, b) == interval([2.0, 1.0, 3.0])
-    assert paired(b, a).mean == -2.0
+    assert over_seeds(minus(a, b)) == interval([2.0, 1.0, 3.0])
+    assert over_seeds(minus(b, a)).mean == -2.0
     # Seeds differ by far more than arms: unpaired, nothing would be seen.
-    assert (paired(a, b).low or 0) > -1 and paired({0: 1.0}, {0: 3.0}) == Interval(
-        -2.0, None, None, 1
-    )
+    assert (over_seeds(minus(a, b)).low or 0) > -1 and over_seeds(
+        minus({0: 1.0}, {0: 3.0})
+    ) == Interval(-2.0, None, None, 1)
 
 
 def test_arms_without_a_common_seed_have_no_difference(one_line: Message) -> None:
-    assert "1 or more" in one_line(lambda: paired({0: 1.0}, {1: 2.0}))
+    assert "1 or more" in one_line(lambda: over_seeds(minus({0: 1.0}, {1: 2.0})))
 
 
 def test_metrics_over_levels_are_intervals_over_seeds() -> None:
@@ -531,3 +532,13 @@ def test_a_share_of_too_few_seeds_is_not_testable(n: int, bound: float, possible
 
 def test_numbers_that_round_to_the_bound_are_shown_as_it() -> None:
     assert beside(interval([1, 1, 1.0000000000000002]), 1.0) == "1.00 [1.00, 1.00] (n = 3)"
+
+
+def test_a_mean_knows_the_means_that_it_averages_over() -> None:
+    """Levels, or levels of networks; what was not measured and means of means are left out."""
+    level = {at: as_metric({0: mean, 1: mean}) for at, mean in (("at_90", -1.0), ("at_95", -3.0))}
+    nets = {"lenet": level | {"mean": as_metric({0: -2.0, 1: -2.0})}, "convnet": None}
+    metrics = {"a": level | {"mean": as_metric({0: -2.0, 1: -2.0}), "at_99": None}, "b": nets}
+    assert parts_of(claim(metric="a.mean"), metrics) == (-1.0, -3.0)
+    assert parts_of(claim(metric="b.mean"), metrics) == (-1.0, -3.0)
+    assert parts_of(claim(metric="a.at_90"), metrics) == ()

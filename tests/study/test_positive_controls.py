@@ -46,7 +46,7 @@ def test_the_verdict_names_the_control_its_number_and_its_bound() -> None:
     metrics = bed(trained=control("it learns", {0: 70.0, 1: 72.0}, at_least=80.0))
     reason = judge(claim("main.trained"), metrics).reason
     assert (
-        reason == 'the positive control "it learns" (main.trained) did not pass: '
+        reason == 'the positive control "it learns" (bed main) did not pass: '
         "71.00 [58.29, 83.71] (n = 2), needed >= 80"
     )
 
@@ -76,7 +76,7 @@ def test_a_control_of_every_bed_passes_if_it_does_on_each() -> None:
         metrics = bed(wins=passed)
         metrics["controls"] = {**metrics["controls"], "convnet": {"wins": second}}
         assert judge(claim("*.wins"), metrics).word == word
-    assert "(convnet.wins) did not pass" in (judge(claim("*.wins"), metrics).reason or "")
+    assert "(bed convnet) did not pass" in (judge(claim("*.wins"), metrics).reason or "")
 
 
 def test_a_single_seed_passes_no_control() -> None:

@@ -200,7 +200,7 @@ def words(clone: Clone) -> dict[str, str]:
     metrics = json.loads(clone.path("results/desk/colt/metrics.json").read_text())
     assert "claims" not in metrics
     claims = load_claims("colt", clone.path("claims"))
-    return {one.claim.id: one.word for one in judge_all(claims_of(claims, "desk"), metrics)}
+    return {one.claim.id: one.word for one in judge_all(claims, metrics, "desk")}
 
 
 # --- the table of a study

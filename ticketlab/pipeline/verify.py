@@ -29,7 +29,7 @@ from ticketlab.pipeline.repository import (
     tree_hash,
 )
 from ticketlab.spec import InputError
-from ticketlab.study.claims import claims_in, judge_all, load_claims, of_study
+from ticketlab.study.claims import claims_in, judge_all, load_claims
 from ticketlab.study.stats import Evidence, as_evidence, is_evidence
 
 if TYPE_CHECKING:
@@ -236,8 +236,8 @@ def _verdicts(
     file = f"claims/{paper}.yaml"
     try:
         known = claims_in(then.read(file) or b"[]", paper, f"{file} of {then.rev}")
-        here = judge_all(of_study(load_claims(paper, root / "claims"), study), new)
-        there = judge_all(of_study(known, study), old)
+        here = judge_all(load_claims(paper, root / "claims"), new, study)
+        there = judge_all(known, old, study)
     except InputError as error:
         return [Shift("verdicts", math.inf, f"cannot be compared ({error})")]
     one, two = ({v.claim.id: {"verdict": v.word} for v in some} for some in (there, here))

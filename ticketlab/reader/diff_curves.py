@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import ttest_1samp
 
 from ticketlab.reader.snapshots import Curve
-from ticketlab.study.stats import Interval, interval
+from ticketlab.study.stats import Interval, interval, over_seeds
 
 SPLITS = ("place", "case")
 """Columns beside `arm` that tell the curves of a table apart."""
@@ -78,7 +78,7 @@ def paired_curves(a: Curve, b: Curve) -> list[Difference]:
     moved = {arm: by_seed for arm, by_seed in moved.items() if by_seed}
     corrected = holm([_p_value(list(by_seed.values())) for by_seed in moved.values()])
     return [
-        Difference(arm, by_seed, interval(list(by_seed.values())), p)
+        Difference(arm, by_seed, over_seeds(by_seed), p)
         for (arm, by_seed), p in zip(moved.items(), corrected, strict=True)
     ]
 

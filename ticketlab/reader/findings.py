@@ -34,14 +34,14 @@ WORDINGS: dict[Word, dict[Tier, str]] = {
     "not reproduced": {
         "headline": "The headline claim that {clause} was not reproduced: {number}.",
         "paper": "The published statement that {clause} was not reproduced: {number}.",
-        "control": "Our control asks whether {clause}, and the answer is no: {number}.",
-        "finding": "We asked whether {clause}, and the answer is no: {number}.",
+        "control": "Our control rules out that {clause}: {number}.",
+        "finding": "Our measurements rule out that {clause}: {number}.",
     },
     "no difference": {
         "headline": "The headline claim is that {clause}, but {difference}: {number}.",
         "paper": "The published statement is that {clause}, but {difference}: {number}.",
-        "control": "Our control asks whether {clause}, but {difference}: {number}.",
-        "finding": "We asked whether {clause}, but {difference}: {number}.",
+        "control": "Our control does not show that {clause}; {difference}: {number}.",
+        "finding": "We did not find that {clause}; {difference}: {number}.",
     },
     "undecided": {
         "headline": "Whether {clause}, as claimed, is undecided: {number}; {missing}.",
@@ -58,7 +58,7 @@ WORDINGS: dict[Word, dict[Tier, str]] = {
     "not run": {
         "headline": "The headline claim that {clause} was not tested: this study leaves it out.",
         "paper": "The published statement that {clause} was not tested: this study leaves it out.",
-        "control": "Our control asks whether {clause}. It was not run in this study.",
+        "control": "Our control of whether {clause} was not run in this study.",
         "finding": "We did not test in this study whether {clause}.",
     },
 }
@@ -77,7 +77,8 @@ DIFFERENCE = "the difference is {} points"
 
 LEGEND = (
     "Each sentence is computed from a claim's verdict. In brackets: the 95 % interval over seeds. "
-    "A difference is what is named first minus what is named second."
+    "A difference is what is named first minus what is named second. 'Ranging from' has the lowest "
+    "and the highest mean at a single sparsity or on a single network."
 )
 
 NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
@@ -100,6 +101,11 @@ PAPERS = {
 def in_order(papers: Iterable[str]) -> list[str]:
     """Return papers in the order of PAPERS, others after them."""
     return sorted(papers, key=lambda paper: [*PAPERS, paper].index(paper))
+
+
+def short(paper: str) -> str:
+    """Return a paper's short name, that of its folder if it has no other."""
+    return PAPERS.get(paper, paper)
 
 
 # ---------------------------------------------------------------- a sentence
@@ -135,7 +141,7 @@ def number(verdict: Verdict) -> str:
     text = phrase(claim).format(_value(found, few))
     if isinstance(found, Count) and found.mean == 1:
         text = re.sub(r"\b1 (round|epoch)s\b", r"1 \1", text)
-    return f"{text}{_spread(found, few)}{_sure(verdict, found)}"
+    return f"{text}{_spread(found, few)}{ranging(verdict, few)}{_sure(verdict, found)}"
 
 
 def phrase(claim: Claim) -> str:
@@ -161,6 +167,12 @@ def _spread(found: Evidence, few: int) -> str:
     if found.least == found.most:
         return " in every seed"
     return f" on average, from {found.least:g} to {found.most:g}"
+
+
+def ranging(verdict: Verdict, few: int) -> str:
+    """Return ', ranging from -0.94 to -0.01', the means that the number averages over; or ''."""
+    least, most = (decimals(end(verdict.parts, default=0.0), few) for end in (min, max))
+    return "" if least == most else f", ranging from {least} to {most}"
 
 
 def _sure(verdict: Verdict, found: Evidence) -> str:

@@ -1,7 +1,7 @@
 """What README says was found: one line per paper, computed from the verdicts of a study.
 
-Which claims stand in a line is fixed before any number is known: those with `front` in
-claims/PAPER.yaml, all of them headlines or claims of the paper's abstract.
+A line has the claims with `front` in claims/PAPER.yaml. They were chosen, when results were known,
+among the headlines and the claims of the paper's abstract, which were fixed before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,17 @@ from ticketlab.reader import findings
 from ticketlab.spec import InputError
 from ticketlab.study import verdicts
 from ticketlab.study.claims import Verdict
+from ticketlab.study.rules import Tier
 from ticketlab.study.stats import Count, Share, decimals, digits
 
 MARKS = ("<!-- findings:", "<!-- /findings -->")
+
+TIERS: dict[Tier, str] = {
+    "headline": "headline claims",
+    "paper": "other statements of the papers",
+    "control": "controls of ours",
+    "finding": "findings of ours",
+}
 
 UNITS = {"points": " points", "rounds": " rounds", "epochs": " epochs", "cost": " %"}
 
@@ -39,7 +47,7 @@ def block(study: str, folder: Path) -> str:
     shown = dict(zip(table.claim, table.shown, strict=True))
     links = {claim: f"results/{study}/{path}" for claim, path in shown.items()}
     papers = findings.in_order(found)
-    names = {paper: findings.PAPERS.get(paper, paper) for paper in papers}
+    names = {paper: findings.short(paper) for paper in papers}
     pages = {one: f"[{name}](results/{study}/{one}/{one}.ipynb)" for one, name in names.items()}
     lines = [
         f"- **{pages[paper]}**. {line(found[paper], links)}."
@@ -55,7 +63,15 @@ def block(study: str, folder: Path) -> str:
         lines.append(f"- **Ablations and other settings**: {', '.join(others)}.")
     every = [verdict for some in found.values() for verdict in some]
     summary = f"`{study}` has {findings.counted(every)}. {verdicts.survivors(table)}."
-    return "\n".join([*lines, "", summary, ""])
+    return "\n".join([*lines, "", f"{summary} {by_tier(every)}.", ""])
+
+
+def by_tier(found: Sequence[Verdict]) -> str:
+    """How the verdicts of each tier came out: 'By tier: headline 3 (2 reproduced, ...); ...'."""
+    tiers = {name: [v for v in found if v.claim.tier == tier] for tier, name in TIERS.items()}
+    counts = {name: findings.counted(some).split(" claims: ") for name, some in tiers.items()}
+    parts = [f"{n} {name} ({words})" for name, (n, words) in counts.items() if n != "0"]
+    return f"By tier: {'; '.join(parts)}"
 
 
 def chosen(found: Sequence[Verdict]) -> list[Verdict]:
@@ -100,4 +116,5 @@ def _number(verdict: Verdict) -> str:
     value = f"{decimals(found.mean, few)}{UNITS.get(claim.unit, '')}"
     if found.low is None or found.high is None:
         return f" ({value})"
-    return f" ({value} [{decimals(found.low, few)}, {decimals(found.high, few)}])"
+    bounds = f"[{decimals(found.low, few)}, {decimals(found.high, few)}]"
+    return f" ({value} {bounds}{findings.ranging(verdict, few)})"

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from ticketlab.spec import ROOT, InputError
-from ticketlab.study.claims import Claim, Verdict, claims_in, judge_all, of_study
+from ticketlab.study.claims import Claim, Verdict, claims_in, judge_all
 from ticketlab.study.results import SEEDS
 from ticketlab.study.stats import BySeed, by_seed
 from ticketlab.tickets.ticket import Ticket, load_ticket
@@ -172,9 +172,8 @@ def _judged(
     for place, numbers in metrics.items():
         try:
             claims = _claims(repo, place.rpartition("/")[2])
-            found[place] = {
-                v.claim.id: v for v in judge_all(of_study(claims, place.partition("/")[0]), numbers)
-            }
+            judged = judge_all(claims, numbers, place.partition("/")[0])
+            found[place] = {verdict.claim.id: verdict for verdict in judged}
         except InputError as error:
             reasons.append(f"{place}: {error}")
     return found, tuple(reasons)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -20,6 +21,7 @@ from ticketlab.study.stats import (
     Reference,
     Share,
     beside,
+    means,
     measured,
 )
 
@@ -127,6 +129,8 @@ class Verdict:
     word: Word
     evidence: Evidence | None
     reason: str | None = None
+    parts: tuple[float, ...] = ()
+    """The means that the evidence averages over, one per level or bed; empty if it is no mean."""
     q: float | None = None
     """Its p, corrected for all tested claims of a study (`with_q`)."""
 
@@ -231,12 +235,12 @@ def of_study(claims: Iterable[Claim], study: str) -> list[Claim]:
 
 def judged(paper: str, metrics: Path) -> list[Verdict]:
     """Return a study's verdicts on a paper's claims from results/STUDY/PAPER/metrics.json."""
-    return judge_all(of_study(load_claims(paper), metrics.parent.parent.name), read_json(metrics))
+    return judge_all(load_claims(paper), read_json(metrics), metrics.parent.parent.name)
 
 
-def judge_all(claims: Iterable[Claim], metrics: Mapping[str, Any]) -> list[Verdict]:
-    """Return the verdict on each claim, in their order."""
-    return [judge(claim, metrics) for claim in claims]
+def judge_all(claims: Iterable[Claim], metrics: Mapping[str, Any], study: str) -> list[Verdict]:
+    """Return the verdict on each claim that `study` judges (`of_study`), in their order."""
+    return [judge(claim, metrics) for claim in of_study(claims, study)]
 
 
 def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
@@ -264,11 +268,20 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Verdict:
     if claim.unit == "points":
         evidence = rules.widened(evidence, max(one.resolution for one in arms.values()))
     word = rules.decide(evidence, claim.bound, strictly, claim.no_difference)
-    found = Verdict(claim, word, evidence, lacks(claim, word, evidence))
+    found = Verdict(claim, word, evidence, lacks(claim, word, evidence), parts_of(claim, metrics))
     opposite = (
         f"below zero, within the margin of {claim.no_difference:g}" if found.is_opposite else None
     )
     return replace(found, reason="; ".join(filter(None, (opposite, found.reason))) or None)
+
+
+def parts_of(claim: Claim, metrics: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the means beside a metric called `mean`, one per level or bed; empty for others."""
+    *place, last = claim.metric.split(".")
+    if last != "mean":
+        return ()
+    beside = reduce(lambda found, key: found[key], place, metrics)
+    return tuple(means({key: part for key, part in beside.items() if key != last}))
 
 
 def lacks(claim: Claim, word: Word, evidence: Evidence) -> str | None:

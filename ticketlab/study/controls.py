@@ -118,7 +118,7 @@ def _missed(bed: str, name: str, entries: Mapping[str, Any], claim: str) -> str 
         return f"control {need} was not run"
     found = _read(bed, name, entries[name])
     if not found.passed:
-        what = f'the positive control "{found.says.removesuffix(".")}" ({need}) did not pass'
+        what = f'the positive control "{found.says.removesuffix(".")}" (bed {bed}) did not pass'
         return f"{what}: {found.ours}, needed {found.needed}"
     return None
 

@@ -19,7 +19,7 @@ from ticketlab import labels
 from ticketlab.files import write_atomically
 from ticketlab.labels import Look as Look
 from ticketlab.spec import InputError
-from ticketlab.study.stats import BySeed, Interval, interval
+from ticketlab.study.stats import BySeed, Interval, interval, over_seeds
 
 PALETTE = labels.palette()
 """Colours for what is no arm."""
@@ -71,7 +71,7 @@ def message(
     within: str,
     below: str,
     unit: str = "points",
-    digits: int = 1,
+    digits: int = 2,
 ) -> str:
     """The sentence that fits an interval: above 0, below 0, or with 0 within; number and n follow.
 
@@ -85,8 +85,8 @@ def message(
     return f"{text}: {number(found, unit, digits)}."
 
 
-def number(found: Interval, unit: str = "points", digits: int = 1) -> str:
-    """'-3.9 points [-4.6, -3.3] (n = 10)'; the unit may be empty or '%'."""
+def number(found: Interval, unit: str = "points", digits: int = 2) -> str:
+    """'-3.91 points [-4.62, -3.28] (n = 10)'; the unit may be empty or '%'."""
     mean, rest = (found.text(digits) + " ").split(" ", 1)
     return " ".join(filter(None, (mean, unit, rest.strip())))
 
@@ -196,7 +196,7 @@ def by_arm(
             if faint:
                 seeds = list(values.values())
                 ax.plot(seeds, [at] * len(seeds), ".", color=style["color"], alpha=0.35, ms=4)
-            values = interval(list(values.values()))
+            values = over_seeds(values)
         error_bars(ax, at, values, style, upright=False, size=6.5)
     if line is not None:
         ax.axvline(line, color=GREY, lw=1, ls="-" if line == 0 else "--", zorder=1)
@@ -226,7 +226,7 @@ def trade(
     style = labels.look(reference)
     ax.plot([0], [0], style["marker"], color=style["color"], ms=8, label=f"{base} (reference)")
     means = {
-        arm: (interval(list(saved.values())), interval(list(gained.values())))
+        arm: (over_seeds(saved), over_seeds(gained))
         for arm, (saved, gained) in found.items()
         if saved and gained
     }

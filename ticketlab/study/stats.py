@@ -197,9 +197,9 @@ def minus(a: Mapping[int, float], b: Mapping[int, float]) -> BySeed:
     return {seed: a[seed] - b[seed] for seed in sorted(a) if seed in b}
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
-    """Return the interval of a - b over the seeds that both have (paired differences)."""
-    return interval(list(minus(a, b).values()))
+def over_seeds(values: Mapping[int, float]) -> Interval:
+    """Return `interval` of numbers by seed."""
+    return interval(list(values.values()))
 
 
 def percent_saved(own: Mapping[int, float], other: Mapping[int, float]) -> BySeed:
@@ -285,6 +285,14 @@ def over_levels(by_level: Mapping[float, Mapping[int, float]]) -> dict[str, Any]
     """Return metrics at each sparsity, `at_90`, and of each seed's mean over them; null if none."""
     found = {f"at_{100 * level:g}": as_metric(values) for level, values in by_level.items()}
     return found | {"mean": as_metric(across(values for values in by_level.values() if values))}
+
+
+def means(found: Mapping[str, Any]) -> list[float]:
+    """Return the means of all intervals of metrics.json in `found`, except of means over them."""
+    if is_evidence(found):
+        return [float(found["mean"])] if "mean" in found else []
+    parts = [part for key, part in found.items() if isinstance(part, Mapping) and key != "mean"]
+    return [mean for part in parts for mean in means(part)]
 
 
 # ---------------------------------------------------------------- checks that a bed has learned

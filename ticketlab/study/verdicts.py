@@ -19,7 +19,6 @@ from ticketlab.study.claims import (
     verdict_table,
     with_q,
 )
-from ticketlab.study.claims import of_study as claims_of
 from ticketlab.study.rules import COLOURS, COSTS, DECIDED, FALSE_SHARE, Unit
 
 RESULTS = ROOT / "results"
@@ -46,7 +45,7 @@ def of_study(
         paper = path.parent.name
         own = [claim for claim in every if claim.paper == paper]
         if own and (papers is None or paper in papers):
-            found[paper] = judge_all(claims_of(own, name or study.name), read_json(path))
+            found[paper] = judge_all(own, read_json(path), name or study.name)
     if not found:
         raise InputError(f"study: no metrics in {study}, run `dvc repro` first")
     corrected = iter(with_q([verdict for verdicts in found.values() for verdict in verdicts]))

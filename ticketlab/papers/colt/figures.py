@@ -45,8 +45,8 @@ from ticketlab.study.stats import (
     by_seed,
     count,
     each_seed,
-    interval,
     minus,
+    over_seeds,
     percent_saved,
 )
 from ticketlab.study.tables import LABELS
@@ -67,7 +67,7 @@ def named(params: ColtParams, arms: Sequence[str] = SHOWN) -> list[str]:
 def _mean(parts: Sequence[BySeed]) -> Interval | None:
     """Return the interval of each seed's mean over several numbers; None without any."""
     found = across(part for part in parts if part)
-    return interval(list(found.values())) if found else None
+    return over_seeds(found) if found else None
 
 
 # ---------------------------------------------------------------- one round by hand
@@ -253,7 +253,7 @@ def cost(scores: pd.DataFrame, params: ColtParams) -> Figure:
     saved, lost = _traded(scores, params.main[0].name, params.levels[-1])
     if not saved or not lost:
         return says(figure, "COLT and IMP have no seed in common here.")
-    images, points = (interval(list(by.values())) for by in (saved, lost))
+    images, points = (over_seeds(by) for by in (saved, lost))
     text = f"COLT saves {number(images, '% of the images', 0)} of IMP's search"
     real = sparsities(scores, params.main[0].name, params.levels[-1])
     return says(figure, f"{text} at {real} sparsity; accuracy, COLT minus IMP: {number(points)}.")
@@ -285,7 +285,7 @@ def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     return says(
         figure,
         message(
-            interval(list(apart.values())) if apart else None,
+            over_seeds(apart) if apart else None,
             f"Copies that see different classes agree less than copies that see random images, {j}",
             f"The split into classes does not clearly change the agreement of the copies, {j}",
             f"Copies that see different classes agree more than copies that see random images, {j}",

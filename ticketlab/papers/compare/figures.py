@@ -23,8 +23,8 @@ from ticketlab.study.stats import (
     across,
     as_interval,
     by_seed,
-    interval,
     minus,
+    over_seeds,
     percent_saved,
 )
 from ticketlab.study.tables import LABELS
@@ -333,7 +333,7 @@ def _saved_and_lost(rows: pd.DataFrame, params: CompareParams) -> str:
 
 def _mean(parts: Sequence[BySeed]) -> Interval | None:
     found = across(parts)
-    return interval(list(found.values())) if found else None
+    return over_seeds(found) if found else None
 
 
 def _listed(names: Sequence[str]) -> str:

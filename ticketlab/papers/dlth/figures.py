@@ -24,7 +24,14 @@ from ticketlab.study.plots import (
     summarise,
     trade,
 )
-from ticketlab.study.stats import BySeed, Interval, as_interval, by_seed, interval, percent_saved
+from ticketlab.study.stats import (
+    BySeed,
+    Interval,
+    as_interval,
+    by_seed,
+    over_seeds,
+    percent_saved,
+)
 from ticketlab.study.tables import LABELS
 
 ARMS = (
@@ -71,7 +78,7 @@ def accuracy(rows: pd.DataFrame, case: Case) -> Figure:
     drawn = {title: part for title, part in parts.items() if len(part)}
     figure, axes = panels(len(drawn), 4.2, 0.3 * len(shown) + 1.3, sharey=True, sharex=True)
     for ax, (title, part) in zip(axes, drawn.items(), strict=True):
-        dense = interval(list(values_of(part, "dense", case.judged).values()))
+        dense = over_seeds(values_of(part, "dense", case.judged))
         by_arm(ax, {arm: values_of(part, arm, case.judged) for arm in shown}, line=dense.mean)
         ax.set_title(title)
     figure.supxlabel(f"{LABELS[ACCURACY]}, {sparse(case.judged)}; dashed: dense net", fontsize=9)
@@ -87,7 +94,7 @@ def _against(rows: pd.DataFrame, other: str, level: float, where: str) -> str:
     name = labels.label(other)
     by = difference(rows, "rst", other, level) if len(rows) else {}
     return message(
-        interval(list(by.values())) if by else None,
+        over_seeds(by) if by else None,
         f"{where} RST is better than {name}",
         f"{where} RST and {name} do not clearly differ",
         f"{where} RST is worse than {name}",
@@ -140,7 +147,7 @@ def fairness(rows: pd.DataFrame, case: Case) -> Figure:
     by = difference(rows[rows.case == case.name], "rst", "scratch-long", levels[-1])
     where = f"At {sparse(levels[-1])}"
     said = message(
-        interval(list(by.values())) if by else None,
+        over_seeds(by) if by else None,
         f"{where} RST is better than the same random mask trained on as many images",
         f"{where} RST does not clearly differ from the same random mask trained on as many images",
         f"{where} RST is worse than the same random mask trained on as many images",
@@ -158,7 +165,7 @@ def _budget(ax: Axes, points: Mapping[str, tuple[BySeed, BySeed]]) -> None:
     """The line from Scratch to Scratch-long, where both ran."""
     ends = [points[arm] for arm in ("scratch", "scratch-long") if arm in points]
     if len(ends) == 2:
-        x, y = ([interval(list(end[side].values())).mean for end in ends] for side in (0, 1))
+        x, y = ([over_seeds(end[side]).mean for end in ends] for side in (0, 1))
         ax.plot(x, y, color="0.8", lw=5, zorder=0, label="random mask, more images")
 
 
@@ -243,7 +250,7 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
     return says(
         figure,
         message(
-            interval(list(by.values())) if by else None,
+            over_seeds(by) if by else None,
             f"At {sparse(level)} a growing penalty is better than the full one from the start",
             f"At {sparse(level)} a growing penalty does not clearly differ from the full one",
             f"At {sparse(level)} a growing penalty is worse than the full one from the start",

@@ -307,17 +307,17 @@ def positive_controls(rows: pd.DataFrame, case: Case) -> dict[str, Any]:
             at_least=-1.0,
         ),
         "lth_beats_scratch": control(
-            "LTH beats a random mask on the initial weights",
+            f"LTH beats a random mask on the initial weights at {100 * high:g} % sparsity",
             difference(own, "lth", "scratch", high),
             above=0.0,
         ),
         "lth_beats_scratch_own_rate": control(
-            "LTH beats a random mask when each has its own learning rate",
+            f"LTH beats a random mask at {100 * high:g} % sparsity, each at its own learning rate",
             difference(at_own, "lth", "scratch", high),
             above=0.0,
         ),
         "imp_beats_random": control(
-            "LTH-Iter beats a random mask on the initial weights",
+            f"LTH-Iter beats a random mask on the initial weights at {100 * high:g} % sparsity",
             difference(own, "lth-iter", "scratch", high),
             above=0.0,
         ),

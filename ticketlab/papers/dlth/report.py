@@ -54,7 +54,7 @@ def at_other_levels(numbers: Mapping[str, Any], case: Case) -> str:
         verbs = (
             ("does not pass", "passes") if level == case.judged else ("would fail", "would pass")
         )
-        parts = [f"{words} is {number(one, digits=2)}" for words, one in shown.items() if one]
+        parts = [f"{words} is {number(one)}" for words, one in shown.items() if one]
         control = f"the control that LTH beats Scratch {verbs[lead.low > 0]} there"
         said.append(f"At {100 * level:g} % sparsity {', '.join(parts)}: {control}.")
     if len(case.levels) > 1:

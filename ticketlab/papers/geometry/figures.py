@@ -22,7 +22,7 @@ from ticketlab.papers.geometry.params import (
 from ticketlab.papers.geometry.report import MATCHING, Tables
 from ticketlab.study import plots
 from ticketlab.study.plots import message, number, says
-from ticketlab.study.stats import as_interval, interval, minus
+from ticketlab.study.stats import as_interval, interval, minus, over_seeds
 from ticketlab.study.tables import LABELS
 
 
@@ -141,7 +141,7 @@ def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
             arm, style = ARM[kind], look(ARM[kind])
             for place, level in enumerate(bed.levels):
                 own, imp = (report.accuracy(tickets, bed.name, one, level) for one in (arm, "imp"))
-                found = interval(list(minus(own, imp).values()))
+                found = over_seeds(minus(own, imp))
                 named = label(arm) if place == 0 else None
                 plots.error_bars(ax, place + shift, found, style, label=named, upright=False)
         ax.axvline(0, color=plots.GREY, lw=1)

@@ -31,7 +31,7 @@ from ticketlab.study.plots import (
     says,
     within,
 )
-from ticketlab.study.stats import BySeed, Interval, each_seed, interval
+from ticketlab.study.stats import BySeed, Interval, each_seed, over_seeds
 
 TASKS = ("circle", "relu", "helix")
 POPPED = ("plain", "annealed")
@@ -240,7 +240,7 @@ def _nearest(rows: pd.DataFrame, ticket: float, task: str) -> str:
 
 
 def _over_seeds(rows: pd.DataFrame) -> Interval:
-    return interval(list(each_seed(rows, "y").values()))
+    return over_seeds(each_seed(rows, "y"))
 
 
 def overlap(scores: pd.DataFrame, params: PlantParams) -> Figure:

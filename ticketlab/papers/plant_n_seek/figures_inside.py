@@ -14,7 +14,7 @@ from ticketlab.papers.plant_n_seek.figures import methods_of, tasks_of
 from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.plant_n_seek.report import SEARCHES, of_main, shown_methods
 from ticketlab.study.plots import GREY, PALETTE, error_bars, legend, number, panels, says, within
-from ticketlab.study.stats import each_seed, interval
+from ticketlab.study.stats import each_seed, interval, over_seeds
 
 
 def collapse(layers: pd.DataFrame, scores: pd.DataFrame, params: PlantParams) -> Figure:
@@ -105,12 +105,12 @@ def visible(audits: pd.DataFrame) -> Figure:
 def _hides_best(audits: pd.DataFrame) -> str:
     """Say which planting is hardest to see, over all targets."""
     found = {
-        mode: interval(list(each_seed(audits[audits["mode"] == mode], "auroc").values()))
+        mode: over_seeds(each_seed(audits[audits["mode"] == mode], "auroc"))
         for mode in sorted(set(audits["mode"]))
     }
     ranked = sorted(found, key=lambda mode: found[mode].mean)
     hardest, easiest = ranked[0], ranked[-1]
-    areas = [number(found[mode], "", 2) for mode in (hardest, easiest)]
+    areas = [number(found[mode], "") for mode in (hardest, easiest)]
     return (
         f"Tickets planted {labels.label(hardest)} are the hardest to see (area {areas[0]}, "
         f"0.5 is chance), those planted {labels.label(easiest)} the easiest ({areas[1]})."

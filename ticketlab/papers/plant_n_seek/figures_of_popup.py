@@ -12,7 +12,7 @@ from ticketlab.papers.plant_n_seek.figures import tasks_of
 from ticketlab.papers.plant_n_seek.params import PlantParams
 from ticketlab.papers.plant_n_seek.report import FOUND_DECADES, FOUND_POINTS, column, of_main
 from ticketlab.study.plots import error_bars, legend, message, says
-from ticketlab.study.stats import BySeed, each_seed, interval, minus
+from ticketlab.study.stats import BySeed, each_seed, minus, over_seeds
 
 
 def popup(table: pd.DataFrame, params: PlantParams) -> Figure:
@@ -85,7 +85,7 @@ def _row(ax: Axes, place: float, values: BySeed, marker: str | None, method: str
     look = dict(labels.look(method))
     look["marker"] = marker or look["marker"]
     ax.plot(list(values.values()), [place] * len(values), ".", color=look["color"], alpha=0.4, ms=4)
-    error_bars(ax, place, interval(list(values.values())), look, upright=False, size=6.5)
+    error_bars(ax, place, over_seeds(values), look, upright=False, size=6.5)
 
 
 def _thins(rows: pd.DataFrame, arms: Mapping[str, Arms]) -> str:
@@ -96,7 +96,7 @@ def _thins(rows: pd.DataFrame, arms: Mapping[str, Arms]) -> str:
         if own.label.nunique() > 1:
             low, *_, high = sorted(set(own.label), key=_at)
             seeds = [each_seed(own[own.label == label], "y") for label in (high, low)]
-            lost = interval(list(minus(*seeds).values()))
+            lost = over_seeds(minus(*seeds))
             where = f"on {labels.label(task)}, density {high} against {low}"
             unit = "points" if task == "circle" else "decades"
             return message(

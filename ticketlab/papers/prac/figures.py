@@ -26,9 +26,6 @@ from ticketlab.papers.prac.report import (
     at,
     at_level,
     brief,
-    message,
-    number,
-    over_seeds,
     shown,
     sparse,
 )
@@ -40,6 +37,8 @@ from ticketlab.study.plots import (
     error_bars,
     legend,
     look,
+    message,
+    number,
     panels,
     says,
     trade,
@@ -51,6 +50,7 @@ from ticketlab.study.stats import (
     as_interval,
     by_seed,
     minus,
+    over_seeds,
 )
 
 ARMS = ("imp", *LADDERS, *FOLLOWERS, *CONTROLS)

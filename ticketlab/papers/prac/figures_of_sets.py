@@ -5,8 +5,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ticketlab import labels
-from ticketlab.papers.prac.report import number, over_seeds
-from ticketlab.study.plots import error_bars, legend, panels, says, summarise
+from ticketlab.study.plots import error_bars, legend, number, panels, says, summarise
+from ticketlab.study.stats import over_seeds
 
 KINDS = {"only_cet": "CET only", "both": "CET and CEP", "only_cep": "CEP only"}
 KIND_COLOURS = (labels.colour("prac"), "0.55", labels.colour("selection"))

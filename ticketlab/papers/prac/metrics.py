@@ -45,6 +45,7 @@ from ticketlab.study.stats import (
     minus,
     percent_saved,
 )
+from ticketlab.tickets.ticket import round_name
 
 PAIRS = ("dense", "imp", *LADDERS[1:], *FOLLOWERS, *CONTROLS)
 """The arms that PrAC is compared with at every level."""
@@ -113,10 +114,14 @@ def differences(scores: pd.DataFrame, params: PracParams) -> dict[str, Any]:
 
 
 def gain(scores: pd.DataFrame, arm: str, base: str, levels: Sequence[int]) -> dict[str, Any]:
-    """Return an arm's gain over another at the first level, the last one, and on average."""
+    """Return an arm's gain over another at the first level, the last one, those between, and on
+    average.
+    """
     chosen = sorted(set(levels))
-    each = [minus(at(scores, arm, level), at(scores, base, level)) for level in chosen]
-    cases = {"first_level": each[0], "last_level": each[-1], "mean": across(each)}
+    by_level = {k: minus(at(scores, arm, k), at(scores, base, k)) for k in chosen}
+    ends = {"first_level": by_level[chosen[0]], "last_level": by_level[chosen[-1]]}
+    between = {round_name(k): by_level[k] for k in chosen[1:-1]}
+    cases = ends | between | {"mean": across(by_level.values())}
     return {name: as_metric(by) for name, by in cases.items()}
 
 

@@ -1,7 +1,6 @@
 """Tables of the PrAC study, and the facts of its fidelity card."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from ticketlab.study.stats import (
     Interval,
     as_interval,
     by_seed,
-    interval,
 )
 from ticketlab.study.tables import Accuracy
 from ticketlab.tickets.ticket import round_name
@@ -237,20 +235,10 @@ def on_split_of(setting: PracSetting, seed: int) -> PracSetting:
 
 # ---------------------------------------------------------------- numbers in figures
 
-number = partial(plots.number, digits=2)
-"""A figure's numbers, with as many decimals as tables and verdicts."""
-message = partial(plots.message, digits=2)
-"""A figure's sentence about an interval, with as many decimals."""
-
 
 def brief(found: Interval) -> str:
     """Return mean and interval without unit and seeds: '-0.31 [-0.46, -0.15]'."""
-    return number(found, "").partition(" (")[0]
-
-
-def over_seeds(values: Mapping[int, float]) -> Interval:
-    """Return the interval of numbers by seed."""
-    return interval(list(values.values()))
+    return plots.number(found, "").partition(" (")[0]
 
 
 # ---------------------------------------------------------------- tables for the page
@@ -287,13 +275,13 @@ def table(found: Mapping[str, Any], title: str) -> pd.DataFrame:
 
 
 def levels_table(found: Mapping[str, Any], scores: pd.DataFrame, levels: Levels) -> pd.DataFrame:
-    """Return paired differences at the first and the last of the levels and on average."""
-    columns = {
-        "first_level": sparse(scores, min(levels)),
-        "last_level": sparse(scores, max(levels)),
-        "mean": f"mean of {len(set(levels))} levels",
-    }
-    return tables.labelled(tables.differences_table(named(found)).rename(columns=columns))
+    """Return paired differences at each of the levels, the first to the last, and on average."""
+    chosen = sorted(set(levels))
+    names = {"first_level": chosen[0]} | {round_name(k): k for k in chosen[1:-1]}
+    columns = {name: sparse(scores, k) for name, k in (names | {"last_level": chosen[-1]}).items()}
+    columns["mean"] = f"mean of {len(chosen)} levels"
+    rows = {row: {key: parts.get(key) for key in columns} for row, parts in named(found).items()}
+    return tables.labelled(tables.differences_table(rows).rename(columns=columns))
 
 
 def ablations_table(

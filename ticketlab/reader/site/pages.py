@@ -107,7 +107,7 @@ def title(study: Study, paper: str) -> str:
 
 def short(paper: str) -> str:
     """The title for navigation."""
-    return findings.PAPERS.get(paper, paper)
+    return findings.short(paper)
 
 
 # ---------------------------------------------------------------- computed pages

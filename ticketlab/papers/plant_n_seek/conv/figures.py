@@ -17,7 +17,7 @@ from ticketlab.study.plots import (
     says,
     within,
 )
-from ticketlab.study.stats import each_seed, interval, minus
+from ticketlab.study.stats import each_seed, minus, over_seeds
 
 ORDER = ("popup annealed", "popup_even annealed", "popup plain", "popup_even plain")
 """Arms of edge-popup, which come first."""
@@ -60,11 +60,11 @@ def _recovered(table: pd.DataFrame) -> str:
     also = ""
     if len(best):
         values = each_seed(trained[trained.method == best.idxmax()], "weak_margin")
-        reached = number(interval(list(values.values())))
+        reached = number(over_seeds(values))
         also = f" {labels.label(str(best.idxmax()))}, trained, is at {reached}."
     return (
         message(
-            interval(list(popped.values())) if popped else None,
+            over_seeds(popped) if popped else None,
             "Edge-popup beats the convolutional ticket at its density",
             "Edge-popup is on a par with the convolutional ticket at its density",
             "Edge-popup does not recover the convolutional ticket at its density",
@@ -114,7 +114,7 @@ def _peak(rows: pd.DataFrame, densities: "pd.Series[float]") -> str:
     ends = {label: each_seed(last[last.label == label], "score") for label in (most, "gt")}
     lost = minus(ends[most], ends["gt"])
     return message(
-        interval(list(lost.values())) if lost else None,
+        over_seeds(lost) if lost else None,
         f"Annealed down to the ticket's density, edge-popup loses what it has at {most}",
         f"Annealed down to the ticket's density, edge-popup is about as good as at {most}",
         f"Annealed down to the ticket's density, edge-popup is better than at {most}",
