@@ -123,8 +123,22 @@ def test_seconds_follow_from_speed_workers_and_what_is_stored(
     assert (done.units, done.seconds, done.passes) == (0, 0, 0) and done.reused > later.reused
 
 
+def test_more_workers_take_less_time_until_the_longest_unit_is_what_takes_it(
+    digits: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Job("a", 900.0, fixed(10.0), 100.0, 5000)]
+    monkeypatch.setitem(PAPERS, "colt", replace(PAPERS["colt"], jobs=lambda values: found))
+    values = tiny.colt(runtime={"device": "cpu"})
+    one, two, many = (plan("desk", "colt", values, EMPTY, 3.0, n) for n in (1, 2, 1000))
+    assert one.seconds == one.work == pytest.approx(90) and two.seconds == pytest.approx(45)
+    longest = max(unit.passes for unit in next(PAPERS["colt"].phases(values)))
+    assert many.seconds == pytest.approx(90 * longest / PAPERS["colt"].expected_passes(values))
+    assert many.work == one.work and many.workers == 1000
+
+
 def test_the_summary_adds_up_and_says_what_it_stands_on(tmp_path: Path) -> None:
-    one = Plan("colt", "desk", 0, 3, 10.0, 1e6, 90.0, 2, 5e6, "cpu")
+    one = Plan("colt", "desk", 0, 3, 10.0, 1e6, 1800.0, 900.0, 2, 5e6, "cpu")
     text = summary([one, one], tmp_path)
-    assert "about 3 minutes on cpu, 2 at a time" in text and "at most 10 MB" in text
+    assert "about 30 minutes on cpu, 2 at a time, 1.0 hours of work in all" in text
+    assert "at most 10 MB" in text
     assert "a speed measured for 3 seconds" in text

@@ -14,10 +14,17 @@ app = typer.Typer()
 
 
 @app.command()
-def plan(studies: StudyNames = None) -> None:
+def plan(
+    studies: StudyNames = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="units at a time, on processors or devices like this one"),
+    ] = None,
+) -> None:
     """Show what `dvc repro` will run, how long it takes here, and what the study can decide.
 
-    Measures the speed of this machine, which takes some seconds.
+    Measures the speed of this machine, which takes some seconds. `--workers 8` says how long eight
+    such processors would take, for instance those of a Dask cluster.
     """
     with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = {name: params.load_study(name) for name in studies or params.chosen_studies()}
@@ -33,7 +40,8 @@ def plan(studies: StudyNames = None) -> None:
         each = planning.PROBE_SECONDS / max(1, len(work))
         store = stored_units()
         plans = [
-            planning.plan(study, paper, chosen[study][paper], store, each) for study, paper in work
+            planning.plan(study, paper, chosen[study][paper], store, each, workers)
+            for study, paper in work
         ]
         if plans:
             show_table("to train", planning.table(plans))

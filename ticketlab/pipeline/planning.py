@@ -87,25 +87,36 @@ class Plan:
     """Units to train, as far as known; more may depend on their results."""
     trainings: float
     passes: float
+    work: float
+    """Seconds of all trainings, one after another."""
     seconds: float
+    """Seconds until they are done, `workers` at a time."""
     workers: int
     bytes: float
     device: str
 
 
-def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> Plan:
-    """Return the work of a paper's study, measuring its speed for about `seconds`."""
+def plan(
+    study: str, paper: str, values: Spec, store: Store, seconds: float, workers: int | None = None
+) -> Plan:
+    """Return the work of a paper's study, measuring its speed for about `seconds`.
+
+    `workers` is the number of units at a time, each on a processor or device like this one; default
+    is what the study would use here. More of them than units do not help.
+    """
     check_data(values)
     known = PAPERS[paper]
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
-    workers = runner.at_once(gpu.worker_count(runtime, params.load_workers()))
+    if workers is None:
+        workers = runner.at_once(gpu.worker_count(runtime, params.load_workers()))
     made = results.made_elsewhere(results.runs_folder(study, paper))
     survey = runner.survey(known.phases(values), store, made)
     expected = known.expected_passes(values)
     stored = sum(unit.passes for unit in survey.reused)
     left = max(0.0, 1 - stored / expected) if survey.missing else 0.0
     jobs = known.jobs(values) if left else []
-    spent = process_seconds(jobs, known.beside, seconds)
+    work = left * process_seconds(jobs, known.beside, seconds)
+    longest = max((unit.passes for unit in survey.missing), default=0) / expected
     return Plan(
         paper=paper,
         study=study,
@@ -113,7 +124,8 @@ def plan(study: str, paper: str, values: Spec, store: Store, seconds: float) -> 
         units=len(survey.missing),
         trainings=left * sum(job.passes / job.training for job in jobs),
         passes=left * expected,
-        seconds=left * spent / workers,
+        work=work,
+        seconds=work * max(1 / workers, longest / left if left else 0.0),
         workers=workers,
         bytes=left * sum(job.passes / job.training * job.ticket for job in jobs),
         device=gpu.describe(gpu.choose_device(runtime.device)),
@@ -197,11 +209,13 @@ def table(plans: Sequence[Plan]) -> pd.DataFrame:
 def summary(plans: Sequence[Plan], root: Path) -> str:
     """Summarise the plan in one paragraph, with the basis of the estimate."""
     minutes, size = sum(one.seconds for one in plans) / 60, sum(one.bytes for one in plans)
+    hours = sum(one.work for one in plans) / 3600
     workers = " or ".join(sorted({str(one.workers) for one in plans}))
     devices = " or ".join(sorted({one.device for one in plans}))
     return (
-        f"training: about {minutes:.0f} minutes on {devices}, {workers} at a time (image passes "
-        f"divided by a speed measured for {PROBE_SECONDS:g} seconds; notebooks not counted)\n"
+        f"training: about {minutes:.0f} minutes on {devices}, {workers} at a time, {hours:.1f} "
+        f"hours of work in all (image passes divided by a speed measured for {PROBE_SECONDS:g} "
+        "seconds; notebooks not counted)\n"
         f"disk: at most {size / 1e6:.0f} MB for tickets and as much in DVC's cache; "
         f"{shutil.disk_usage(root).free / 1e9:.0f} GB are free"
     )
