@@ -134,6 +134,8 @@ def test_a_mean_over_levels_shows_between_which_means_it_lies() -> None:
     assert sentence(one).endswith(
         "is 2.50 points [2.12, 2.88], ranging from 0.25 to 4.00 (10 seeds)."
     )
+    assert findings.RANGES in str(findings.in_words([one]).data)
+    assert findings.RANGES not in str(findings.in_words([verdict("reproduced", TEN)]).data)
     for parts in ((), (2.5,), (2.501, 2.499)):  # no mean, a single level, levels that are equal
         assert "ranging" not in sentence(replace(one, parts=parts))
 

@@ -77,9 +77,10 @@ DIFFERENCE = "the difference is {} points"
 
 LEGEND = (
     "Each sentence is computed from a claim's verdict. In brackets: the 95 % interval over seeds. "
-    "A difference is what is named first minus what is named second. 'Ranging from' has the lowest "
-    "and the highest mean at a single sparsity or on a single network."
+    "A difference is what is named first minus what is named second."
 )
+RANGES = "'Ranging from' has the lowest and the highest mean at a single sparsity or network."
+"""What the legend says, too, where a sentence has such a range."""
 
 NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
 """Words that keep their capital in a sentence, besides those with a second one (PrAC, GraSP)."""
@@ -267,6 +268,11 @@ def abstract(found: Sequence[Verdict]) -> str:
     return " ".join(map(sentence, verdicts.chosen(found)))
 
 
+def legend(text: str) -> str:
+    """Return what explains the numbers in these sentences."""
+    return f"{LEGEND} {RANGES}" if "ranging from" in text else LEGEND
+
+
 def counted(found: Sequence[Verdict]) -> str:
     """Summarise as '32 claims: 14 reproduced, 5 not reproduced'."""
     words = [one.word for one in found]
@@ -287,7 +293,8 @@ def in_words(found: Sequence[Verdict]) -> "Markdown":
     """Return the abstract for a paper's page; no q, which concerns a whole study."""
     from IPython.display import Markdown
 
-    return Markdown(f"**What was found.** {abstract(found)}\n\n*{LEGEND} {counted(found)}.*")
+    text = abstract(found)
+    return Markdown(f"**What was found.** {text}\n\n*{legend(text)} {counted(found)}.*")
 
 
 # ---------------------------------------------------------------- the page of a study
@@ -300,9 +307,10 @@ def page(study: Path) -> str:
     """
     found = verdicts.of_study(study)
     every = [verdict for paper in found.values() for verdict in paper]
+    sentences = " ".join(map(abstract, found.values()))
     parts = [
         f"# What `{study.name}` found\n",
-        f"{LEGEND} q is corrected for all claims of the study that were tested: of all decided "
+        f"{legend(sentences)} q is corrected for all claims of the study that were tested: of all decided "
         f"verdicts with q up to {FALSE_SHARE:g}, about {100 * FALSE_SHARE:g} % may be wrong. "
         f"`ticketlab claims --write` renews this page.\n",
         f"**All papers.** {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",

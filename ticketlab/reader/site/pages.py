@@ -115,7 +115,7 @@ def short(paper: str) -> str:
 
 def results_page(studies: Sequence[Study]) -> str:
     """What each study found in words, and the way to its pages."""
-    parts = [f"*{findings.LEGEND}*\n"]
+    parts: list[str] = []
     entries = []
     for study in studies:
         every = [verdict for some in study.found.values() for verdict in some]
@@ -128,7 +128,8 @@ def results_page(studies: Sequence[Study]) -> str:
             of = "" if study is studies[0] else f" ({study.name})"
             entries.append(f"{short(paper)}{of} <{study.name}/{paper}>")
     pages = ["Published numbers <published>", "Machines <machines>", "Reruns <reruns>"]
-    return "\n".join([*parts, toctree([*entries, *pages])])
+    legend = f"*{findings.legend(' '.join(parts))}*\n"
+    return "\n".join([legend, *parts, toctree([*entries, *pages])])
 
 
 def rerun_page(studies: Sequence[Path], claims: Path) -> str:
