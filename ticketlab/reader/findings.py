@@ -311,8 +311,8 @@ def page(study: Path) -> str:
     parts = [
         f"# What `{study.name}` found\n",
         f"{legend(sentences)} q is corrected for all claims of the study that were tested: of all "
-        f"decided verdicts with q up to {FALSE_SHARE:g}, about {100 * FALSE_SHARE:g} % may be wrong. "
-        f"`ticketlab claims --write` renews this page.\n",
+        f"decided verdicts with q up to {FALSE_SHARE:g}, about {100 * FALSE_SHARE:g} % may be "
+        f"wrong. `ticketlab claims --write` renews this page.\n",
         f"**All papers.** {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
     ]
     for paper in in_order(found):
