@@ -122,7 +122,7 @@ def test_an_arm_of_ones_own_keeps_its_name_and_has_a_look() -> None:
         ("colt-class-2of2", "COLT"),
         ("colt-class-5of5", "COLT, 5 copies"),
         ("colt-class-2of5", "COLT, 2 of 5 votes"),
-        ("colt-random-2of2-reinit", "COLT on random images, new weights"),
+        ("colt-random-2of2-reinit", "COLT on random images, fresh weights"),
         ("imp-matched-shuffled", "IMP at COLT's pace, shuffled mask"),
         ("colt_minus_imp_matched", "COLT minus IMP at COLT's pace"),
         ("random, long as rst", "random mask, as long as RST"),

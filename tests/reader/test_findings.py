@@ -109,13 +109,13 @@ def test_every_word_and_tier_has_a_wording() -> None:
         ),
         (
             verdict("undecided", count([0.0, 2.0]), unit="rounds", at_least=1.0, above=None),
-            "Whether the tickets beat random ones, as claimed, is undecided: "
+            "The headline claim that the tickets beat random ones is undecided: "
             "we measured 1 round on average, from 0 to 2 (2 of 10 planned seeds); "
             "seeds lie on both sides of the bound.",
         ),
         (
             verdict("undecided", interval([2.0])),
-            "Whether the tickets beat random ones, as claimed, is undecided: the difference is "
+            "The headline claim that the tickets beat random ones is undecided: the difference is "
             "2.00 points (1 of 10 planned seeds); a single seed decides nothing.",
         ),
         (
@@ -142,7 +142,7 @@ def test_a_mean_over_levels_shows_between_which_means_it_lies() -> None:
 
 def test_a_statement_that_begins_with_a_participle_stands_between_commas() -> None:
     statement = "Moved to other data, the tickets last."
-    says = {"not run": "that, moved to", "undecided": "Whether, moved to",
+    says = {"not run": "that, moved to", "undecided": "that, moved to",
             "reproduced": "As claimed, moved to"}  # fmt: skip
     for word, text in says.items():
         assert text in sentence(verdict(word, TEN, statement=statement))  # type: ignore[arg-type]

@@ -47,7 +47,8 @@ def test_a_line_has_claim_verdict_and_number(tmp_path: Path) -> None:
     text = front.block("desk", made(tmp_path / "desk", "colt", NUMBERS))
     assert text.startswith("- **[COLT](results/desk/colt/colt.ipynb)**. As accurate as IMP at ")
     page = "results/desk/colt/colt.ipynb"
-    assert f": [*not reproduced*]({page}) (-4.10 points [-4.35, -3.85]); fewer rounds" in text
+    imp = "COLT minus IMP is -4.10 points [-4.35, -3.85]"
+    assert f": [*not reproduced*]({page}) ({imp}); fewer rounds" in text
     assert f": [*reproduced*]({page}) (it takes 6 rounds fewer than IMP in every seed); " in text
     assert "\n`desk` has 18 claims: " in text
     assert " By tier: 4 headline claims (1 reproduced, " in text
@@ -57,7 +58,8 @@ def test_a_line_has_claim_verdict_and_number(tmp_path: Path) -> None:
 def test_shares_are_counted_and_costs_are_percent(tmp_path: Path) -> None:
     made(tmp_path / "desk", "plant_n_seek", NUMBERS)
     text = front.block("desk", made(tmp_path / "desk", "prac", NUMBERS))
-    assert "(20 of 20 seeds)" in text and "(90.20 % [89.70, 90.70])" in text
+    assert "(20 of 20 seeds [83, 100] %)" in text
+    assert "(it saves 90.20 % [89.70, 90.70])" in text
 
 
 def test_a_mean_has_the_range_of_its_levels(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_a_mean_has_the_range_of_its_levels(tmp_path: Path) -> None:
     metrics["differences"]["colt_minus_imp"] |= ends
     path.write_text(json.dumps(metrics))
     text = front.block("desk", path.parent.parent)
-    assert "(-4.10 points [-4.35, -3.85], ranging from -5.00 to -3.10); fewer rounds" in text
+    assert "is -4.10 points [-4.35, -3.85], ranging from -5.00 to -3.10); fewer rounds" in text
     assert text.count("ranging") == 1
 
 
@@ -98,6 +100,7 @@ def test_findings_go_between_their_marks_and_nothing_else_changes(tmp_path: Path
     assert front.with_findings(page, studies) == page  # putting it in twice is putting it in once
     starts = [line[:8] for line in page.splitlines() if line.startswith("- ")]
     assert starts == ["- **[COL", "- **[PrA", "- **[COL"]
+    assert page.count("By tier: ") == 1  # of the first study
 
 
 def test_a_page_without_marks_or_studies_without_metrics_are_one_line(

@@ -44,8 +44,8 @@ WORDINGS: dict[Word, dict[Tier, str]] = {
         "finding": "We did not find that {clause}; {difference}: {number}.",
     },
     "undecided": {
-        "headline": "Whether {clause}, as claimed, is undecided: {number}; {missing}.",
-        "paper": "Whether {clause}, as published, is undecided: {number}; {missing}.",
+        "headline": "The headline claim that {clause} is undecided: {number}; {missing}.",
+        "paper": "The published statement that {clause} is undecided: {number}; {missing}.",
         "control": "Our control leaves open whether {clause}: {number}; {missing}.",
         "finding": "We could not decide whether {clause}: {number}; {missing}.",
     },
@@ -135,14 +135,17 @@ def clause(claim: Claim) -> str:
 
 def number(verdict: Verdict) -> str:
     """Return 'the difference is 0.52 points [0.11, 0.93] (10 seeds, q = .031)'; '' if none."""
-    claim, found = verdict.claim, verdict.evidence
-    if found is None:
-        return ""
-    few = digits(found, claim.bound)
-    text = phrase(claim).format(_value(found, few))
+    found = verdict.evidence
+    return "" if found is None else f"{measured(verdict, found)}{_sure(verdict, found)}"
+
+
+def measured(verdict: Verdict, found: Evidence) -> str:
+    """Return 'the difference is 0.52 points [0.11, 0.93]', with the range of its parts if any."""
+    few = digits(found, verdict.claim.bound)
+    text = phrase(verdict.claim).format(_value(found, few))
     if isinstance(found, Count) and found.mean == 1:
         text = re.sub(r"\b1 (round|epoch)s\b", r"1 \1", text)
-    return f"{text}{_spread(found, few)}{ranging(verdict, few)}{_sure(verdict, found)}"
+    return f"{text}{_spread(found, few)}{_ranging(verdict, few)}"
 
 
 def phrase(claim: Claim) -> str:
@@ -170,7 +173,7 @@ def _spread(found: Evidence, few: int) -> str:
     return f" on average, from {found.least:g} to {found.most:g}"
 
 
-def ranging(verdict: Verdict, few: int) -> str:
+def _ranging(verdict: Verdict, few: int) -> str:
     """Return ', ranging from -0.94 to -0.01', the means that the number averages over; or ''."""
     least, most = (decimals(end(verdict.parts, default=0.0), few) for end in (min, max))
     return "" if least == most else f", ranging from {least} to {most}"
@@ -311,8 +314,8 @@ def page(study: Path) -> str:
     parts = [
         f"# What `{study.name}` found\n",
         f"{legend(sentences)} q is corrected for all claims of the study that were tested: of all "
-        f"decided verdicts with q up to {FALSE_SHARE:g}, about {100 * FALSE_SHARE:g} % may be "
-        f"wrong. `ticketlab claims --write` renews this page.\n",
+        f"decided verdicts with q up to {FALSE_SHARE:g}, at most {100 * FALSE_SHARE:g} % are "
+        f"expected to be wrong. `ticketlab claims --write` renews this page.\n",
         f"**All papers.** {counted(every)}. {verdicts.survivors(verdicts.table(study))}.\n",
     ]
     for paper in in_order(found):

@@ -12,7 +12,6 @@ from ticketlab.spec import InputError
 from ticketlab.study import verdicts
 from ticketlab.study.claims import Verdict
 from ticketlab.study.rules import Tier
-from ticketlab.study.stats import Count, Share, decimals, digits
 
 MARKS = ("<!-- findings:", "<!-- /findings -->")
 
@@ -23,7 +22,10 @@ TIERS: dict[Tier, str] = {
     "finding": "findings of ours",
 }
 
-UNITS = {"points": " points", "rounds": " rounds", "epochs": " epochs", "cost": " %"}
+DIFFERENCE, SHARE = (
+    words.partition("{}")[0] for words in (findings.DIFFERENCE, findings.NUMBERS["seeds"])
+)
+"""Beginnings that a line goes without."""
 
 
 def with_findings(page: str, studies: Mapping[str, Path]) -> str:
@@ -37,12 +39,16 @@ def with_findings(page: str, studies: Mapping[str, Path]) -> str:
     if not studies:
         raise InputError("page: no study has metrics, run `dvc repro` first")
     start = page.index("\n", page.index(MARKS[0])) + 1
-    parts = [block(name, folder) for name, folder in studies.items()]
+    first, *_ = studies
+    parts = [block(name, folder, tiers=name == first) for name, folder in studies.items()]
     return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
 
 
-def block(study: str, folder: Path) -> str:
-    """The findings of one study as Markdown: a line per paper, then how many claims are decided."""
+def block(study: str, folder: Path, *, tiers: bool = True) -> str:
+    """The findings of one study as Markdown: a line per paper, then how many claims are decided.
+
+    With `tiers` also how the claims of each tier came out.
+    """
     found, table = verdicts.of_study(folder), verdicts.table(folder)
     shown = dict(zip(table.claim, table.shown, strict=True))
     links = {claim: f"results/{study}/{path}" for claim, path in shown.items()}
@@ -63,7 +69,9 @@ def block(study: str, folder: Path) -> str:
         lines.append(f"- **Ablations and other settings**: {', '.join(others)}.")
     every = [verdict for some in found.values() for verdict in some]
     summary = f"`{study}` has {findings.counted(every)}. {verdicts.survivors(table)}."
-    return "\n".join([*lines, "", f"{summary} {by_tier(every)}.", ""])
+    if tiers:
+        summary += f" {by_tier(every)}."
+    return "\n".join([*lines, "", summary, ""])
 
 
 def by_tier(found: Sequence[Verdict]) -> str:
@@ -100,21 +108,10 @@ def said(verdict: Verdict) -> str:
 
 
 def _number(verdict: Verdict) -> str:
-    """' (-4.43 points [-4.69, -4.17])', or why there is none; a count has its claim's words."""
-    found, claim = verdict.evidence, verdict.claim
-    if verdict.word == "not run" or found is None:
+    """' (COLT minus IMP is -4.43 points [-4.69, -4.17])', or why there is no number."""
+    if verdict.word == "not run" or verdict.evidence is None:
         return ""
     if verdict.word == "not testable here":
         return f" ({verdict.reason})"
-    if isinstance(found, Share):
-        return f" ({found.k} of {found.n} seeds)"
-    if isinstance(found, Count):
-        spread = " in every seed" if found.least == found.most else " on average"
-        words = claim.number or f"{{}}{UNITS.get(claim.unit, '')}"
-        return f" ({words.format(f'{found.mean:.3g}')}{spread})"
-    few = digits(found, claim.bound)
-    value = f"{decimals(found.mean, few)}{UNITS.get(claim.unit, '')}"
-    if found.low is None or found.high is None:
-        return f" ({value})"
-    bounds = f"[{decimals(found.low, few)}, {decimals(found.high, few)}]"
-    return f" ({value} {bounds}{findings.ranging(verdict, few)})"
+    text = findings.measured(verdict, verdict.evidence)
+    return f" ({text.removeprefix(DIFFERENCE).removeprefix(SHARE)})"

@@ -129,7 +129,7 @@ def bed_controls(scores: pd.DataFrame, params: ColtParams) -> dict[str, Any]:
             above=0.0,
         ),
         "imp_beats_reinit": control(
-            "IMP at COLT's pace beats its masks on new initial weights",
+            "IMP at COLT's pace beats its masks on fresh initial weights",
             beats["reinit"],
             above=0.0,
         ),

@@ -255,7 +255,9 @@ def layers(
 def _spread(bed: Bed, layer: str, kept: "pd.Series[float]") -> tuple[float, str]:
     """Return how far methods are apart in a layer (ratio), and this in words."""
     low, high = str(kept.idxmin()), str(kept.idxmax())
-    text = f"Methods differ most in {label(layer)} of {label(bed.name)}: of its weights"
+    text = (
+        f"Methods differ most, as a ratio, in {label(layer)} of {label(bed.name)}: of its weights"
+    )
     least, most = (f"{label(arm)} keeps {kept[arm]:.1f} %" for arm in (low, high))
     return kept[high] / max(kept[low], 1e-2), f"{text} {least}, {most}."
 
@@ -282,9 +284,9 @@ def swap(swaps: pd.DataFrame, params: CompareParams) -> Figure:
         figure,
         message(
             as_interval(effect),
-            "IMP's mask needs its initial weights: better than on new weights",
-            "IMP's mask does as well on new weights as on its initial ones, within the interval",
-            "IMP's mask does worse on its initial weights than on new ones",
+            "IMP's mask is better on its initial weights than on fresh ones",
+            "IMP's mask does as well on fresh weights as on its initial ones, within the interval",
+            "IMP's mask is worse on its initial weights than on fresh ones",
         ),
     )
 
@@ -311,12 +313,12 @@ def _against_random(rows: pd.DataFrame, params: CompareParams, methods: Sequence
     every = {arm: as_interval(difference(rows, params, arm, "random")["mean"]) for arm in methods}
     found = {arm: one for arm, one in every.items() if one}
     short = [label(arm) for arm, one in found.items() if one.low is None or one.low <= 0]
-    beaten = f"All methods but {_listed(short)} beat" if short else "All methods beat"
+    beaten = f"all methods but {_listed(short)} beat" if short else "all methods beat"
     if len(short) == len(found):
-        beaten = "No method clearly beats"
+        beaten = "no method clearly beats"
     imp = found.get("imp")
     gain = f", IMP by {number(imp)}" if imp else ""
-    return f"{beaten} the random mask of equal sparsity{gain}."
+    return f"On average over nets and levels, {beaten} the random mask of equal sparsity{gain}."
 
 
 def _saved_and_lost(rows: pd.DataFrame, params: CompareParams) -> str:
@@ -328,7 +330,9 @@ def _saved_and_lost(rows: pd.DataFrame, params: CompareParams) -> str:
         if saved and gained:
             text = f"{label(arm)} saves {saved.mean:.0f} % of IMP's images"
             parts.append(f"{text}, accuracy {number(gained)}")
-    return "; ".join(parts) + "." if parts else "Neither COLT nor PrAC was run beside IMP."
+    if not parts:
+        return "Neither COLT nor PrAC was run beside IMP."
+    return f"{'; '.join(parts)} (images of search and final training)."
 
 
 def _mean(parts: Sequence[BySeed]) -> Interval | None:

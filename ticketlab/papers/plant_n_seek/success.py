@@ -70,9 +70,9 @@ def at_the_tickets_density(shares: pd.DataFrame) -> str:
             found.append(f"{by} finds {whose} in {best.k} of {best.n} seeds {bounds(best)} %")
         else:
             missed.append(whose)
-    none = f"no method finds {' or '.join(missed)} in most seeds" if missed else ""
+    none = f"none that was run finds {' or '.join(missed)} in most seeds" if missed else ""
     said = "; ".join(filter(None, [*found, none])) or "nothing was searched"
-    return f"At the density of the planted ticket {said}."
+    return f"Of the searches for weak tickets at the density of the planted one, {said}."
 
 
 # ---------------------------------------------------------------- density and cost
@@ -113,6 +113,8 @@ def least(board: pd.DataFrame) -> str:
         best = rows.sort_values(["density", "steps"]).iloc[0]
         times = best["times the ticket's"]
         by = f"{labels.label(best.method)} ({labels.label(best.regime)}, n = {best.n})"
-        said.append(f"{labels.label(str(task))} {times:.3g} x, {by}")
+        ties = int((rows.density == best.density).sum()) - 1
+        and_others = f" and {ties} other{'s' * (ties > 1)}" if ties else ""
+        said.append(f"{labels.label(str(task))} {times:.3g} x, {by}{and_others}")
     lowest = "; ".join(said) or "none"
     return f"The lowest density that finds a ticket in most seeds, over the ticket's own: {lowest}."

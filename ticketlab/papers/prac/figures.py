@@ -130,7 +130,7 @@ def against_imp(scores: pd.DataFrame, levels: Sequence[int]) -> Figure:
         f"{labels.label(shown(arm))} {brief(_lead(scores, arm, levels))}"
         for arm in ("random", "short-imp")
     )
-    return says(figure, "; ".join([f"{own[:-1]}, {least}", *others]) + ".")
+    return says(figure, f"{'; '.join([own[:-1], *others])}. PrAC minus IMP {least}.")
 
 
 def ablations(scores: pd.DataFrame, params: PracParams) -> Figure:
