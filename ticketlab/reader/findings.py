@@ -94,6 +94,7 @@ PAPERS = {
     "dlth": "DLTH",
     "compare": "All on one bench",
     "geometry": "Why tickets work",
+    "seekers": "Newer seekers",
 }
 """Papers as a reader knows them, in the order of all lists; another goes by its folder's name."""
 
