@@ -1879,6 +1879,24 @@ def test_edge_popup_chooses_among_the_mothers_weights_at_its_density(tape: Tape)
             assert not starts[0]["bias4"].any() and starts[0]["bias3"].all()
 
 
+@of("seekers")
+def test_gates_and_edge_popup_see_the_same_batches_of_the_same_mother(tape: Tape) -> None:
+    seen: dict[object, list[Popping]] = {}
+    for popping in tape.of(Popping):
+        data = popping.batches[0].places[0].data  # a task's samples of a seed
+        seen.setdefault((popping.seed, data), []).append(popping)
+    assert len(seen) == 2 * 3
+    for poppings in seen.values():
+        assert {p.unit.partition("/")[0] for p in poppings} >= {"popup", "gates"}
+        assert all(p.batches == poppings[0].batches for p in poppings)
+    for unit in (name for name in tape.results if name.startswith("gates/")):
+        own, other = (tape.of(Popping, f"{kind}/{unit.partition('/')[2]}")
+                      for kind in ("gates", "popup"))  # fmt: skip
+        assert len(own) == len(other) == len(tape.params.densities)
+        for gates, popup in zip(own, other, strict=True):
+            assert same(gates.weights, popup.weights) and gates.mask.alive == popup.mask.alive
+
+
 # ---------------------------------------------------------------- its convolutional part: law 4
 
 

@@ -81,7 +81,7 @@ LEGEND = (
     "and the highest mean at a single sparsity or on a single network."
 )
 
-NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
+NAMES = frozenset({"Adam", "Bernoulli", "Circle", "Fashion", "Helix", "Scratch"})
 """Words that keep their capital in a sentence, besides those with a second one (PrAC, GraSP)."""
 
 PARTICIPLES = "moved|rewound|scored|trained"

@@ -54,6 +54,7 @@ def gates(scores: pd.DataFrame, params: SeekersParams) -> Figure:
                 named = labels.label(method) + ("" if copies else ", nothing planted")
                 error_bars(ax, at, over_seeds(values), style, label=named, upright=False, size=5.5)
         ax.set_yticks(range(len(names)), [column(label) for label in names])
+        ax.set_xlim(right=0.5 * (FOUND_POINTS if is_accuracy(task) else FOUND_DECADES))
         ax.grid(False, axis="y")
         unit = "points of accuracy" if is_accuracy(task) else "decades of error"
         ax.set(title=labels.label(task), xlabel=f"{unit} against the ticket")
@@ -67,7 +68,6 @@ def _found_span(ax: Axes, task: str) -> None:
     allowed = FOUND_POINTS if is_accuracy(task) else FOUND_DECADES
     ax.axvspan(-allowed, allowed, color="0.92", lw=0, label="counts as found", zorder=0)
     ax.axvline(0, color="k", ls="--", lw=1, label="planted ticket")
-    ax.set_xlim(right=allowed / 2)
 
 
 def _gates_say(scores: pd.DataFrame, params: SeekersParams) -> str:

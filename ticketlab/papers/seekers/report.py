@@ -36,7 +36,7 @@ POPUP, GATES = "annealed", "gates"
 """The two searches that train no weight."""
 REGIMES = ("singleshot", "multishot", "untrained")
 """How crowds are searched: pruned once, pruned in rounds, and without training weights."""
-ROOM = 10.0
+MISSES = 10.0
 """Least percent of searches that must miss one ticket, so that more tickets can help."""
 
 # ---------------------------------------------------------------- tables
@@ -278,8 +278,8 @@ def _most(says: str, flags: Mapping[int, bool]) -> Numbers | None:
 
 def _room(scores: pd.DataFrame, crowds: Crowds, regime: str) -> Numbers | None:
     found = percent_found(crowd_rows(scores, crowds.task, regime, 1))
-    says = f"with one ticket, {labels.label(regime)}: at least {ROOM:g} % of the searches find none"
-    return control(says, {seed: 100 - value for seed, value in found.items()}, at_least=ROOM)
+    says = f"with one ticket, {labels.label(regime)}: at least {MISSES:g} % of the searches find none"
+    return control(says, {seed: 100 - value for seed, value in found.items()}, at_least=MISSES)
 
 
 def _all_found(rows: pd.DataFrame) -> dict[int, bool]:
@@ -350,9 +350,11 @@ def crowds_in_words(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
 
 
 def _column(name: str) -> str:
+    """Name a density's column: 'at 01 %', as `tables.heading` has it, is density 0.1."""
     if name == "mean":
         return "mean over densities"
-    return f"density {name[3:4]}.{name[4:]}" if name.startswith("at ") else labels.label(name)
+    digits = name.removeprefix("at ").removesuffix(" %")
+    return f"density {digits[0]}.{digits[1:]}" if digits != name else labels.label(name)
 
 
 def found_table(scores: pd.DataFrame, by: Iterable[str]) -> pd.DataFrame:

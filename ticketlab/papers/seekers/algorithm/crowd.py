@@ -60,7 +60,7 @@ def plant_crowd(
 
 
 def check_room(target: Sequence[int], host: Sequence[int], copies: int) -> None:
-    """InputError unless every hidden layer has room for so many copies."""
+    """InputError unless every hidden layer has enough neurons for so many copies."""
     if copies < 1:
         raise InputError(f"copies: {copies}, allowed are 1 and more")
     for layer, (needed, have) in enumerate(zip(target[1:-1], host[1:-1], strict=False), start=1):
