@@ -26,6 +26,7 @@ from ticketlab.papers.geometry.algorithm import corruption
 from ticketlab.papers.plant_n_seek import algorithm as planting
 from ticketlab.papers.plant_n_seek.algorithm import edge_popup as popup
 from ticketlab.papers.plant_n_seek.conv import edge_popup as conv_popup
+from ticketlab.papers.seekers.algorithm import gates
 from ticketlab.pruning import saliency
 from ticketlab.pruning.masks import Mask, State
 from ticketlab.study import results
@@ -160,7 +161,7 @@ class Pruning(Event):
 
 @dataclass(eq=False)
 class Popping(Event):
-    """Edge-popup of one net: its frozen weights, its goal and its last mask."""
+    """Edge-popup or gates on one net: its frozen weights, its goal and its last mask."""
 
     weights: State = field(default_factory=dict)
     goal: Any = None
@@ -574,7 +575,8 @@ WRAPPED: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (evaluation.predict, functools.partial(_look, "predict")), (lanes.train, _lanes),
     (stacks.train, _stack), (stacks.batches, _stack_batches), (stacks.forward, _forward),
     (saliency.prune_to, _prune), (saliency.prune_model, _prune_model),
-    (popup.edge_popup, _edge_popup), (conv_popup.pop, _pop), (sets.load, _load),
+    (popup.edge_popup, _edge_popup), (gates.bernoulli_gates, _edge_popup),
+    (conv_popup.pop, _pop), (sets.load, _load),
     (planting.sample, _sample), (corruption.corrupted, _corrupt),
     (progress.label, _label), (results.save_result, _save),
 )  # fmt: skip

@@ -139,9 +139,13 @@ STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
 }
 for path in sorted(Path(__file__).parent.glob("*/tiny.yaml")):  # further papers lay out their own
     further = registry.PAPERS[path.parent.name]
-    values = read_yaml(path) | {"data": images("laws"), "runtime": RUNTIME}
+    values = read_yaml(path) | {"runtime": RUNTIME}
+    if "data" in further.params.model_fields:
+        values |= {"data": images("laws")}
     STUDIES[path.parent.name] = (further.phases, partial(further.params.model_validate, values))
 PAPERS = tuple(STUDIES)
+GENERATED = ("plant", "seekers")
+"""The studies on generated samples, not images."""
 
 
 def make_images(root: Path, name: str, first: int, test: int) -> None:
@@ -174,7 +178,7 @@ def tape_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tape]:
         with pytest.MonkeyPatch.context() as patch:
             use_data(patch, root(10 if other_test else 0))
             one: dict[str, Any] = {"seeds": (0,)} if other_test else {}
-            if other_test and "plant" in paper:
+            if other_test and paper in GENERATED:
                 one["test"] = 70
             return record(study, params().model_copy(update=one), tmp_path_factory.mktemp(paper))
 
@@ -345,6 +349,7 @@ ORDERS_OF_THEIR_OWN: dict[str, Callable[[Training], object]] = {
     # Rounds of pruning, and levels of edge-popup.
     "plant": stage_of_planting,
     "conv": stage_of_planting,
+    "seekers": lambda t: t.order[-1],
     # So do RST's transformation and its finetuning; IMP's second run is to differ by this alone.
     "compare": lambda t: t.order[-1] if t.order[-1] in ("transform", AGAIN) else None,
     "geometry": lambda t: t.order[-1] if t.order[-1] in ("transform", AGAIN) else None,
@@ -439,7 +444,7 @@ def equal(a: object, b: object) -> bool:
     return a == b
 
 
-@of(*(paper for paper in PAPERS if paper != "plant"))
+@of(*(paper for paper in PAPERS if paper not in GENERATED))
 def test_test_images_were_looked_at(tape: Tape) -> None:
     looks = [look for look in tape.of(Look) if look.score is not None]
     assert any(look.splits == {"test"} for look in looks)
@@ -469,7 +474,7 @@ def test_images_have_their_own_labels(tape: Tape, paper: str) -> None:
                 assert each.labels == tuple(tape.truth[p] for p in each.places), event.unit
 
 
-@of(*(paper for paper in PAPERS if paper != "plant"))
+@of(*(paper for paper in PAPERS if paper not in GENERATED))
 def test_no_unit_writes_into_the_images_that_all_units_of_a_process_share(tape: Tape) -> None:
     assert tape.shared
     for data, first in tape.shared.values():
@@ -1872,6 +1877,24 @@ def test_edge_popup_chooses_among_the_mothers_weights_at_its_density(tape: Tape)
         assert not any(same(starts[0], start) for start in other)
         if mother == "unbiased":
             assert not starts[0]["bias4"].any() and starts[0]["bias3"].all()
+
+
+@of("seekers")
+def test_gates_and_edge_popup_see_the_same_batches_of_the_same_mother(tape: Tape) -> None:
+    seen: dict[object, list[Popping]] = {}
+    for popping in tape.of(Popping):
+        data = popping.batches[0].places[0].data  # a task's samples of a seed
+        seen.setdefault((popping.seed, data), []).append(popping)
+    assert len(seen) == 2 * 3
+    for poppings in seen.values():
+        assert {p.unit.partition("/")[0] for p in poppings} >= {"popup", "gates"}
+        assert all(p.batches == poppings[0].batches for p in poppings)
+    for unit in (name for name in tape.results if name.startswith("gates/")):
+        own, other = (tape.of(Popping, f"{kind}/{unit.partition('/')[2]}")
+                      for kind in ("gates", "popup"))  # fmt: skip
+        assert len(own) == len(other) == len(tape.params.densities)
+        for gates, popup in zip(own, other, strict=True):
+            assert same(gates.weights, popup.weights) and gates.mask.alive == popup.mask.alive
 
 
 # ---------------------------------------------------------------- its convolutional part: law 4

@@ -82,7 +82,7 @@ LEGEND = (
 RANGES = "'Ranging from' has the lowest and the highest mean at a single sparsity or network."
 """What the legend says, too, where a sentence has such a range."""
 
-NAMES = frozenset({"Adam", "Circle", "Fashion", "Helix", "Scratch"})
+NAMES = frozenset({"Adam", "Bernoulli", "Circle", "Fashion", "Helix", "Scratch"})
 """Words that keep their capital in a sentence, besides those with a second one (PrAC, GraSP)."""
 
 PARTICIPLES = "moved|rewound|scored|trained"
@@ -95,6 +95,7 @@ PAPERS = {
     "dlth": "DLTH",
     "compare": "All on one bench",
     "geometry": "Why tickets work",
+    "seekers": "Newer seekers",
 }
 """Papers as a reader knows them, in the order of all lists; another goes by its folder's name."""
 

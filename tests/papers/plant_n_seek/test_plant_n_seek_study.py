@@ -374,7 +374,8 @@ def test_the_message_names_what_finds_a_ticket_at_its_density() -> None:
             searched("snip", "helix", 10), searched("snip", "relu", 0)]  # fmt: skip
     assert success.at_the_tickets_density(pd.DataFrame(rows)) == (
         "Of the searches for weak tickets at the density of the planted one, SynFlow (many rounds) "
-        "finds Circle's in 20 of 20 seeds [2, 98] %; none that was run finds Helix's or ReLU's in most seeds."
+        "finds Circle's in 20 of 20 seeds [2, 98] %; none that was run finds Helix's or ReLU's in "
+        "most seeds."
     )
     none = success.at_the_tickets_density(pd.DataFrame(rows[1:2]))
     assert none.endswith("planted one, none that was run finds Circle's in most seeds.")
