@@ -235,7 +235,7 @@ def _nearest(rows: pd.DataFrame, ticket: float, task: str) -> str:
             arm = str(means.idxmax())
             reached = _over_seeds(own[(own.regime == regime) & (own.arm == arm)])
             best.append(f"{number(reached, unit)} in {labels.label(regime)} ({labels.label(arm)})")
-    whose = f"{labels.label(task)}'s planted ticket ({ticket:.1f} {unit})"
+    whose = f"{labels.label(task)}'s planted ticket, which scores {ticket:.1f} {unit},"
     return f"At the density of {whose} the best search reaches {' and '.join(best) or 'nothing'}."
 
 
