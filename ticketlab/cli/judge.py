@@ -38,8 +38,8 @@ def judge(
         Path | None, typer.Option("--from", help="the archive or project of an address")
     ] = None,
     example: Annotated[
-        bool, typer.Option("--example", help="print a file of parameters with comments, and exit")
-    ] = False,
+        Path | None, typer.Option(help="write a new file of parameters with comments, and exit")
+    ] = None,
 ) -> None:
     """Is this a winning ticket? Judge a mask against dense, IMP, random, shuffled and fresh arms.
 
@@ -49,8 +49,9 @@ def judge(
     with one_line_errors():
         from ticketlab.judging import run  # needs the packages of studies
 
-        if example:
-            print(run.example(), end="")
+        if example is not None:
+            run.write_example(example)
+            print(f"{example}: written, `ticketlab judge MASK --params {example} --out FOLDER`")
             return
         if not mask or out is None:
             raise InputError("judge: a MASK and --out FOLDER are needed, see --help")

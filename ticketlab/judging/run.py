@@ -30,6 +30,13 @@ def example() -> str:
     return (resources.files("ticketlab.judging") / "example.yaml").read_text(encoding="utf-8")
 
 
+def write_example(path: Path) -> None:
+    """Write the example; InputError for a file that exists."""
+    if path.exists():
+        raise InputError(f"--example: {path} exists already, allowed is a new file")
+    write_atomically(path, example().encode())
+
+
 def parameters(
     path: Path | None = None, model: str = "", data: str = "", seeds: int | None = None
 ) -> JudgeParams:
