@@ -9,12 +9,11 @@ from typing import Literal, TypeVar
 from torch import Tensor, nn
 
 from ticketlab import models
-from ticketlab.files import is_foreign
 from ticketlab.pruning.masks import Mask, State
-from ticketlab.reader import loading
+from ticketlab.reader import anything
 from ticketlab.spec import InputError
 from ticketlab.tickets import outside
-from ticketlab.tickets.ticket import Ticket, load_ticket
+from ticketlab.tickets.ticket import Ticket
 
 Start = Literal["none", "kept", "all"]
 """The weights that come with a mask: none, those that it keeps, or all of the dense network's."""
@@ -54,15 +53,6 @@ class Given:
         return Ticket(self.mask, self.weights)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a file holds, under its own names."""
-
-    mask: Mask
-    weights: State | None
-    form: str
-
-
 def load(
     source: str,
     model: nn.Module,
@@ -76,42 +66,18 @@ def load(
     the network's; a name also matches without the network's prefix `body.`. InputError, in one
     line, for a file that cannot be read, and for layers or weights that do not fit the network.
     """
-    path = Path(source)
-    found = _from_file(path) if path.exists() or "@" not in source else _stored(source, archive)
-    files = [one for one in (path, weights) if one is not None and one.exists()]
-    state = found.weights if weights is None else unmasked(outside.tensors_in(weights))
-    name = path.name if path.exists() else source
+    ticket, form = anything.read(source, archive)
+    files = [one for one in (Path(source), weights) if one is not None and one.is_file()]
+    state = ticket.weights
+    if weights is not None:
+        state = anything.unmasked(outside.tensors_in(weights))
     return Given(
-        name,
-        fitted_mask(found.mask, model, names or {}),
+        source if anything.is_address(source) else Path(source).name,
+        fitted_mask(ticket.mask, model, names or {}),
         None if state is None else fitted_weights(state, model, names or {}),
-        found.form,
+        form,
         {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in files},
     )
-
-
-def _from_file(path: Path) -> Found:
-    """Read a ticket of ours, or a file of another project (nothing of it is run)."""
-    if path.exists() and not is_foreign(path):
-        ticket = load_ticket(path)
-        return Found(ticket.mask, ticket.weights, "a ticket of ticketlab")
-    tensors = outside.tensors_in(path)
-    other = outside.parse(tensors, str(path))
-    weights = unmasked(tensors) if other.form == "prune" else other.weights
-    return Found(other.mask, weights, outside.FORMS[other.form])
-
-
-def _stored(address: str, archive: Path | None) -> Found:
-    ticket = loading.load(address, archive)
-    return Found(ticket.mask, ticket.state, "a stored ticket")
-
-
-def unmasked(tensors: Mapping[str, Tensor]) -> State:
-    """Return the weights of a state_dict under their plain names, as they are below its masks."""
-    named = outside.without_prefix(tensors)
-    pruned = {name.removesuffix(outside.ORIG) for name in named if name.endswith(outside.ORIG)}
-    masks = {name + outside.MASK for name in pruned}
-    return {n.removesuffix(outside.ORIG): t for n, t in named.items() if n not in masks}
 
 
 # ---------------------------------------------------------------- matching

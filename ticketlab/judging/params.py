@@ -29,7 +29,7 @@ def _listed(value: Any) -> Any:
 
 
 class JudgeParams(Spec):
-    """All parameters of a judgement (`ticketlab judge --example FILE` writes them with comments)."""
+    """All parameters of a judgement; `ticketlab judge --example FILE` writes them with comments."""
 
     model: ModelSpec
     data: DataSpec
