@@ -127,6 +127,14 @@ def test_a_mask_that_does_not_fit_is_one_line(
     assert why in one_line(lambda: given.fitted_mask(Mask(mask), net(), names))
 
 
+def test_weights_under_another_name_say_what_names_may_map(one_line: Message) -> None:
+    state = {n.replace("head.bias", "fc.bias"): t for n, t in net().state_dict().items()}
+    assert "`names` may map 'fc.bias' to it" in one_line(
+        lambda: given.fitted_weights(state, net(), {})
+    )
+    assert given.fitted_weights(state, net(), {"fc.bias": "head.bias"}).keys() >= {"head.bias"}
+
+
 def changed(name: str, value: torch.Tensor | None) -> State:
     state = dict(net().state_dict())
     if value is None:

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from conftest import Message
+from emulated import emulated
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
@@ -22,6 +23,7 @@ from ticketlab.pipeline.params import validate
 from ticketlab.pruning.masks import Mask, keep_top, ones
 from ticketlab.spec import ROOT
 from ticketlab.study.results import load_result
+from ticketlab.study.runner import run_study
 from ticketlab.tickets import outside
 from ticketlab.training.recipe import Recipe
 
@@ -242,6 +244,15 @@ def test_the_example_is_valid_and_replaces_no_file(tmp_path: Path) -> None:
     assert run.parameters(tmp_path / "judge.yaml") == run.parameters()
     assert run.parameters().seeds == tuple(range(10))
     assert set(JudgeParams.model_fields) == set(run.parameters().model_fields_set)
+
+
+@pytest.mark.slow
+def test_all_units_run_on_a_device(tiny_root: Path, tmp_path: Path) -> None:
+    """On an emulated one, which refuses tensors of two places; from weights of a file."""
+    chosen = params(seeds=1, runtime={"device": "cuda", "cuda_graphs": False})
+    with emulated() as device:
+        found = run_study(study.phases(chosen, ticket()), tmp_path)
+    assert len(found) == 7 and device.reads
 
 
 # --- a good mask and a bad one

@@ -129,9 +129,11 @@ def fitted_weights(weights: State, model: nn.Module, names: Mapping[str, str]) -
     own, parameters = model.state_dict(), dict(model.named_parameters())
     found = {n: t for n, t in renamed(weights, own, names).items() if not n.endswith(COUNTER)}
     if missing := [name for name in parameters if name not in found]:
+        other = [name for name in found if name not in own]
+        way = f"`names` may map {other[0]!r} to it" if other else "--weights names a whole file"
         raise InputError(
             f"weights: {missing[0]!r} is missing, needed are all {len(parameters)} parameters of "
-            "the network; --weights names a file that has them"
+            f"the network; {way}"
         )
     for name, tensor in found.items():
         if name not in own:

@@ -82,7 +82,7 @@ def card(ticket: Ticket, name: str, licence: str) -> str:
         "",
         f"A lottery ticket: it keeps {mask.alive:,} of {mask.total:,} prunable weights "
         f"({100 * mask.sparsity:.4g} % removed) at the values from which its training starts. "
-        f"Removed weights are 0, and `NAME{MASK}` tells them from kept ones.",
+        f"Removed weights are 0, and `NAME{MASK}` says which they are.",
         "",
         "## Load it",
         "",

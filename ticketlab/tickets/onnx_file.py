@@ -1,9 +1,9 @@
 """A ticket as an ONNX network whose pruned weights are sparse tensors, and back again.
 
 A sparse tensor has the kept weights alone, with their places: a file is as much smaller as the
-ticket is, and a kept weight that is 0 by itself is told from a removed one. Programs that run ONNX
-see the removed weights as exactly 0. Read again, kept weights and all others are the same bit for
-bit. Needs the packages of the extra `onnx`.
+ticket is, and a kept weight that is 0 by itself is distinct from a removed one. Programs that run
+ONNX see the removed weights as exactly 0. Read again, kept weights and all others are the same bit
+for bit. Needs the packages of the extra `onnx`.
 """
 
 import json
