@@ -72,11 +72,12 @@ def metrics(
             "bed": {
                 "trained": control("It learns.", around(99, seeds), at_least=80),
                 "imp_beats_random": control("IMP wins.", around(beats, seeds), above=0),
+                "no_head_start": control("No.", around(10 - start, seeds), at_least=-20),
             }
         },
         "chance": 10.0,
         "accuracy": {"given": as_metric(around(80, seeds))},
-        "start": {"given": as_metric(around(start, seeds))},
+        "start": {"given": as_metric(around(start, seeds)), "imp": as_metric(around(10, seeds))},
         "differences": found,
     }
 
@@ -92,6 +93,7 @@ GIVEN = Given("m.pt", Mask({"a": torch.tensor([True, False])}), None, "a mapping
         (metrics(-0.5, 0.0), "not a winning ticket"),
         (metrics(-1.0, 3.0), "undecided"),
         (metrics(-0.5, 3.0, beats=-1.0), "not testable here"),
+        (metrics(-0.5, 3.0, start=70.0), "not testable here"),
         (metrics(-0.5, 3.0, seeds=1), "undecided"),
     ],
 )
@@ -119,4 +121,6 @@ def test_notes_say_what_the_weights_are_and_how_many_seeds_were_planned() -> Non
     weights = {"a": torch.tensor([1.0, 0.0])}
     ticket = Given("m.pt", GIVEN.mask, weights, "a state_dict", {})
     trained = answer.notes(ticket, metrics(0.0, 1.0, start=70.0))
-    assert "only the weights that the mask keeps" in trained[0] and "head start" in trained[1]
+    assert (
+        "only the weights that the mask keeps" in trained[0] and "they were trained" in trained[1]
+    )

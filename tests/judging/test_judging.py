@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -16,12 +17,13 @@ from typer.testing import CliRunner, Result
 from ticketlab import models
 from ticketlab.cli import app
 from ticketlab.files import read_json, yaml_text
-from ticketlab.judging import run, study, units
+from ticketlab.judging import report, run, study, units
 from ticketlab.judging.given import Given
 from ticketlab.judging.params import JudgeParams
 from ticketlab.pipeline.params import validate
 from ticketlab.pruning.masks import Mask, keep_top, ones
 from ticketlab.spec import ROOT
+from ticketlab.study import controls
 from ticketlab.study.results import load_result
 from ticketlab.study.runner import run_study
 from ticketlab.tickets import outside
@@ -132,6 +134,21 @@ def test_the_longer_training_sees_about_as_many_images_as_imp() -> None:
     recipe = Recipe(batch=40, length="2ep")  # type: ignore[arg-type]
     longer = units.stretched(recipe, 1700, 200)
     assert abs(longer.passes(200) - 1700) <= 40
+
+
+def test_trained_weights_are_a_head_start_and_cannot_be_judged() -> None:
+    rows = [
+        {"arm": arm, "seed": seed, "last_accuracy": 80.0, "train_accuracy": 99.0}
+        | {"start_accuracy": start + seed}
+        for arm, start in {"dense": 10, "imp": 12, "random": 10, "given": 40}.items()
+        for seed in range(3)
+    ]
+    for given, passes in ((40, False), (20, True)):
+        frame = pd.DataFrame(rows)
+        frame.loc[frame.arm == "given", "start_accuracy"] = given
+        metrics = {"controls": {"bed": report.controls(frame, params())}}
+        found = {one.name: one.passed for one in controls.all_of(metrics)}
+        assert found["no_head_start"] == passes
 
 
 # --- end to end

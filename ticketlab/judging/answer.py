@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ticketlab.judging.given import Given
 from ticketlab.judging.params import JudgeParams
+from ticketlab.judging.report import HEAD_START
 from ticketlab.reader import findings
 from ticketlab.study.claims import Claim, Verdict, claims_in, judge_all, with_q
 from ticketlab.study.rules import Word
@@ -32,8 +33,6 @@ SENTENCES: dict[Answer, str] = {
     "undecided": "Whether {what} is a winning ticket is undecided.",
     "not testable here": "Whether {what} is a winning ticket cannot be tested here.",
 }
-HEAD_START = 5.0
-"""Points above chance before the first step, from which the page speaks of a head start."""
 
 
 @cache
@@ -91,11 +90,12 @@ def notes(given: Given, metrics: dict[str, Any]) -> list[str]:
     planned = max(claim.planned for claim in claims())
     if (seeds := metrics["accuracy"]["given"]["n"]) < planned:
         found.append(f"Verdicts are planned for {planned} seeds; here are {seeds}.")
-    start, chance = metrics["start"]["given"], metrics["chance"]
-    if start["mean"] > chance + HEAD_START:
+    own, imp = (metrics["start"][arm]["mean"] for arm in ("given", "imp"))
+    if own > metrics["chance"] + HEAD_START:
         found.append(
-            f"Before its first step the given mask classifies {start['mean']:.1f} % of the "
-            f"validation images correctly, where chance is {chance:.1f} %. Its weights are not "
-            "initial ones: they were trained, which is a head start that other arms may not have."
+            f"Before its first step the given mask classifies {own:.1f} % of the validation images "
+            f"correctly and IMP's ticket {imp:.1f} %, where chance is {metrics['chance']:.1f} %. "
+            "The weights of the file are not initial ones: they were trained. --weights names a "
+            "file of initial weights, and `rewind` the step from which the other arms start."
         )
     return found

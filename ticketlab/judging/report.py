@@ -16,6 +16,7 @@ from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
     above_chance,
+    as_count,
     as_metric,
     by_seed,
     chance_accuracy,
@@ -27,6 +28,8 @@ Results = Mapping[str, Result]
 
 ACCURACY: Accuracy = "last_accuracy"
 ARMS = ("dense", "given", "imp", "random", "shuffled", "reinit", "random-long")
+HEAD_START = 20.0
+"""Points before the first step, beyond which weights are neither initial nor rewound ones."""
 OTHERS = tuple(arm for arm in ARMS if arm != "given")
 
 COLUMNS = {
@@ -70,6 +73,7 @@ def metrics(results: Results, params: JudgeParams) -> dict[str, Any]:
 def controls(frame: pd.DataFrame, params: JudgeParams) -> dict[str, Any]:
     """Return the positive controls: what must hold before a mask can be judged here."""
     least = params.trained
+    start = {arm: column(frame, arm, "start_accuracy") for arm in ("imp", "given")}
     return {
         "trained": control(
             f"At its end the dense net gets {least:g} % of its training images right.",
@@ -80,6 +84,12 @@ def controls(frame: pd.DataFrame, params: JudgeParams) -> dict[str, Any]:
             "IMP's mask beats a random mask of this sparsity.",
             minus(column(frame, "imp"), column(frame, "random")),
             above=0.0,
+        ),
+        "no_head_start": control(
+            f"Before the first step no seed of the given mask is more than {HEAD_START:g} points "
+            "ahead of IMP's ticket.",
+            as_count(minus(start["imp"], start["given"])) or {},
+            at_least=-HEAD_START,
         ),
     }
 
