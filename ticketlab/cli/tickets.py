@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from ticketlab.cli.terminal import one_line_errors
-from ticketlab.reader import inventory, loading, sources
+from ticketlab.reader import anything, inventory, loading, sources
 from ticketlab.spec import ROOT
-from ticketlab.tickets import outside
+from ticketlab.tickets import huggingface, onnx_file, outside
 
 app = typer.Typer()
+LICENCE = "mit"
+"""Licence of the tickets in results, as of the project."""
 
 
 @app.command()
@@ -50,7 +52,7 @@ def show(
     project (see `ticketlab convert`) it shows the mask.
     """
     with one_line_errors():
-        if _is_address(ticket):
+        if anything.is_address(ticket):
             print(loading.load(ticket, source).card(), end="")
         else:
             print(inventory.describe(path if (path := Path(ticket)).exists() else ROOT / path))
@@ -59,7 +61,9 @@ def show(
 @app.command()
 def convert(
     ticket: Annotated[str, typer.Argument(help="an address, or a file of masks or weights")],
-    target: Annotated[Path, typer.Argument(help="FILE.pt or FILE.safetensors, which is replaced")],
+    target: Annotated[
+        str, typer.Argument(help="FILE.pt, FILE.safetensors, FILE.onnx or FOLDER/; it is replaced")
+    ],
     form: Annotated[
         outside.Form, typer.Option(help="names as torch.nn.utils.prune has them, 0/1 masks, zeros")
     ] = "prune",
@@ -70,18 +74,21 @@ def convert(
     """Write a ticket in a form that other projects read, from an address or a file of theirs.
 
     Files may hold a state_dict pruned by torch.nn.utils.prune, a mapping of 0/1 masks (open_lth's
-    mask.pth) or a state_dict with zeros. No code of a file is run.
+    mask.pth) or a state_dict with zeros. No code of a file is run. A FOLDER/ is written in the form
+    of the Hugging Face Hub, and can be read again; FILE.onnx has the network with sparse weights.
     """
     with one_line_errors():
-        if _is_address(ticket):
-            found = loading.load(ticket, source)
-            mask, weights = found.mask, found.state
+        found, _ = anything.read(ticket, source)
+        path, name = Path(target), ticket if anything.is_address(ticket) else Path(ticket).name
+        said: str = form
+        if target.endswith("/") or path.is_dir():
+            licence = LICENCE if anything.is_address(ticket) else huggingface.UNKNOWN
+            huggingface.write(path, found, name, licence)
+            said = "Hugging Face's form"
+        elif path.suffix == ".onnx":
+            onnx_file.write(path, found)
+            said = "ONNX"
         else:
-            other = outside.read(Path(ticket))
-            mask, weights = other.mask, other.weights
-        outside.write(target, mask, weights, form)
-        print(f"{target}: {form}, {mask.alive:,} of {mask.total:,} prunable weights kept")
-
-
-def _is_address(ticket: str) -> bool:
-    return "@" in ticket and not Path(ticket).exists()
+            outside.write(path, found.mask, found.weights, form)
+        mask = found.mask
+        print(f"{target}: {said}, {mask.alive:,} of {mask.total:,} prunable weights kept")

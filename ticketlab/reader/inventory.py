@@ -10,8 +10,8 @@ import pandas as pd
 from ticketlab.files import is_foreign, read_safetensors_header
 from ticketlab.pruning.masks import Mask
 from ticketlab.spec import ROOT, InputError
-from ticketlab.tickets import outside
-from ticketlab.tickets.ticket import load_ticket
+from ticketlab.tickets import huggingface, onnx_file, outside
+from ticketlab.tickets.ticket import Ticket, load_ticket
 
 RESULTS = ROOT / "results"
 COLUMNS = ("study", "paper", "arm", "seed", "at", "sparsity", "holds", "path")
@@ -111,18 +111,24 @@ def describe(path: Path) -> str:
 
     Of another project's file it describes the mask.
     """
+    if huggingface.is_folder(path):
+        return _described(huggingface.read(path), f"{path}: the tensors match their SHA-256")
+    if path.suffix == ".onnx":
+        return _described(onnx_file.read(path), f"{path}: an ONNX file of ticketlab")
     if path.exists() and is_foreign(path):
         found = outside.read(path)
         head = f"{path}: {outside.FORMS[found.form]}; no origin and no hash in it"
         return "\n".join([head, "", layer_table(found.mask).to_string(index=False)])
-    ticket = load_ticket(path)
+    return _described(load_ticket(path), f"{path}: the file matches its SHA-256")
+
+
+def _described(ticket: Ticket, head: str) -> str:
     parts = {"weight": ticket.weights, "logits": ticket.outcome}
     holds = _held([name for name, part in parts.items() if part is not None])
     facts = facts_of(ticket.metadata) | {"holds": holds}
     width = max(map(len, facts))
     order = sorted(facts, key=lambda key: (key.startswith("parameters."), key))
     lines = [f"{key.ljust(width)}  {facts[key]}" for key in order]
-    head = f"{path}: the file matches its SHA-256"
     return "\n".join([head, "", *lines, "", layer_table(ticket.mask).to_string(index=False)])
 
 

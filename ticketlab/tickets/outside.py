@@ -106,7 +106,7 @@ def parse(tensors: Mapping[str, Tensor], where: str = "mask") -> Outside:
     In a plain state_dict only tensors with zeros are masked, and only those of two dimensions and
     more: the zeros of biases and of batch-norm statistics are values like others.
     """
-    named = _without_prefix(tensors)
+    named = without_prefix(tensors)
     if any(name.endswith(ORIG) for name in named):
         return _pruned(named, where)
     if all(_is_binary(tensor) for tensor in named.values()):
@@ -118,7 +118,8 @@ def parse(tensors: Mapping[str, Tensor], where: str = "mask") -> Outside:
     return Outside(_checked(zeros, where), weights, "state_dict")
 
 
-def _without_prefix(tensors: Mapping[str, Tensor]) -> State:
+def without_prefix(tensors: Mapping[str, Tensor]) -> State:
+    """Return the tensors by their names outside of DataParallel."""
     if all(name.startswith(PARALLEL) for name in tensors):
         return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return dict(tensors)

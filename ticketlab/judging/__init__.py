@@ -1,0 +1,1 @@
+"""Judge a mask from outside: is it a winning ticket? (`ticketlab judge`)."""
