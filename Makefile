@@ -97,7 +97,7 @@ lab: env ## open JupyterLab in notebooks/
 
 constraints: ## update constraints.txt to the newest versions in a new .venv; then run make test
 	@echo "constraints: installing the newest versions into a fresh .venv"
-	@"$(PYTHON)" -m venv --clear .venv && $(INSTALL) --editable '.[dev,browser,onnx]'
+	@"$(PYTHON)" -m venv --clear .venv && $(INSTALL) --editable '.[dev,browser]'
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude-editable; } > .venv/constraints
 	@mv .venv/constraints constraints.txt && echo "$(CURDIR)" > $(READY)
 

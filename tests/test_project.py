@@ -79,7 +79,8 @@ for folder in ("data", "many", "models", "pruning", "tickets", "training"):
     package = importlib.import_module("ticketlab." + folder)
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-for name in ("study.bench", "study.retrain", "study.stats", "reader.loading", "cli.tickets"):
+for name in ("study.bench", "study.retrain", "study.stats", "reader.loading", "cli.tickets",
+             "release.check"):
     importlib.import_module("ticketlab." + name)
 ticketlab.load
 """

@@ -5,9 +5,9 @@ The stages of dvc.yaml run some of these commands; the others are for readers an
 
 import typer
 
-from ticketlab.cli import judge, pieces, plan, read, run, studies, tickets
+from ticketlab.cli import judge, pieces, plan, read, release, run, studies, tickets
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-for part in (run, plan, pieces, read, judge, tickets, studies):
+for part in (run, plan, pieces, read, judge, tickets, studies, release):
     app.add_typer(part.app)
 app.add_typer(studies.study_app, name="study", no_args_is_help=True)

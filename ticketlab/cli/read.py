@@ -17,6 +17,7 @@ from ticketlab.pipeline import confirmations, params, repository
 from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline import verify as verification
 from ticketlab.reader import findings, front, published
+from ticketlab.release import check
 from ticketlab.spec import ROOT
 from ticketlab.study import results, verdicts
 from ticketlab.study.claims import CLAIMS, COLUMNS, colour, with_reasons
@@ -73,12 +74,18 @@ def verify(
         bool,
         typer.Option(help="add the outcome to confirmations.yaml; refused if units were reused"),
     ] = False,
+    release: Annotated[
+        Path | None, typer.Option(help="check this release instead; needs no git and no project")
+    ] = None,
 ) -> None:
     """Compare the results here with committed ones; runs nothing.
 
     A stage is identical (all bytes), within (numbers agree within their intervals) or different.
-    Exits with code 1 unless every stage is identical or, where bytes may differ, within.
+    Exits with code 1 unless every stage is identical or, where bytes may differ, within. With
+    --release, every difference between an archive and what it says of itself is a line.
     """
+    if release is not None:
+        raise typer.Exit(verify_release(release))
     with one_line_errors(), repository.opened(ROOT) as repo:
         chosen = studies or params.chosen_studies()
         runs = [run for run in params.load_runs() if run.study in chosen]
@@ -100,6 +107,17 @@ def verify(
             confirmations.append(new)
             print(f"{confirmations.FILE.name}: {study}: {new.outcome}, {new.processor}")
     raise typer.Exit(int(not verification.is_reproduced(every, bytes_expected)))
+
+
+def verify_release(path: Path) -> int:
+    """Print what is wrong with a release, or what was checked; returns the exit code."""
+    with one_line_errors():
+        found = check.verify(path)
+        print(*found.problems, sep="\n", end="\n" if found.problems else "")
+        counts = f"{found.files:,} files, {found.tickets:,} tickets, {found.verdicts:,} verdicts"
+        state = f"{len(found.problems)} problems" if found.problems else "as released"
+        print(f"{path}: {counts}: {state}")
+    return int(bool(found.problems))
 
 
 @app.command()

@@ -137,6 +137,23 @@ class Committed:
         return self._git("show", f"{self.rev}:./{path}")
 
     @cached_property
+    def date(self) -> str:
+        """The commit's date: '2026-11-27'."""
+        return (self._git("show", "-s", "--format=%cs", self.commit) or b"").decode().strip()
+
+    @cached_property
+    def modes(self) -> dict[str, int]:
+        """The mode of every file, by path."""
+        listing = self._git("ls-tree", "-r", "-z", self.rev) or b""
+        lines = [line.partition("\t") for line in listing.decode().split("\0") if line]
+        return {path: int(head.split()[0], 8) for head, _, path in lines}
+
+    def changes(self) -> list[str]:
+        """The tracked files of the workspace that differ from HEAD."""
+        listing = self._git("diff", "HEAD", "--name-only", "--relative", "-z") or b""
+        return [name for name in listing.decode().split("\0") if name]
+
+    @cached_property
     def lock(self) -> dict[str, Entry]:
         """The stages of dvc.lock."""
         text = self.read("dvc.lock")

@@ -2,7 +2,8 @@
 
 A release archive is a .zip or .tar file. Its manifest.json names the version of ticketlab that
 wrote it and has, for each ticket's place ('desk/colt/search/imp/seed-100/round-13'), the SHA-256
-of its file PLACE.safetensors, its sparsity, what it holds, and its unit's record as `Facts` has it.
+of its file, its sparsity, what it holds, and its unit's record as `Facts` has it. The file is
+PLACE.safetensors, or where a project has it in an archive of `ticketlab release` (see `Layout`).
 """
 
 import hashlib
@@ -54,11 +55,24 @@ class Entry(Facts):
     sha256: str
 
 
+Layout = Literal["places", "project"]
+"""Where the file of 'desk/colt/imp/seed-0/ticket' is: desk/colt/imp/seed-0/ticket.safetensors, or
+results/desk/runs/colt/imp/seed-0/ticket.safetensors."""
+
+
+def file_of(place: str, layout: Layout) -> str:
+    """The name of a ticket's file in an archive."""
+    study, paper, rest = place.split("/", 2)
+    folder = f"results/{study}/runs/{paper}" if layout == "project" else f"{study}/{paper}"
+    return f"{folder}/{rest}{SUFFIX}"
+
+
 class Manifest(Spec):
     """The content of an archive's manifest.json."""
 
     format: Literal["ticketlab tickets 1"]
     ticketlab: str
+    layout: Layout = "places"
     tickets: dict[str, Entry]
 
 
@@ -103,7 +117,7 @@ class Project:
 
     def places(self, paper: str) -> list[str]:
         """See `Source`."""
-        found = [name for name in self._files(paper) if name.endswith(SUFFIX)]
+        found = [name for name in self.files(paper) if name.endswith(SUFFIX)]
         if not found:
             study, name = paper.split("/")
             raise InputError(
@@ -113,7 +127,7 @@ class Project:
             )
         return sorted(f"{paper}/{name.removesuffix(SUFFIX)}" for name in found)
 
-    def _files(self, paper: str) -> dict[str, Path]:
+    def files(self, paper: str) -> dict[str, Path]:
         """The files of a paper's units by their path in its folder, listed once."""
         if paper not in self._known:
             folder = "results/{}/runs/{}".format(*paper.split("/"))
@@ -123,7 +137,7 @@ class Project:
     def _split(self, place: str) -> tuple[dict[str, Path], str, str]:
         study, paper, rest = place.split("/", 2)
         unit, _, name = rest.rpartition("/")
-        return self._files(f"{study}/{paper}"), unit, name
+        return self.files(f"{study}/{paper}"), unit, name
 
     def facts(self, place: str) -> Facts:
         """See `Source`."""
@@ -205,14 +219,18 @@ class Archive:
 
     path: Path
 
-    @cached_property
+    @property
     def _tickets(self) -> Mapping[str, Entry]:
+        return self._manifest.tickets
+
+    @cached_property
+    def _manifest(self) -> Manifest:
         place = f"{self.path}: {MANIFEST}"
         try:
             content = json.loads(self._read(MANIFEST))
         except ValueError as error:
             raise InputError(f"{place}: not readable JSON ({error})") from None
-        return params.validate(Manifest, content, place).tickets
+        return params.validate(Manifest, content, place)
 
     def _read(self, name: str) -> bytes:
         """A file of the archive; InputError if either is missing or damaged."""
@@ -246,11 +264,10 @@ class Archive:
     @contextmanager
     def opened(self, place: str) -> Iterator[Path]:
         """See `Source`; InputError for a file with another SHA-256 than the manifest has."""
-        content = self._read(f"{place}{SUFFIX}")
+        name = file_of(place, self._manifest.layout)
+        content = self._read(name)
         if hashlib.sha256(content).hexdigest() != self._tickets[place].sha256:
-            raise InputError(
-                f"{self.path}: {place}{SUFFIX} does not match the SHA-256 of {MANIFEST}"
-            )
+            raise InputError(f"{self.path}: {name} does not match the SHA-256 of {MANIFEST}")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"ticket{SUFFIX}"
             file.write_bytes(content)
@@ -269,21 +286,30 @@ def export(source: Source, places: list[str], path: Path) -> None:
         with _packing(partial, path.suffix) as add:
             entries = {}
             for place in places:
-                with source.opened(place) as file:
-                    load_ticket(file)
-                    content = file.read_bytes()
-                add(f"{place}{SUFFIX}", content)
-                sha256 = hashlib.sha256(content).hexdigest()
-                facts = source.facts(place).model_dump(exclude={"sha256"})
-                entries[place] = Entry(sha256=sha256, **facts)
-            manifest = Manifest(
-                format="ticketlab tickets 1", ticketlab=__version__, tickets=entries
-            )
-            add(MANIFEST, manifest.model_dump_json(indent=1).encode())
+                content, entries[place] = verified(source, place)
+                add(file_of(place, "places"), content)
+            add(MANIFEST, manifest_of(entries, "places"))
         partial.replace(path)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
+
+
+def verified(source: Source, place: str) -> tuple[bytes, Entry]:
+    """A ticket's file, its hashes verified, and its entry in a manifest."""
+    with source.opened(place) as file:
+        load_ticket(file)
+        content = file.read_bytes()
+    facts = source.facts(place).model_dump(exclude={"sha256"})
+    return content, Entry(sha256=hashlib.sha256(content).hexdigest(), **facts)
+
+
+def manifest_of(entries: Mapping[str, Entry], layout: Layout) -> bytes:
+    """The content of an archive's manifest.json."""
+    made = Manifest(
+        format="ticketlab tickets 1", ticketlab=__version__, layout=layout, tickets=dict(entries)
+    )
+    return made.model_dump_json(indent=1).encode()
 
 
 @contextmanager
