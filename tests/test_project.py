@@ -491,6 +491,19 @@ def test_the_patterns_tell_wrong_words_from_right_ones(
     assert pattern.search(wrong) and not pattern.search(right)
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook_writes_every_output_of_its_stage(path: Path) -> None:
+    """A stage whose output is missing fails only after the whole page has been made."""
+    code = path.read_text()
+    stage = (ROOT / "dvc.yaml").read_text().partition("read:")[2]
+    writers = {"figures": "plots.save(", "tables": "write_table(", "metrics.json": "write_metrics(",
+               "curves": "write_curve("}  # fmt: skip
+    outputs = set(re.findall(r"\{item\.paper\}/([\w.]+):", stage))
+    by_others = {"seeds.csv", "summary.json"}  # with the metrics, and by the stage's command
+    assert outputs == {*writers, *by_others}
+    assert [output for output, writer in writers.items() if writer not in code] == []
+
+
 def test_the_study_of_a_notebook_run_by_itself_is_named_once() -> None:
     definition = re.compile(r"(?m)^SMOKE\b.*=")
     found = [short(path) for path in MODULES if definition.search(path.read_text())]
