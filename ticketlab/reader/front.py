@@ -15,11 +15,10 @@ from ticketlab.study.rules import Tier
 
 MARKS = ("<!-- findings:", "<!-- /findings -->")
 
-TIERS: dict[Tier, str] = {
-    "headline": "headline claims",
-    "paper": "other statements of the papers",
-    "control": "controls of ours",
-    "finding": "findings of ours",
+TIERS: dict[str, tuple[Tier, ...]] = {
+    "headline claims": ("headline",),
+    "other statements of the papers": ("paper",),
+    "claims of ours": ("control", "finding"),
 }
 
 DIFFERENCE, SHARE = (
@@ -76,7 +75,7 @@ def block(study: str, folder: Path, *, tiers: bool = True) -> str:
 
 def by_tier(found: Sequence[Verdict]) -> str:
     """How the verdicts of each tier came out: 'By tier: headline 3 (2 reproduced, ...); ...'."""
-    tiers = {name: [v for v in found if v.claim.tier == tier] for tier, name in TIERS.items()}
+    tiers = {name: [v for v in found if v.claim.tier in some] for name, some in TIERS.items()}
     counts = {name: findings.counted(some).split(" claims: ") for name, some in tiers.items()}
     parts = [f"{n} {name} ({words})" for name, (n, words) in counts.items() if n != "0"]
     return f"By tier: {'; '.join(parts)}"
