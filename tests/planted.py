@@ -215,7 +215,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "retrained tickets were trained under their own masks": Fault(
             "made", "exchange(made, 'mask_sha256', made.unit.str.startswith('score/random'))"
         ),
-        "IMP-matched has as many weights left as COLT after every round": Fault(
+        "IMP at COLT's pace has as many weights left as COLT after every round": Fault(
             "rounds", "exchange(rounds, 'alive', rounds.arm == 'imp-matched')"
         ),
         "a round of COLT sees as many images as a round of IMP": Fault(
@@ -390,7 +390,7 @@ STATEMENTS: dict[str, dict[str, Fault]] = {
         "RST has the random mask": Fault(
             "made", "exchange(made, 'mask_sha256', made.arm == 'rst')"
         ),
-        "IMP-matched has as many weights left as COLT after every round": Fault(
+        "IMP at COLT's pace has as many weights left as COLT after every round": Fault(
             "results", "with_record(results, 'convnet/imp-matched/', left=[3, 2, 1])"
         ),
         "all final trainings of a net see as many images": Fault(

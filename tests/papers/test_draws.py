@@ -396,7 +396,7 @@ def draws_without_a_generator(tree: ast.Module, inside: bool) -> list[int]:
         of_torch = isinstance(node.func.value, ast.Name) and node.func.value.id == "torch"
         if of_torch and name in DRAWING and "generator" not in given:
             found.append(node.lineno)
-        if name in IN_PLACE and not inside:
+        if name in IN_PLACE and "generator" not in given and not inside:
             found.append(node.lineno)
     return found
 
@@ -409,3 +409,5 @@ def test_every_draw_is_from_a_generator_that_was_made_for_it() -> None:
         assert draws_without_a_generator(tree, name in SEEDED_INSIDE) == [], name
     for line in ("torch.rand(3)", "torch.randperm(len(x))", "x.uniform_()", "torch.manual_seed(0)"):
         assert draws_without_a_generator(ast.parse(line), inside=False) == [1]
+    line = "x.uniform_(generator=random)"
+    assert draws_without_a_generator(ast.parse(line), inside=False) == []

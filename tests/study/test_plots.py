@@ -235,10 +235,10 @@ def test_a_message_is_short(one_line: Message) -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (Interval(1.0, 0.5, 1.5, 3), "better: 1.0 points [0.5, 1.5] (n = 3)."),
-        (Interval(-1.0, -1.5, -0.5, 3), "worse: -1.0 points [-1.5, -0.5] (n = 3)."),
-        (Interval(1.0, -0.5, 2.5, 3), "alike: 1.0 points [-0.5, 2.5] (n = 3)."),
-        (Interval(1.0, None, None, 1), "alike: 1.0 points (n = 1)."),
+        (Interval(1.0, 0.5, 1.5, 3), "better: 1.00 points [0.50, 1.50] (n = 3)."),
+        (Interval(-1.0, -1.5, -0.5, 3), "worse: -1.00 points [-1.50, -0.50] (n = 3)."),
+        (Interval(1.0, -0.5, 2.5, 3), "alike: 1.00 points [-0.50, 2.50] (n = 3)."),
+        (Interval(1.0, None, None, 1), "alike: 1.00 points (n = 1)."),
         (None, "This study does not measure the difference."),
     ],
 )

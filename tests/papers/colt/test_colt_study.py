@@ -873,7 +873,7 @@ def test_the_trade_has_images_saved_and_points_lost_at_equal_sparsity(close: Non
     figure = figures.cost(pd.DataFrame(rows, columns=columns), PARAMS)
     drawn = [np.ravel((line.get_xdata(), line.get_ydata())) for line in figure.axes[-1].lines]
     assert any(len(xy) == 2 and xy == pytest.approx((40.0, -3.0)) for xy in drawn)
-    assert "saves 40 % of the images" in figure.get_label() and "-3.0 points" in figure.get_label()
+    assert "saves 40 % of the images" in figure.get_label() and "-3.00 points" in figure.get_label()
 
 
 def test_the_message_of_the_pace_has_both_counts_and_what_a_seed_saves() -> None:
