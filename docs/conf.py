@@ -27,6 +27,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # `os.environ`, not the variables of whoever builds the site
 viewcode_follow_imported_members = False
 
 html_theme = "pydata_sphinx_theme"
