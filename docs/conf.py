@@ -1,6 +1,7 @@
 """Settings of the documentation site; `ticketlab report` stages its sources and builds them."""
 
 import inspect
+import re
 from typing import Any
 
 project = "ticketlab"
@@ -26,6 +27,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # `os.environ`, not the variables of whoever builds the site
 viewcode_follow_imported_members = False
 
 html_theme = "pydata_sphinx_theme"
@@ -55,6 +57,17 @@ def is_foreign(app: Any, what: str, name: str, found: Any, *_: Any) -> bool | No
     return True if is_code and module.partition(".")[0] != "ticketlab" else None
 
 
+ANNOTATED = re.compile(r"(?:~?[\w.]+\.)?Annotated\[(.*?), <[^<>]* object at 0x[0-9a-f]+>\]")
+
+
+def without_addresses(
+    app: Any, what: str, name: str, found: Any, options: Any, signature: str | None, result: Any
+) -> tuple[str | None, Any]:
+    """The types of a command's arguments without objects, whose addresses differ in each build."""
+    return ANNOTATED.sub(r"\1", signature) if signature else signature, result
+
+
 def setup(app: Any) -> None:
-    """Leave foreign members out of the API reference."""
+    """Leave foreign members and addresses out of the API reference."""
     app.connect("autodoc-skip-member", is_foreign)
+    app.connect("autodoc-process-signature", without_addresses)

@@ -324,3 +324,25 @@ def test_code_that_is_there_to_be_read_is_shown() -> None:
         cells = [new_markdown_cell(heading), cell]
         made = notebooks.page(new_notebook(cells=cells), notebooks.Place("a", "b", "c"))
         assert made.cells[1].metadata.get("tags", [None]) == [tag]
+
+
+@pytest.mark.slow
+def test_the_reference_shows_neither_the_environment_of_its_builder_nor_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defaults such as `os.environ` as they are written; so two builds have the same bytes."""
+    monkeypatch.setenv("SECRET_OF_MINE", "what nobody may read")
+    sources = tmp_path / "sources"
+    (sources / "_static").mkdir(parents=True)
+    shutil.copy(ROOT / "docs" / "conf.py", sources)
+    for name in ("site.css", "claims.js"):
+        shutil.copy(ROOT / "docs" / "_static" / name, sources / "_static")
+    modules = ("ticketlab.instruction_set", "ticketlab.cli.plan")
+    parts = [f"{name}\n{'=' * 40}\n\n.. automodule:: {name}\n   :members:\n" for name in modules]
+    (sources / "index.rst").write_text("\n".join(parts))
+    made = tmp_path / "made"
+    site.render(sources, made, ROOT)
+    text = re.sub(r"<[^<>]*>", "", (made / "index.html").read_text())
+    assert "os.environ" in text and "list[str]" in text
+    assert "what nobody may read" not in text
+    assert not re.search(r"0x[0-9a-f]{6}", text)

@@ -12,6 +12,7 @@ from ticketlab.release import archive
 from ticketlab.spec import ROOT
 
 app = typer.Typer()
+NAME = Path(f"ticketlab-{__version__}.zip")
 
 
 @app.command()
@@ -19,9 +20,7 @@ def release(
     studies: Annotated[
         list[str] | None, typer.Argument(help="default: all with results", metavar="STUDY...")
     ] = None,
-    out: Annotated[Path, typer.Option(help="the archive to write, a .zip")] = Path(
-        f"ticketlab-{__version__}.zip"
-    ),
+    out: Annotated[Path, typer.Option(help="the archive to write, a .zip")] = NAME,
     tickets: Annotated[bool, typer.Option(help="include the stored units and tickets")] = True,
     site: Annotated[
         Path | None, typer.Option(help="a site built at this commit; default: build it")
