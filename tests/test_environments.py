@@ -33,9 +33,12 @@ def test_the_container_has_what_the_specification_asks_for() -> None:
     assert all(re.fullmatch(r"\d+[tgmk]b", need[key]) for key in ("memory", "storage"))
 
 
-def test_the_container_makes_the_environment_that_it_then_uses() -> None:
+def test_the_container_makes_the_environment_that_it_then_uses(tmp_path: Path) -> None:
+    """In a folder without `.venv`, as that of a new container."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
     plan = subprocess.run(
-        [*CONTAINER["postCreateCommand"].split(), "--dry-run"], cwd=ROOT, check=True,
+        [*CONTAINER["postCreateCommand"].split(), "--dry-run"], cwd=tmp_path, check=True,
         capture_output=True, text=True,
         env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))},
     ).stdout  # fmt: skip
