@@ -58,13 +58,17 @@ def stack_jobs(params: PlantParams) -> list[Job]:
     for grid in params.grids:
         for case in cases(grid):
             first.setdefault((case.depth, case.width), (grid, case))
-    return [stack_job(params, *first[shape], share) for shape, share in passes.items()]
+    jobs = []
+    for shape, share in passes.items():
+        grid, case = first[shape]
+        nets = max(1, len(grid.singleshot)) * len(grid.densities)
+        jobs.append(stack_job(params, case, nets, share))
+    return jobs
 
 
-def stack_job(params: PlantParams, grid: Grid, case: Case, passes: float) -> Job:
-    """Return the job of a stack of as many nets as one cell of a grid trains at once."""
+def stack_job(params: PlantParams, case: Case, nets: int, passes: float) -> Job:
+    """Return the job of a stack of `nets` nets, as one cell of a grid trains them at once."""
     bench = PlantBench(params, case, params.seeds[0])
-    nets = max(1, len(grid.singleshot)) * len(grid.densities)
     start, mask = bench.start("planted"), bench.dense()
     (x, y), fit = bench.train, params.fit.model_copy(update={"epochs": 1})
 
