@@ -4,7 +4,8 @@ A bed is a net, its data and its recipe. A control is a number over seeds and a 
 advance; it passes if the whole 95 % interval is at the bound or beyond.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,16 +99,23 @@ def _read(bed: str, name: str, entry: Mapping[str, Any]) -> Control:
 def failed(metrics: Mapping[str, Any], needs: Sequence[str], claim: str) -> str | None:
     """Return why a claim cannot be judged: the first of its controls that did not pass, or None.
 
-    Controls are given as BED.NAME; ``*.NAME`` means the control of every bed. InputError for one
-    that the metrics do not have.
+    Controls are given as BED.NAME; ``*.NAME`` means the control of every bed, and ``GROUP/*.NAME``
+    that of every bed whose name begins with GROUP/, which ``*`` alone leaves out. InputError for
+    one that the metrics do not have.
     """
     every = metrics.get("controls") or {}
     for need in needs:
         bed, _, name = need.partition(".")
-        for one in (every if bed == "*" else ()) or [bed]:
+        for one in matching(bed, every) or [bed]:
             if reason := _missed(one, name, every.get(one) or {}, claim):
                 return reason
     return None
+
+
+def matching(bed: str, beds: Iterable[str]) -> list[str]:
+    """Return the beds that a name means, in their order: ``*`` stands for a name without a /."""
+    pattern = re.compile(re.escape(bed).replace(r"\*", "[^/]+"))
+    return [one for one in beds if pattern.fullmatch(one)]
 
 
 def _missed(bed: str, name: str, entries: Mapping[str, Any], claim: str) -> str | None:

@@ -18,13 +18,21 @@ from ticketlab.papers.geometry import figures, report, study, units
 from ticketlab.papers.geometry.algorithm.rewinding import finetuning
 from ticketlab.papers.geometry.algorithm.transplants import with_signs
 from ticketlab.papers.geometry.forecast import planned
-from ticketlab.papers.geometry.params import ARMS, LADDERS, TWICE, GeometryParams, check
+from ticketlab.papers.geometry.params import (
+    ARM,
+    ARMS,
+    LADDERS,
+    OWN,
+    TWICE,
+    GeometryParams,
+    check,
+)
 from ticketlab.pruning.masks import Mask
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import Start, retrain_many
 from ticketlab.study.runner import run_study
-from ticketlab.training.recipe import Recipe
+from ticketlab.training.recipe import Recipe, Step
 
 pytestmark = pytest.mark.usefixtures("tiny_root")
 
@@ -86,6 +94,39 @@ def test_finetuning_keeps_the_length_and_the_last_rate() -> None:
     own = finetuning(recipe, 200)
     assert own.iterations(200) == recipe.iterations(200)
     assert own.lr == pytest.approx(0.001) and own.schedule == "constant"
+
+
+def test_papers_own_beds_have_their_own_data_and_rate(done: Study, one_line: Message) -> None:
+    """Units of a paper's own bed do not depend on the study's data, rate or rewinding point."""
+    params, results, _ = done
+    (own,) = params.own_beds
+    for kind in ARM:
+        unit = results[f"{OWN}{own.name}/rewound-{kind}/seed-0"]
+        assert [row["level"] for row in unit.record["rewound"]] == list(own.levels)
+        assert [row["rounds"] for row in unit.record["rewound"]] == [2, 3]  # half left per round
+    elsewhere = params.model_copy(update={
+        "rate": 0.3, "rewind": Step(1, "ep"), "data": params.data.model_copy(update={"train": 150}),
+    })  # fmt: skip
+    keys = [[unit.key for unit in study.rewindings(one, own, 0)] for one in (params, elsewhere)]
+    assert keys[0] == keys[1] and len(set(keys[0])) == 5
+    twice = params.model_copy(update={"own_beds": (own, own)})
+    assert "'colt' is there twice" in one_line(lambda: check(twice))
+    flat = own.model_copy(update={"levels": (0.8, 0.6)})
+    assert "own_beds.colt.levels" in one_line(
+        lambda: check(params.model_copy(update={"own_beds": (flat,)}))
+    )
+
+
+def test_rewinding_on_own_beds_is_paired_by_seed_and_bed(done: Study) -> None:
+    params, results, _ = done
+    tickets = report.tables(results)["own"]
+    numbers = report.rewinding(tickets, params.own_beds)["rates_minus_weights"]
+    at = tickets.set_index(["arm", "level", "seed"]).last_accuracy
+    by_hand = [
+        sum(at[ARM["rates"], level, seed] - at["imp", level, seed] for level in (0.6, 0.8)) / 2
+        for seed in params.seeds
+    ]
+    assert numbers["mean"]["mean"] == pytest.approx(sum(by_hand) / len(by_hand))
 
 
 def test_too_few_rounds_are_named(tiny_root: Path, one_line: Message) -> None:
@@ -221,12 +262,13 @@ def test_agreement_counts_rounds_where_both_hold_or_neither() -> None:
 
 def test_figures_draw_the_tiny_study(done: Study) -> None:
     params, results, _ = done
-    every = report.tables(results)
+    every, numbers = report.tables(results), report.metrics(results, params)
     drawn = [
         figures.rounds(every["rounds"], params),
         figures.lines(every["lines"], params),
         figures.barriers(every["lines"], params),
-        figures.rewinding(every["tickets"], params),
+        figures.rewinding(every["tickets"], params.beds, numbers["rewinding"]),
+        figures.rewinding(every["own"], params.own_beds, numbers["own"]["rewinding"]),
         figures.extreme(every["tickets"], params),
         figures.transplants(every, params),
         figures.reliability(every["reliability"], params),

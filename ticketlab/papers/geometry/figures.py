@@ -1,5 +1,6 @@
 """The figures of the geometry study: each takes tables, draws one question, returns the figure."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,6 +19,7 @@ from ticketlab.papers.geometry.params import (
     OTHERS,
     TWICE,
     GeometryParams,
+    OwnBed,
 )
 from ticketlab.papers.geometry.report import MATCHING, Tables
 from ticketlab.study import plots
@@ -134,10 +136,19 @@ def barriers(lines: pd.DataFrame, params: GeometryParams) -> Figure:
 # ---------------------------------------------------------------- rewinding and extremes
 
 
-def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
-    """Draw the other rewindings minus IMP's own at each level, paired by seed and at equal cost."""
-    figure, axes = plots.panels(len(params.beds), 4.6, 3.4, sharex=True)
-    for ax, bed in zip(axes, params.beds, strict=True):
+def rewinding(
+    tickets: pd.DataFrame,
+    beds: Sequence[Bed | OwnBed],
+    numbers: Mapping[str, Any],
+    where: str = "",
+) -> Figure:
+    """Draw the other rewindings minus IMP's own at each level, paired by seed and at equal cost.
+
+    A panel per bed; `numbers` are those of `report.rewinding` on these beds, `where` ends the
+    message.
+    """
+    figure, axes = plots.panels(len(beds), 4.6, 3.4, sharex=True)
+    for ax, bed in zip(axes, beds, strict=True):
         for shift, kind in zip((-0.12, 0.12), OTHERS, strict=True):
             arm, style = ARM[kind], look(ARM[kind])
             for place, level in enumerate(bed.levels):
@@ -149,17 +160,17 @@ def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
         ax.set_yticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
         ax.invert_yaxis()
         ax.grid(False, axis="y")
-        ax.set(title=label(bed.name), xlabel="points against weight rewinding (IMP)")
+        named = f"{label(bed.name)}'s bed" if isinstance(bed, OwnBed) else label(bed.name)
+        ax.set(title=named, xlabel="points against weight rewinding (IMP)")
     axes[0].set_ylabel("sparsity")
     plots.legend(figure, "below")
-    gained = as_interval(report.rewinding(tickets, params)["rates_minus_weights"]["mean"])
     return says(
         figure,
         message(
-            gained,
-            "Learning-rate rewinding beats weight rewinding at equal cost",
-            "Learning-rate and weight rewinding do not differ clearly at equal cost",
-            "Learning-rate rewinding is worse than weight rewinding at equal cost",
+            as_interval(numbers["rates_minus_weights"]["mean"]),
+            f"Learning-rate rewinding beats weight rewinding at equal cost{where}",
+            f"Learning-rate and weight rewinding do not differ clearly at equal cost{where}",
+            f"Learning-rate rewinding is worse than weight rewinding at equal cost{where}",
         ),
     )
 

@@ -1,6 +1,7 @@
 """Forecast of a geometry study before it runs: image passes, and nets."""
 
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -19,9 +20,16 @@ def jobs(params: GeometryParams) -> list[Job]:
     """Return one job per bed."""
     found = []
     for bed in params.beds:
-        passes = total_passes(planned(params.model_copy(update={"beds": (bed,)})))
+        passes = _passes(params, beds=(bed,), own_beds=())
         found.append(image_job(params.runtime, bed.model, params.data, bed.recipe, passes))
+    for own in params.own_beds:
+        passes = _passes(params, beds=(), own_beds=(own,))
+        found.append(image_job(params.runtime, own.model, own.data, own.recipe, passes))
     return found
+
+
+def _passes(params: GeometryParams, **only: Any) -> float:
+    return total_passes(planned(params.model_copy(update=only)))
 
 
 def planned(params: GeometryParams) -> list[list[Unit]]:

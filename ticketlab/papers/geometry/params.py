@@ -10,8 +10,9 @@ from ticketlab.gpu import Runtime
 from ticketlab.papers.colt import algorithm as colt
 from ticketlab.papers.compare.params import Bed, BedSetting, Searches
 from ticketlab.papers.dlth import algorithm as rst
-from ticketlab.spec import InputError, Spec
-from ticketlab.training.recipe import Seeds, Step, StepField
+from ticketlab.spec import InputError, Name, Spec
+from ticketlab.study.bench import Prunable
+from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 Rewinding = Literal["weights", "rates", "finetune"]
 """What each round of magnitude pruning starts from: the rewound weights with the whole schedule;
@@ -30,6 +31,8 @@ ARM: dict[Rewinding, str] = {
     "weights": "imp", "rates": "learning-rate rewinding", "finetune": "finetuning",
 }  # fmt: skip
 """The arms of the three rewindings."""
+OWN = "own/"
+"""Prefix of what belongs to the papers' own beds: names of units, beds of controls."""
 TWICE = "the same ticket on another order of the images"
 """The other end of a line that measures stability to the noise of SGD."""
 
@@ -54,6 +57,23 @@ class GeometrySetting(BedSetting):
     matching: Matching = "activations"
 
 
+class OwnBed(Spec):
+    """A paper's own bed, on which the three rewindings are compared as well."""
+
+    name: Name
+    """The paper."""
+    data: DataSpec
+    model: models.ModelSpec
+    prunable: Prunable = "conv"
+    recipe: Recipe
+    rewind: StepField = Step(0, "it")
+    rate: Fraction = 0.2
+    """Fraction of the remaining weights that each round prunes."""
+    max_rounds: int = Field(default=30, ge=1)
+    levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
+    """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
+
+
 class GeometryParams(Searches):
     """All parameters of the geometry study."""
 
@@ -64,6 +84,8 @@ class GeometryParams(Searches):
     swap_rewind: StepField = Step(1, "ep")
     """The point of dense training of another initialisation from which transplanted masks start."""
     beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
+    own_beds: Annotated[tuple[OwnBed, ...], Field(strict=False)] = ()
+    """The papers' own beds, for rewinding alone."""
     compared: int = Field(default=2, ge=1)
     """How many of a bed's levels, the lowest first, are examined by lines, transplants and scores;
     the others are its extreme sparsities."""
@@ -80,6 +102,10 @@ class GeometryParams(Searches):
         own = {name: getattr(bed, name) for name in names}
         return GeometrySetting.of(self, *(set(used) - names), **own)
 
+    def own_setting(self, bed: OwnBed, *used: str) -> GeometrySetting:
+        """Return a paper's own bed as a unit's argument, with the optional parameters in `used`."""
+        return GeometrySetting.of(bed, "name", "levels", *used, runtime=self.runtime)
+
     def judged(self, bed: Bed) -> tuple[float, ...]:
         """Return the levels that are examined; the last of them is that of the transplants."""
         return bed.levels[: self.compared]
@@ -88,9 +114,9 @@ class GeometryParams(Searches):
 def check(params: GeometryParams) -> None:
     """Reject parameters that do not fit each other or the data; InputError names the key."""
     data = load(params.data)
-    names = [bed.name for bed in params.beds]
+    names = [*(bed.name for bed in params.beds), *(own.name for own in params.own_beds)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"beds: {twice[0]!r} is there twice, allowed is once")
+        raise InputError(f"beds and own_beds: {twice[0]!r} is there twice, allowed is once")
     if not len(data.validation):
         raise InputError("data.validation: 0, PrAC selects on it, at least 1 is needed")
     for key, have, what in (("images", len(data.test), "test"),
@@ -101,21 +127,35 @@ def check(params: GeometryParams) -> None:
     colt.class_blocks(data.classes, params.partitions)
     for bed in params.beds:
         check_bed(bed, params, data)
+    for own in params.own_beds:
+        there = load(own.data)
+        if not len(there.validation):
+            where = f"own_beds.{own.name}.data.validation"
+            raise InputError(f"{where}: 0, epochs are selected on it, at least 1 is needed")
+        check_net(f"own_beds.{own.name}", own, there)
+        own.recipe.check(len(there.train), own.rewind)
+
+
+def check_net(where: str, bed: Bed | OwnBed, data: DataSet) -> tuple[str, ...]:
+    """Reject a net or levels that do not fit; return the names of the prunable weights."""
+    models.check(bed.model, data.shape)
+    if list(bed.levels) != sorted(set(bed.levels)):
+        raise InputError(f"{where}.levels: {list(bed.levels)}, allowed are ascending sparsities")
+    names = models.prunable(models.build(bed.model, data.shape, data.classes, 0), bed.prunable)
+    if not names:
+        raise InputError(f"{where}.prunable: {bed.prunable!r} names no weight of {bed.model.name}")
+    return names
 
 
 def check_bed(bed: Bed, params: GeometryParams, data: DataSet) -> None:
     """Reject a net, a schedule or levels that do not fit."""
     where, images = f"beds.{bed.name}", len(data.train)
-    models.check(bed.model, data.shape)
-    if list(bed.levels) != sorted(set(bed.levels)):
-        raise InputError(f"{where}.levels: {list(bed.levels)}, allowed are ascending sparsities")
+    names = check_net(where, bed, data)
     if params.compared > len(bed.levels):
         raise InputError(
             f"compared: {params.compared}, allowed: 1 to the {len(bed.levels)} levels of {where}"
         )
-    model = models.build(bed.model, data.shape, data.classes, 0)
-    names = models.prunable(model, bed.prunable)
-    if f"{models.head(model)}.weight" in names:
+    if f"{models.head(models.build(bed.model, data.shape, data.classes, 0))}.weight" in names:
         rule = f"{where}.prunable: {bed.prunable!r} prunes the output layer, whose shape is COLT's"
         raise InputError(f"{rule} own; allowed: conv, hidden, inner")
     for step in (params.rewind, params.swap_rewind):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -11,7 +11,16 @@ from ticketlab.labels import label
 from ticketlab.papers.compare.params import Bed
 from ticketlab.papers.compare.rows import whole
 from ticketlab.papers.geometry.algorithm import corruption
-from ticketlab.papers.geometry.params import ARM, ARMS, LADDERS, OTHERS, TWICE, GeometryParams
+from ticketlab.papers.geometry.params import (
+    ARM,
+    ARMS,
+    LADDERS,
+    OTHERS,
+    OWN,
+    TWICE,
+    GeometryParams,
+    OwnBed,
+)
 from ticketlab.study import regime
 from ticketlab.study.controls import control
 from ticketlab.study.results import Result
@@ -30,6 +39,8 @@ from ticketlab.study.tables import Accuracy, intervals_table, rows_of
 Results = Mapping[str, Result]
 Tables = Mapping[str, pd.DataFrame]
 
+BedT = TypeVar("BedT", bound=Bed | OwnBed)
+
 ACCURACY: Accuracy = "last_accuracy"
 TRAINED = 80.0
 """Percent of training images that a trained dense net must classify correctly."""
@@ -44,15 +55,22 @@ MOVED = ("permuted mask", "mask and signs", "mask", "shuffled mask")
 
 
 def tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Return the rows of all units: tickets, rounds, lines, transplants, reliability."""
-    own = whole({name: r for name, r in results.items() if "rows" in r.record or "/dense/" in name})
+    """Return the rows of all units: tickets, those on the papers' own beds, rounds, lines, ..."""
+    own = {n.removeprefix(OWN): one for n, one in results.items() if n.startswith(OWN)}
     return {
-        "tickets": pd.concat([own, rows_of(results, "rewound")], ignore_index=True),
+        "tickets": _tickets({n: one for n, one in results.items() if not n.startswith(OWN)}),
+        "own": _tickets(own) if own else pd.DataFrame(),
         "rounds": rows_of(results, "rounds"),
         "lines": rows_of(results, "lines"),
         "transplanted": rows_of(results, "transplanted"),
         "reliability": rows_of(results, "reliability"),
     }
+
+
+def _tickets(results: Results) -> pd.DataFrame:
+    """Return a row per trained ticket, the dense nets first."""
+    trained = {n: one for n, one in results.items() if "rows" in one.record or "/dense/" in n}
+    return pd.concat([whole(trained), rows_of(results, "rewound")], ignore_index=True)
 
 
 def accuracy(tickets: pd.DataFrame, net: str, arm: str, level: float) -> BySeed:
@@ -65,7 +83,14 @@ def over_nets(
     params: GeometryParams, each: Callable[[Bed], BySeed], how: Callable[..., Any] = as_metric
 ) -> dict[str, Any]:
     """Return the interval of a number by net, and of each seed's mean over the nets."""
-    parts = {bed.name: each(bed) for bed in params.beds}
+    return over_beds(params.beds, each, how)
+
+
+def over_beds(
+    beds: Sequence[BedT], each: Callable[[BedT], BySeed], how: Callable[..., Any] = as_metric
+) -> dict[str, Any]:
+    """Return the interval of a number by bed, and of each seed's mean over the beds."""
+    parts = {bed.name: each(bed) for bed in beds}
     return {net: how(by) for net, by in parts.items()} | {"mean": how(across(parts.values()))}
 
 
@@ -177,10 +202,10 @@ def _below(params: GeometryParams, found: BySeed) -> BySeed:
 # ---------------------------------------------------------------- rewinding
 
 
-def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+def rewinding(tickets: pd.DataFrame, beds: Sequence[Bed | OwnBed]) -> dict[str, Any]:
     """Return each rewinding minus IMP's own, in points, at equal cost: mean over all levels."""
 
-    def gain(bed: Bed, arm: str, lowest: int) -> BySeed:
+    def gain(bed: Bed | OwnBed, arm: str, lowest: int) -> BySeed:
         return over_levels(
             bed.levels[lowest:],
             lambda level: minus(
@@ -190,8 +215,8 @@ def rewinding(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for kind in OTHERS:
-        whole = over_nets(params, partial(gain, arm=ARM[kind], lowest=0))
-        top = over_nets(params, partial(gain, arm=ARM[kind], lowest=-1))
+        whole = over_beds(beds, partial(gain, arm=ARM[kind], lowest=0))
+        top = over_beds(beds, partial(gain, arm=ARM[kind], lowest=-1))
         found[f"{kind}_minus_weights"] = whole | {"top": top["mean"]}
     return found
 
@@ -328,30 +353,59 @@ def metrics(results: Results, params: GeometryParams) -> dict[str, Any]:
     every = tables(results)
     judged = judged_rounds(every["rounds"], params)
     return {
-        "references": references(every["tickets"], params),
+        "references": references(every, params),
         "controls": controls(every, judged, params),
         "rounds": round_metrics(judged, params),
         "lines": line_metrics(every["lines"], params),
-        "rewinding": rewinding(every["tickets"], params),
+        "rewinding": rewinding(every["tickets"], params.beds),
+        "own": {"rewinding": rewinding(every["own"], params.own_beds)} if params.own_beds else None,
         "transplants": {arm: transplants(every, params, arm) for arm in ARMS},
         "extreme": extreme(every["tickets"], params),
         "reliability": reliability(every["reliability"], params),
     }
 
 
-def references(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+def references(every: Tables, params: GeometryParams) -> dict[str, Any]:
     """Return the dense nets, which must all have learned, with chance on the test images."""
-    labels = load(params.data).test.y
+    tickets, labels = every["tickets"], load(params.data).test.y
+    own = {
+        f"the dense net on {label(bed.name)}'s bed": above_chance(
+            accuracy(every["own"], bed.name, "dense", 0.0), load(bed.data).test.y
+        )
+        for bed in params.own_beds
+    }
     return {
         "dense": {
             f"the dense {bed.name}": above_chance(accuracy(tickets, bed.name, "dense", 0.0), labels)
             for bed in params.beds
-        }
+        },
+        "own": own or None,
     }
 
 
+def own_controls(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
+    """Return the positive controls of the papers' own beds."""
+
+    def ahead(bed: OwnBed, level: float) -> BySeed:
+        return minus(*(accuracy(tickets, bed.name, arm, level) for arm in ("imp", "random")))
+
+    found: dict[str, Any] = {}
+    for bed in params.own_beds:
+        dense = tickets[(tickets.net == bed.name) & (tickets.arm == "dense")]
+        values = {
+            "trained": by_seed(dense, "train_accuracy"),
+            "imp_beats_random": over_levels(bed.levels, partial(ahead, bed)),
+        }
+        found[f"{OWN}{bed.name}"] = {
+            name: control(says, values[name], **bound)
+            for name, (says, bound) in CONTROLS.items()
+            if name in values
+        }
+    return found
+
+
 def controls(every: Tables, judged: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
-    """Return the positive controls of each net."""
+    """Return the positive controls of each net, then those of the papers' own beds."""
     return {
         bed.name: {
             name: control(says, value, **bound)
@@ -360,7 +414,7 @@ def controls(every: Tables, judged: pd.DataFrame, params: GeometryParams) -> dic
             )
         }
         for bed in params.beds
-    }
+    } | own_controls(every["own"], params)
 
 
 def _controls(
@@ -441,4 +495,11 @@ def this_study(params: GeometryParams, data: DataSet) -> dict[str, str]:
         facts[f"{bed.name}: net"] = regime.net(bed.model, bed.prunable, data)
         facts[f"{bed.name}: sparsity"] = f"{levels}; compared at the first {params.compared}"
         facts[f"{bed.name}: every training"] = regime.schedule(bed.recipe, len(data.train))
+    for own in params.own_beds:
+        there, levels = load(own.data), ", ".join(f"{100 * level:g} %" for level in own.levels)
+        facts[f"{label(own.name)}'s bed"] = (
+            f"{regime.net(own.model, own.prunable, there)}; {regime.images(own.data, there)}; "
+            f"{regime.schedule(own.recipe, len(there.train))}; {own.rate:.3g} pruned per round, "
+            f"rewinding to {regime.rewinding(own.rewind)}; sparsity {levels}"
+        )
     return facts

@@ -10,7 +10,16 @@ from ticketlab.papers.compare.params import Bed, name_of, ticket_name
 from ticketlab.papers.compare.study import USED
 from ticketlab.papers.compare.units import train_method
 from ticketlab.papers.geometry import units
-from ticketlab.papers.geometry.params import ARMS, LADDERS, OTHERS, GeometryParams, check
+from ticketlab.papers.geometry.params import (
+    ARM,
+    ARMS,
+    LADDERS,
+    OTHERS,
+    OWN,
+    GeometryParams,
+    OwnBed,
+    check,
+)
 from ticketlab.study.bench import Setting
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
@@ -23,7 +32,11 @@ def phases(params: GeometryParams) -> Phases:
     """Yield the units of the study: tickets are found and trained first, then examined."""
     check(params)
     pairs = [(bed, seed) for bed in params.beds for seed in params.seeds]
-    found = yield [unit for bed, seed in pairs for unit in searches(params, bed, seed)]
+    found = yield [
+        *(unit for bed, seed in pairs for unit in searches(params, bed, seed)),
+        *(unit for own in params.own_beds for seed in params.seeds
+          for unit in rewindings(params, own, seed)),
+    ]  # fmt: skip
     return found | (
         yield [unit for bed, seed in pairs for unit in examinations(params, bed, seed, found)]
     )
@@ -50,6 +63,25 @@ def searches(params: GeometryParams, bed: Bed, seed: int) -> list[Unit]:
         used = (*USED[arm], "lines")
         found.append(unit(f"ladder-{arm}", units.climb, 2 * rounds, used, arm=arm))
     return found
+
+
+def rewindings(params: GeometryParams, bed: OwnBed, seed: int) -> list[Unit]:
+    """Return the three rewindings on a paper's own bed, its dense net and random masks."""
+    images = bed.recipe.passes(len(load(bed.data).train))
+    rounds = rounds_to(bed.levels[-1], bed.rate) + len(bed.levels)
+    dense = Setting.of(params.own_setting(bed), rewind=Step(0, "it"))
+
+    def unit(what: str, work: Callable[..., Result], trainings: float, **more: Any) -> Unit:
+        name = f"{OWN}{bed.name}/{what}/seed-{seed}"
+        return Unit(name, work, {"seed": seed, **more}, trainings * images)
+
+    plain, searched = params.own_setting(bed), params.own_setting(bed, "rate", "max_rounds")
+    return [
+        unit("dense", train_dense, 1, setting=dense),
+        unit("random", train_method, len(bed.levels), setting=plain, method="random"),
+        *(unit(f"rewound-{kind}", units.search_rewound, rounds, setting=searched, kind=kind)
+          for kind in ARM),
+    ]  # fmt: skip
 
 
 def examinations(
