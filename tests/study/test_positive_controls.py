@@ -107,3 +107,17 @@ def test_the_table_has_a_row_per_control() -> None:
     assert table.columns.tolist() == list(controls.COLUMNS)
     assert table.passed.tolist() == ["yes", "no"] and table.needed.tolist() == [">= 80", "> 0"]
     assert "IMP beats random" in controls.styled(metrics).to_html()
+
+
+def test_a_group_of_beds_has_controls_of_its_own(one_line: Message) -> None:
+    """``*`` means the beds outside any group, so that a group's failing does not concern them."""
+    passed = control("IMP beats random", {0: 9.0, 1: 8.0}, above=0.0)
+    failed = control("IMP beats random", {0: 9.0, 1: -8.0}, above=0.0)
+    metrics = bed(wins=passed)
+    beds = {"own/colt": {"wins": passed}, "own/prac": {"wins": failed}, "other/x": {"wins": failed}}
+    metrics["controls"] = {**metrics["controls"], **beds}
+    assert judge(claim("*.wins"), metrics).word == "reproduced"
+    assert "(bed own/prac) did not pass" in (judge(claim("own/*.wins"), metrics).reason or "")
+    del metrics["controls"]["own/prac"]
+    assert judge(claim("own/*.wins"), metrics).word == "reproduced"
+    assert "'none/*.wins'" in one_line(lambda: judge(claim("none/*.wins"), metrics))
