@@ -22,7 +22,7 @@ from ticketlab.data.sets import load
 from ticketlab.labels import label
 from ticketlab.papers.colt import algorithm, figures, report
 from ticketlab.papers.colt import units as colt_units
-from ticketlab.papers.colt.forecast import expected_passes
+from ticketlab.papers.colt.forecast import expected_passes, planned
 from ticketlab.papers.colt.metrics import (
     accuracies,
     collapsed,
@@ -778,6 +778,39 @@ def test_tables_for_the_page_show_every_pair_and_every_variant(done: Done) -> No
 
 
 # --- figures
+
+
+def test_a_study_without_the_further_searches_plans_counts_and_draws_the_others(
+    done: Done, tiny_root: Path
+) -> None:
+    few = tiny.colt(further=[])
+    names = {unit.name for units in planned(few) for unit in units}
+    assert not any(RANDOM in name or "imp-half" in name for name in names)
+    assert f"search/{MAIN}/seed-0" in names and "search/imp-matched/seed-0" in names
+    keys = {u.name: u.key for units in planned(tiny.colt()) for u in units if "search/" in u.name}
+    for unit in (u for units in planned(few) for u in units if u.name in keys):
+        if "matched" not in unit.name:  # its schedule is only predicted here
+            assert unit.key == keys[unit.name], unit.name  # what runs is not trained anew
+    left = {name: r for name, r in done.results.items() if name in names}
+    found = metrics(left, few)
+    verdicts = {one.id: judge(one, found).word for one in load_claims("colt")}
+    assert {"colt-S9", "colt-S9-rounds", "colt-H3-half"} <= {
+        one for one, word in verdicts.items() if word == "not run"
+    }
+    assert "not run" not in {verdicts[one] for one in ("colt-H1", "colt-H2", "colt-H3", "colt-S6")}
+    scores, rounds = scores_table(left), rounds_table(left)
+    drawn = [
+        figures.accuracy({"it": scores}, few),
+        figures.points({"it": found}, {"it": scores}, 0.7, few),
+        figures.pace(rounds, few),
+        figures.cost(scores, few),
+        figures.agreement(rounds, few),
+        figures.layers(layers_table(left), rounds, few),
+    ]
+    for figure in drawn:
+        figure.canvas.draw()
+        assert label(RANDOM) not in legend(figure) and len(str(figure.get_label())) > 40
+        plt.close(figure)
 
 
 @pytest.fixture

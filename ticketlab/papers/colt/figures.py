@@ -59,9 +59,11 @@ SHOWN = (*SEARCHES, "random", "magnitude")
 
 
 def named(params: ColtParams, arms: Sequence[str] = SHOWN) -> list[str]:
-    """Return the names of arms in tables."""
+    """Return the names of arms in tables, without further searches that the study does not run."""
     splits = {CLASS: params.main[0].name, RANDOM: params.main[1].name}
-    return [splits.get(arm, arm) for arm in arms]
+    further = {RANDOM: "random", HALF: "half"}
+    run = [arm for arm in arms if arm not in further or further[arm] in params.further]
+    return [splits.get(arm, arm) for arm in run]
 
 
 def _mean(parts: Sequence[BySeed]) -> Interval | None:
@@ -280,7 +282,11 @@ def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
             ax.axhline(chance.iloc[0], color=GREY, ls="--", lw=1, label="chance")
         ax.set(xlabel="round", title=title, ylim=(0, None))
     plots.legend(figure, "below")
-    own, random = (each_seed(rounds[rounds.arm == arm], "agreement") for arm in arms)
+    own, *others = (each_seed(rounds[rounds.arm == arm], "agreement") for arm in arms)
+    if not others:
+        agreed = number(over_seeds(own), "", 3)
+        return says(figure, f"Copies agree on what to prune, mean J over rounds: {agreed}.")
+    (random,) = others
     apart, j = minus(random, own), "J on random images minus J on classes, mean over rounds"
     return says(
         figure,

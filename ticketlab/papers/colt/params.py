@@ -1,7 +1,7 @@
 """Parameters of the COLT study and their validation."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ HALF = "imp-half"
 LATE = "late/"
 """Prefix of the names of all units of the late rewinding point."""
 
+Further = Literal["random", "half"]
+"""Searches beside COLT's, IMP's and IMP's at COLT's pace: COLT on segments of random images, and
+IMP with half of COLT's rounds."""
 Control = Literal["shuffled", "reinit", "magnitude", "random"]
 """Changes to tickets before they are retrained. shuffled: the kept weights of each layer move to
 random positions; reinit: the same mask on new initial weights; and two masks of the ticket's size
@@ -120,6 +123,7 @@ class ColtParams(ColtSetting):
 
     seeds: Seeds
     partitions: int = Field(default=2, ge=1)
+    further: Annotated[tuple[Further, ...], Field(strict=False)] = get_args(Further)
     ablations: Annotated[tuple[Variant, ...], Field(strict=False)] = ()
     late: Late | None = None
     transfer: Transfer
@@ -128,16 +132,24 @@ class ColtParams(ColtSetting):
 
     @property
     def main(self) -> tuple[Variant, Variant]:
-        """The paper's class split, and the same with randomly distributed images."""
+        """The paper's class split, and the same with randomly distributed images.
+
+        The study runs the second one only if it is in `further`.
+        """
         return (
             Variant(split="class", partitions=self.partitions),
             Variant(split="random", partitions=self.partitions),
         )
 
     @property
+    def searched(self) -> tuple[Variant, ...]:
+        """Those of `main` that the study runs."""
+        return self.main if "random" in self.further else self.main[:1]
+
+    @property
     def variants(self) -> tuple[Variant, ...]:
         """Every kind of overlap that the study runs."""
-        return (*self.main, *self.ablations)
+        return (*self.searched, *self.ablations)
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -146,7 +158,7 @@ class ColtParams(ColtSetting):
         if self.late is None:
             return (own,)
         few = self.seeds[: self.late.imp_seeds or len(self.seeds)]
-        return own, Point(True, self.late.rewind, self.main, few)
+        return own, Point(True, self.late.rewind, self.searched, few)
 
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
         """Return the seeds that run a variant."""

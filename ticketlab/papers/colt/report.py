@@ -404,7 +404,7 @@ def family_table(scores: pd.DataFrame, rounds: pd.DataFrame, params: ColtParams)
 
     That is the one nearest to the highest level, which the search may go beyond.
     """
-    names = [variant.name for variant in (*params.main, *params.ablations)]
+    names = [variant.name for variant in params.variants]
     last = scores.sort_values("round").groupby(["arm", "seed"]).tail(1)
     rows = {}
     for name in names:

@@ -92,7 +92,7 @@ def follow_up_units(params: ColtParams, point: Point, results: Mapping[str, Resu
         found = results[f"{point.prefix}search/{params.main[0].name}/seed-{seed}"]
         schedule = [turn["alive"] for turn in found.record["rounds"]]
         paces = {MATCHED: schedule}
-        if not point.late:
+        if not point.late and "half" in params.further:
             paces[HALF] = algorithm.every_second(schedule)
         for arm, own in paces.items():
             more: dict[str, Any] = {"arm": arm, "schedule": own}
