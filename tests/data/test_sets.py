@@ -125,6 +125,30 @@ def test_fashion_script_gives_the_same_file_through_torchvision(
     assert (tmp_path / "idx.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
 
 
+def test_cifar10_script_gives_one_order_to_the_same_images(
+    tmp_path: Path, folders: SimpleNamespace
+) -> None:
+    """Splits are drawn by position, so a file in another order would give other splits."""
+    script, official = make_script("make_cifar10"), arrays(shape=(8, 8, 3))
+    official["x_train"][1], official["y_train"][1] = official["x_train"][0], 2  # equal images
+    made = []
+    for seed in (0, 1):
+        shuffled = {}
+        for half in ("train", "test"):
+            places = np.random.default_rng(seed).permutation(len(official[f"y_{half}"]))
+            shuffled |= {f"{axis}_{half}": official[f"{axis}_{half}"][places] for axis in "xy"}
+        np.savez(folders.raw / "cifar10.npz", **shuffled)
+        script.make(sources.read("cifar10"), tmp_path / f"{seed}.npz")
+        made.append((tmp_path / f"{seed}.npz").read_bytes())
+    assert made[0] == made[1]
+    raw, kept = sources.read_npz(tmp_path / "0.npz"), sources.read_npz(folders.raw / "cifar10.npz")
+    pairs = [
+        sorted((image.tobytes(), int(label)) for image, label in zip(x, y, strict=True))
+        for x, y in ((raw.x_train, raw.y_train), (kept.x_train, kept.y_train))
+    ]
+    assert pairs[0] == pairs[1]  # each image keeps its label
+
+
 def test_mnist_script_holds_out_the_last_of_each_class(tmp_path: Path) -> None:
     script = make_script("make_mnist_5k")
     content = arrays(shape=(28, 28))
