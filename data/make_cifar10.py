@@ -2,11 +2,11 @@
 
     python data/make_cifar10.py
 
-Splits of a study are drawn by position, so the same images in another order give other splits. This
-reads CIFAR-10 from where `ticketlab prepare` would (cifar10.npz or torchvision's folder in the data
-folder, else torchvision's download), sorts both halves by the SHA-256 of each image, and by label
-where two images are equal, and writes cifar10.npz to the data folder: TICKETLAB_DATA, else data/raw.
-The results of the study cifar10_small were made from such a file.
+Splits of a study are drawn by position, so the same images in another order give other splits.
+This reads CIFAR-10 from where `ticketlab prepare` would (cifar10.npz or torchvision's folder in
+the data folder, else torchvision's download), sorts both halves by the SHA-256 of each image, and
+by label where two images are equal, and writes cifar10.npz to the data folder (TICKETLAB_DATA, else
+data/raw). The results of the study cifar10_small were made from such a file.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def order(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.in
 
 def make(raw: Raw, target: Path) -> None:
     """Write `target`; the same images give the same bytes, in whatever order they come."""
-    arrays = {}
+    arrays: dict[str, NDArray[np.generic]] = {}
     for half in HALVES:
         x, y = getattr(raw, f"x_{half}"), getattr(raw, f"y_{half}")
         places = order(np.ascontiguousarray(x), y)
