@@ -279,9 +279,13 @@ def legend(text: str) -> str:
 
 def counted(found: Sequence[Verdict]) -> str:
     """Summarise as '32 claims: 14 reproduced, 5 not reproduced'."""
+    return f"{len(found)} claims: {by_word(found)}"
+
+
+def by_word(found: Sequence[Verdict]) -> str:
+    """Count verdicts as '14 reproduced, 5 not reproduced'."""
     words = [one.word for one in found]
-    some = ", ".join(f"{words.count(word)} {word}" for word in COLOURS if word in words)
-    return f"{len(words)} claims: {some}"
+    return ", ".join(f"{words.count(word)} {word}" for word in COLOURS if word in words)
 
 
 def placeholder() -> "DisplayHandle":

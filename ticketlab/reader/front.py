@@ -76,8 +76,7 @@ def block(study: str, folder: Path, *, tiers: bool = True) -> str:
 def by_tier(found: Sequence[Verdict]) -> str:
     """How the verdicts of each tier came out: 'By tier: headline 3 (2 reproduced, ...); ...'."""
     tiers = {name: [v for v in found if v.claim.tier in some] for name, some in TIERS.items()}
-    counts = {name: findings.counted(some).split(" claims: ") for name, some in tiers.items()}
-    parts = [f"{n} {name} ({words})" for name, (n, words) in counts.items() if n != "0"]
+    parts = [f"{len(v)} {name} ({findings.by_word(v)})" for name, v in tiers.items() if v]
     return f"By tier: {'; '.join(parts)}"
 
 

@@ -156,12 +156,12 @@ def test_without_growth_the_whole_penalty_is_there_from_the_first_step() -> None
     penalty = Penalty(ceiling=7.0, ramp=50, every=1, power=0)
     assert set(algorithm.strengths(penalty).tolist()) == {7.0}
     recipe = Recipe(lr=0.02, momentum=0.9)
-    assert algorithm.borrowing_window(penalty, recipe) == pytest.approx(7 / (0.2 * 7))
+    assert algorithm.decay_time(penalty, recipe) == pytest.approx(7 / (0.2 * 7))
 
 
-def test_the_borrowing_window_of_the_authors_schedules() -> None:
+def test_the_decay_time_of_the_authors_schedules() -> None:
     recipe = Recipe(lr=0.001, momentum=0.9)
-    windows = [algorithm.borrowing_window(Penalty(power=p), recipe) for p in (1, 2, 3)]
+    windows = [algorithm.decay_time(Penalty(power=p), recipe) for p in (1, 2, 3)]
     assert windows == pytest.approx([8367, 17380, 24323], rel=1e-3)
 
 

@@ -461,13 +461,13 @@ def test_tables_of_pairs_have_what_ran_at_either_rate(done: Study) -> None:
     table = report.pairs_table(numbers, "main", metrics.HEADLINE)
     assert list(table.columns) == ["one common rate", "own rates"]
     assert list(table.index) == [
-        "RST minus IMP, one shot",
+        "RST minus LTH, one shot",
         "RST minus random mask",
         "RST minus random mask, long",
-        "IMP, one shot minus random mask",
+        "LTH, one shot minus random mask",
     ]
     own = numbers["own_rate"]["main"]["rst_minus_lth"]
-    assert table.loc["RST minus IMP, one shot", "own rates"] == str(Interval(**own))
+    assert table.loc["RST minus LTH, one shot", "own rates"] == str(Interval(**own))
     damaged = report.pairs_table(numbers, "main", metrics.DAMAGE)
     assert list(damaged.columns) == ["one common rate"] and len(damaged) == 4
     assert report.pairs_table(numbers, "tiny_imagenet", metrics.HEADLINE).empty
@@ -512,7 +512,7 @@ def test_the_headline_pairs_keep_their_tickets_outcomes(done: Study) -> None:
     params, results, _ = done
     kept = images.hits(results, load(params.data).test.y)
     pairs = report.image_pairs(params.cases[0])
-    assert list(pairs)[:2] == ["RST minus IMP, one shot", "RST minus random mask"]
+    assert list(pairs)[:2] == ["RST minus LTH, one shot", "RST minus random mask"]
     assert {key for pair in pairs.values() for key in pair} <= set(kept)
     assert list(images.pairs_table(kept, pairs).index) == list(pairs)
     assert report.images_table(results, params).empty  # each seed has test images of its own

@@ -144,7 +144,7 @@ def strength(penalty: Penalty, iteration: int) -> float:
     return float(trace[min(iteration, len(trace) - 1)])
 
 
-def borrowing_window(penalty: Penalty, recipe: Recipe, nats: float = 7.0) -> float:
+def decay_time(penalty: Penalty, recipe: Recipe, nats: float = 7.0) -> float:
     """Return the iterations until the penalty alone shrinks a removed weight by e^nats.
 
     The default, 7 nats, is a factor of a thousand. With momentum the effective rate is

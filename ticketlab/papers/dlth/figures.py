@@ -227,9 +227,9 @@ def extrusion(looks: pd.DataFrame, case: Case, found: Mapping[str, Any]) -> Figu
 
 
 def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Figure:
-    """The schedules that ran: lambda with the borrowing window, ``|w|`` ratio, accuracy as rows.
+    """The schedules that ran: lambda with its decay time, ``|w|`` ratio, accuracy as rows.
 
-    Beside RST's stand the control that never borrows and the one that never stops.
+    Beside RST's stand the control without removed weights and the one that never removes them.
     """
     level, case = params.extra_levels[0], params.cases[0]
     ran = {arm: power for arm, power in SCHEDULES.items() if values_of(rows, arm, level)}
@@ -238,9 +238,9 @@ def schedules(rows: pd.DataFrame, looks: pd.DataFrame, params: RstParams) -> Fig
     for arm, power in ran.items():
         if power is not None:
             penalty = case.penalty.model_copy(update={"power": power})
-            window = algorithm.borrowing_window(penalty, case.transform)
+            window = algorithm.decay_time(penalty, case.transform)
             _growth(axes, arm, penalty, window, seen[seen.arm == arm])
-    axes[0].set(xlabel="iteration", ylabel="lambda", title="Penalty (dotted: window ends)")
+    axes[0].set(xlabel="iteration", ylabel="lambda", title="Penalty (dotted: decay time)")
     axes[1].set(xlabel="iteration", title="Mean |w|, removed / kept")
     by_arm(axes[2], {arm: values_of(rows, arm, level) for arm in ran}, line=None)
     axes[2].yaxis.tick_right()

@@ -23,8 +23,8 @@ def timeline(
 ) -> Figure:
     """lambda, accuracy with and without the removed weights, and ``|w|`` ratio on one time axis.
 
-    Left of the line is the transformation, right of it finetuning; the band is the borrowing
-    window.
+    Left of the line is the transformation, right of it finetuning; the band is the decay
+    time of the removed weights.
     """
     figure, axes = plt.subplots(3, 1, figsize=(8.5, 8), sharex=True, layout="constrained")
     end = pressing[-1]["iteration"]
@@ -44,7 +44,7 @@ def timeline(
     axes[2].set(ylabel="mean |w|, removed / kept", xlabel="iteration")
     for ax in axes:
         ax.axvline(end, ls="--", color=GREY, lw=1, label="removal")
-        ax.axvspan(0, window, color=KEPT, alpha=0.12, lw=0, label="borrowing window")
+        ax.axvspan(0, window, color=KEPT, alpha=0.12, lw=0, label="decay time")
     legend(figure, "below")
     gap = left.masked_mode.iloc[-1] - left.dense_mode.iloc[-1]
     return says(

@@ -189,7 +189,7 @@ def this_study(params: RstParams, data: DataSet) -> dict[str, str]:
         "finetuning": regime.schedule(case.finetune, count),
         "transformation": regime.schedule(case.transform, count),
         "penalty": f"lambda to {penalty.ceiling:g} over {penalty.ramp:,} iterations",
-        "borrowing window": _window(case, count),
+        "decay time of a removed weight": _window(case, count),
         "learning rates": ", ".join(f"{lr:g}" for lr in case.rates)
         or f"{case.finetune.lr:g} alone",
         "sparsity of each masked layer": levels,
@@ -199,7 +199,7 @@ def this_study(params: RstParams, data: DataSet) -> dict[str, str]:
 
 
 def _window(case: Case, count: int) -> str:
-    """Format the borrowing window in iterations and epochs of `count` images."""
-    window = algorithm.borrowing_window(case.penalty, case.transform)
+    """Format the decay time of a removed weight in iterations and epochs of `count` images."""
+    window = algorithm.decay_time(case.penalty, case.transform)
     per_epoch, _ = case.transform.iterations(count)
     return f"{window:,.0f} iterations, {window / per_epoch:.2g} epochs"
