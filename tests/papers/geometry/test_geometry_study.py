@@ -264,14 +264,14 @@ def test_figures_draw_the_tiny_study(done: Study) -> None:
     params, results, _ = done
     every, numbers = report.tables(results), report.metrics(results, params)
     drawn = [
-        figures.rounds(every["rounds"], params),
-        figures.lines(every["lines"], params),
-        figures.barriers(every["lines"], params),
+        figures.rounds(every["rounds"], params, numbers),
+        figures.lines(every["lines"], params, numbers),
+        figures.barriers(every["lines"], params, numbers),
         figures.rewinding(every["tickets"], params.beds, numbers["rewinding"]),
         figures.rewinding(every["own"], params.own_beds, numbers["own"]["rewinding"]),
-        figures.extreme(every["tickets"], params),
-        figures.transplants(every, params),
-        figures.reliability(every["reliability"], params),
+        figures.extreme(every["tickets"], params, numbers),
+        figures.transplants(every, params, numbers),
+        figures.reliability(numbers),
     ]
     for figure in drawn:
         assert figure.get_label() and figure.axes

@@ -1,4 +1,7 @@
-"""The figures of the geometry study: each takes tables, draws one question, returns the figure."""
+"""The figures of the geometry study: each draws one question from tables and returns the figure.
+
+`numbers` are those of `report.metrics`, or the part of them that the message needs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +30,8 @@ from ticketlab.study.plots import message, number, says
 from ticketlab.study.stats import as_interval, interval, minus, over_seeds
 from ticketlab.study.tables import LABELS
 
+Numbers = Mapping[str, Any]
+
 
 def _title(bed: Bed, level: float) -> str:
     return f"{label(bed.name)}, {100 * level:g} % sparsity"
@@ -35,7 +40,7 @@ def _title(bed: Bed, level: float) -> str:
 # ---------------------------------------------------------------- successive rounds
 
 
-def rounds(rounds: pd.DataFrame, params: GeometryParams) -> Figure:
+def rounds(rounds: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> Figure:
     """Draw each round's barrier to the round before against its accuracy minus the dense net's.
 
     One dot per round and seed, a panel per net; a dashed line at each threshold.
@@ -54,7 +59,7 @@ def rounds(rounds: pd.DataFrame, params: GeometryParams) -> Figure:
         ax.set(title=label(bed.name), xlabel="accuracy minus the dense net's (points)")
     axes[0].set_ylabel("barrier to the round before (points)")
     plots.legend(figure, "below")
-    found = as_interval(report.agreement(judged, params, LADDERS)["mean"])
+    found = as_interval(numbers["rounds"]["all"]["agreement"]["mean"])
     text = "Rounds are connected to the one before exactly where they match the dense net"
     return says(figure, f"{text} in {number(found, '% of rounds')}." if found else f"{text}.")
 
@@ -62,7 +67,7 @@ def rounds(rounds: pd.DataFrame, params: GeometryParams) -> Figure:
 # ---------------------------------------------------------------- lines between arms
 
 
-def lines(lines: pd.DataFrame, params: GeometryParams) -> Figure:
+def lines(lines: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> Figure:
     """Draw test error along the line from each arm's ticket (left) to the dense net (right).
 
     At the highest compared level; means over seeds with their 95 % bands.
@@ -80,7 +85,7 @@ def lines(lines: pd.DataFrame, params: GeometryParams) -> Figure:
         ax.set(title=_title(bed, level), xlabel="share of the way to the dense net")
     axes[0].set_ylabel("test error (%)")
     plots.legend(figure)
-    return says(figure, _dense_basin(lines, params))
+    return says(figure, _dense_basin(params, numbers["lines"]["to_dense"]))
 
 
 def _along(ax: Axes, arm: str, errors: "pd.Series[Any]") -> None:
@@ -97,9 +102,8 @@ def _along(ax: Axes, arm: str, errors: "pd.Series[Any]") -> None:
         ax.fill_between(shares, low, high, color=style["color"], alpha=0.13, lw=0)
 
 
-def _dense_basin(lines: pd.DataFrame, params: GeometryParams) -> str:
-    """Say which arms are connected to the dense net."""
-    found = report.line_metrics(lines, params)["to_dense"]
+def _dense_basin(params: GeometryParams, found: Numbers) -> str:
+    """Say how high the barrier between each arm's tickets and the dense net is."""
     spare = {arm: as_interval(found[arm]["mean"]) for arm in ARMS}
     bound = params.lines.connected
     barriers = ", ".join(
@@ -108,7 +112,7 @@ def _dense_basin(lines: pd.DataFrame, params: GeometryParams) -> str:
     return f"Mean barrier between the dense net and each arm's tickets, in points: {barriers}."
 
 
-def barriers(lines: pd.DataFrame, params: GeometryParams) -> Figure:
+def barriers(lines: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> Figure:
     """Draw each arm's barrier to the dense net, to IMP's ticket and to its own second training.
 
     Arms as rows, mean over the compared levels; a panel per net and kind of line.
@@ -120,7 +124,7 @@ def barriers(lines: pd.DataFrame, params: GeometryParams) -> Figure:
         found = {arm: report.mean_barrier(bed, lines, params, arm, kind) for arm in ARMS}
         plots.by_arm(ax, found, line=params.lines.connected)
         ax.set(title=f"{label(bed.name)}\n{kinds[kind]}", xlabel="barrier (points)")
-    spare = as_interval(report.line_metrics(lines, params)["twice"]["imp"]["mean"])
+    spare = as_interval(numbers["lines"]["twice"]["imp"]["mean"])
     most = f"{params.lines.connected:g} points minus the barrier"
     return says(
         figure,
@@ -139,7 +143,7 @@ def barriers(lines: pd.DataFrame, params: GeometryParams) -> Figure:
 def rewinding(
     tickets: pd.DataFrame,
     beds: Sequence[Bed | OwnBed],
-    numbers: Mapping[str, Any],
+    numbers: Numbers,
     where: str = "",
 ) -> Figure:
     """Draw the other rewindings minus IMP's own at each level, paired by seed and at equal cost.
@@ -175,7 +179,7 @@ def rewinding(
     )
 
 
-def extreme(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
+def extreme(tickets: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> Figure:
     """Draw test accuracy at each bed's extreme levels against the images of search and training.
 
     Means over seeds with their 95 % intervals; a panel per net and level.
@@ -196,7 +200,7 @@ def extreme(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
         ax.set(title=_title(bed, level), xlabel="images, thousands")
     axes[0].set_ylabel(LABELS[report.ACCURACY])
     plots.legend(figure)
-    gained = as_interval(report.extreme(tickets, params)["prac"]["minus_imp"]["mean"])
+    gained = as_interval(numbers["extreme"]["prac"]["minus_imp"]["mean"])
     return says(
         figure,
         message(
@@ -211,7 +215,7 @@ def extreme(tickets: pd.DataFrame, params: GeometryParams) -> Figure:
 # ---------------------------------------------------------------- transplants
 
 
-def transplants(every: Tables, params: GeometryParams) -> Figure:
+def transplants(every: Tables, params: GeometryParams, numbers: Numbers) -> Figure:
     """Draw the accuracy of each ticket's parts on other weights: a panel per net and arm."""
     cells = [(bed, arm) for bed in params.beds for arm in ARMS]
     lines, columns = len(params.beds), len(ARMS)
@@ -227,7 +231,7 @@ def transplants(every: Tables, params: GeometryParams) -> Figure:
         plots.by_arm(ax, {"ticket": whole} | parts, of=arm, line=whole_mean)
         ax.set_title(f"{label(arm)}\n{_title(bed, top)}", fontsize=9)
         ax.set_xlabel("test accuracy (%)")
-    gained = as_interval(report.transplants(every, params, "imp")["permuted_minus_fresh"]["mean"])
+    gained = as_interval(numbers["transplants"]["imp"]["permuted_minus_fresh"]["mean"])
     return says(
         figure,
         message(
@@ -242,9 +246,9 @@ def transplants(every: Tables, params: GeometryParams) -> Figure:
 # ---------------------------------------------------------------- reliability
 
 
-def reliability(rows: pd.DataFrame, params: GeometryParams) -> Figure:
+def reliability(numbers: Numbers) -> Figure:
     """Draw each arm against the dense net beyond accuracy: mean over nets and compared levels."""
-    found = report.reliability(rows, params)
+    found = numbers["reliability"]
     difference = "calibration error, the dense net's minus theirs"
     shown = {
         "calibration": "calibration error\n(points better)",
