@@ -186,6 +186,31 @@ def test_silent_units_still_have_a_place(data: DataSet) -> None:
     assert all(torch.equal(order, torch.arange(len(order))) for order in every.values())
 
 
+def test_nets_that_diverged_cannot_be_matched(net: Net, data: DataSet, one_line: Message) -> None:
+    """Not a number correlates with nothing, which would look like units that never fire."""
+    state, layer = worn(net), hidden_layers(net.model)[0]
+    broken = dict(state)
+    broken[f"{layer.name}.weight"] = state[f"{layer.name}.weight"].clone()
+    broken[f"{layer.name}.weight"].view(-1)[0] = float("nan")
+    for attempt in (
+        lambda: match_weights(broken, state, net.model),
+        lambda: match_activations(net, state, broken, data.test, data),
+    ):
+        message = one_line(attempt)
+        assert f"layer {layer.name!r}" in message and "not finite" in message
+
+
+def test_a_permutation_has_every_unit_of_every_layer(net: Net, one_line: Message) -> None:
+    state, whole = worn(net), identity(net.model)
+    name = next(iter(whole))
+    for bad in (
+        {key: order for key, order in whole.items() if key != name},
+        whole | {name: whole[name][:-1]},
+        whole | {name: torch.zeros_like(whole[name])},
+    ):
+        assert f"permutation: {name!r}" in one_line(lambda bad=bad: permuted(state, bad, net.model))
+
+
 def test_the_net_stays_as_it_was(net: Net, data: DataSet) -> None:
     before = net.state()
     net.model.train()

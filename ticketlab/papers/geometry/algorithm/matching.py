@@ -82,10 +82,18 @@ def _chain(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def permuted(state: State, permutation: Permutation, model: nn.Module) -> State:
-    """Return the state of the same function with its hidden units moved, batch-norm included."""
-    moved = dict(state)
+    """Return the state of the same function with its hidden units moved, batch-norm included.
+
+    InputError for a permutation that lacks a hidden layer, or has another number of its units.
+    """
+    moved, units = dict(state), identity(model)
     for layer in hidden_layers(model):
-        order = permutation[layer.name]
+        order = permutation.get(layer.name, torch.empty(0))
+        if not torch.equal(order.sort().values.cpu(), units[layer.name]):
+            raise InputError(
+                f"permutation: {layer.name!r} has {len(order)} units, allowed are the "
+                f"{len(units[layer.name])} of the net, each once"
+            )
         for name in layer.own:
             if name in moved:
                 moved[name] = moved[name].index_select(0, order.to(moved[name].device))
@@ -141,7 +149,7 @@ def _improved(
     current = found[layer.name]
     free = permuted(a, found | {layer.name: torch.arange(len(current))}, model)
     similar = _inner_products(free, b, layer)
-    best = _assigned(similar)
+    best = _assigned(similar, layer)
     rows = torch.arange(len(best))
     gain = similar[rows, best].sum() - similar[rows, current].sum()
     if gain <= 1e-12 * similar.abs().sum():
@@ -185,7 +193,7 @@ def match_activations(
         for moments, one, other in zip(sums, own, theirs, strict=True):
             moments.add(one, other)
     return {
-        layer.name: _assigned(moments.correlations())
+        layer.name: _assigned(moments.correlations(), layer)
         for layer, moments in zip(layers, sums, strict=True)
     }
 
@@ -231,17 +239,28 @@ class _Moments:
         self.count += len(own)
 
     def correlations(self) -> Tensor:
-        """Return correlations (units of theirs, units of own); 0 for a unit without variance."""
+        """Return correlations (units of theirs, units of own); 0 for a unit without variance.
+
+        Those of activations that are not finite are NaN.
+        """
         own, theirs, own2, theirs2, product = (total / self.count for total in self.sums)
         covariance = product - theirs[:, None] * own[None]
         spread = [(square - mean.square()).clamp(min=0) for square, mean in
                   ((theirs2, theirs), (own2, own))]  # fmt: skip
         scale = (spread[0][:, None] * spread[1][None]).sqrt()
         tiny = 1e-12 * float(scale.max())
-        return torch.where(scale > tiny, covariance / scale.clamp(min=tiny or 1.0), 0.0)
+        return torch.where(scale <= tiny, 0.0, covariance / scale.clamp(min=tiny or 1.0))
 
 
-def _assigned(similar: Tensor) -> Tensor:
-    """Return for each row its column in the assignment of highest total similarity, (units,)."""
+def _assigned(similar: Tensor, layer: Hidden) -> Tensor:
+    """Return for each row its column in the assignment of highest total similarity, (units,).
+
+    InputError if a similarity is not finite, as for a net that has diverged.
+    """
+    if bad := int((~similar.isfinite()).sum()):
+        raise InputError(
+            f"layer {layer.name!r}: {bad} of {similar.numel()} similarities are not finite, so its "
+            "units cannot be matched; allowed are nets with finite weights and activations"
+        )
     _, columns = linear_sum_assignment(similar.cpu().numpy(), maximize=True)
     return torch.as_tensor(columns, dtype=torch.int64)
