@@ -529,6 +529,15 @@ def _edge_popup(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     return done
 
 
+def _gates(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
+    found = Popping(weights=copied(a["net"]), goal=a["density"])
+    with tape.during(found):
+        done = call()
+    found.mask = done.mask
+    tape.add(found)
+    return done
+
+
 def _pop(tape: Tape, call: Callable[[], Any], a: dict[str, Any]) -> Any:
     start = a["net"].state()
     mask = call()
@@ -575,7 +584,7 @@ WRAPPED: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (evaluation.predict, functools.partial(_look, "predict")), (lanes.train, _lanes),
     (stacks.train, _stack), (stacks.batches, _stack_batches), (stacks.forward, _forward),
     (saliency.prune_to, _prune), (saliency.prune_model, _prune_model),
-    (popup.edge_popup, _edge_popup), (gates.bernoulli_gates, _edge_popup),
+    (popup.edge_popup, _edge_popup), (gates.bernoulli_gates, _gates),
     (conv_popup.pop, _pop), (sets.load, _load),
     (planting.sample, _sample), (corruption.corrupted, _corrupt),
     (progress.label, _label), (results.save_result, _save),

@@ -31,6 +31,8 @@ from ticketlab.papers.plant_n_seek.conv import units as conv_units
 from ticketlab.papers.plant_n_seek.params import Case
 from ticketlab.papers.prac import retraining as prac_retraining
 from ticketlab.papers.prac import units as prac_units
+from ticketlab.papers.seekers import units as seekers_units
+from ticketlab.papers.seekers.algorithm.gates import GateFit
 from ticketlab.pruning.criteria import uniform
 from ticketlab.pruning.masks import Mask, ones, prune, shuffle_each
 from ticketlab.spec import ROOT
@@ -103,6 +105,31 @@ def popped(items: Sequence[Any]) -> Made:
     """Edge-popup at the densities, which learn as one stack."""
     found = plant_units.pop(tiny.plant_n_seek(), CIRCLE, 0, "planted", "linear", "annealed", items)
     return rows_by(found, "label")
+
+
+GATES = GateFit(lr=0.2, batch=20, epochs=3)
+
+
+def gated(items: Sequence[Any]) -> Made:
+    """Bernoulli gates at the densities."""
+    found = seekers_units.gate(tiny.plant_n_seek(), GATES, CIRCLE, 0, "planted", items)
+    return rows_by(found, "label")
+
+
+def gated_crowd(items: Sequence[Any]) -> Made:
+    """Edge-popup and gates in a crowd's mother, to the densities of one ticket and more."""
+    found = seekers_units.seek_strong(tiny.plant_n_seek(), GATES, CIRCLE, 0, 1, items)
+    return rows_by(found, "method", "label")
+
+
+def crowd_pruned(regime: Any) -> Maker:
+    """The methods in a crowd's mother, to the densities of one ticket and of two."""
+
+    def make(items: Sequence[Any]) -> Made:
+        found = seekers_units.seek_weak(tiny.plant_n_seek(), CIRCLE, 0, 1, regime, items, (1, 2))
+        return rows_by(found, "method", "label")
+
+    return make
 
 
 @cache
@@ -247,6 +274,10 @@ MAKERS: dict[str, tuple[Maker, tuple[Any, ...]]] = {
     "planting singleshot, methods": (by_method("singleshot"), CHOSEN),
     "planting multishot, methods": (by_method("multishot"), CHOSEN),
     "planting edge-popup": (popped, ("gt", 0.1, 0.5)),
+    "gates": (gated, ("gt", 0.1, 0.5)),
+    "gates, crowds": (gated_crowd, (1, 2, 3)),
+    "crowds singleshot": (crowd_pruned("singleshot"), CHOSEN),
+    "crowds multishot": (crowd_pruned("multishot"), CHOSEN),
     "conv singleshot": (conv_by_density("singleshot"), ("gt", 0.1, 0.5)),
     "conv multishot": (conv_by_density("multishot"), ("gt", 0.1, 0.5)),
     "conv edge-popup": (conv_popped, ("gt", 0.1, 0.5)),

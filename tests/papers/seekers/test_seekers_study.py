@@ -1,5 +1,6 @@
 """The study of newer seekers: benches with k tickets, equal budgets, numbers, a tiny study."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,36 @@ def test_gates_are_compared_with_edge_popup_and_with_no_ticket() -> None:
 def test_figures_draw_the_tiny_study(done: Study) -> None:
     params, results = done
     scores = report.scores_table(results)
+    numbers = report.metrics(results, params)
     for draw in (figures.gates, figures.soft, figures.crowd, figures.gains):
-        figure = draw(scores, params)
+        figure = draw(scores, params, numbers)
         assert figure.get_label() and figure.axes
+        plt.close(figure)
+
+
+def test_the_figure_of_crowds_has_an_interval_for_every_mean_and_says_n(done: Study) -> None:
+    params, results = done
+    scores = report.scores_table(results)
+    figure = figures.crowd(scores, params, report.metrics(results, params))
+    own = scores[scores.part == "crowd"]
+    means = len(own.groupby(["task", "regime", "method", "copies"]))
+    assert sum(len(ax.containers) for ax in figure.axes) == means == 2 * (2 + 2 + 2) + 2 * 3
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "means over seeds with 95 % intervals (n = 2)"
+    plt.close(figure)
+
+
+def test_figures_say_the_numbers_of_the_page(done: Study) -> None:
+    params, results = done
+    scores, numbers = report.scores_table(results), report.metrics(results, params)
+    shown = {"mean": -3.5, "low": -4.0, "high": -2.5, "n": 10}
+    numbers["gates"]["circle"]["minus_popup"]["at_01"] = shown
+    numbers["gates"]["circle"]["mask_minus_soft"]["at_01"] = shown
+    numbers["crowd"]["circle"]["multishot"]["found_gain"] = shown
+    numbers["crowd"]["circle"]["untrained"]["gain"] = shown
+    for draw in (figures.gates, figures.soft, figures.crowd, figures.gains):
+        figure = draw(scores, params, numbers)
+        assert re.search(r": -3\.50? .*\(n = 10\)\.$", figure.get_label())
         plt.close(figure)
 
 

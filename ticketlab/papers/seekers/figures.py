@@ -1,5 +1,12 @@
-"""The figures of the study of newer seekers: each draws one question and says it."""
+"""The figures of the study of newer seekers: each draws one question and says it.
 
+`numbers` are those of metrics.json: what a figure says is what the page's tables and verdicts have.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,20 +24,49 @@ from ticketlab.papers.seekers.report import (
     GATES,
     POPUP,
     REGIMES,
-    crowd_metrics,
+    Numbers,
     crowd_rows,
-    gate_metrics,
     key_of,
     percent_found,
     single,
 )
 from ticketlab.study.plots import GREY, error_bars, legend, message, panels, says
-from ticketlab.study.stats import as_interval, each_seed, over_seeds
+from ticketlab.study.stats import Interval, as_interval, as_percent, each_seed, over_seeds
+
+# ---------------------------------------------------------------- messages
+
+
+def _at_middle(
+    params: SeekersParams, numbers: Numbers, name: str, above: str, within: str, below: str
+) -> str:
+    """Say a number of gates on the first target at the middle density; see `message`."""
+    task, density = params.tasks[0], str(params.densities[len(params.densities) // 2])
+    found = numbers["gates"][task][name][key_of(density)]
+    where = f"{labels.label(task)}, {column(density)}"
+    return _placed(found, where, (above, within, below), _unit(task))
+
+
+def _placed(
+    found: Mapping[str, Any] | None,
+    where: str,
+    sentences: Sequence[str],
+    unit: str,
+    digits: int = 2,
+) -> str:
+    """Say the sentence (above, within or below 0) that fits a number, and where it was measured."""
+    above, within, below = (f"{text} ({where})" for text in sentences)
+    return message(as_interval(found), above, within, below, unit, digits)
+
+
+def _unit(task: str) -> str:
+    """Return the unit of a target's margins."""
+    return "points" if is_accuracy(task) else "decades"
+
 
 # ---------------------------------------------------------------- gates and edge-popup
 
 
-def gates(scores: pd.DataFrame, params: SeekersParams) -> Figure:
+def gates(scores: pd.DataFrame, params: SeekersParams, numbers: Numbers) -> Figure:
     """Draw how far gates and edge-popup end from the ticket, by density: one panel per target.
 
     Filled: with the ticket planted; hollow: nothing planted. Every seed is a dot; what counts as
@@ -60,7 +96,17 @@ def gates(scores: pd.DataFrame, params: SeekersParams) -> Figure:
         ax.set(title=labels.label(task), xlabel=f"{unit} against the ticket")
     axes[0].invert_yaxis()
     legend(figure, "below")
-    return says(figure, _gates_say(scores, params))
+    return says(
+        figure,
+        _at_middle(
+            params,
+            numbers,
+            "minus_popup",
+            "Bernoulli gates come closer to the ticket than edge-popup",
+            "Bernoulli gates and edge-popup do not differ clearly",
+            "Bernoulli gates end further from the ticket than edge-popup",
+        ),
+    )
 
 
 def _found_span(ax: Axes, task: str) -> None:
@@ -70,21 +116,7 @@ def _found_span(ax: Axes, task: str) -> None:
     ax.axvline(0, color="k", ls="--", lw=1, label="planted ticket")
 
 
-def _gates_say(scores: pd.DataFrame, params: SeekersParams) -> str:
-    """Say how gates compare with edge-popup on the first target, at the middle density."""
-    task, density = params.tasks[0], str(params.densities[len(params.densities) // 2])
-    found = gate_metrics(scores, params, task)["minus_popup"][key_of(density)]
-    where = f"on {labels.label(task)}, {column(density)}"
-    return message(
-        as_interval(found),
-        f"Bernoulli gates come closer to the ticket than edge-popup ({where})",
-        f"Bernoulli gates and edge-popup do not differ clearly ({where})",
-        f"Bernoulli gates end further from the ticket than edge-popup ({where})",
-        "points" if is_accuracy(task) else "decades",
-    )
-
-
-def soft(scores: pd.DataFrame, params: SeekersParams) -> Figure:
+def soft(scores: pd.DataFrame, params: SeekersParams, numbers: Numbers) -> Figure:
     """Draw the margin of each mask against that of its gates before they are cut to 0 and 1.
 
     One dot per seed and density in mothers with a ticket; on the diagonal nothing is lost.
@@ -97,21 +129,18 @@ def soft(scores: pd.DataFrame, params: SeekersParams) -> Figure:
             ax.plot(rows.soft_margin, rows.margin, marker, color=labels.colour(GATES), alpha=0.5,
                     ms=4, label=column(label))  # fmt: skip
         ax.axline((0, 0), slope=1, color=GREY, lw=1)
-        unit = "points" if is_accuracy(task) else "decades"
-        ax.set(title=labels.label(task), xlabel=f"gates as they are ({unit})")
+        ax.set(title=labels.label(task), xlabel=f"gates as they are ({_unit(task)})")
     axes[0].set_ylabel("gates cut to a mask")
     legend(figure, "below")
-    task, density = params.tasks[0], str(params.densities[len(params.densities) // 2])
-    found = gate_metrics(scores, params, task)["mask_minus_soft"][key_of(density)]
-    where = f"{labels.label(task)}, {column(density)}"
     return says(
         figure,
-        message(
-            as_interval(found),
-            f"Cut to a mask, gates do better than as they are ({where})",
-            f"Cutting gates to a mask changes little ({where})",
-            f"Cutting gates to a mask loses something ({where})",
-            "points" if is_accuracy(task) else "decades",
+        _at_middle(
+            params,
+            numbers,
+            "mask_minus_soft",
+            "Cut to a mask, gates do better than as they are",
+            "Cutting gates to a mask changes little",
+            "Cutting gates to a mask loses something",
         ),
     )
 
@@ -119,58 +148,65 @@ def soft(scores: pd.DataFrame, params: SeekersParams) -> Figure:
 # ---------------------------------------------------------------- crowds
 
 
-def crowd(scores: pd.DataFrame, params: SeekersParams) -> Figure:
+def crowd(scores: pd.DataFrame, params: SeekersParams, numbers: Numbers) -> Figure:
     """Draw the percent of searches that find a ticket against the number of planted tickets.
 
-    A panel per target and regime, a line per method; means over seeds of both densities.
+    A row per target, a column per regime, a line per method: means over seeds, of both densities
+    together, with their intervals.
     """
-    cells = [
-        (crowds, regime)
-        for crowds in params.crowds
-        for regime in REGIMES
-        if len(arms(scores, part="crowd", task=crowds.task, regime=regime))
-    ]
-    figure, axes = panels(len(cells), 2.8, 3.2, sharey=True)
-    for ax, (crowds, regime) in zip(axes, cells, strict=True):
-        rows = arms(scores, part="crowd", task=crowds.task, regime=regime)
-        for shift, method in enumerate(dict.fromkeys(rows.method)):
-            _line(ax, rows[rows.method == method], method, 0.04 * shift, crowds)
-        ax.set_ylim(-5, 105)
-        ax.set_xticks(range(len(crowds.copies)), list(map(str, crowds.copies)))
-        ax.set(title=f"{labels.label(crowds.task)}, {labels.label(regime)}")
-        ax.set_xlabel("planted tickets")
-    axes[0].set_ylabel("% of searches that find a ticket")
+    own = scores[scores.part == "crowd"]
+    regimes = [name for name in REGIMES if (own.regime == name).any()]
+    size = (3.6 * len(regimes), 0.7 + 2.6 * len(params.crowds))
+    figure, grid = plt.subplots(
+        len(params.crowds), len(regimes), figsize=size, squeeze=False, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    counts: set[int] = set()
+    for axes, crowds in zip(grid, params.crowds, strict=True):
+        for ax, regime in zip(axes, regimes, strict=True):
+            rows = arms(own, task=crowds.task, regime=regime)
+            ax.set_visible(len(rows) > 0)
+            names = list(dict.fromkeys(rows.method))
+            for number, method in enumerate(names):
+                shift = 0.12 * (number - (len(names) - 1) / 2)
+                counts |= _line(ax, rows[rows.method == method], method, shift, crowds)
+            ax.set(xlim=(-0.4, len(crowds.copies) - 0.6), ylim=(-5, 105))
+            ax.set_xticks(range(len(crowds.copies)), list(map(str, crowds.copies)))
+            ax.set_title(f"{labels.label(crowds.task)}, {labels.label(regime)}")
+            ax.set_xlabel("planted tickets")
+        axes[0].set_ylabel("% that find a ticket")
+    n = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    figure.supxlabel(f"means over seeds with 95 % intervals (n = {n})")
     legend(figure, "below")
-    return says(figure, _crowd_says(scores, params.crowds[0]))
-
-
-def _line(ax: Axes, rows: pd.DataFrame, method: str, shift: float, crowds: Crowds) -> None:
-    """Draw one method's percent of searches with a ticket by the number of tickets."""
-    style, places, means = labels.look(method), [], []
-    for place, copies in enumerate(crowds.copies):
-        values = percent_found(rows[rows.copies == copies])
-        if values:
-            places.append(place + shift)
-            means.append(over_seeds(values).mean)
-    ax.plot(places, means, style["marker"] + "-", color=style["color"], ms=5, lw=1.2,
-            label=labels.label(method))  # fmt: skip
-
-
-def _crowd_says(scores: pd.DataFrame, crowds: Crowds) -> str:
-    """Say whether more tickets are found more often in many rounds, on the first target."""
-    found = crowd_metrics(scores, crowds)["multishot"]["found_gain"]
-    where = f"{labels.label(crowds.task)}, many rounds, {crowds.most} tickets against one"
-    return message(
-        as_interval(found),
-        f"More tickets are found more often ({where})",
-        f"Whether more tickets are found more often is open ({where})",
-        f"More tickets are found less often ({where})",
-        "% of searches",
-        1,
+    first = params.crowds[0]
+    sentences = (
+        "More tickets are found more often",
+        "Whether more tickets are found more often is open",
+        "More tickets are found less often",
     )
+    where = f"{labels.label(first.task)}, many rounds, {first.most} tickets against one"
+    found = numbers["crowd"][first.task]["multishot"]["found_gain"]
+    return says(figure, _placed(found, where, sentences, "% of searches", 1))
 
 
-def gains(scores: pd.DataFrame, params: SeekersParams) -> Figure:
+def _line(ax: Axes, rows: pd.DataFrame, method: str, shift: float, crowds: Crowds) -> set[int]:
+    """Draw one method's percent of searches with a ticket by the number of tickets.
+
+    Returns over how many seeds.
+    """
+    style = labels.look(method)
+    drawn: dict[float, Interval] = {}
+    for place, copies in enumerate(crowds.copies):
+        found = as_interval(as_percent(percent_found(rows[rows.copies == copies])))
+        if found:
+            drawn[place + shift] = found
+    ax.plot(list(drawn), [one.mean for one in drawn.values()], color=style["color"], lw=1.2)
+    for number, (at, one) in enumerate(drawn.items()):
+        error_bars(ax, at, one, style, label=None if number else labels.label(method))
+    return {one.n for one in drawn.values()}
+
+
+def gains(scores: pd.DataFrame, params: SeekersParams, numbers: Numbers) -> Figure:
     """Draw the margin with the most tickets minus that with one, by method: every seed a dot."""
     figure, axes = panels(len(params.crowds), 5.2, 3.4)
     for ax, crowds in zip(axes, params.crowds, strict=True):
@@ -190,19 +226,14 @@ def gains(scores: pd.DataFrame, params: SeekersParams) -> Figure:
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.grid(False, axis="y")
-        unit = "points" if is_accuracy(crowds.task) else "decades"
         title = f"{labels.label(crowds.task)}: {crowds.most} tickets minus one"
-        ax.set(title=title, xlabel=f"{unit} nearer to the ticket")
+        ax.set(title=title, xlabel=f"{_unit(crowds.task)} nearer to the ticket")
     first = params.crowds[0]
-    found = crowd_metrics(scores, first)["untrained"]["gain"]
-    where = f"{labels.label(first.task)}, {first.most} tickets against one"
-    return says(
-        figure,
-        message(
-            as_interval(found),
-            f"More tickets help searches without training ({where})",
-            f"Whether more tickets help searches without training is open ({where})",
-            f"More tickets harm searches without training ({where})",
-            "points" if is_accuracy(first.task) else "decades",
-        ),
+    sentences = (
+        "More tickets help searches without training",
+        "Whether more tickets help searches without training is open",
+        "More tickets harm searches without training",
     )
+    where = f"{labels.label(first.task)}, {first.most} tickets against one"
+    found = numbers["crowd"][first.task]["untrained"]["gain"]
+    return says(figure, _placed(found, where, sentences, _unit(first.task)))

@@ -81,7 +81,7 @@ def gate(
     mother: GateMother,
     densities: Sequence[Density],
 ) -> Result:
-    """Search by gates for one seed and mother: all densities as one stack, on edge-popup's batches.
+    """Search by gates for one seed and mother, density by density, on edge-popup's batches.
 
     `soft` are the scores of the net under its deterministic gates, before they are cut to a mask.
     """
@@ -98,19 +98,16 @@ def gated(
     bench: PlantBench, start: State, fit: GateFit, names: Sequence[str], densities: Sequence[float]
 ) -> list[dict[str, Any]]:
     """Return a row per density: the mask by gates, its strong scores, and the gates before it."""
-    goals = [Goal(density) for density in densities]
-    nets = [stacks.cast(start, torch.float32, bench.device)] * len(goals)
-    x, y = bench.train
-    seed = order(bench.seed, POPUP_ORDER)
-    found = bernoulli_gates(nets, goals, x, y, bench.task.kind, fit, seed)
+    net = stacks.cast(start, torch.float32, bench.device)
+    (x, y), seed = bench.train, order(bench.seed, POPUP_ORDER)
     rows = []
-    for place, (name, density) in enumerate(zip(names, densities, strict=True)):
-        soft = stacks.cast(found.soft[place], torch.float32)
+    for name, density in zip(names, densities, strict=True):
+        found = bernoulli_gates(net, density, x, y, bench.task.kind, fit, seed)
+        soft = stacks.cast(found.soft, torch.float32)
         uncut = describe(bench, Arm("soft", name, density, bench.dense()), soft)
         rows.append(
-            describe(bench, Arm("gates", name, density, found.masks[place]), start)
-            | {"soft": uncut["strong"], "open": found.open[place]}
-            | {"expected": [epoch[place] for epoch in found.expected]}
+            describe(bench, Arm("gates", name, density, found.mask), start)
+            | {"soft": uncut["strong"], "open": found.open, "expected": found.expected}
         )
     return rows
 

@@ -1,4 +1,4 @@
-"""Bernoulli gates on stacks of small nets: weights stay frozen, their chances to be kept learn.
+"""Bernoulli gates on a small net: its weights stay frozen, their chances to be kept learn.
 
 A gate is hard concrete (Louizos, Welling & Kingma 2018, arXiv 1712.01312, section 2.2): a relaxed
 Bernoulli variable, stretched beyond 0 and 1 and clipped, so that it is often exactly 0 or 1 and yet
@@ -7,11 +7,10 @@ deterministic, and what is held down is the expected number of gates that are no
 
 Three rules are ours. The weights under the gates are the mother's and are never trained. To reach a
 density that is given in advance, the expected density is not penalised but held at the wanted one:
-after each step the log alphas of a net are moved by one common number (`shift_to`). And the mask at
+after each step all log alphas are moved by one common number (`shift_to`). And the mask at
 the end keeps as many entries as edge-popup would at that density, those most likely open.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from ticketlab import gpu, progress
 from ticketlab.many.stacks import Kind, Stack, batches, targets, widths
-from ticketlab.papers.plant_n_seek.algorithm.edge_popup import Goal
 from ticketlab.pruning import patterns
 from ticketlab.pruning.masks import Mask, State, keep_top
 from ticketlab.pruning.saliency import popup_kept
@@ -51,16 +49,16 @@ class GateFit(Spec):
 
 @dataclass(frozen=True)
 class Gated:
-    """The masks of all nets after the last epoch, and what the gates were before they were cut.
+    """The mask of a net after the last epoch, and what its gates were before they were cut.
 
-    `soft` are the nets under their deterministic gates (equation 13), `open` the share of these
-    that is not 0, and `expected` the expected density after each epoch.
+    `soft` is the net under its deterministic gates (equation 13), `open` the share of these that is
+    not 0, and `expected` the expected density after each epoch.
     """
 
-    masks: list[Mask]
-    soft: list[State]
-    open: list[float]
-    expected: list[list[float]]
+    mask: Mask
+    soft: State
+    open: float
+    expected: list[float]
 
 
 # ---------------------------------------------------------------- hard concrete
@@ -86,45 +84,45 @@ def open_chance(logits: Tensor) -> Tensor:
     return torch.sigmoid(logits - SHIFT)
 
 
-def shift_to(chance: Tensor, wanted: Tensor) -> Tensor:
-    """Return by how much to raise each net's log alphas, (K,), so that its mean chance is wanted.
+def shift_to(chance: Tensor, wanted: float) -> Tensor:
+    """Return by how much to raise a net's log alphas, so that its mean chance is the wanted one.
 
-    One step of Newton's method from the chances (K, P), at most 1 either way: log alphas move
+    One step of Newton's method from the chances (P,), at most 1 either way: log alphas move
     little between two batches, so a step a batch keeps the mean at what is wanted.
     """
-    slope = (chance * (1 - chance)).mean(1).clamp(min=1e-12)
-    return ((wanted - chance.mean(1)) / slope).clamp(-1, 1)
+    slope = (chance * (1 - chance)).mean().clamp(min=1e-12)
+    return ((wanted - chance.mean()) / slope).clamp(-1, 1)
 
 
 # ---------------------------------------------------------------- the search
 
 
 def bernoulli_gates(
-    nets: Sequence[State],
-    goals: Sequence[Goal],
+    net: State,
+    density: float,
     x: Tensor,
     y: Tensor,
     kind: Kind,
     fit: GateFit,
     seed: tuple[object, ...],
 ) -> Gated:
-    """Train gates on frozen `nets`, one goal per net, on the batches that edge-popup sees.
+    """Train gates on a frozen `net`, on the batches that edge-popup sees.
 
-    Outputs are as they are (a linear head). The arguments are those of `edge_popup`.
+    A net is alone in its stack: beside others, its sigmoids would be rounded according to their
+    place in the common buffer. First log alphas and noise follow from `seed`, so that the searches
+    of a seed share them at every density. Outputs are as they are (a linear head).
     """
-    whole = [
-        Mask({n: torch.ones_like(w, dtype=torch.bool) for n, w in net.items()}) for net in nets
-    ]
-    stack = Stack(nets, whole)
+    whole = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in net.items()})
+    stack = Stack([net], [whole])
     device, frozen = stack.weights.device, stack.weights.clone()
     random = gpu.generator(device, "gates", *seed)
     logits = fit.first + 0.01 * torch.randn(frozen.shape, generator=random, device=device)
     noise, grads = torch.empty_like(logits), torch.zeros_like(logits)
     optimizer, history = Adam(logits, grads, fit.lr), []
-    seen = targets(y, kind, widths(nets[0])[-1])
+    seen = targets(y, kind, widths(net)[-1])
     with no_denormals():
         for epoch in range(1, fit.epochs + 1):
-            wanted = torch.tensor([wanted_density(g.density, epoch, fit) for g in goals]).to(device)
+            wanted = wanted_density(density, epoch, fit)
             for xs, ys in batches(x, seen, fit.batch, (*seed, epoch)):
                 noise.uniform_(EDGE, 1 - EDGE, generator=random)
                 s, wide = stretched(logits, noise)
@@ -132,20 +130,16 @@ def bernoulli_gates(
                 stack.backward(xs, ys, kind)
                 torch.mul(stack.grads * frozen, gate_gradient(s, wide), out=grads)
                 optimizer.step()
-                logits.add_(spread(stack, shift_to(by_net(stack, open_chance(logits)), wanted)))
+                logits.add_(shift_to(open_chance(logits), wanted))
             check_finite(fit.lr, epoch, [logits])
-            history.append(densities(stack, open_chance(logits)).tolist())
-            progress.tell(epoch=epoch, passes=len(x) * stack.count)
+            history.append(float(open_chance(logits).mean()))
+            progress.tell(epoch=epoch, passes=len(x))
     gates = stretched(logits)[1].clamp(0, 1)
     torch.mul(frozen, gates, out=stack.weights)
-    soft, is_open = stack.states(), densities(stack, (gates > 0).float()).tolist()
-    masks = [
-        highest(one, goal.density)
-        for one, goal in zip(unstacked(stack, logits), goals, strict=True)
-    ]
-    for net, mask in zip(nets, masks, strict=True):
-        patterns.confirm({n: w * mask[n].to(w.device) for n, w in net.items()}, mask, net)
-    return Gated(masks, soft, is_open, history)
+    (soft,) = stack.states()
+    mask = highest(shaped(stack, logits), density)
+    patterns.confirm({n: w * mask[n].to(w.device) for n, w in net.items()}, mask, net)
+    return Gated(mask, soft, float((gates > 0).float().mean()), history)
 
 
 def wanted_density(goal: float, epoch: int, fit: GateFit) -> float:
@@ -153,28 +147,10 @@ def wanted_density(goal: float, epoch: int, fit: GateFit) -> float:
     return float(goal ** min(1.0, epoch / (fit.annealed * fit.epochs)))
 
 
-def by_net(stack: Stack, values: Tensor) -> Tensor:
-    """Return a flat buffer as a row per net, (K, P)."""
-    return torch.cat(stack.blocks(values), 1)
-
-
-def densities(stack: Stack, values: Tensor) -> Tensor:
-    """Return the mean over each net's entries of a flat buffer, (K,)."""
-    return by_net(stack, values).mean(1)
-
-
-def spread(stack: Stack, each: Tensor) -> Tensor:
-    """Return a flat buffer in which every entry has the number of its net, from (K,)."""
-    return torch.cat([each.repeat_interleave(shape.numel()) for shape in stack.shapes])
-
-
-def unstacked(stack: Stack, values: Tensor) -> list[State]:
-    """Return a flat buffer as one state per net, on the CPU."""
-    named = list(zip(stack.names, stack.blocks(values), stack.shapes, strict=True))
-    return [
-        {name: block[k].view(shape).cpu() for name, block, shape in named}
-        for k in range(stack.count)
-    ]
+def shaped(stack: Stack, values: Tensor) -> State:
+    """Return a flat buffer of a stack of one net as its state, on the CPU."""
+    blocks = zip(stack.names, stack.blocks(values), stack.shapes, strict=True)
+    return {name: block.view(shape).cpu() for name, block, shape in blocks}
 
 
 def highest(logits: State, density: float) -> Mask:
