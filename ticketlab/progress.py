@@ -61,7 +61,10 @@ def labelled() -> dict[str, object]:
 
 
 def tell(**event: object) -> None:
-    """Append one event, with unit and label, as a JSON line; does nothing without a listener."""
+    """Append one event, with unit and label, as a JSON line; does nothing without a listener.
+
+    InputError if the file cannot be written.
+    """
     _append(_VARIABLE, _unit | _label | event)
 
 
@@ -73,8 +76,11 @@ def report(stage: str, **event: object) -> None:
 def _append(variable: str, event: Mapping[str, object]) -> None:
     if path := os.environ.get(variable):
         # One short write in append mode, so that lines of different workers do not mix.
-        with open(path, "a") as file:
-            file.write(json.dumps(event) + "\n")
+        try:
+            with open(path, "a") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:  # the error of a full disk does not name the file
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def end_with_repro() -> None:
@@ -87,16 +93,19 @@ def end_with_repro() -> None:
 
 
 def _end_with(process: int) -> None:
-    while _is_alive(process):
+    while is_alive(process):
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Return whether a process of this number is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # another user's
+        return True
     return True
 
 

@@ -1,7 +1,9 @@
 """DVC's and git's view of the pipeline: its stages, which are out of date, committed results."""
 
 import hashlib
+import json
 import logging
+import sqlite3
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +25,11 @@ Entry = Mapping[str, Any]
 
 @contextmanager
 def opened(root: Path) -> Iterator["Repo"]:
-    """Open the project in `root` with DVC, quietly; DVC's errors become one line."""
+    """Open the project in `root` with DVC, quietly.
+
+    DVC's errors, and those of its database, become one line.
+    """
+    from dvc.dirs import site_cache_dir
     from dvc.exceptions import DvcException  # imported here: importing DVC takes a second
     from dvc.repo import Repo
 
@@ -33,6 +39,8 @@ def opened(root: Path) -> Iterator["Repo"]:
             yield repo
     except DvcException as error:
         raise InputError(f"dvc: {' '.join(str(error).split())}") from error
+    except sqlite3.Error as error:
+        raise InputError(f"dvc: its database in {site_cache_dir()}: {error}") from error
 
 
 CODE = "code"
@@ -63,7 +71,36 @@ def _changed(change: Mapping[str, Any]) -> list[str]:
 def cache_folder(root: Path) -> Path:
     """Return DVC's cache folder, wherever the project's configuration puts it."""
     with opened(root) as repo:
-        return Path(repo.cache.local.path).parents[1]
+        return cache_of(repo)
+
+
+def cache_of(repo: "Repo") -> Path:
+    """Return the cache folder of a project that is open."""
+    return Path(repo.cache.local.path).parents[1]
+
+
+def not_in_cache(repo: "Repo", names: Collection[str]) -> list[str]:
+    """Return those of the stages `names` whose outputs are here, but not complete in DVC's cache.
+
+    DVC reports success if it cannot copy outputs to its cache, and never tries again.
+    """
+    files = cache_of(repo) / "files" / "md5"
+    found = []
+    for stage in repo.index.stages:
+        outputs = [out for out in stage.outs if out.use_cache and Path(out.fs_path).exists()]
+        hashes = [str(out.hash_info.value) for out in outputs if out.hash_info]
+        if stage.addressing in names and not all(_is_cached(files, one) for one in hashes):
+            found.append(stage.addressing)
+    return found
+
+
+def _is_cached(files: Path, name: str) -> bool:
+    """Return whether a file, or a folder's listing and all files in it, are in the cache."""
+    path = files / name[:2] / name[2:]
+    if not path.exists() or not name.endswith(".dir"):
+        return path.exists()
+    entries = json.loads(path.read_text())
+    return all((files / one["md5"][:2] / one["md5"][2:]).exists() for one in entries)
 
 
 def stages_of(repo: "Repo", study: str) -> list[str]:
