@@ -193,8 +193,9 @@ class Kills(NamedTuple):
 def kills(campaign: Campaign, count: int, seed: int) -> Kills:
     """Kill runs at random moments, `count` times in all.
 
-    The moments are drawn between 0 and the seconds of an undisturbed run. Every run continues the
-    one before. After at most IN_A_ROW kills it completes, is compared, and all begins from nothing.
+    The moments are drawn between 0 and the seconds of the latest undisturbed run: other work on the
+    machine changes these. Every run continues the one before. After at most IN_A_ROW kills it
+    completes, is compared, and all begins from nothing.
     """
     draw, found = random.Random(seed), Kills([], [], [])
     campaign.empty()
@@ -203,7 +204,7 @@ def kills(campaign: Campaign, count: int, seed: int) -> Kills:
         before, whole = campaign.stored(), campaign.clone.path(RUNS).exists()
         last = row == IN_A_ROW or len(found.where) == count
         moment = float("inf") if last else draw.uniform(0, campaign.seconds)
-        process = campaign.start()
+        started, process = time.monotonic(), campaign.start()
         with suppress(subprocess.TimeoutExpired):
             process.wait(None if last else moment)
         if process.poll() is None:
@@ -217,6 +218,8 @@ def kills(campaign: Campaign, count: int, seed: int) -> Kills:
                 raise SystemExit(f"lost: {', '.join(sorted(lost))}")
             continue
         done = campaign.ended(process)
+        if row == 0:
+            campaign.seconds = time.monotonic() - started
         fault = f"{row} kills in a row"
         found.runs.append(campaign.row(fault, None, "", before, whole, done))
         print(found.runs[-1], flush=True)

@@ -143,6 +143,8 @@ class Watch:
         """Seconds of each unit that has finished, including those before a kill."""
         self.planned: dict[str, float] = {}
         """Image passes that each finished unit was expected to take."""
+        self.running: set[str] = set()
+        """Units on which a worker has reported work that has not ended."""
         self.reused = 0
         """Units that were reused from the store."""
         self.is_part = REPRO in os.environ
@@ -190,11 +192,13 @@ class Watch:
         if "seconds" in event:  # a unit has ended
             self.seconds[event["unit"]] = event["seconds"]
             self.planned[event["unit"]] = event.get("planned", 0.0)
+            self.running.discard(event["unit"])
         elif "stored" in event:
             self.reused += event["copied"]
             self.expected -= event["passes"]
         else:
             self.latest = dict(event)
+            self.running |= {event["unit"]} if "unit" in event else set()
             self.passes += event.get("passes", 0)
 
     def _left_by_a_kill(self) -> list[dict[str, Any]]:
@@ -203,12 +207,14 @@ class Watch:
         return [event for event in _events(text.splitlines()) if "seconds" in event]
 
     def line(self) -> str:
-        """Return one line: share done, what the latest worker does, and the time left."""
+        """Return one line: share done, units at once, what the latest worker does, time left."""
         share = min(0.99, self.passes / self.expected) if self.expected else 0.0
         spent = time.monotonic() - self.started
         left = f"about {clock(spent * (1 - share) / share)} left" if share > 0.01 else "..."
         accuracy = f"accuracy {100 * self.latest.get('accuracy', 0):.1f} %"
-        return f"{self.title}: {share:4.0%} · {' · '.join([*doing(self.latest), accuracy, left])}"
+        many = [f"{len(self.running)} units at once"] if len(self.running) > 1 else []
+        facts = [*many, *doing(self.latest), accuracy, left]
+        return f"{self.title}: {share:4.0%} · {' · '.join(facts)}"
 
     def _show(self, text: str, end: str) -> None:
         if not self.is_part:

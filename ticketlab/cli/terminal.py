@@ -48,7 +48,8 @@ def print_or_write(found: pd.DataFrame, path: Path, write: bool) -> None:
 def one_line_errors() -> Iterator[None]:
     """Report bad input or a fault of the disk in one line with exit code 2.
 
-    Failed units or notebooks are reported by traceback, unless the notebook met such a fault.
+    Failed units or notebooks are reported by traceback, unless the notebook met such a fault or a
+    unit the loss of a cluster's workers.
     """
     try:
         yield
@@ -69,5 +70,8 @@ def one_line_errors() -> Iterator[None]:
         print(line if is_fault else error, file=sys.stderr)
         raise typer.Exit(1) from None
     except UnitFailed as error:
+        if type(error.__cause__).__module__.startswith("distributed."):  # workers were lost
+            print(f"error: {error}; check the workers, {storage.AGAIN}", file=sys.stderr)
+            raise typer.Exit(1) from None
         traceback.print_exception(error)
         raise typer.Exit(1) from None
