@@ -160,7 +160,7 @@ def test_a_cell_that_meets_a_full_disk_is_one_line(
             raise
 
     line = reported(page, capsys)
-    assert line.startswith("error: book.ipynb failed in cell In [2]: OSError: [Errno 28] No space")
+    assert line.startswith("error: book.ipynb failed in cell In [1]: OSError: [Errno 28] No space")
 
 
 # --- with the real DVC
@@ -185,10 +185,11 @@ def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with finished results and an empty cache, in which every stage runs again."""
+def clone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """A clone with finished results and an empty cache, in which this process is, too."""
     clone = finished(tmp_path_factory).copy(tmp_path_factory.mktemp("storage") / "clone")
     clone.run("rm -rf .dvc/cache")
+    monkeypatch.chdir(clone.root)
     return clone
 
 
