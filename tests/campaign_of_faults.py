@@ -1,24 +1,28 @@
 """A campaign of faults from outside: kills, a full disk, a read-only cache, two runs, damage.
 
-    python tests/campaign_of_faults.py [--kills 20] [--seed 0] [--only kills] [--table FILE]
+    python tests/campaign_of_faults.py [--kills 20] [--seed 0] [--only kills|others] [--table FILE]
 
-Run by hand, not by pytest. A small study (real trainings on the embedded images, from data to
-page) first runs undisturbed with `ticketlab repro`. Then each fault meets the same study from
-nothing, and its cause is removed. The same command must then complete with the same bytes, leave no
-half-written file, and train no unit again that was stored before the fault.
+Run by hand, not by pytest. Full and read-only disks are mounted, which needs root. A small study
+(real trainings on the embedded images, from data to page) first runs undisturbed with `ticketlab
+repro`. Then each fault meets the same study, and its cause is removed. The same command must then
+complete with the same bytes, leave no half-written file, and train no unit again that was stored
+before the fault.
 """
 
 import argparse
 import os
 import random
 import re
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +77,7 @@ class Campaign:
 
     def __init__(self, root: Path) -> None:
         self.clone = untrained(root / "clone")
+        self.log = root / "run.log"
         self.clone.set(desk=STUDY, workers=2)
         self.clone.commit()
         started = time.monotonic()
@@ -85,22 +90,29 @@ class Campaign:
 
     # --- runs
 
-    def start(self, command: tuple[str, ...] = COMMAND, **env: str) -> "subprocess.Popen[str]":
-        """Start a run with its output in files, in a session of its own."""
-        log = self.clone.path(".dvc/tmp/run.log")
-        log.parent.mkdir(parents=True, exist_ok=True)
+    def start(self, most: int | None = None, **env: str) -> "subprocess.Popen[str]":
+        """Start a run with its output in files, in a session of its own.
+
+        `most` limits the bytes of a file.
+        """
+        log = self.log
+
+        def limit() -> None:
+            if most is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
         with log.open("w") as out, log.with_suffix(".err").open("w") as err:
             return subprocess.Popen(
-                command, cwd=self.clone.root, env=self.clone.env | env, text=True,
+                COMMAND, cwd=self.clone.root, env=self.clone.env | env, text=True,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                preexec_fn=limit,
             )  # fmt: skip
 
     def ended(self, process: "subprocess.Popen[str]") -> Ended:
         """Wait for the end of a run and of everything that it has started."""
         code = process.wait()
         wait_for(lambda: not running_in(self.clone))
-        log = self.clone.path(".dvc/tmp/run.log")
-        return Ended(code, log.read_text(), log.with_suffix(".err").read_text())
+        return Ended(code, self.log.read_text(), self.log.with_suffix(".err").read_text())
 
     def run(self) -> Ended:
         """Run the study to its end."""
@@ -119,7 +131,7 @@ class Campaign:
 
     def empty(self) -> None:
         """Remove everything that was made, also from DVC's cache."""
-        self.clone.run("git clean -q -fdx -e .venv -e .dvc/tmp/run.* && git checkout -q .")
+        self.clone.run("git clean -q -fdx -e .venv && git checkout -q .")
         for name in (".dvc/cache", ".dvc/tmp", "results"):
             shutil.rmtree(self.clone.path(name), ignore_errors=True)
 
@@ -233,12 +245,174 @@ def kills(campaign: Campaign, count: int, seed: int) -> Kills:
 
 def stage(campaign: Campaign) -> str:
     """The stage that a killed run was in, by what it has printed."""
-    text = campaign.clone.path(".dvc/tmp/run.log").read_text()
+    text = campaign.log.read_text()
     begun = re.findall(r"^Running stage '(\w+)", text, re.M)
     return begun[-1] if begun else "before the first stage"
 
 
+# ---------------------------------------------------------------- other faults
+
+
+def disturbed(campaign: Campaign, fault: str, **options: Any) -> tuple[str, int, str]:
+    """Run the study to its end under a fault; its exit code, and its last error line."""
+    done = campaign.ended(campaign.start(**options))
+    said = [line for line in done.err.splitlines() if line.startswith(("error: ", "warning: "))]
+    if "Traceback" in done.err:
+        said.append("a traceback")
+    root = str(campaign.clone.root)
+    return fault, done.code, (said[-1] if said else "").replace(root, ".").replace("|", "/")
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
+    """A file system of its own at a folder; yields a function that changes its options."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
+
+    def remount(changed: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{changed}", str(folder)], check=True)
+
+    try:
+        yield remount
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def full(campaign: Campaign, name: str, size: str) -> Row:
+    """The disk of a folder is full, then it has room."""
+    campaign.empty()
+    with mounted(campaign.clone.path(name), f"size={size}") as change:
+        fault = disturbed(campaign, f"full disk: `{name}` has room for {size}B")
+        change("size=1g")
+        return campaign.continued(*fault)
+
+
+def read_only(campaign: Campaign, name: str) -> Row:
+    """A folder is read-only, then it is not."""
+    campaign.empty()
+    with mounted(campaign.clone.path(name), "size=1g") as change:
+        change("ro")
+        fault = disturbed(campaign, f"read-only: `{name}`")
+        change("rw")
+        return campaign.continued(*fault)
+
+
+def limited(campaign: Campaign) -> Row:
+    """No file may be larger than 30 kB, then any may."""
+    campaign.empty()
+    return campaign.continued(*disturbed(campaign, "no file may exceed 30 kB", most=30_000))
+
+
+def twice(campaign: Campaign) -> Row:
+    """A second run begins while the first one trains."""
+    campaign.empty()
+    first = campaign.start()
+    wait_for(lambda: campaign.stored(), 600)
+    second = subprocess.run(
+        COMMAND, cwd=campaign.clone.root, env=campaign.clone.env, text=True, check=False,
+        capture_output=True,
+    )  # fmt: skip
+    said = second.stderr.replace(str(campaign.clone.root), ".").strip().splitlines()[-1]
+    campaign.ended(first)
+    return campaign.continued("a second run at the same time", second.returncode, said)
+
+
+def damaged(campaign: Campaign, pattern: str, what: str, damage: Callable[[bytes], bytes]) -> Row:
+    """A stored file is damaged; the study is whole before, and the run mends it."""
+    if campaign.state() != campaign.whole:
+        campaign.empty()
+        campaign.run()
+    path = sorted(campaign.clone.path(RUNS).glob(pattern))[0]
+    content = path.read_bytes()
+    path.unlink()  # DVC may have linked it to its cache
+    path.write_bytes(damage(content))
+    if path.read_bytes() == content:
+        raise SystemExit(f"{what}: nothing was damaged")
+    fault = disturbed(campaign, what)
+    return campaign.continued(*fault)
+
+
+def half_done(campaign: Campaign) -> Row:
+    """A run is killed while it trains, and the last bytes of a record and of a ticket are lost."""
+    campaign.empty()
+    process = campaign.start()
+    wait_for(lambda: len(campaign.stored()) > 5, 600)
+    campaign.kill(process)
+    for suffix in ("json", "safetensors"):
+        path = sorted(campaign.clone.path(PARTIAL).rglob(f"*.{suffix}"))[-1]
+        path.write_bytes(path.read_bytes()[:-20])
+    fault = disturbed(campaign, "killed, and a record and a ticket of it cut off")
+    return campaign.continued(*fault)
+
+
+def lost_worker(campaign: Campaign) -> Row:
+    """One of two workers of a Dask cluster is killed while it trains."""
+    campaign.empty()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        at = f"127.0.0.1:{free.getsockname()[1]}"
+    scheduler = ["dask", "scheduler", "--host", "127.0.0.1", "--port", at.partition(":")[2]]
+    worker = ["ticketlab", "pinned", "dask", "worker", at, "--nthreads", "1", "--no-nanny"]
+    outside, env = campaign.clone.root.parent, campaign.clone.env
+    processes = [
+        subprocess.Popen(command, cwd=outside, env=env, stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL)
+        for command in (scheduler, worker, worker)
+    ]  # fmt: skip
+    try:
+        process = campaign.start(TICKETLAB_WORKERS=f"dask:tcp://{at}")
+        wait_for(lambda: len(campaign.stored()) > 5, 600)
+        processes[-1].kill()
+        done = campaign.ended(process)
+    finally:
+        for one in processes:
+            one.kill()
+            one.wait()
+    said = [line for line in done.err.splitlines() if line.startswith("warning: workers")]
+    same = done.code == 0 and campaign.state() == campaign.whole
+    fault = f"a lost Dask worker; the run itself has {'the same' if same else 'OTHER'} bytes"
+    return campaign.continued(fault, done.code, said[-1] if said else "")
+
+
+def flipped(content: bytes) -> bytes:
+    """The content with another bit in its last byte."""
+    return content[:-1] + bytes([content[-1] ^ 128])
+
+
+def others(campaign: Campaign) -> Iterator[Row]:
+    """Every fault but kills."""
+    yield damaged(campaign, "search/*/seed-0/*.safetensors", "a bit of a stored ticket", flipped)
+    yield damaged(campaign, "score/*/*.json", "a number of a stored record",
+                  lambda content: content.replace(b'"seed": 0', b'"seed": 7'))  # fmt: skip
+    yield damaged(campaign, "score/*/*.json", "half of a stored record",
+                  lambda content: content[: len(content) // 2])  # fmt: skip
+    yield half_done(campaign)
+    yield twice(campaign)
+    yield full(campaign, "results", "300k")
+    yield full(campaign, ".dvc/cache", "200k")
+    yield full(campaign, ".dvc/tmp/site", "40k")
+    yield limited(campaign)
+    yield read_only(campaign, ".dvc/cache")
+    yield read_only(campaign, "results")
+    yield lost_worker(campaign)
+
+
 # ---------------------------------------------------------------- the campaign
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| fault | exit code | what is said | stored, trained again | same bytes, no remains |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        code = "-" if row.code is None else str(row.code)
+        ends = "yes" if row.holds else f"**no** {' '.join(row.remains)}"
+        lines.append(
+            f"| {row.fault} | {code} | {row.said or '-'} | {row.kept}, {row.again} | {ends} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -246,13 +420,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=("kills", "others"))
+    parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(Path(folder))
         print(f"undisturbed: {campaign.units} units, {campaign.seconds:.0f} s", flush=True)
-        found = kills(campaign, asked.kills, asked.seed)
-    print(found)
-    sys.exit(not all(row.holds for row in found.runs))
+        if asked.only != "others":
+            found = kills(campaign, asked.kills, asked.seed)
+            rows += found.runs
+            print(f"{len(found.where)} kills after {min(found.seconds):.0f} to "
+                  f"{max(found.seconds):.0f} s")  # fmt: skip
+        if asked.only != "kills":
+            for row in others(campaign):
+                print(row, flush=True)
+                rows.append(row)
+    text = table(rows)
+    print(text)
+    if asked.table:
+        asked.table.write_text(text)
+    sys.exit(not all(row.holds for row in rows))
 
 
 if __name__ == "__main__":

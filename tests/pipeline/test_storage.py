@@ -15,7 +15,7 @@ from clone import Clone, finished
 
 from ticketlab import progress
 from ticketlab.cli.terminal import one_line_errors
-from ticketlab.pipeline import repository, repro, storage
+from ticketlab.pipeline import repro, storage
 from ticketlab.pipeline.display import Display
 from ticketlab.pipeline.eta import Course
 from ticketlab.pipeline.notebook import NotebookFailed, execute
@@ -185,11 +185,10 @@ def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture
-def clone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Clone:
-    """A clone with finished results and an empty cache, in which this process is, too."""
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with finished results and an empty cache."""
     clone = finished(tmp_path_factory).copy(tmp_path_factory.mktemp("storage") / "clone")
     clone.run("rm -rf .dvc/cache")
-    monkeypatch.chdir(clone.root)
     return clone
 
 
@@ -203,13 +202,9 @@ def test_a_full_cache_ends_in_one_line_and_the_next_run_completes_it(clone: Clon
         assert done.stderr.count("No space left on device") == 1
         last = done.stderr.splitlines()[-1]
         assert last.startswith("error: failed to transfer ") and "; free some space" in last
-        with repository.opened(clone.root) as repo:
-            assert repository.not_in_cache(repo, [target]) == [target]
         change("size=100m")
         done = clone.run(f"ticketlab repro {target}")
-        assert "train up to date" in done.stderr  # nothing was trained
-        with repository.opened(clone.root) as repo:
-            assert repository.not_in_cache(repo, [target]) == []
+        assert "  desk-colt  0 units trained, " in done.stderr
         clone.run("rm -rf results/desk/runs/colt && dvc checkout -q " + target)
         assert clone.tree("results/desk/runs/colt") == before
         assert clone.path("dvc.lock").read_text() == lock

@@ -1,7 +1,6 @@
 """DVC's and git's view of the pipeline: its stages, which are out of date, committed results."""
 
 import hashlib
-import json
 import logging
 import sqlite3
 import subprocess
@@ -77,30 +76,6 @@ def cache_folder(root: Path) -> Path:
 def cache_of(repo: "Repo") -> Path:
     """Return the cache folder of a project that is open."""
     return Path(repo.cache.local.path).parents[1]
-
-
-def not_in_cache(repo: "Repo", names: Collection[str]) -> list[str]:
-    """Return those of the stages `names` whose outputs are here, but not complete in DVC's cache.
-
-    DVC reports success if it cannot copy outputs to its cache, and never tries again.
-    """
-    files = cache_of(repo) / "files" / "md5"
-    found = []
-    for stage in repo.index.stages:
-        outputs = [out for out in stage.outs if out.use_cache and Path(out.fs_path).exists()]
-        hashes = [str(out.hash_info.value) for out in outputs if out.hash_info]
-        if stage.addressing in names and not all(_is_cached(files, one) for one in hashes):
-            found.append(stage.addressing)
-    return found
-
-
-def _is_cached(files: Path, name: str) -> bool:
-    """Return whether a file, or a folder's listing and all files in it, are in the cache."""
-    path = files / name[:2] / name[2:]
-    if not path.exists() or not name.endswith(".dir"):
-        return path.exists()
-    entries = json.loads(path.read_text())
-    return all((files / one["md5"][:2] / one["md5"][2:]).exists() for one in entries)
 
 
 def stages_of(repo: "Repo", study: str) -> list[str]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -42,15 +42,13 @@ class Stopped(BaseException):
 def repro(targets: Sequence[str], force: bool, store: Store) -> int:
     """Run `dvc repro TARGETS` (none: all) with one display, and return its exit code.
 
-    `store` has the units that training can reuse. Outputs that an earlier run could not copy to
-    DVC's cache are copied now. InputError if DVC is not installed, or if its cache is read-only and
-    something would be trained.
+    `store` has the units that training can reuse. InputError if DVC is not installed, or if its
+    cache is read-only and something would be trained.
     """
     if shutil.which("dvc") is None:
         raise InputError("command: 'dvc' is not on PATH, activate the environment")
     with repository.opened(ROOT) as repo:
         stages = outlook.stages(repo, params.load_runs(), targets, force, store)
-        asked = repository.needed(repo, targets)
         if any(stage.name.startswith("train@") and stage.expected for stage in stages):
             storage.check_writable(repository.cache_of(repo))
     forget_killed()
@@ -60,18 +58,10 @@ def repro(targets: Sequence[str], force: bool, store: Store) -> int:
     events = LOCKS / f"repro-{os.getpid()}.events"
     faults = storage.Faults()
     code = run(["dvc", "repro", *["--force"] * force, *targets], events, course, display, faults)
-    if code == 0 and (lacking := uncopied(asked)):
-        code = run(["dvc", "commit", "--force", *lacking], events, course, display, faults)
     display.print(summary(course, time.monotonic(), code), sys.stderr)
     if faults.causes:
         display.print(f"error: {faults.line()}", sys.stderr)
     return code
-
-
-def uncopied(names: Collection[str]) -> list[str]:
-    """Return the stages whose outputs are not complete in DVC's cache."""
-    with repository.opened(ROOT) as repo:
-        return repository.not_in_cache(repo, names)
 
 
 def forget_killed() -> None:
