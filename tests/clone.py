@@ -216,6 +216,14 @@ def checked_out(root: Path) -> Clone:
 
 
 def _make(root: Path) -> None:
+    clone = untrained(root)
+    log = clone.run("dvc repro").stdout
+    clone.path(".dvc/tmp/first.log").write_text(log)
+    clone.commit()
+
+
+def untrained(root: Path) -> Clone:
+    """The clone before its first `dvc repro`, committed."""
     clone = checked_out(root)
     for name in ("fashion_mnist_22k", "mnist_5k"):
         clone.path(f"data/{name}.npz").write_bytes(fewer(ROOT / "data" / f"{name}.npz"))
@@ -224,9 +232,7 @@ def _make(root: Path) -> None:
     clone.brief("colt")
     clone.run("git init -q -b main")
     clone.commit()
-    log = clone.run("dvc repro").stdout
-    clone.path(".dvc/tmp/first.log").write_text(log)
-    clone.commit()
+    return clone
 
 
 def fewer(path: Path) -> bytes:

@@ -34,6 +34,7 @@ KINDS = {
     "weights": "weights kept where only the mask should move",
     "start": "wrong start state",
     "test": "selection on test",
+    "answer": "another answer than the verdicts give",
 }
 
 PARTS = {
@@ -42,13 +43,14 @@ PARTS = {
     "dlth": ("[dlth", "papers/dlth"),
     "compare": ("[compare", "papers/compare"),
     "plant_n_seek": ("[plant or [conv", "papers/plant_n_seek"),
+    "judging": ("", "judging"),
 }
-"""For each paper: which laws are its own, and its other tests."""
+"""For each paper, and for judging: which laws are its own ("" for none), and its other tests."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One replacement: what it is, and the number of the law that should see it."""
+    """One replacement: what it is, and the number of the law that should see it; 0 for none."""
 
     paper: str
     kind: str
@@ -83,6 +85,8 @@ RETRAIN, COMPARE_STUDY = "ticketlab/study/retrain.py", "ticketlab/papers/compare
 PLANT_REPORT = "ticketlab/papers/plant_n_seek/report.py"
 DLTH = "ticketlab/papers/dlth/algorithm.py"
 RECIPE = "ticketlab/training/recipe.py"
+JUDGE_ARMS, JUDGE_STUDY = "ticketlab/judging/units.py", "ticketlab/judging/study.py"
+JUDGE_ANSWER = "ticketlab/judging/answer.py"
 POPUP = "ticketlab/papers/plant_n_seek/algorithm/edge_popup.py"
 
 FAULTS = (
@@ -351,6 +355,47 @@ FAULTS = (
           'x, y = self.data("probe")', 'x, y = self.data("test")'),
     Fault("plant_n_seek", "test", 2, "conv criteria score on test images", CONV_ARMS,
           "images = self.data.train\n        order", "images = self.data.test\n        order"),
+    # ------------------------------------------------ judging
+    Fault("judging", "split", 0, "the start is measured on training images", JUDGE_ARMS,
+          "net, images = bench.net(), bench.data.validation",
+          "net, images = bench.net(), bench.data.train"),
+    Fault("judging", "mask", 0, "IMP keeps what its last round but one kept", JUDGE_ARMS,
+          "keep_top(magnitude(last.weights, last.mask), kept, within=last.mask)", "last.mask"),
+    Fault("judging", "mask", 0, "the random mask is the shuffled one", JUDGE_STUDY,
+          '"random": (random_mask(dense, given.mask.alive, seed), start, {})',
+          '"random": (shuffled_mask(given.mask, seed), start, {})'),
+    Fault("judging", "mask", 0, "all seeds have one random mask", JUDGE_STUDY,
+          'gpu.generator("cpu", seed, "judge", "random")', 'gpu.generator("cpu", "judge", "random")'),
+    Fault("judging", "schedule", 0, "the long training is as short as the others", JUDGE_ARMS,
+          "recipe = stretched(setting.recipe, images, len(bench.data.train))",
+          "recipe = setting.recipe"),
+    Fault("judging", "schedule", 0, "IMP has one round too many", JUDGE_ARMS,
+          "alive = max(kept, min(after_pruning(alive, rate), alive - 1))\n        left.append(alive)",
+          "left.append(alive)\n        alive = max(kept, min(after_pruning(alive, rate), alive - 1))"),
+    Fault("judging", "price", 0, "IMP's search is free", JUDGE_ARMS,
+          '_trained(bench, "imp", mask, theta, account.spent)',
+          '_trained(bench, "imp", mask, theta, Cost())'),
+    Fault("judging", "weights", 0, "the weights of the file are not used", JUDGE_ARMS,
+          "            model.load_state_dict(given)\n", ""),
+    Fault("judging", "weights", 0, "the fresh weights are those of the file", JUDGE_STUDY,
+          'masks["reinit"] = given.mask, None, {}', 'masks["reinit"] = given.mask, own, {}'),
+    Fault("judging", "start", 0, "IMP's rounds go on from trained weights", JUDGE_ARMS,
+          "net.rewind(theta, mask)\n        account.train", "net.rewind(net.state(), mask)\n"
+          "        account.train"),
+    Fault("judging", "start", 0, "IMP's ticket starts from its trained weights", JUDGE_ARMS,
+          'record = _trained(bench, "imp", mask, theta, account.spent)',
+          'record = _trained(bench, "imp", mask, net.state(), account.spent)'),
+    Fault("judging", "start", 0, "the dense net starts at the rewinding point", JUDGE_STUDY,
+          '"dense": (dense, start, at_once)', '"dense": (dense, start, {})'),
+    Fault("judging", "answer", 0, "a random mask need not be beaten", JUDGE_ANSWER,
+          'DECIDING = ("judge-dense", "judge-random")', 'DECIDING = ("judge-dense",)'),
+    Fault("judging", "answer", 0, "only two refuted claims refute", JUDGE_ANSWER,
+          "if any(word in REFUTED for word in words)", "if all(word in REFUTED for word in words)"),
+    Fault("judging", "answer", 0, "what is undecided wins", JUDGE_ANSWER,
+          'return "undecided" if "undecided" in words else "a winning ticket"',
+          'return "a winning ticket"'),
+    Fault("judging", "answer", 0, "no difference to a random mask is no refutation", JUDGE_ANSWER,
+          '("not reproduced", "no difference")', '("not reproduced",)'),
 )  # fmt: skip
 
 
@@ -427,7 +472,8 @@ def verdict(copy: Path, fault: Fault) -> str:
     """The test that catches the fault: one of its paper's laws, else one of its other tests."""
     laws, others = PARTS[fault.paper]
     files = (f"tests/{name}" for name in others.split())
-    for arguments in (("tests/papers/test_laws.py", "-k", laws), ("-m", "not slow", *files)):
+    own = [("tests/papers/test_laws.py", "-k", laws)] if laws else []
+    for arguments in (*own, ("-m", "not slow", *files)):
         check_sound(copy, *arguments)
         with planting(copy, fault):
             if found := run_tests(copy, list(arguments)):

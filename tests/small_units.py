@@ -86,6 +86,18 @@ def telling(log: str, seed: int) -> Result:
     return counted(log, seed)
 
 
+def together(log: str, seed: int) -> Result:
+    """Waits until the units 0 and 1 are at work, and so on two workers."""
+    telling(log, seed)
+    Path(f"{log}.at-{seed}").touch()
+    until = time.monotonic() + 60
+    while not all(Path(f"{log}.at-{one}").exists() for one in (0, 1)):
+        assert time.monotonic() < until, "no other worker has begun"
+        time.sleep(0.01)
+    time.sleep(1)
+    return Result({"seed": seed}, {"round-01": ticket(seed)})
+
+
 def units(
     folder: Path, work: Callable[..., Result] = counted, seeds: tuple[int, ...] = (0, 1, 2)
 ) -> list[Unit]:

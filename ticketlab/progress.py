@@ -61,7 +61,10 @@ def labelled() -> dict[str, object]:
 
 
 def tell(**event: object) -> None:
-    """Append one event, with unit and label, as a JSON line; does nothing without a listener."""
+    """Append one event, with unit and label, as a JSON line; does nothing without a listener.
+
+    InputError if the file cannot be written.
+    """
     _append(_VARIABLE, _unit | _label | event)
 
 
@@ -73,8 +76,11 @@ def report(stage: str, **event: object) -> None:
 def _append(variable: str, event: Mapping[str, object]) -> None:
     if path := os.environ.get(variable):
         # One short write in append mode, so that lines of different workers do not mix.
-        with open(path, "a") as file:
-            file.write(json.dumps(event) + "\n")
+        try:
+            with open(path, "a") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:  # the error of a full disk does not name the file
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def end_with_repro() -> None:
@@ -87,16 +93,19 @@ def end_with_repro() -> None:
 
 
 def _end_with(process: int) -> None:
-    while _is_alive(process):
+    while is_alive(process):
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Return whether a process of this number is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # another user's
+        return True
     return True
 
 
@@ -134,6 +143,8 @@ class Watch:
         """Seconds of each unit that has finished, including those before a kill."""
         self.planned: dict[str, float] = {}
         """Image passes that each finished unit was expected to take."""
+        self.running: set[str] = set()
+        """Units on which a worker has reported work that has not ended."""
         self.reused = 0
         """Units that were reused from the store."""
         self.is_part = REPRO in os.environ
@@ -181,11 +192,13 @@ class Watch:
         if "seconds" in event:  # a unit has ended
             self.seconds[event["unit"]] = event["seconds"]
             self.planned[event["unit"]] = event.get("planned", 0.0)
+            self.running.discard(event["unit"])
         elif "stored" in event:
             self.reused += event["copied"]
             self.expected -= event["passes"]
         else:
             self.latest = dict(event)
+            self.running |= {event["unit"]} if "unit" in event else set()
             self.passes += event.get("passes", 0)
 
     def _left_by_a_kill(self) -> list[dict[str, Any]]:
@@ -194,12 +207,14 @@ class Watch:
         return [event for event in _events(text.splitlines()) if "seconds" in event]
 
     def line(self) -> str:
-        """Return one line: share done, what the latest worker does, and the time left."""
+        """Return one line: share done, units at once, what the latest worker does, time left."""
         share = min(0.99, self.passes / self.expected) if self.expected else 0.0
         spent = time.monotonic() - self.started
         left = f"about {clock(spent * (1 - share) / share)} left" if share > 0.01 else "..."
         accuracy = f"accuracy {100 * self.latest.get('accuracy', 0):.1f} %"
-        return f"{self.title}: {share:4.0%} · {' · '.join([*doing(self.latest), accuracy, left])}"
+        many = [f"{len(self.running)} units at once"] if len(self.running) > 1 else []
+        facts = [*many, *doing(self.latest), accuracy, left]
+        return f"{self.title}: {share:4.0%} · {' · '.join(facts)}"
 
     def _show(self, text: str, end: str) -> None:
         if not self.is_part:

@@ -87,6 +87,14 @@ def test_a_line_of_a_log_says_what_runs(course: Course) -> None:
     assert " · desk-colt: 1 of 3 units trained, imp/seed-1 (arm imp, seed 1, " in text
 
 
+def test_units_beyond_the_named_ones_are_counted(course: Course) -> None:
+    for seed in (2, 3, 4):
+        event = {"stage": "train@desk-colt", "unit": f"imp/seed-{seed}", "arm": "imp", "passes": 1}
+        course.take(event, 1061.0)
+    text = line(course, 1062.0)
+    assert ", imp/seed-3 (arm imp), imp/seed-4 (arm imp), 2 units more, " in text
+
+
 def test_a_log_gets_a_line_per_stage_and_half_minute_without_control_characters(
     course: Course,
 ) -> None:

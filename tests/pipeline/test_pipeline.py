@@ -488,8 +488,30 @@ def test_damaged_files_are_named_in_one_line(broken: Any) -> None:
         done = ticketlab(command, "desk", *(["colt"] if command == "run" else []))
         assert done.code == 2 and done.err.count("\n") == 1, (path, done)
         assert path.name in done.err, done.err
+        advice = "`ticketlab train desk colt` makes this unit anew"
+        assert (advice in done.err) == (path in (ticket, record)), done.err
         path.write_bytes(whole)
     assert clone.tree("results") == before and clone.changes() == ""
+
+
+def test_training_replaces_damaged_units(broken: Any) -> None:
+    """By their copies in DVC's cache: also a record whose damage leaves it valid."""
+    clone, ticketlab = broken
+    before = clone.tree(RUNS)
+    ticket = next(iter(sorted(clone.path(RUNS).rglob("*.safetensors"))))
+    record = next(iter(sorted(clone.path(RUNS).rglob("score/**/*.json"))))
+    for path, damage in (
+        (ticket, lambda content: content[:-1] + bytes([content[-1] ^ 128])),
+        (record, lambda content: content.replace(b'"seed": 0', b'"seed": 7')),
+        (record, lambda content: content[:100]),
+    ):
+        whole = path.read_bytes()
+        path.unlink()
+        path.write_bytes(damage(whole))
+        assert path.read_bytes() != whole
+        done = ticketlab("train", "desk", "colt")
+        assert done.code == 0 and "Traceback" not in done.err, done
+        assert clone.tree(RUNS) == before
 
 
 def test_results_that_cannot_be_written_are_one_line(broken: Any, tmp_path: Path) -> None:

@@ -1,24 +1,32 @@
 """Units on a Dask cluster: same bytes as here, also when a worker is lost on the way."""
 
 import importlib
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import tiny
+import typer
 from clone import wait_for
 from conftest import Message, use_data
-from small_units import contents, refusing, runs, units
+from small_units import contents, dying, refusing, runs, together, units
 
+from ticketlab import progress
+from ticketlab.cli.terminal import one_line_errors
 from ticketlab.papers.colt.study import search_units
+from ticketlab.pipeline import cluster as watching
+from ticketlab.pipeline.display import line
+from ticketlab.pipeline.eta import Course, Stage
 from ticketlab.spec import ROOT
 from ticketlab.study import runner
 from ticketlab.study.runner import UnitFailed
@@ -55,23 +63,33 @@ class Cluster:
             return dict(found.values())
 
 
-@pytest.fixture(scope="module")
-def cluster(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A scheduler and two workers of one thread."""
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as started:
+@contextmanager
+def started(tiny_folder: Path, folder: Path, workers: int) -> Iterator[Cluster]:
+    """A scheduler and its workers of one thread."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
         use_data(patch, tiny_folder)
         # Where units of tests are, and the checkout that is tested.
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        local = Cluster(f"tcp://127.0.0.1:{port}", tmp_path_factory.mktemp("cluster"))
+        local = Cluster(f"tcp://127.0.0.1:{port}", folder)
         options = ("--host", "127.0.0.1", "--port", port, "--no-dashboard")
-        for start in (lambda: local.start("scheduler", *options), *[lambda: local.worker(1)] * 2):
+        for start in (
+            lambda: local.start("scheduler", *options),
+            *[lambda: local.worker(1)] * workers,
+        ):
             process = start()
-            started.callback(process.wait)
-            started.callback(process.kill)
-        wait_for(lambda: len(local.workers()) == 2)
+            running.callback(process.wait)
+            running.callback(process.kill)
+        wait_for(lambda: len(local.workers()) == workers)
+        yield local
+
+
+@pytest.fixture(scope="module")
+def cluster(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler and two workers of one thread."""
+    with started(tiny_folder, tmp_path_factory.mktemp("cluster"), 2) as local:
         yield local
 
 
@@ -79,6 +97,37 @@ def lose_a_worker(folder: Path, pid: int) -> None:
     """End a worker's process as soon as a first unit is stored."""
     wait_for(lambda: list(folder.rglob("*.json")))
     os.kill(pid, signal.SIGKILL)
+
+
+def test_the_progress_of_all_workers_is_shown(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `ticketlab repro`, which names the units of both, and by a stage alone."""
+    todo, address = units(tmp_path, together, seeds=(0, 1)), f"dask:{cluster.address}"
+    forwarded, log = tmp_path / "repro.events", io.StringIO()
+    course = Course([Stage("train@desk-colt")], time.monotonic())
+    shown: list[str] = []
+
+    def follow(watch: progress.Watch) -> None:
+        tail = progress.Tail(forwarded)
+        while len(course.stages["train@desk-colt"].running) < 2:
+            for event in tail.read():
+                course.take(event, time.monotonic())
+            time.sleep(0.01)
+        shown.extend([line(course, time.monotonic()), watch.line()])
+        tail.close()
+
+    forwarded.touch()
+    monkeypatch.setenv(progress.REPRO, str(forwarded))
+    with progress.Watch(tmp_path / "events", "train@desk-colt", 200.0, log) as watch:
+        looking = threading.Thread(target=follow, args=(watch,), daemon=True)
+        looking.start()
+        runner.run(todo, tmp_path / "runs", workers=address)
+        looking.join(30)
+    whole, alone = shown
+    assert "unit-0 (arm arm 0)" in whole and "unit-1 (arm arm 1)" in whole, whole
+    assert "· 2 units at once ·" in alone, alone
+    assert set(watch.seconds) == {"unit-0", "unit-1"} and not watch.running
 
 
 @pytest.mark.slow
@@ -100,6 +149,43 @@ def test_a_cluster_that_loses_a_worker_stores_the_same_bytes(
     assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
     assert victim not in cluster.workers()
     assert runner.at_once(address) >= 1
+
+
+def test_lost_workers_are_reported_and_the_run_waits_for_others(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching, "INTERVAL", 0.1)
+    address, before = f"dask:{cluster.address}", len(cluster.workers())
+    with watching.watched(address):
+        for count in (before + 1, before):
+            if count > before:
+                other = cluster.worker(1)
+            else:
+                other.kill()
+                other.wait()
+            wait_for(lambda n=count: len(cluster.workers()) == n)
+            said = wait_for(lambda: capsys.readouterr().err)
+            assert said.startswith("warning: " * (count == before) + f"workers: '{address}' has ")
+            assert f"has {count} worker" in said and said.count("\n") == 1
+    assert "waits for new ones: start some with `ticketlab pinned" in watching.change("a", 1, 0)
+
+
+@pytest.mark.slow
+def test_a_unit_that_ends_its_workers_is_one_line(
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As when they run out of memory: the scheduler gives up after a number of workers."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with started(tiny_folder, tmp_path, 1) as local:
+        todo = units(tmp_path, dying, seeds=(9,))
+        with pytest.raises(typer.Exit), one_line_errors():
+            runner.run(todo, tmp_path / "runs", f"dask:{local.address}")
+    printed = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert len(printed) == 1 and "error: unit unit-9 failed: KilledWorker: " in printed[0]
+    assert printed[0].endswith("what has been trained is kept")
 
 
 def test_what_a_unit_raises_on_a_worker_arrives_here(

@@ -104,6 +104,11 @@ def run(study: StudyName, paper: PaperName) -> None:
             except runner.StaleUnits as error:
                 renew = f"`ticketlab train {study} {paper}` renews them"
                 raise InputError(f"{folder.relative_to(ROOT)}: {error}; {renew}") from None
+            except InputError as error:
+                if not str(error).startswith(f"{folder}{os.sep}"):
+                    raise
+                renew = f"`ticketlab train {study} {paper}` makes this unit anew"
+                raise InputError(f"{error}; {renew}") from None
             with staged_pages(pages) as staging:
                 target = staging / f"{paper}.ipynb"
                 inputs = params.notebook_parameters(study, values)

@@ -13,19 +13,19 @@ from filelock import FileLock, Timeout
 
 from ticketlab import gpu, progress
 from ticketlab.files import replace_folder, write_atomically
-from ticketlab.pipeline import machine, params, repository
+from ticketlab.pipeline import cluster, machine, params, repository
 from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline.notebook import NotebookFailed, Started
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT, InputError, Spec
-from ticketlab.study import results, runner
+from ticketlab.study import damage, results, runner
 from ticketlab.study.store import Store
 
 
 def stored_units() -> Store:
-    """Return the units stored in results and in DVC's cache."""
+    """Return the units stored in results and in DVC's cache; damaged copies are passed over."""
     folders = (ROOT / "results").glob("*/runs/*/")
-    return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
+    return damage.IntactStore(tuple(sorted(folders)), repository.cache_folder(ROOT))
 
 
 def cells_of(stage: str) -> Started:
@@ -38,14 +38,19 @@ def watched_study(
 ) -> None:
     """Run a paper's units into `folder`, showing progress; stored units are not run again.
 
-    Only training replaces units of other code or parameters: reading raises StaleUnits.
+    Only training replaces units that are damaged or of other code or parameters. Reading raises
+    InputError or StaleUnits.
     """
     chosen = PAPERS[paper]
     runtime: gpu.Runtime = values.runtime  # type: ignore[attr-defined]
     workers = gpu.worker_count(runtime, params.load_workers())
     events = folder.with_name(f".{paper}.events")
     stage, expected = f"{kind}@{study}-{paper}", chosen.expected_passes(values)
-    with progress.Watch(events, stage, expected) as watch:
+    if kind == "train" and not results.made_elsewhere(folder):
+        damage.remove_damaged(folder)
+    else:
+        damage.check_records(folder)
+    with progress.Watch(events, stage, expected) as watch, cluster.watched(workers):
         done = runner.run_study(chosen.phases(values), folder, workers, store, kind == "train")
     results.forget_others(folder, done)
     timed = folder.parent / f"{paper}.timings.json"

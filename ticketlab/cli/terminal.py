@@ -1,5 +1,6 @@
 """Shared by all commands: arguments, tables on the terminal, and errors in one line."""
 
+import sqlite3
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ticketlab.pipeline import params
+from ticketlab.pipeline import params, storage
 from ticketlab.pipeline.notebook import NotebookFailed
 from ticketlab.spec import InputError
 from ticketlab.study import results
@@ -45,18 +46,32 @@ def print_or_write(found: pd.DataFrame, path: Path, write: bool) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Report bad input in one line with exit code 2; failed units or notebooks by traceback."""
+    """Report bad input or a fault of the disk in one line with exit code 2.
+
+    Failed units or notebooks are reported by traceback, unless the notebook met such a fault or a
+    unit the loss of a cluster's workers.
+    """
     try:
         yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {storage.explained(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from None
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"error: {storage.explained(f'{named}{error.strerror}')}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except sqlite3.Error as error:
+        print(f"error: database: {storage.explained(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from None
     except NotebookFailed as error:
-        print(error, file=sys.stderr)
+        lines = str(error).strip().splitlines()
+        is_fault = storage.is_fault(lines[-1])
+        line = f"error: {storage.explained(f'{lines[0]}: {lines[-1]}')}"
+        print(line if is_fault else error, file=sys.stderr)
         raise typer.Exit(1) from None
     except UnitFailed as error:
+        if type(error.__cause__).__module__.startswith("distributed."):  # workers were lost
+            print(f"error: {error}; check the workers, {storage.AGAIN}", file=sys.stderr)
+            raise typer.Exit(1) from None
         traceback.print_exception(error)
         raise typer.Exit(1) from None

@@ -20,7 +20,7 @@ ENDINGS: dict[State, str] = {
 }  # fmt: skip
 """The final summary's word for each state."""
 AT_ONCE = 2
-"""Maximum number of running units that are named."""
+"""Maximum number of running units that are named; the others are counted."""
 
 
 class Display:
@@ -131,6 +131,8 @@ def running(kind: str, stage: Stage) -> Iterator[str]:
     for unit, event in list(stage.running.items())[-AT_ONCE:]:
         words = ", ".join(doing(event))
         yield f"{unit} ({words})" if words else unit
+    if (more := len(stage.running) - AT_ONCE) > 0:
+        yield f"{counted(more)} more"
 
 
 def line(course: Course, now: float, ended: Stage | None = None) -> str:

@@ -25,6 +25,7 @@ from ticketlab.pipeline import machine, params, studies, timings
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import InputError, Spec
 from ticketlab.study import results, runner
+from ticketlab.study.damage import IntactStore, remove_damaged
 from ticketlab.study.forecast import Job
 from ticketlab.study.results import ELSEWHERE, NUMERICAL, Made
 from ticketlab.study.runner import Phases, Unit
@@ -154,6 +155,7 @@ def train_piece(
         tell(f"{paper}: {unit.name} in {seconds:.1f} s, {left:.0f} s left")
 
     units = runs_of(folder, paper)
+    remove_damaged(units)
     return train(lambda: known.phases(chosen), units, end, forecast_of(spent, probed), done)
 
 
@@ -273,7 +275,7 @@ def assemble(
     if len(kinds) != 1:
         of = " and of ".join(kinds) or "none"
         raise InputError(f"{paper}: units of {of}, allowed is one kind of machine per paper")
-    made, store = made_of(entries[0]), Store(tuple(runs_of(one, paper) for one in folders))
+    made, store = made_of(entries[0]), IntactStore(tuple(runs_of(one, paper) for one in folders))
     found = runner.survey(PAPERS[paper].phases(values), store, made)
     if found.missing:
         raise InputError(

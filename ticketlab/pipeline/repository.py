@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import sqlite3
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,11 @@ Entry = Mapping[str, Any]
 
 @contextmanager
 def opened(root: Path) -> Iterator["Repo"]:
-    """Open the project in `root` with DVC, quietly; DVC's errors become one line."""
+    """Open the project in `root` with DVC, quietly.
+
+    DVC's errors, and those of its database, become one line.
+    """
+    from dvc.dirs import site_cache_dir
     from dvc.exceptions import DvcException  # imported here: importing DVC takes a second
     from dvc.repo import Repo
 
@@ -33,6 +38,8 @@ def opened(root: Path) -> Iterator["Repo"]:
             yield repo
     except DvcException as error:
         raise InputError(f"dvc: {' '.join(str(error).split())}") from error
+    except sqlite3.Error as error:
+        raise InputError(f"dvc: its database in {site_cache_dir()}: {error}") from error
 
 
 CODE = "code"
@@ -63,7 +70,12 @@ def _changed(change: Mapping[str, Any]) -> list[str]:
 def cache_folder(root: Path) -> Path:
     """Return DVC's cache folder, wherever the project's configuration puts it."""
     with opened(root) as repo:
-        return Path(repo.cache.local.path).parents[1]
+        return cache_of(repo)
+
+
+def cache_of(repo: "Repo") -> Path:
+    """Return the cache folder of a project that is open."""
+    return Path(repo.cache.local.path).parents[1]
 
 
 def stages_of(repo: "Repo", study: str) -> list[str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TextIO
 
-from ticketlab.pipeline import outlook, params, repository
+from ticketlab.pipeline import outlook, params, repository, storage
 from ticketlab.pipeline.display import Display, summary
 from ticketlab.pipeline.eta import Course
 from ticketlab.pipeline.machine import LOCKS
-from ticketlab.progress import REPRO, REPRO_PROCESS, Tail
+from ticketlab.progress import REPRO, REPRO_PROCESS, Tail, is_alive
 from ticketlab.spec import ROOT, InputError
 from ticketlab.study.store import Store
 
@@ -42,27 +42,47 @@ class Stopped(BaseException):
 def repro(targets: Sequence[str], force: bool, store: Store) -> int:
     """Run `dvc repro TARGETS` (none: all) with one display, and return its exit code.
 
-    `store` has the units that training can reuse. InputError if DVC is not installed.
+    `store` has the units that training can reuse. InputError if DVC is not installed, or if its
+    cache is read-only and something would be trained.
     """
     if shutil.which("dvc") is None:
         raise InputError("command: 'dvc' is not on PATH, activate the environment")
     with repository.opened(ROOT) as repo:
         stages = outlook.stages(repo, params.load_runs(), targets, force, store)
+        if any(stage.name.startswith("train@") and stage.expected for stage in stages):
+            storage.check_writable(repository.cache_of(repo))
+    forget_killed()
     course = Course(stages, time.monotonic())
     display = Display(course)
     display.print(outlook.words(stages), sys.stderr)
     events = LOCKS / f"repro-{os.getpid()}.events"
-    code = run(["dvc", "repro", *["--force"] * force, *targets], events, course, display)
+    faults = storage.Faults()
+    code = run(["dvc", "repro", *["--force"] * force, *targets], events, course, display, faults)
     display.print(summary(course, time.monotonic(), code), sys.stderr)
+    if faults.causes:
+        display.print(f"error: {faults.line()}", sys.stderr)
     return code
 
 
-def run(command: Sequence[str], events: Path, course: Course, display: Display) -> int:
+def forget_killed() -> None:
+    """Remove the event files of runs that were killed."""
+    for path in LOCKS.glob("repro-*.events"):
+        number = path.stem.removeprefix("repro-")
+        if number.isdigit() and not is_alive(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def run(
+    command: Sequence[str], events: Path, course: Course, display: Display,
+    faults: storage.Faults | None = None,
+) -> int:  # fmt: skip
     """Run `dvc repro`, show its course, and return its exit code; 128 + N after signal N.
 
     Its processes form a group of their own, which ends with this process. `events` is the file to
-    which stages report.
+    which stages report. Faults of the disk that it prints go to `faults`, and make its exit code 2
+    if it is 0.
     """
+    faults = faults or storage.Faults()
     events.parent.mkdir(parents=True, exist_ok=True)
     events.touch()
     env = os.environ | {REPRO: str(events), REPRO_PROCESS: str(os.getpid())}
@@ -74,7 +94,7 @@ def run(command: Sequence[str], events: Path, course: Course, display: Display) 
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
             try:
-                return follow(child, tail, course, display)
+                return follow(child, tail, course, display, faults)
             finally:
                 send(child, signal.SIGKILL)
     finally:
@@ -82,34 +102,39 @@ def run(command: Sequence[str], events: Path, course: Course, display: Display) 
         events.unlink(missing_ok=True)
 
 
-def follow(child: "subprocess.Popen[str]", tail: Tail, course: Course, display: Display) -> int:
+def follow(
+    child: "subprocess.Popen[str]", tail: Tail, course: Course, display: Display,
+    faults: storage.Faults,
+) -> int:  # fmt: skip
     """Pass on the child's output and follow its stages until it ends; return its exit code."""
     lines: Lines = queue.Queue()
     assert child.stdout is not None and child.stderr is not None
     relays = [relay(child.stdout, sys.stdout, lines), relay(child.stderr, sys.stderr, lines)]
     number = 0
     try:
-        watch(child, lines, tail, course, display)
+        watch(child, lines, tail, course, display, faults)
     except Stopped as stop:
         number = stop.number
         send(child, number)
-        watch(child, lines, tail, course, display, GRACE)
+        watch(child, lines, tail, course, display, faults, GRACE)
     for thread in relays:  # a process that outlives the child may keep the pipes open
         thread.join(timeout=1)
-    step(lines, tail, course, display)
-    code = 128 + number if number else exit_code(child)
+    step(lines, tail, course, display, faults)
+    for line in faults.rest():
+        display.print(line, sys.stderr)
+    code = 128 + number if number else exit_code(child) or 2 * bool(faults.causes)
     course.end(time.monotonic(), "stopped" if code else "done")
     return code
 
 
 def watch(
     child: "subprocess.Popen[str]", lines: Lines, tail: Tail, course: Course, display: Display,
-    seconds: float = math.inf,
+    faults: storage.Faults, seconds: float = math.inf,
 ) -> None:  # fmt: skip
     """Repeat `step` until the child ends, for at most this many seconds."""
     until = time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < until:
-        step(lines, tail, course, display)
+        step(lines, tail, course, display, faults)
 
 
 def relay(source: IO[str], target: TextIO, lines: Lines) -> threading.Thread:
@@ -125,11 +150,14 @@ def relay(source: IO[str], target: TextIO, lines: Lines) -> threading.Thread:
     return thread
 
 
-def step(lines: Lines, tail: Tail, course: Course, display: Display) -> None:
+def step(
+    lines: Lines, tail: Tail, course: Course, display: Display, faults: storage.Faults
+) -> None:
     """Process what has happened since the last step."""
     for line, stream in arrived(lines):
         course.read(line, time.monotonic())
-        display.print(line, stream)
+        for shown in faults.read(line) if stream is sys.stderr else [line]:
+            display.print(shown, stream)
     for event in tail.read():
         course.take(event, time.monotonic())
     display.update(time.monotonic())
