@@ -120,6 +120,7 @@ def test_papers_own_beds_have_their_own_data_and_rate(done: Study, one_line: Mes
 def test_rewinding_on_own_beds_is_paired_by_seed_and_bed(done: Study) -> None:
     params, results, _ = done
     tickets = report.tables(results)["own"]
+    assert [bed.title for bed in params.own_beds] == ["COLT's bed"]
     numbers = report.rewinding(tickets, params.own_beds)["rates_minus_weights"]
     at = tickets.set_index(["arm", "level", "seed"]).last_accuracy
     by_hand = [

@@ -164,7 +164,7 @@ def rewinding(
         ax.set_yticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
         ax.invert_yaxis()
         ax.grid(False, axis="y")
-        named = f"{label(bed.name)}'s bed" if isinstance(bed, OwnBed) else label(bed.name)
+        named = bed.title if isinstance(bed, OwnBed) else label(bed.name)
         ax.set(title=named, xlabel="points against weight rewinding (IMP)")
     axes[0].set_ylabel("sparsity")
     plots.legend(figure, "below")

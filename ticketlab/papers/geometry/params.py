@@ -27,6 +27,8 @@ LADDERS = ("imp", "colt", "prac")
 OTHERS: tuple[Rewinding, ...] = ("rates", "finetune")
 """Those that are not IMP's own."""
 
+PAPERS = {"colt": "COLT", "prac": "PrAC", "dlth": "DLTH"}
+"""The papers whose own beds have a name in words."""
 ARM: dict[Rewinding, str] = {
     "weights": "imp", "rates": "learning-rate rewinding", "finetune": "finetuning",
 }  # fmt: skip
@@ -72,6 +74,11 @@ class OwnBed(Spec):
     max_rounds: int = Field(default=30, ge=1)
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
     """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
+
+    @property
+    def title(self) -> str:
+        """Return the bed in words, e.g. "PrAC's bed"."""
+        return f"{PAPERS.get(self.name, self.name)}'s bed"
 
 
 class GeometryParams(Searches):

@@ -17,6 +17,7 @@ from ticketlab.papers.geometry.params import (
     LADDERS,
     OTHERS,
     OWN,
+    PAPERS,
     TWICE,
     GeometryParams,
     OwnBed,
@@ -369,7 +370,7 @@ def references(every: Tables, params: GeometryParams) -> dict[str, Any]:
     """Return the dense nets, which must all have learned, with chance on the test images."""
     tickets, labels = every["tickets"], load(params.data).test.y
     own = {
-        f"the dense net on {label(bed.name)}'s bed": above_chance(
+        f"the dense net on {bed.title}": above_chance(
             accuracy(every["own"], bed.name, "dense", 0.0), load(bed.data).test.y
         )
         for bed in params.own_beds
@@ -470,7 +471,7 @@ def in_words(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
         else:
             arm = {"rates": ARM["rates"], "all": "all searches"}.get(name) or label(name)
             rows |= {f"{arm}: {SHOWN[key]}": one for key, one in inner.items()}
-    names = {"mean": "mean over nets", "top": "highest sparsity"}
+    names = PAPERS | {"mean": "mean over nets", "top": "highest sparsity"}
     return intervals_table(rows, title).rename(columns=lambda name: names.get(name) or label(name))
 
 
@@ -497,7 +498,7 @@ def this_study(params: GeometryParams, data: DataSet) -> dict[str, str]:
         facts[f"{bed.name}: every training"] = regime.schedule(bed.recipe, len(data.train))
     for own in params.own_beds:
         there, levels = load(own.data), ", ".join(f"{100 * level:g} %" for level in own.levels)
-        facts[f"{label(own.name)}'s bed"] = (
+        facts[own.title] = (
             f"{regime.net(own.model, own.prunable, there)}; {regime.images(own.data, there)}; "
             f"{regime.schedule(own.recipe, len(there.train))}; {own.rate:.3g} pruned per round, "
             f"rewinding to {regime.rewinding(own.rewind)}; sparsity {levels}"
