@@ -32,7 +32,7 @@ from clone import Tree, running_in, untrained, wait_for
 
 COMMAND = ("ticketlab", "repro")
 RUNS, PARTIAL = "results/desk/runs/colt", "results/desk/runs/.colt.partial"
-STUDY: dict[str, Any] = {"seeds": [0, 1, 2], "recipe": {"length": "1ep"}}
+STUDY: dict[str, Any] = {"seeds": [0, 1, 2], "recipe": {"length": "4ep"}}
 """Changes to the small study of `clone.py`."""
 IN_A_ROW = 4
 """A run that was killed this often in a row completes before the next kill."""

@@ -1,6 +1,9 @@
 """Units of work that train nothing, for the tests of what runs them: workers import this module."""
 
+import hashlib
+import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -114,3 +117,18 @@ def runs(folder: Path) -> list[int]:
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def cache_of(folder: Path, cache: Path) -> None:
+    """What `dvc commit` does with a folder: files by MD5, and the list of them."""
+    entries = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            md5 = hashlib.md5(path.read_bytes()).hexdigest()
+            entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
+            target = cache / "files" / "md5" / md5[:2] / md5[2:]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    listing = cache / "files" / "md5" / "00" / "11.dir"
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text(json.dumps(entries))

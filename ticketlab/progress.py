@@ -83,6 +83,11 @@ def _append(variable: str, event: Mapping[str, object]) -> None:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
+def warn(text: str) -> None:
+    """Print a warning in one line, on stderr."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def end_with_repro() -> None:
     """End this process soon after its `ticketlab repro` ends, even if that was killed.
 

@@ -16,17 +16,21 @@ from typer.testing import CliRunner, Result
 
 from ticketlab import models
 from ticketlab.cli import app
+from ticketlab.data.sets import Batches
 from ticketlab.files import read_json, yaml_text
 from ticketlab.judging import report, run, study, units
 from ticketlab.judging.given import Given
 from ticketlab.judging.params import JudgeParams
 from ticketlab.pipeline.params import validate
+from ticketlab.pruning.criteria import magnitude
 from ticketlab.pruning.masks import Mask, keep_top, ones
 from ticketlab.spec import ROOT
 from ticketlab.study import controls
+from ticketlab.study.cost import Account
 from ticketlab.study.results import load_result
 from ticketlab.study.runner import run_study
 from ticketlab.tickets import outside
+from ticketlab.training.evaluation import evaluate
 from ticketlab.training.recipe import Recipe
 
 VALUES: dict[str, Any] = {
@@ -107,6 +111,47 @@ def test_the_given_mask_is_trained_from_its_own_weights(tiny_root: Path) -> None
     assert all(torch.equal(state[name], given.weights[name]) for name in state)
     fresh = units.JudgeBench(params().setting(), 0)
     assert not torch.equal(fresh.net().state()["head.weight"], state["head.weight"])
+
+
+def test_imp_starts_each_round_and_its_ticket_from_the_same_weights(tiny_root: Path) -> None:
+    """Round by round, as the search should do it."""
+    chosen, given = params(), ticket("kept")
+    dense = study.dense_mask(chosen, given)
+    setting, kept = chosen.setting("rate"), given.mask.alive
+    found = units.search(setting, 3, dense, kept)
+    bench = units.JudgeBench(setting, 3)
+    account, trained, mask = Account(bench), bench.net(), dense
+    theta = bench.theta(trained)
+    for alive in units.rounds(dense.total, kept, chosen.rate):
+        trained.rewind(theta, mask)
+        account.train(trained, bench.data.train, setting.recipe, mask=mask)
+        mask = keep_top(magnitude(trained.state(), mask), alive, within=mask)
+    ours = found.tickets["ticket"]
+    assert ours.mask == mask and ours.weights is not None
+    assert all(torch.equal(ours.weights[name], theta[name] * mask[name]) for name in mask)
+    (row,) = found.record["rows"]
+    assert row["start_accuracy"] == units.untrained_accuracy(bench, theta, mask)
+
+
+def test_the_start_is_measured_on_validation_images(tiny_root: Path) -> None:
+    bench = units.JudgeBench(params().setting(), 0)
+    theta, mask = bench.theta(bench.net()), ones(net(), list(ticket().mask))
+    shares = {}
+    for name in ("train", "validation", "test"):
+        images = getattr(bench.data, name)
+        shares[name] = 100 * evaluate(bench.net(), images, Batches(images, bench.data)).accuracy
+    assert units.untrained_accuracy(bench, theta, mask) == shares.pop("validation")
+    assert units.untrained_accuracy(bench, theta, mask) not in shares.values()
+
+
+@pytest.mark.parametrize("start", ["none", "kept"])
+def test_only_arms_without_own_weights_are_rewound(tiny_root: Path, start: str) -> None:
+    """The dense net starts at its initial weights, a given ticket at those of its file."""
+    work = study.arms(params(rewind="5it"), ticket(start), 0)
+    found = {one.arguments.get("arm", "imp"): str(one.arguments["setting"].rewind) for one in work}
+    at_once = {"dense"} | ({"given"} if start == "kept" else set())
+    assert {arm for arm, rewind in found.items() if rewind == "0it"} == at_once
+    assert {found[arm] for arm in found.keys() - at_once} == {"5it"}
 
 
 def test_shuffling_keeps_the_layers_and_random_masks_the_total() -> None:

@@ -22,9 +22,9 @@ from conftest import Message, use_data
 from small_units import contents, dying, refusing, runs, together, units
 
 from ticketlab import progress
+from ticketlab.cli import workers as watching
 from ticketlab.cli.terminal import one_line_errors
 from ticketlab.papers.colt.study import search_units
-from ticketlab.pipeline import cluster as watching
 from ticketlab.pipeline.display import line
 from ticketlab.pipeline.eta import Course, Stage
 from ticketlab.spec import ROOT

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Message
-from small_units import contents, runs, units
-from test_store import cache_of
+from small_units import cache_of, contents, runs, units
 
-from ticketlab.study.damage import IntactStore, check_records, remove_damaged
 from ticketlab.study.runner import run
+from ticketlab.study.store import IntactStore, check_records, remove_damaged
 
 TICKET, RECORD = "unit-1/round-01.safetensors", "unit-1.json"
 

@@ -1,8 +1,6 @@
 """Units of equal keys are trained once: taken from results, from DVC's cache, from a twin."""
 
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 import tiny
 import torch
 from conftest import use_data
+from small_units import cache_of
 
 from ticketlab.papers.colt import study as colt_study
 from ticketlab.pipeline.registry import PAPERS
@@ -41,21 +40,6 @@ def unit(seed: int, name: str = "") -> Unit:
 @pytest.fixture(autouse=True)
 def nothing_counted() -> None:
     COUNTED.clear()
-
-
-def cache_of(folder: Path, cache: Path) -> None:
-    """What `dvc commit` does with a folder: files by MD5, and the list of them."""
-    entries = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            md5 = hashlib.md5(path.read_bytes()).hexdigest()
-            entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
-            target = cache / "files" / "md5" / md5[:2] / md5[2:]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    listing = cache / "files" / "md5" / "00" / "11.dir"
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text(json.dumps(entries))
 
 
 @pytest.mark.parametrize("where", ["results", "cache"])

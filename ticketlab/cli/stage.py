@@ -12,20 +12,21 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from ticketlab import gpu, progress
+from ticketlab.cli.workers import watched
 from ticketlab.files import replace_folder, write_atomically
-from ticketlab.pipeline import cluster, machine, params, repository
+from ticketlab.pipeline import machine, params, repository
 from ticketlab.pipeline import timings as seconds
 from ticketlab.pipeline.notebook import NotebookFailed, Started
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT, InputError, Spec
-from ticketlab.study import damage, results, runner
-from ticketlab.study.store import Store
+from ticketlab.study import results, runner
+from ticketlab.study.store import IntactStore, Store, check_records, remove_damaged
 
 
 def stored_units() -> Store:
     """Return the units stored in results and in DVC's cache; damaged copies are passed over."""
     folders = (ROOT / "results").glob("*/runs/*/")
-    return damage.IntactStore(tuple(sorted(folders)), repository.cache_folder(ROOT))
+    return IntactStore(tuple(sorted(folders)), repository.cache_folder(ROOT))
 
 
 def cells_of(stage: str) -> Started:
@@ -47,10 +48,10 @@ def watched_study(
     events = folder.with_name(f".{paper}.events")
     stage, expected = f"{kind}@{study}-{paper}", chosen.expected_passes(values)
     if kind == "train" and not results.made_elsewhere(folder):
-        damage.remove_damaged(folder)
+        remove_damaged(folder)
     else:
-        damage.check_records(folder)
-    with progress.Watch(events, stage, expected) as watch, cluster.watched(workers):
+        check_records(folder)
+    with progress.Watch(events, stage, expected) as watch, watched(workers):
         done = runner.run_study(chosen.phases(values), folder, workers, store, kind == "train")
     results.forget_others(folder, done)
     timed = folder.parent / f"{paper}.timings.json"

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ticketlab.pipeline import params, storage
+from ticketlab import storage
+from ticketlab.pipeline import params
 from ticketlab.pipeline.notebook import NotebookFailed
 from ticketlab.spec import InputError
 from ticketlab.study import results

@@ -18,8 +18,9 @@ from ticketlab.judging.params import JudgeParams
 from ticketlab.pipeline import machine
 from ticketlab.pipeline.params import validate
 from ticketlab.spec import ROOT, InputError
-from ticketlab.study import damage, results, runner
+from ticketlab.study import results, runner
 from ticketlab.study.results import Result
+from ticketlab.study.store import remove_damaged
 
 PAGE, VERDICT, METRICS = "judge.html", "verdict.json", "metrics.json"
 PARAMETERS, PROVENANCE = "params.json", "provenance.json"
@@ -87,7 +88,7 @@ def _trained(
     study.check_given(params, given)
     units, expected = folder / "units", study.planned_passes(params, given)
     asked = gpu.worker_count(params.runtime, workers)
-    damage.remove_damaged(units)
+    remove_damaged(units)
     with progress.Watch(folder / ".events", "judge", expected) as watch:
         found = runner.run_study(study.phases(params, given), units, asked)
     results.forget_others(units, found)

@@ -25,11 +25,10 @@ from ticketlab.pipeline import machine, params, studies, timings
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import InputError, Spec
 from ticketlab.study import results, runner
-from ticketlab.study.damage import IntactStore, remove_damaged
 from ticketlab.study.forecast import Job
 from ticketlab.study.results import ELSEWHERE, NUMERICAL, Made
 from ticketlab.study.runner import Phases, Unit
-from ticketlab.study.store import Store
+from ticketlab.study.store import IntactStore, Store, remove_damaged
 
 LONGEST = 8 * 60.0
 """Maximum forecast of a unit, in seconds."""

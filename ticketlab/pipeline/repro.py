@@ -15,7 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TextIO
 
-from ticketlab.pipeline import outlook, params, repository, storage
+from ticketlab import storage
+from ticketlab.pipeline import outlook, params, repository
 from ticketlab.pipeline.display import Display, summary
 from ticketlab.pipeline.eta import Course
 from ticketlab.pipeline.machine import LOCKS

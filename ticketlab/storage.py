@@ -1,4 +1,4 @@
-"""Faults of the disk, told in one line: the cause, what to do, and that nothing was lost.
+"""Faults of the disk in one line: the cause, what to do, and that nothing was lost.
 
 A full disk, a limit on the size of files or a read-only folder can stop any program of a run: a
 stage, DVC that stores its outputs, or the database in which DVC keeps the hashes of files. DVC

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from clone import Clone, finished
 
-from ticketlab import progress
+from ticketlab import progress, storage
 from ticketlab.cli.terminal import one_line_errors
-from ticketlab.pipeline import repro, storage
+from ticketlab.pipeline import repro
 from ticketlab.pipeline.display import Display
 from ticketlab.pipeline.eta import Course
 from ticketlab.pipeline.notebook import NotebookFailed, execute
