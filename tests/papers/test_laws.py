@@ -128,6 +128,16 @@ CONV: dict[str, Any] = {
     },
 }  # fmt: skip
 
+
+def with_images(tree: Any) -> Any:
+    """Parameters whose data sets, wherever they are, are all of these images."""
+    if isinstance(tree, list):
+        return [with_images(branch) for branch in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {k: images("laws") if k == "data" else with_images(v) for k, v in tree.items()}
+
+
 STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     "colt": (colt_study.phases, lambda: ColtParams.model_validate(COLT)),
     "colt-late": (colt_study.phases, lambda: ColtParams.model_validate(COLT | LATE)),
@@ -139,9 +149,7 @@ STUDIES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
 }
 for path in sorted(Path(__file__).parent.glob("*/tiny.yaml")):  # further papers lay out their own
     further = registry.PAPERS[path.parent.name]
-    values = read_yaml(path) | {"runtime": RUNTIME}
-    if "data" in further.params.model_fields:
-        values |= {"data": images("laws")}
+    values = with_images(read_yaml(path)) | {"runtime": RUNTIME}
     STUDIES[path.parent.name] = (further.phases, partial(further.params.model_validate, values))
 PAPERS = tuple(STUDIES)
 GENERATED = ("plant", "seekers")

@@ -550,7 +550,9 @@ def few_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     shapes = {"cifar10": (10, 32, 3), "cifar100": (100, 32, 3), "tiny_imagenet": (200, 32, 3),
               "mnist": (10, 28, 1), "fashion_mnist": (10, 28, 1)}  # fmt: skip
     for name, (classes, side, channels) in shapes.items():
-        count = {"train": 12000, "test": 5000} if side == 32 else {"train": 2000, "test": 1000}
+        count = {"train": 2000, "test": 1000}
+        if side == 32:  # cifar10_small takes 20,000 of its data set, and 1,000 to validate on
+            count = {"train": 21000 if name == "cifar10" else 12000, "test": 5000}
         arrays = {}
         for part, n in count.items():
             image = random.integers(0, 255, (1, side, side, channels), dtype=np.uint8)
