@@ -171,6 +171,12 @@ def test_figures_say_the_numbers_of_the_page(done: Study) -> None:
         plt.close(figure)
 
 
+def test_the_card_names_targets_without_crowds() -> None:
+    facts = report.this_study(tiny())
+    assert facts["searched with at most one ticket"] == "Helix"
+    assert "searched with at most one ticket" not in report.this_study(tiny(tasks=["circle"]))
+
+
 def test_the_plan_is_what_runs(done: Study) -> None:
     params, results = done
     assert {unit.name for units in study.planned(params) for unit in units} == set(results)

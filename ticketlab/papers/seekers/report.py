@@ -386,4 +386,7 @@ def this_study(params: SeekersParams) -> dict[str, str]:
         facts[f"tickets in a mother, {labels.label(crowds.task)}"] = (
             f"{many}; many rounds, edge-popup and gates in those with {slow}"
         )
+    crowded = {crowds.task for crowds in params.crowds}
+    if left := [labels.label(task) for task in params.tasks if task not in crowded]:
+        facts["searched with at most one ticket"] = ", ".join(left)
     return facts
