@@ -1,6 +1,6 @@
 """A campaign of faults from outside: kills, a full disk, a read-only cache, two runs, damage.
 
-    python tests/campaign_of_faults.py [--kills 20] [--seed 0] [--only kills|others|train] [--table FILE]
+    python tests/campaign_of_faults.py [--kills 20] [--seed 0] [--only PART] [--table FILE]
 
 Run by hand, not by pytest. Full and read-only disks are mounted, which needs root. A small study
 (real trainings on the embedded images, from data to page) first runs undisturbed with `ticketlab
