@@ -1,12 +1,13 @@
 """A campaign of faults from outside: kills, a full disk, a read-only cache, two runs, damage.
 
-    python tests/campaign_of_faults.py [--kills 20] [--seed 0] [--only kills|others] [--table FILE]
+    python tests/campaign_of_faults.py [--kills 20] [--seed 0] [--only PART] [--table FILE]
 
 Run by hand, not by pytest. Full and read-only disks are mounted, which needs root. A small study
 (real trainings on the embedded images, from data to page) first runs undisturbed with `ticketlab
 repro`. Then each fault meets the same study, and its cause is removed. The same command must then
 complete with the same bytes, leave no half-written file, and train no unit again that was stored
-before the fault.
+before the fault. With `--only train`, `ticketlab train` alone is killed, which takes a part of the
+time, so that more kills meet a half-trained study.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 import conftest  # noqa: F401  # isort: split
 from clone import Tree, running_in, untrained, wait_for
 
-COMMAND = ("ticketlab", "repro")
+REPRO, TRAIN = ("ticketlab", "repro"), ("ticketlab", "train", "desk", "colt")
 RUNS, PARTIAL = "results/desk/runs/colt", "results/desk/runs/.colt.partial"
 STUDY: dict[str, Any] = {"seeds": [0, 1, 2], "recipe": {"length": "4ep"}}
 """Changes to the small study of `clone.py`."""
@@ -75,11 +76,13 @@ class Ended(NamedTuple):
 class Campaign:
     """A clone with a small study, and what an undisturbed run makes of it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, command: tuple[str, ...] = REPRO) -> None:
+        self.command = command
         self.clone = untrained(root / "clone")
         self.log = root / "run.log"
         self.clone.set(desk=STUDY, workers=2)
         self.clone.commit()
+        self.empty()
         started = time.monotonic()
         done = self.run()
         self.seconds = time.monotonic() - started
@@ -103,7 +106,7 @@ class Campaign:
 
         with log.open("w") as out, log.with_suffix(".err").open("w") as err:
             return subprocess.Popen(
-                COMMAND, cwd=self.clone.root, env=self.clone.env | env, text=True,
+                self.command, cwd=self.clone.root, env=self.clone.env | env, text=True,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
                 preexec_fn=limit,
             )  # fmt: skip
@@ -130,10 +133,12 @@ class Campaign:
     # --- what is there
 
     def empty(self) -> None:
-        """Remove everything that was made, also from DVC's cache."""
+        """Remove everything that was made, also from DVC's cache; training has its data."""
         self.clone.run("git clean -q -fdx -e .venv && git checkout -q .")
         for name in (".dvc/cache", ".dvc/tmp", "results"):
             shutil.rmtree(self.clone.path(name), ignore_errors=True)
+        if self.command == TRAIN:
+            self.clone.run("ticketlab prepare desk")
 
     def state(self) -> Tree:
         """Digests of all results and of dvc.lock, without files of seconds."""
@@ -245,6 +250,8 @@ def kills(campaign: Campaign, count: int, seed: int) -> Kills:
 
 def stage(campaign: Campaign) -> str:
     """The stage that a killed run was in, by what it has printed."""
+    if campaign.command == TRAIN:
+        return "train"
     text = campaign.log.read_text()
     begun = re.findall(r"^Running stage '(\w+)", text, re.M)
     return begun[-1] if begun else "before the first stage"
@@ -304,17 +311,20 @@ def limited(campaign: Campaign) -> Row:
 
 
 def twice(campaign: Campaign) -> Row:
-    """A second run begins while the first one trains."""
+    """Two runs begin at the same time."""
     campaign.empty()
     first = campaign.start()
-    wait_for(lambda: campaign.stored(), 600)
     second = subprocess.run(
-        COMMAND, cwd=campaign.clone.root, env=campaign.clone.env, text=True, check=False,
+        campaign.command, cwd=campaign.clone.root, env=campaign.clone.env, text=True, check=False,
         capture_output=True,
     )  # fmt: skip
-    said = second.stderr.replace(str(campaign.clone.root), ".").strip().splitlines()[-1]
-    campaign.ended(first)
-    return campaign.continued("a second run at the same time", second.returncode, said)
+    done = campaign.ended(first)
+    texts = {second.returncode: second.stderr, done.code: done.err}
+    code = max(texts)
+    said = [line for line in texts[code].splitlines() if "error: " in line.lower()]
+    line = (said[-1] if said else "").replace(str(campaign.clone.root), ".").replace("|", "/")
+    ended = f"two runs at the same time, ended with {done.code} and {second.returncode}"
+    return campaign.continued(ended, code, line)
 
 
 def damaged(campaign: Campaign, pattern: str, what: str, damage: Callable[[bytes], bytes]) -> Row:
@@ -379,22 +389,34 @@ def flipped(content: bytes) -> bytes:
     return content[:-1] + bytes([content[-1] ^ 128])
 
 
-def others(campaign: Campaign) -> Iterator[Row]:
-    """Every fault but kills."""
-    yield damaged(campaign, "search/*/seed-0/*.safetensors", "a bit of a stored ticket", flipped)
-    yield damaged(campaign, "score/*/*.json", "a number of a stored record",
-                  lambda content: content.replace(b'"seed": 0', b'"seed": 7'))  # fmt: skip
-    yield damaged(campaign, "score/*/*.json", "half of a stored record",
-                  lambda content: content[: len(content) // 2])  # fmt: skip
-    yield half_done(campaign)
-    yield twice(campaign)
-    yield full(campaign, "results", "300k")
-    yield full(campaign, ".dvc/cache", "200k")
-    yield full(campaign, ".dvc/tmp/site", "40k")
-    yield limited(campaign)
-    yield read_only(campaign, ".dvc/cache")
-    yield read_only(campaign, "results")
-    yield lost_worker(campaign)
+def half(content: bytes) -> bytes:
+    """The first half of the content."""
+    return content[: len(content) // 2]
+
+
+def renumbered(content: bytes) -> bytes:
+    """A record of another seed, which is still valid."""
+    return content.replace(b'"seed": 0', b'"seed": 7')
+
+
+RECORDS = "score/*/*.json"
+FAULTS: dict[str, Callable[[Campaign], Row]] = {
+    "ticket": lambda c: damaged(c, "search/*/*/*.safetensors", "a bit of a stored ticket", flipped),
+    "number": lambda c: damaged(c, RECORDS, "a number of a stored record", renumbered),
+    "record": lambda c: damaged(c, RECORDS, "half of a stored record", half),
+    "half-done": half_done,
+    "twice": twice,
+    "full-results": lambda c: full(c, "results", "300k"),
+    "full-cache": lambda c: full(c, ".dvc/cache", "200k"),
+    "full-database": lambda c: full(c, ".dvc/tmp/site", "40k"),
+    "file-size": limited,
+    "read-only-cache": lambda c: read_only(c, ".dvc/cache"),
+    "read-only-results": lambda c: read_only(c, "results"),
+    "worker": lost_worker,
+}
+"""Every fault but kills."""
+PARTS = ("kills", "others", "train", *FAULTS)
+"""What `--only` takes."""
 
 
 # ---------------------------------------------------------------- the campaign
@@ -420,22 +442,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("kills", "others"))
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Path(folder))
+        campaign = Campaign(Path(folder), TRAIN if asked.only == "train" else REPRO)
         print(f"undisturbed: {campaign.units} units, {campaign.seconds:.0f} s", flush=True)
-        if asked.only != "others":
+        if asked.only in (None, "kills", "train"):
             found = kills(campaign, asked.kills, asked.seed)
             rows += found.runs
             print(f"{len(found.where)} kills after {min(found.seconds):.0f} to "
                   f"{max(found.seconds):.0f} s")  # fmt: skip
-        if asked.only != "kills":
-            for row in others(campaign):
-                print(row, flush=True)
-                rows.append(row)
+        for name, fault in FAULTS.items():
+            if asked.only in (None, "others", name):
+                rows.append(fault(campaign))
+                print(rows[-1], flush=True)
     text = table(rows)
     print(text)
     if asked.table:

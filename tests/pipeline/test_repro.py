@@ -4,6 +4,7 @@ DVC is a script here: `sleep` stands for a stage.
 """
 
 import io
+import os
 import re
 import signal
 import subprocess
@@ -73,6 +74,20 @@ def test_what_stages_report_is_followed_to_the_end(tmp_path: Path) -> None:
 
 def test_a_command_that_a_signal_killed_ends_as_in_a_shell(tmp_path: Path) -> None:
     assert ran("kill -9 $$", tmp_path, course())[0] == 128 + 9
+
+
+def test_event_files_of_killed_runs_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repro, "LOCKS", tmp_path)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = [f"{repro.OWN}{number}.events" for number in (ended.pid, os.getpid())]
+    for name in (*names, "repro-elsewhere-1.events", "desk.colt.lock"):
+        (tmp_path / name).touch()
+    repro.forget_killed()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {names[1], "repro-elsewhere-1.events", "desk.colt.lock"}
 
 
 SHOWN = """

@@ -5,6 +5,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +29,9 @@ INTERVAL = 0.25
 """Seconds between two checks for new events."""
 GRACE = 10.0
 """Seconds for processes to end by themselves before they are killed."""
+
+OWN = f"repro-{socket.gethostname()}-"
+"""Start of the names of event files; other machines may share their folder."""
 
 Lines = queue.Queue[tuple[str, TextIO]]
 
@@ -56,7 +60,7 @@ def repro(targets: Sequence[str], force: bool, store: Store) -> int:
     course = Course(stages, time.monotonic())
     display = Display(course)
     display.print(outlook.words(stages), sys.stderr)
-    events = LOCKS / f"repro-{os.getpid()}.events"
+    events = LOCKS / f"{OWN}{os.getpid()}.events"
     faults = storage.Faults()
     code = run(["dvc", "repro", *["--force"] * force, *targets], events, course, display, faults)
     display.print(summary(course, time.monotonic(), code), sys.stderr)
@@ -66,9 +70,9 @@ def repro(targets: Sequence[str], force: bool, store: Store) -> int:
 
 
 def forget_killed() -> None:
-    """Remove the event files of runs that were killed."""
-    for path in LOCKS.glob("repro-*.events"):
-        number = path.stem.removeprefix("repro-")
+    """Remove the event files of runs that were killed on this machine."""
+    for path in LOCKS.glob(f"{OWN}*.events"):
+        number = path.stem.removeprefix(OWN)
         if number.isdigit() and not is_alive(int(number)):
             path.unlink(missing_ok=True)
 
