@@ -164,19 +164,25 @@ def rewinding(
         ax.set_yticks(range(len(bed.levels)), [f"{100 * level:g} %" for level in bed.levels])
         ax.invert_yaxis()
         ax.grid(False, axis="y")
-        named = bed.title if isinstance(bed, OwnBed) else label(bed.name)
-        ax.set(title=named, xlabel="points against weight rewinding (IMP)")
+        ax.set(title=_named(bed), xlabel="points against weight rewinding (IMP)")
     axes[0].set_ylabel("sparsity")
     plots.legend(figure, "below")
+    each = numbers["rates_minus_weights"]
+    means = ", ".join(f"{_named(bed)} {each[bed.name]['mean']:.2f}" for bed in beds)
     return says(
         figure,
         message(
-            as_interval(numbers["rates_minus_weights"]["mean"]),
+            as_interval(each["mean"]),
             f"Learning-rate rewinding beats weight rewinding at equal cost{where}",
             f"Learning-rate and weight rewinding do not differ clearly at equal cost{where}",
             f"Learning-rate rewinding is worse than weight rewinding at equal cost{where}",
-        ),
+        )
+        + f" By bed: {means}.",
     )
+
+
+def _named(bed: Bed | OwnBed) -> str:
+    return bed.title if isinstance(bed, OwnBed) else label(bed.name)
 
 
 def extreme(tickets: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> Figure:
