@@ -316,3 +316,18 @@ def test_the_abstract_is_where_it_was_announced(tmp_path: Path) -> None:
     assert len(top) == 1 and last == []
     assert re.match(r"\*\*What was found\.\*\*", top[0].data["text/markdown"])
     assert findings.LEGEND in top[0].data["text/markdown"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted(ROOT.glob("results/*/*/*.ipynb")),
+    ids=lambda p: f"{p.parent.parent.name}-{p.stem}",
+)
+def test_every_figure_of_a_page_is_shown_on_it(page: Path) -> None:
+    """A figure that is saved inside a block is written, but shown only if the cell displays it."""
+    shown = sum(
+        "image/png" in output.get("data", {})
+        for cell in nbformat.read(page, as_version=4).cells
+        for output in cell.get("outputs", ())
+    )
+    assert shown == len(list(page.parent.glob("figures/*.png")))
