@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from ticketlab.pipeline.display import Display
 from ticketlab.pipeline.eta import Course
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.spec import InputError
+from ticketlab.study.fingerprint import PACKAGE
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
@@ -161,6 +164,28 @@ def test_a_cell_that_meets_a_full_disk_is_one_line(
 
     line = reported(page, capsys)
     assert line.startswith("error: book.ipynb failed in cell In [1]: OSError: [Errno 28] No space")
+
+
+@pytest.mark.slow
+def test_compiled_modules_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
+    """Python leaves them where no file may grow, and cannot import them later."""
+    package = tmp_path / "ticketlab"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    env = os.environ | {"PYTHONPATH": str(tmp_path), "TICKETLAB_ROOT": str(tmp_path)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "ticketlab", "--help"]
+
+    def run(most: int) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, check=False, capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        )  # fmt: skip
+
+    assert run(9_000).returncode == 0
+    assert [path for path in package.rglob("*.pyc") if path.stat().st_size == 9_000]
+    done = run(resource.RLIM_INFINITY)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert not [path for path in package.rglob("*.pyc") if path.stat().st_size == 9_000]
 
 
 # --- with the real DVC

@@ -26,6 +26,7 @@ ADVICE = {
     "disk I/O error": f"{_SPACE}, or {_LIMIT}",
     "attempt to write a readonly database": _WRITABLE,
     "unable to open database file": _WRITABLE,
+    "marshal data too short": "remove the folders __pycache__ in the package's folder",
 }
 """What to do, by the words in which the operating system or SQLite reports the fault."""
 AGAIN = "then run the same command again: what has been trained is kept"
