@@ -97,6 +97,17 @@ def test_files_that_dvc_could_not_copy_make_one_line_and_an_exit_code(tmp_path: 
     assert "\n" not in faults.line()
 
 
+def test_half_written_copies_are_removed_by_their_names(tmp_path: Path) -> None:
+    for name in (".a.tmp", ".b.tmp"):
+        (tmp_path / name).touch()
+    line = "ERROR: failed to transfer 'a' - [Errno 28] No space left on device: 'a' -> '{}'"
+    faults = storage.Faults()
+    assert faults.read(line.format(tmp_path / ".a.tmp")) == []
+    assert faults.read(line.format(tmp_path / ".gone.tmp")) == []
+    faults.remove_copies()
+    assert [path.name for path in tmp_path.iterdir()] == [".b.tmp"]  # another process may write it
+
+
 # --- in one process
 
 
@@ -227,6 +238,7 @@ def test_a_full_cache_ends_in_one_line_and_the_next_run_completes_it(clone: Clon
         assert done.stderr.count("No space left on device") == 1
         last = done.stderr.splitlines()[-1]
         assert last.startswith("error: failed to transfer ") and "; free some space" in last
+        assert not list(clone.path(".dvc/cache").rglob(".*.tmp"))
         change("size=100m")
         done = clone.run(f"ticketlab repro {target}")
         assert "  desk-colt  0 units trained, " in done.stderr

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from ticketlab.spec import InputError
@@ -32,6 +33,7 @@ ADVICE = {
 AGAIN = "then run the same command again: what has been trained is kept"
 
 _BEGINS = re.compile(r"Traceback \(most recent|Exception ignored in|Exception in thread")
+_COPY = re.compile(r" -> '([^']+\.tmp)'$")
 _INSIDE = re.compile(r"\s|$|Traceback \(most recent")
 
 
@@ -87,6 +89,12 @@ class Faults:
             self.causes.append(held[-1])
             return []
         return held
+
+    def remove_copies(self) -> None:
+        """Remove the half-written copies that DVC left in its cache; its messages name them."""
+        for copy in filter(None, map(_COPY.search, self.causes)):
+            with suppress(OSError):
+                Path(copy[1]).unlink()
 
     def line(self) -> str:
         """Return the first cause with what to do, and how many more there were."""
