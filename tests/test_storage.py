@@ -108,6 +108,26 @@ def test_half_written_copies_are_removed_by_their_names(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".b.tmp"]  # another process may write it
 
 
+def test_another_run_at_work_is_one_line(tmp_path: Path) -> None:
+    """As DVC says it, in four lines; or in one, as an error of its library."""
+    said = (
+        "ERROR: failed to reproduce 'code': '/work/results/code' is busy, it is being blocked by:\n"
+        "  (PID 11880): /work/.venv/bin/dvc repro --force\n\n"
+        "If there are no processes with such PIDs, you can manually remove '/work/.dvc/tmp/rwlock' "
+        "and try again.\n"
+    )
+    (tmp_path / "said").write_text(said)
+    code, faults, shown = ran("import sys; sys.exit(255)", tmp_path, f"cat {tmp_path}/said >&2")
+    assert (code, shown) == (255, "")
+    assert faults.line() == (
+        "failed to reproduce 'code': '/work/results/code' is in use by (PID 11880): "
+        "/work/.venv/bin/dvc repro --force: wait for it, then run the same command again: what has "
+        "been trained is kept"
+    )
+    line = storage.explained(f"dvc: {' '.join(said.split())}")
+    assert "rwlock" not in line and "(PID 11880): /work/.venv/bin/dvc repro --force: wait" in line
+
+
 # --- in one process
 
 
