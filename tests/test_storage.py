@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from ticketlab.pipeline.display import Display
 from ticketlab.pipeline.eta import Course
 from ticketlab.pipeline.notebook import NotebookFailed, execute
 from ticketlab.spec import InputError
+from ticketlab.study.fingerprint import PACKAGE
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
@@ -94,6 +97,37 @@ def test_files_that_dvc_could_not_copy_make_one_line_and_an_exit_code(tmp_path: 
     assert "\n" not in faults.line()
 
 
+def test_half_written_copies_are_removed_by_their_names(tmp_path: Path) -> None:
+    for name in (".a.tmp", ".b.tmp"):
+        (tmp_path / name).touch()
+    line = "ERROR: failed to transfer 'a' - [Errno 28] No space left on device: 'a' -> '{}'"
+    faults = storage.Faults()
+    assert faults.read(line.format(tmp_path / ".a.tmp")) == []
+    assert faults.read(line.format(tmp_path / ".gone.tmp")) == []
+    faults.remove_copies()
+    assert [path.name for path in tmp_path.iterdir()] == [".b.tmp"]  # another process may write it
+
+
+def test_another_run_at_work_is_one_line(tmp_path: Path) -> None:
+    """As DVC says it, in four lines; or in one, as an error of its library."""
+    said = (
+        "ERROR: failed to reproduce 'code': '/work/results/code' is busy, it is being blocked by:\n"
+        "  (PID 11880): /work/.venv/bin/dvc repro --force\n\n"
+        "If there are no processes with such PIDs, you can manually remove '/work/.dvc/tmp/rwlock' "
+        "and try again.\n"
+    )
+    (tmp_path / "said").write_text(said)
+    code, faults, shown = ran("import sys; sys.exit(255)", tmp_path, f"cat {tmp_path}/said >&2")
+    assert (code, shown) == (255, "")
+    assert faults.line() == (
+        "failed to reproduce 'code': '/work/results/code' is in use by (PID 11880): "
+        "/work/.venv/bin/dvc repro --force: wait for it, then run the same command again: what has "
+        "been trained is kept"
+    )
+    line = storage.explained(f"dvc: {' '.join(said.split())}")
+    assert "rwlock" not in line and "(PID 11880): /work/.venv/bin/dvc repro --force: wait" in line
+
+
 # --- in one process
 
 
@@ -163,6 +197,28 @@ def test_a_cell_that_meets_a_full_disk_is_one_line(
     assert line.startswith("error: book.ipynb failed in cell In [1]: OSError: [Errno 28] No space")
 
 
+@pytest.mark.slow
+def test_compiled_modules_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
+    """Python leaves them where no file may grow, and cannot import them later."""
+    package = tmp_path / "ticketlab"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    env = os.environ | {"PYTHONPATH": str(tmp_path), "TICKETLAB_ROOT": str(tmp_path)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "ticketlab", "--help"]
+
+    def run(most: int) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, check=False, capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        )  # fmt: skip
+
+    assert run(9_000).returncode == 0
+    assert [path for path in package.rglob("*.pyc") if path.stat().st_size == 9_000]
+    done = run(resource.RLIM_INFINITY)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert not [path for path in package.rglob("*.pyc") if path.stat().st_size == 9_000]
+
+
 # --- with the real DVC
 
 
@@ -202,6 +258,7 @@ def test_a_full_cache_ends_in_one_line_and_the_next_run_completes_it(clone: Clon
         assert done.stderr.count("No space left on device") == 1
         last = done.stderr.splitlines()[-1]
         assert last.startswith("error: failed to transfer ") and "; free some space" in last
+        assert not list(clone.path(".dvc/cache").rglob(".*.tmp"))
         change("size=100m")
         done = clone.run(f"ticketlab repro {target}")
         assert "  desk-colt  0 units trained, " in done.stderr

@@ -1,4 +1,4 @@
-"""Faults of the disk in one line: the cause, what to do, and that nothing was lost.
+"""Faults of the disk, and other runs at work, in one line: the cause and what to do.
 
 A full disk, a limit on the size of files or a read-only folder can stop any program of a run: a
 stage, DVC that stores its outputs, or the database in which DVC keeps the hashes of files. DVC
@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from ticketlab.spec import InputError
@@ -26,16 +27,24 @@ ADVICE = {
     "disk I/O error": f"{_SPACE}, or {_LIMIT}",
     "attempt to write a readonly database": _WRITABLE,
     "unable to open database file": _WRITABLE,
+    "marshal data too short": "remove the folders __pycache__ in the package's folder",
 }
 """What to do, by the words in which the operating system or SQLite reports the fault."""
 AGAIN = "then run the same command again: what has been trained is kept"
 
 _BEGINS = re.compile(r"Traceback \(most recent|Exception ignored in|Exception in thread")
+_BUSY = re.compile(r"(\S+) is busy, it is being blocked by: (.*?) If there are no processes.*")
+_COPY = re.compile(r" -> '([^']+\.tmp)'$")
 _INSIDE = re.compile(r"\s|$|Traceback \(most recent")
 
 
 def explained(text: str) -> str:
-    """Return a message with what to do if it reports a fault of the disk, otherwise unchanged."""
+    """Return a message with what to do if it reports a fault of the disk or another run at work.
+
+    All other messages are returned unchanged.
+    """
+    if busy := _BUSY.search(text):
+        return f"{text[: busy.start()]}{busy[1]} is in use by {busy[2]}: wait for it, {AGAIN}"
     advice = next((advice for words, advice in ADVICE.items() if words in text), None)
     return text if advice is None or AGAIN in text else f"{text}; {advice}, {AGAIN}"
 
@@ -56,7 +65,7 @@ def check_writable(folder: Path) -> None:
 
 
 class Faults:
-    """Reads the error output of another program, and holds back what reports a fault of the disk.
+    """Reads the error output of DVC and its stages, and holds back what `explained` can put better.
 
     All other lines are passed on, tracebacks as soon as their last line has been read.
     """
@@ -68,10 +77,16 @@ class Faults:
 
     def read(self, line: str) -> list[str]:
         """Process a line; return the lines to show now."""
+        if self._held and "is busy, it is being blocked by:" in self._held[0]:
+            self._held.append(line)
+            if line.startswith("If there are no processes"):
+                self.causes.append(" ".join(" ".join(self._held).split()).removeprefix("ERROR: "))
+                self._held.clear()
+            return []
         if self._held:
             self._held.append(line)
             return [] if _INSIDE.match(line) else self.rest()
-        if _BEGINS.match(line):
+        if _BEGINS.match(line) or "is busy, it is being blocked by:" in line:
             self._held.append(line)
             return []
         if line.startswith("ERROR: ") and is_fault(line):
@@ -86,6 +101,12 @@ class Faults:
             self.causes.append(held[-1])
             return []
         return held
+
+    def remove_copies(self) -> None:
+        """Remove the half-written copies that DVC left in its cache; its messages name them."""
+        for copy in filter(None, map(_COPY.search, self.causes)):
+            with suppress(OSError):
+                Path(copy[1]).unlink()
 
     def line(self) -> str:
         """Return the first cause with what to do, and how many more there were."""

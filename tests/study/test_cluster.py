@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,7 @@ class Cluster:
 
     address: str
     folder: Path
+    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """One more process of the cluster."""
@@ -80,6 +81,7 @@ def started(tiny_folder: Path, folder: Path, workers: int) -> Iterator[Cluster]:
             *[lambda: local.worker(1)] * workers,
         ):
             process = start()
+            local.processes.append(process)
             running.callback(process.wait)
             running.callback(process.kill)
         wait_for(lambda: len(local.workers()) == workers)
@@ -186,6 +188,26 @@ def test_a_unit_that_ends_its_workers_is_one_line(
     printed = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
     assert len(printed) == 1 and "error: unit unit-9 failed: KilledWorker: " in printed[0]
     assert printed[0].endswith("what has been trained is kept")
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_is_one_line(
+    tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with started(tiny_folder, tmp_path, 1) as local:
+        address = f"dask:{local.address}"
+        todo = units(tmp_path, together, seeds=(0,))
+
+        def lose() -> None:
+            wait_for((tmp_path / "log.at-0").exists)
+            local.processes[0].kill()
+
+        threading.Thread(target=lose, daemon=True).start()
+        with pytest.raises(typer.Exit), one_line_errors(), watching.watched(address):
+            runner.run(todo, tmp_path / "runs", address)
+    printed = capfd.readouterr().err.strip()
+    assert "\n" not in printed and "scheduler-connection-lost" in printed, printed
+    assert printed.startswith("error: unit unit-0 failed: FutureCancelledError: ")
 
 
 def test_what_a_unit_raises_on_a_worker_arrives_here(

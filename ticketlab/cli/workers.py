@@ -4,6 +4,7 @@ Dask gives the units of a lost worker to another one. If none is left, it waits 
 says nothing.
 """
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,11 +20,14 @@ INTERVAL = 5.0
 def watched(workers: int | str) -> Iterator[None]:
     """Within the block, report on stderr when a cluster's workers are lost or come back.
 
-    Does nothing for a number of processes on this machine.
+    Does nothing for a number of processes on this machine. Dask's own log of a lost scheduler, with
+    tracebacks, is turned off: the run ends with an error that says the same.
     """
     if isinstance(workers, int):
         yield
         return
+    for name in ("distributed.client", "distributed.core"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     ended = threading.Event()
     thread = threading.Thread(target=_watch, args=(workers, ended), daemon=True)
     thread.start()

@@ -65,6 +65,7 @@ def repro(targets: Sequence[str], force: bool, store: Store) -> int:
     code = run(["dvc", "repro", *["--force"] * force, *targets], events, course, display, faults)
     display.print(summary(course, time.monotonic(), code), sys.stderr)
     if faults.causes:
+        faults.remove_copies()
         display.print(f"error: {faults.line()}", sys.stderr)
     return code
 
