@@ -10,7 +10,7 @@ from conftest import Message
 from small_units import cache_of, contents, runs, units
 
 from ticketlab.study.runner import run
-from ticketlab.study.store import IntactStore, check_records, remove_damaged
+from ticketlab.study.store import Store, check_records, remove_damaged
 
 TICKET, RECORD = "unit-1/round-01.safetensors", "unit-1.json"
 
@@ -71,7 +71,7 @@ def test_a_damaged_unit_is_trained_again_and_the_others_are_kept(
 def test_a_damaged_copy_of_a_store_is_passed_over(made: Path, case: str) -> None:
     name, damage = DAMAGE[case]
     damage(made / name)
-    run(units(made.parent), made.parent / "now", store=IntactStore((made,)))
+    run(units(made.parent), made.parent / "now", store=Store((made,)))
     assert runs(made.parent) == [1]
     assert contents(made.parent / "now") == contents(made.parent / "whole")
 
@@ -83,7 +83,7 @@ def test_the_copy_in_the_cache_replaces_a_damaged_one(
     """Also where the damaged record is a valid one."""
     cache_of(made, made.parent / "cache")
     damage[1](made / damage[0])
-    store = IntactStore((made,), made.parent / "cache")
+    store = Store((made,), made.parent / "cache")
     run(units(made.parent), made.parent / "now", store=store)
     assert runs(made.parent) == []
     assert contents(made.parent / "now") == contents(made.parent / "whole")
@@ -98,26 +98,34 @@ def test_damage_in_the_cache_is_passed_over(
     before = (made / damage[0]).read_bytes()
     (path,) = (one for one in cache.rglob("*") if one.is_file() and one.read_bytes() == before)
     damage[1](path)
-    store = IntactStore((made,), cache)
+    store = Store((made,), cache)
     run(units(made.parent), made.parent / "now", store=store)
     assert runs(made.parent) == []  # the folder has it
     assert contents(made.parent / "now") == contents(made.parent / "whole")
     assert f"warning: {path}: damaged, its content" in capsys.readouterr().err
-    run(units(made.parent), made.parent / "again", store=IntactStore(cache=cache))
+    run(units(made.parent), made.parent / "again", store=Store(cache=cache))
     assert runs(made.parent) == [1]
     assert contents(made.parent / "again") == contents(made.parent / "whole")
 
 
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        ('[{"relpath": "a.js', "not readable JSON"),
+        ("[1]", "damaged"),
+        ('[{"md5": "0"}]', "damaged"),
+    ],
+)
 def test_a_damaged_listing_of_the_cache_is_named_and_passed_over(
-    made: Path, capsys: pytest.CaptureFixture[str]
+    made: Path, capsys: pytest.CaptureFixture[str], content: str, problem: str
 ) -> None:
     cache_of(made, made.parent / "cache")
     (listing,) = (made.parent / "cache").rglob("*.dir")
-    listing.write_text(listing.read_text()[:-9])
-    store = IntactStore(cache=made.parent / "cache")
+    listing.write_text(content)
+    store = Store(cache=made.parent / "cache")
     run(units(made.parent), made.parent / "now", store=store)
     assert runs(made.parent) == [0, 1, 2]
-    assert f"warning: {listing}: damaged" in capsys.readouterr().err
+    assert f"warning: {listing}: {problem}" in capsys.readouterr().err
 
 
 def test_where_nothing_may_be_trained_a_damaged_record_is_refused(

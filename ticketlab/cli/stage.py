@@ -20,13 +20,13 @@ from ticketlab.pipeline.notebook import NotebookFailed, Started
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.spec import ROOT, InputError, Spec
 from ticketlab.study import results, runner
-from ticketlab.study.store import IntactStore, Store, check_records, remove_damaged
+from ticketlab.study.store import Store, check_records, remove_damaged
 
 
 def stored_units() -> Store:
     """Return the units stored in results and in DVC's cache; damaged copies are passed over."""
     folders = (ROOT / "results").glob("*/runs/*/")
-    return IntactStore(tuple(sorted(folders)), repository.cache_folder(ROOT))
+    return Store(tuple(sorted(folders)), repository.cache_folder(ROOT))
 
 
 def cells_of(stage: str) -> Started:

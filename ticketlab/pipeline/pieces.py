@@ -28,7 +28,7 @@ from ticketlab.study import results, runner
 from ticketlab.study.forecast import Job
 from ticketlab.study.results import ELSEWHERE, NUMERICAL, Made
 from ticketlab.study.runner import Phases, Unit
-from ticketlab.study.store import IntactStore, Store, remove_damaged
+from ticketlab.study.store import Store, remove_damaged
 
 LONGEST = 8 * 60.0
 """Maximum forecast of a unit, in seconds."""
@@ -274,7 +274,7 @@ def assemble(
     if len(kinds) != 1:
         of = " and of ".join(kinds) or "none"
         raise InputError(f"{paper}: units of {of}, allowed is one kind of machine per paper")
-    made, store = made_of(entries[0]), IntactStore(tuple(runs_of(one, paper) for one in folders))
+    made, store = made_of(entries[0]), Store(tuple(runs_of(one, paper) for one in folders))
     found = runner.survey(PAPERS[paper].phases(values), store, made)
     if found.missing:
         raise InputError(

@@ -23,12 +23,12 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from ticketlab import __version__
-from ticketlab.files import read_json
 from ticketlab.pipeline import params
 from ticketlab.pipeline.repository import cache_folder, lock_stages
 from ticketlab.reader.inventory import read_header
 from ticketlab.spec import InputError, Spec
 from ticketlab.study.results import read_record
+from ticketlab.study.store import files_in, files_listed
 from ticketlab.tickets.ticket import load_ticket
 
 SUFFIX = ".safetensors"
@@ -131,7 +131,7 @@ class Project:
         """The files of a paper's units by their path in its folder, listed once."""
         if paper not in self._known:
             folder = "results/{}/runs/{}".format(*paper.split("/"))
-            self._known[paper] = _in_folder(self.root / folder) or _in_cache(self.root, folder)
+            self._known[paper] = files_in(self.root / folder) or _in_cache(self.root, folder)
         return self._known[paper]
 
     def _split(self, place: str) -> tuple[dict[str, Path], str, str]:
@@ -168,17 +168,9 @@ def _in_cache(root: Path, folder: str) -> dict[str, Path]:
     sums = [str(out["md5"]) for out in outs if out["path"] == folder and "md5" in out]
     if not sums or not (root / ".dvc").exists():
         return {}
-    files = cache_folder(root) / "files" / "md5"
-    listing = files / sums[0][:2] / sums[0][2:]
-    if not listing.exists():
-        return {}
-    paths = {o["relpath"]: files / o["md5"][:2] / o["md5"][2:] for o in read_json(listing)}
-    return {name: path for name, path in paths.items() if path.exists()}
-
-
-def _in_folder(folder: Path) -> dict[str, Path]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+    cache = cache_folder(root)
+    listing = cache / "files" / "md5" / sums[0][:2] / sums[0][2:]
+    return files_listed(listing, cache) if listing.exists() else {}
 
 
 AGREEING = ("arm", "round", "level", "case", "mask_seed")

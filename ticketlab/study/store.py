@@ -1,15 +1,14 @@
 """Stored units by key, so that later runs reuse what was trained once."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ticketlab import progress
-from ticketlab.files import write_json
+from ticketlab.files import read_json, write_json
 from ticketlab.spec import InputError
 from ticketlab.study.results import Result, placed, read_record, with_origin
 from ticketlab.tickets.ticket import load_ticket, save_ticket
@@ -45,69 +44,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Store:
-    """Units by key, in result folders (`results/STUDY/runs/PAPER`) and in DVC's cache."""
+    """Units by key, in result folders (`results/STUDY/runs/PAPER`) and in DVC's cache.
+
+    Damaged copies are passed over, with a warning.
+    """
 
     folders: tuple[Path, ...] = ()
     cache: Path | None = None
     """DVC's cache, `.dvc/cache`, with the units of earlier runs and other branches."""
-
-    def get(self, key: str) -> Stored | None:
-        """Return the unit that was made with this key, or None."""
-        return self._units.get(key)
-
-    @cached_property
-    def _units(self) -> dict[str, Stored]:
-        found: dict[str, Stored] = {}
-        for units in (*map(in_folder, self.folders), *(in_cache(self.cache) if self.cache else ())):
-            found = dict(units) | found
-        return found
-
-
-EMPTY = Store()
-"""A store without units: nothing is reused."""
-
-
-def in_folder(folder: Path) -> dict[str, Stored]:
-    """Return the units of one folder by key."""
-    paths = {
-        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
-    }
-    return dict(_units_among(paths))
-
-
-def in_cache(cache: Path) -> Iterator[dict[str, Stored]]:
-    """Yield the units of each folder in DVC's cache, newest folder first.
-
-    A cached folder is a list of paths and MD5 sums in a file that ends in .dir.
-    """
-    files = cache / "files" / "md5"
-    listings = sorted(files.glob("*/*.dir"), key=lambda path: -path.stat().st_mtime)
-    for listing in listings:
-        entries = json.loads(listing.read_text())
-        paths = {one["relpath"]: files / one["md5"][:2] / one["md5"][2:] for one in entries}
-        yield dict(_units_among({name: path for name, path in paths.items() if path.exists()}))
-
-
-def _units_among(paths: Mapping[str, Path]) -> Iterable[tuple[str, Stored]]:
-    for name, path in paths.items():
-        if name.endswith(".json"):
-            content = read_record(path)
-            unit = name.removesuffix(".json")
-            tickets = {one: f"{unit}/{one}.safetensors" for one in content.get("tickets", ())}
-            if "key" in content and set(tickets.values()) <= set(paths):
-                yield content["key"], Stored(path, {one: paths[at] for one, at in tickets.items()})
-
-
-# ---------------------------------------------------------------- damaged units
-# A damaged unit is never reused: another copy of it is, or it is trained again. A ticket has a hash
-# of its content, and a file in DVC's cache is named by its MD5 sum. A record outside the cache has
-# neither: damage that leaves a valid record of the same key is not noticed there.
-
-
-@dataclass(frozen=True)
-class IntactStore(Store):
-    """A store that passes over damaged copies of units, with a warning."""
-
     _known: dict[Path, bool] = field(default_factory=dict, compare=False, repr=False)
     """Whether a copy is intact, by its record; filled as units are asked for."""
 
@@ -128,10 +72,69 @@ class IntactStore(Store):
     def _copies(self) -> dict[str, list[Stored]]:
         """All copies of each unit, first those in DVC's cache, where every change is seen."""
         found: dict[str, list[Stored]] = {}
-        for paths in (*(_listings(self.cache) if self.cache else ()), *map(_files, self.folders)):
+        cached = _listed_folders(self.cache) if self.cache else ()
+        for paths in (*cached, *map(files_in, self.folders)):
             for key, copy in _units(paths):
                 found.setdefault(key, []).append(copy)
         return found
+
+
+EMPTY = Store()
+"""A store without units: nothing is reused."""
+
+
+# ---------------------------------------------------------------- files of units
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by their path in it."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def files_listed(listing: Path, cache: Path) -> dict[str, Path]:
+    """Return those files of a folder that DVC's cache holds, by their path in the folder.
+
+    `listing` is the cached folder: a list of paths and MD5 sums. InputError if it is damaged.
+    """
+    files = cache / "files" / "md5"
+    entries = read_json(listing)
+    try:
+        paths = {one["relpath"]: files / one["md5"][:2] / one["md5"][2:] for one in entries}
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{listing}: damaged, it is no list of paths and MD5 sums") from error
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def _listed_folders(cache: Path) -> Iterator[dict[str, Path]]:
+    """Yield the files of each folder in DVC's cache, newest folder first."""
+    listings = (cache / "files" / "md5").glob("*/*.dir")
+    for listing in sorted(listings, key=lambda path: -path.stat().st_mtime):
+        try:
+            yield files_listed(listing, cache)
+        except InputError as error:
+            progress.warn(f"{error}; its copies of units are not used")
+
+
+def _units(paths: Mapping[str, Path]) -> Iterator[tuple[str, Stored]]:
+    """Yield key and files of each unit with all of its tickets; warn of unreadable records."""
+    for name in (name for name in paths if name.endswith(".json")):
+        try:
+            content = read_record(paths[name])
+        except InputError as error:
+            progress.warn(f"{error}; this copy of the unit is not used")
+            continue
+        unit = name.removesuffix(".json")
+        tickets = {one: f"{unit}/{one}.safetensors" for one in content.get("tickets", ())}
+        if "key" in content and set(tickets.values()) <= set(paths):
+            found = {one: paths[place] for one, place in tickets.items()}
+            yield content["key"], Stored(paths[name], found)
+
+
+# ---------------------------------------------------------------- damaged units
+# A damaged unit is never reused: another copy of it is, or it is trained again. A ticket has a hash
+# of its content, and a file in DVC's cache is named by its MD5 sum. A record outside the cache has
+# neither: damage that leaves a valid record of the same key is not noticed there.
 
 
 def remove_damaged(folder: Path) -> None:
@@ -183,38 +186,3 @@ def _changed_in_cache(copy: Stored) -> str:
         if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name:
             return f"{path}: damaged, its content does not match its name"
     return ""
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder by their path in it."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path for path in found}
-
-
-def _listings(cache: Path) -> Iterator[dict[str, Path]]:
-    """Yield the files of each folder in DVC's cache (see `store.in_cache`), newest folder first."""
-    files = cache / "files" / "md5"
-    for listing in sorted(files.glob("*/*.dir"), key=lambda path: -path.stat().st_mtime):
-        try:
-            entries = json.loads(listing.read_text())
-            paths = {one["relpath"]: files / one["md5"][:2] / one["md5"][2:] for one in entries}
-        except (ValueError, TypeError, KeyError) as error:
-            progress.warn(f"{listing}: damaged ({error!r}); its copies of units are not used")
-            continue
-        yield {name: path for name, path in paths.items() if path.is_file()}
-
-
-def _units(paths: Mapping[str, Path]) -> Iterable[tuple[str, Stored]]:
-    """Return key and files of each unit that has all of its tickets and a readable record."""
-    readable = {n: path for n, path in paths.items() if not n.endswith(".json") or _is_json(path)}
-    return _units_among(readable)
-
-
-def _is_json(path: Path) -> bool:
-    """Return whether a file has a JSON object; warn if it does not."""
-    try:
-        read_record(path)
-    except InputError as error:
-        progress.warn(f"{error}; this copy of the unit is not used")
-        return False
-    return True
