@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
 from conftest import Message
 
+from ticketlab.files import write_json
 from ticketlab.pipeline import params
+from ticketlab.reader import published
 from ticketlab.reader.published import (
     PAGE,
     Derived,
@@ -17,11 +20,13 @@ from ticketlab.reader.published import (
     known_rows,
     load_published,
     metrics_of,
+    our_rows,
     ours,
     parts,
     with_parts,
 )
 from ticketlab.study import verdicts
+from ticketlab.study.stats import as_metric
 
 
 def entry(**changes: Any) -> Published:
@@ -92,6 +97,29 @@ def test_every_number_has_ours_at_desk() -> None:
     metrics = metrics_of("desk")
     found = {one.id: ours(one, metrics) for one in load_published() if one.id != "prac-saving"}
     assert [name for name, value in found.items() if value is None] == []
+
+
+def test_a_distance_at_another_scale_has_a_reason_of_its_own(committed: Path) -> None:
+    """`reason` is about desk's and desk_long's small networks and images."""
+    results, missing = committed / "results", []
+    for study in set(verdicts.studies(params.chosen_studies(), results)) - {"desk", "desk_long"}:
+        metrics = metrics_of(study, results)
+        for one in load_published():
+            found = ours(one, metrics)
+            if found is not None and one.gap(found.mean) and study not in one.reasons:
+                missing.append((study, one.id))
+    assert missing == []
+
+
+def test_reasons_name_the_studies_that_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study, mean in (("a", 1.0), ("b", 9.0)):
+        write_json(tmp_path / study / "colt" / "metrics.json", {"m": as_metric({0: mean, 1: mean})})
+    named = entry(metric="m", reasons={"b": "B's own.", "c": "Not run."})
+    monkeypatch.setattr(published, "load_published", lambda: [named])
+    assert [row[-1] for row in our_rows(["a"], tmp_path)[1:]] == ["r"]
+    assert [row[-1] for row in our_rows(["a", "b"], tmp_path)[1:]] == ["r `b`: B's own."]
 
 
 def test_the_page_is_that_of_the_results(committed: Path) -> None:

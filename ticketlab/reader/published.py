@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ticketlab.files import read_json
 from ticketlab.reader import released
@@ -40,7 +40,9 @@ class Published(Spec):
     metric: str
     """Path of an interval in results/STUDY/PAPER/metrics.json, a/b/c."""
     reason: str
-    """Why ours may differ at the scale of our studies."""
+    """Why ours may differ at the scale of `desk` and `desk_long`."""
+    reasons: dict[str, str] = Field(default_factory=dict)
+    """The same for other studies, by name."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Published":
@@ -103,7 +105,8 @@ def our_rows(studies: Sequence[str], results: Path = ROOT / "results") -> list[l
     for entry in entries:
         cells = [_cell(entry, ours(entry, metrics[study])) for study in shown]
         known = [entry.paper, entry.quantity, f"{entry.known} ({entry.kind})"]
-        found.append([*known, *cells, _line(entry.reason)])
+        others = [f"`{name}`: {entry.reasons[name]}" for name in shown if name in entry.reasons]
+        found.append([*known, *cells, _line(" ".join([entry.reason, *others]))])
     return found
 
 
