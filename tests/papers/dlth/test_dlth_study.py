@@ -37,6 +37,7 @@ pytestmark = pytest.mark.usefixtures("tiny_root")  # reports count the test imag
 
 MAIN_ARMS, EXTRA_ARMS = tiny.DLTH["arms"], tiny.DLTH["extra_arms"]
 OTHER = tiny.DLTH["others"][0]
+ONE_SIDE: dict[str, Any] = {"extra_arms": [], "extra_levels": [], "rates": [], "draws": 0}
 Study = tuple[RstParams, dict[str, Result], Path]
 
 
@@ -172,6 +173,25 @@ def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root
     assert (places == ticket.mask) == (damage != "shuffled")
 
 
+def test_a_light_level_may_have_lth_alone(tiny_root: Path, tmp_path: Path) -> None:
+    """Scratch and RST run at the highest level, with the keys that they have without the other."""
+    extra = {"extra_arms": ["scratch", "rst"], "extra_levels": [0.8]}
+    params = tiny.dlth(levels=[0.5, 0.8], arms=["lth"], rates=[], others=[], draws=0, **extra)
+    both = tiny.dlth(levels=[0.8], arms=["lth"], rates=[], others=[], draws=0, **extra)
+    some, usual = ({u.name: u.key for u in dlth_study.first_units(one)} for one in (params, both))
+    assert set(some) == set(usual) and [n for n in some if some[n] != usual[n]] == [
+        name for name in some if "/pretrained/" in name
+    ]
+    results = run_study(dlth_study.phases(params), tmp_path)
+    rows, looks = metrics.arms_table(results), metrics.looks_table(results)
+    assert set(rows[rows.level == 0.5].arm) == {"lth"}
+    numbers = metrics.metrics(results, params)
+    assert numbers["controls"]["main"]["pruning_does_not_help"]["number"]["n"] == len(params.seeds)
+    for figure in (dlth_figures.gains(rows, params.cases),
+                   dlth_figures.extrusion(looks, params, numbers["method"])):  # fmt: skip
+        assert len(figure.axes) == 1
+
+
 # --- what is refused
 
 
@@ -188,6 +208,18 @@ def test_damage_leaves_biases_and_batch_norm(damage: str, done: Study, tiny_root
         ({"data": tiny.DIGITS.model_dump() | {"validation": 0}}, "data.validation is 0"),
         ({"finetune": {"batch": 50, "length": "0it"}}, "recipe.length: '0it' is 0"),
         ({"finetune": {"batch": 50, "milestones": ["2it"]}}, "milestones: '2it', allowed are"),
+        (
+            ONE_SIDE | {"arms": ["rst", "lth"]},
+            "arms: rst, lth, allowed are arms with 'scratch' at ",
+        ),
+        (
+            ONE_SIDE | {"arms": ["scratch"]},
+            "arms: scratch, allowed are arms with 'rst' at level 0.8",
+        ),
+        (
+            {"others": [OTHER | {"arms": ["rst"]}]},
+            "boundary: arms: rst, allowed are arms with 'scratch'",
+        ),
         ({"rates": [0.05, 0.2]}, "rates: 0.1, the rate of finetune, is not among them"),
         (
             {"rate_arms": ["scratch", "rst", "rst-erk"], "levels": [0.8, 0.9]},
@@ -213,13 +245,8 @@ def test_parameters_that_do_not_fit_are_refused_in_one_line(
         ({"levels": [0.0, 0.9]}, "dlth.levels.0: 0.0 is not valid, allowed is greater than 0"),
         ({"extra_levels": [0.0]}, "dlth.extra_levels.0: 0.0 is not valid"),
         (
-            {"arms": ["rst", "lth"]},
-            "dlth.arms: ['rst', 'lth'] is not valid, allowed are arms with 'scratch'",
-        ),
-        ({"arms": ["scratch"]}, "dlth.arms: ['scratch'] is not valid, allowed are arms with 'rst'"),
-        (
-            {"others": [OTHER | {"arms": ["rst"]}]},
-            "dlth.others.0.arms: ['rst'] is not valid",
+            {"rate_arms": ["rst", "lth"]},
+            "dlth.rate_arms: ['rst', 'lth'] is not valid, allowed are arms with 'scratch'",
         ),
         ({"arms": ["rst", "magic"]}, "dlth.arms.1: 'magic' is not valid"),
         ({"penalty": {"ramps": 3}}, "dlth.penalty.ramps: unknown key"),

@@ -170,8 +170,8 @@ def _budget(ax: Axes, points: Mapping[str, tuple[BySeed, BySeed]]) -> None:
 
 
 def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
-    """Difference of every arm to Scratch, paired by seed, a panel per case and level."""
-    shown = [(case, level) for case in cases for level in case.levels]
+    """Difference of every arm to Scratch, paired by seed, a panel per case and level with both."""
+    shown = [(case, level) for case in cases for level in case.levels_of("scratch")]
     rows = rows[rows.case.isin([case.name for case in cases])]
     names = [arm for arm in rows.arm.unique() if arm not in ("scratch", "dense")]
     names = sorted(names, key=lambda arm: ARMS.index(arm) if arm in ARMS else len(ARMS))
@@ -191,17 +191,18 @@ def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
 
 
 def extrusion(looks: pd.DataFrame, case: Case, found: Mapping[str, Any]) -> Figure:
-    """Accuracy with and without the removed weights during the transformation, mean and band.
+    """Accuracy with and without the removed weights during RST's transformation, mean and band.
 
     `found` are the checks of the method in metrics.json.
     """
-    figure, axes = panels(len(case.levels), 4.6, 3.8, sharey=True)
+    levels = case.levels_of("rst")
+    figure, axes = panels(len(levels), 4.6, 3.8, sharey=True)
     own = looks[(looks.case == case.name) & (looks.arm == "rst")]
     modes = {
         "dense_mode": ("all weights", REMOVED),
         "masked_mode": ("without the removed weights", KEPT),
     }
-    for ax, level in zip(axes, case.levels, strict=True):
+    for ax, level in zip(axes, levels, strict=True):
         for mode, (label, color) in modes.items():
             values = summarise(own[own.level == level], ["iteration"], mode)
             ax.plot(values.iteration, values["mean"], "-o", ms=4, color=color, label=label)

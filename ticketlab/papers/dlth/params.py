@@ -105,8 +105,9 @@ class Case(Ways):
     """Also trains all baselines; milestones in % so that longer runs keep the same shape."""
     transform: Recipe
     penalty: Penalty = Penalty()
-    arms: MainArms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
-    """Arms at every level; dense always runs."""
+    arms: Arms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
+    """Arms at every level; dense always runs. Scratch and RST must run at the highest level, either
+    here or as extra arms."""
     extra_arms: Arms = ()
     extra_levels: Annotated[tuple[Fraction, ...], Field(strict=False)] = ()
     """Level of the extra arms; "shuffled", "reinit" and "signs" damage the RST ticket there."""

@@ -64,6 +64,12 @@ def _check_case(bench: Bench, case: Case) -> None:
     if case.rates and case.finetune.lr not in case.rates:
         rate = f"{case.finetune.lr:g}, the rate of finetune, is not among them"
         raise InputError(f"rates: {rate}, allowed are lists with it")
+    for arm in ("scratch", "rst"):
+        if arm not in case.arms_at(case.judged):
+            raise InputError(
+                f"{case.name}: arms: {', '.join(case.arms)}, allowed are arms with {arm!r} at "
+                f"level {case.judged:g}, which others are compared with"
+            )
     absent = set(case.rate_arms) - set(case.arms_at(case.judged))
     if case.rates and absent:
         raise InputError(f"rate_arms: {min(absent)!r} does not run at level {case.judged:g}")
