@@ -163,6 +163,8 @@ def test_what_16_rounds_leave_out_is_not_what_the_last_round_leaves_out() -> Non
     classes = pd.DataFrame({"seed": [0, 0], "round": [1, 1], "class": [0, 1], "share": [50.0, 50]})
     found = metrics.set_metrics(table, classes, params(rounds=20))
     assert found["left_out"].by_seed == {0: 54.0, 1: 53.0}
+    fewer = metrics.set_metrics(table[table["round"] <= 15], classes, params(rounds=15))
+    assert fewer["left_out"] is None and fewer["first_share"] == found["first_share"]
     assert found["last_share"].by_seed == {0: 50.0, 1: 51.0}
     assert found["rebound"].by_seed == {0: 19.0, 1: 19.0}
     assert found["overlap"].by_seed == found["overlap_in_round_2"].by_seed == {0: 60.0, 1: 60.0}

@@ -240,18 +240,19 @@ def set_metrics(sets: pd.DataFrame, classes: pd.DataFrame, params: PracParams) -
     """Return sizes of PrAC's sets in percent of the data, their rebound, and CEP's share in CET.
 
     `rarest_class` is the number of its samples in percent of the most frequent class, last set.
+    `left_out` is None for studies of fewer rounds than were published.
     """
     own = sets[sets.place == "main"]
     share = own.pivot(index="seed", columns="round", values="share")
     late = own[own["round"] > 1].groupby("seed").overlap.mean()
     second = own[own["round"] == 2]
     last = share[share.columns[-1]]
-    published = share[min(PUBLISHED_ROUNDS, params.rounds)]
+    published = share.get(PUBLISHED_ROUNDS)
     return {
         "first_share": as_percent(share[1].to_dict()),
         "smallest_share": as_percent(share.min(axis=1).to_dict()),
         "last_share": as_percent(last.to_dict()),
-        "left_out": as_percent((100 - published).to_dict()),
+        "left_out": None if published is None else as_percent((100 - published).to_dict()),
         "shrinkage": as_metric((share[1] - share.min(axis=1)).to_dict()),
         "rebound": as_metric((last - share.min(axis=1)).to_dict()),
         "overlap": as_percent(late.dropna().to_dict()),
