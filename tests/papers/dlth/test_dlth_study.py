@@ -216,10 +216,6 @@ def test_a_light_level_may_have_lth_alone(tiny_root: Path, tmp_path: Path) -> No
             ONE_SIDE | {"arms": ["scratch"]},
             "arms: scratch, allowed are arms with 'rst' at level 0.8",
         ),
-        (
-            {"others": [OTHER | {"arms": ["rst"]}]},
-            "boundary: arms: rst, allowed are arms with 'scratch'",
-        ),
         ({"rates": [0.05, 0.2]}, "rates: 0.1, the rate of finetune, is not among them"),
         (
             {"rate_arms": ["scratch", "rst", "rst-erk"], "levels": [0.8, 0.9]},
@@ -248,6 +244,7 @@ def test_parameters_that_do_not_fit_are_refused_in_one_line(
             {"rate_arms": ["rst", "lth"]},
             "dlth.rate_arms: ['rst', 'lth'] is not valid, allowed are arms with 'scratch'",
         ),
+        ({"others": [OTHER | {"arms": ["rst"]}]}, "dlth.others.0.arms: ['rst'] is not valid"),
         ({"arms": ["rst", "magic"]}, "dlth.arms.1: 'magic' is not valid"),
         ({"penalty": {"ramps": 3}}, "dlth.penalty.ramps: unknown key"),
     ],

@@ -105,9 +105,8 @@ class Case(Ways):
     """Also trains all baselines; milestones in % so that longer runs keep the same shape."""
     transform: Recipe
     penalty: Penalty = Penalty()
-    arms: Arms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
-    """Arms at every level; dense always runs. Scratch and RST must run at the highest level, either
-    here or as extra arms."""
+    arms: MainArms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
+    """Arms at every level; dense always runs."""
     extra_arms: Arms = ()
     extra_levels: Annotated[tuple[Fraction, ...], Field(strict=False)] = ()
     """Level of the extra arms; "shuffled", "reinit" and "signs" damage the RST ticket there."""
@@ -155,6 +154,8 @@ class RstParams(Case):
     """All parameters of the DLTH study: the main case and the other cases."""
 
     seeds: Seeds
+    arms: Arms = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", "lth")
+    """As in every case, but Scratch and RST may be extra arms, if they run at the highest level."""
     others: Annotated[tuple[Case, ...], Field(strict=False)] = ()
     runtime: Runtime = Runtime()
 
