@@ -17,7 +17,6 @@ from ticketlab.papers.geometry.params import (
     LADDERS,
     OTHERS,
     OWN,
-    PAPERS,
     TWICE,
     GeometryParams,
     OwnBed,
@@ -471,7 +470,7 @@ def in_words(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
         else:
             arm = {"rates": ARM["rates"], "all": "all searches"}.get(name) or label(name)
             rows |= {f"{arm}: {SHOWN[key]}": one for key, one in inner.items()}
-    names = PAPERS | {"mean": "mean over nets", "top": "highest sparsity"}
+    names = {"mean": "mean over nets", "top": "highest sparsity"}
     return intervals_table(rows, title).rename(columns=lambda name: names.get(name) or label(name))
 
 
