@@ -68,8 +68,8 @@ class ColtStored(Spec):
     """What decides COLT's own units beside its bed: IMP prunes at the bed's rate, too."""
 
     paper: Literal["colt"]
-    validation: int = Field(default=0, ge=0)
-    """Validation images of COLT's study; the bed's own are for the rewindings."""
+    validation: int | None = Field(default=None, ge=0)
+    """Validation images of COLT's study, if not as many as the rewindings use on its bed (null)."""
     partitions: int = Field(default=2, ge=1)
     target: Fraction = 0.95
     """Sparsity of the prunable weights at which the searches end."""

@@ -398,6 +398,10 @@ def this_study(params: GeometryParams, data: DataSet) -> dict[str, str]:
         facts[f"{bed.name}: net"] = regime.net(bed.model, bed.prunable, data)
         facts[f"{bed.name}: sparsity"] = f"{levels}; compared at the first {params.compared}"
         facts[f"{bed.name}: every training"] = regime.schedule(bed.recipe, len(data.train))
+    if any(own.stored for own in params.own_beds):
+        facts["the papers' own tickets"] = (
+            "stored by their own studies; of each arm the one nearest to a level of its bed"
+        )
     for own in params.own_beds:
         there, levels = load(own.data), ", ".join(f"{100 * level:g} %" for level in own.levels)
         facts[own.title] = (

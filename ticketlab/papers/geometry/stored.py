@@ -100,7 +100,9 @@ class Colt:
     def at(cls, params: GeometryParams, bed: OwnBed) -> "Colt":
         """Return COLT's own units on the bed."""
         assert isinstance(bed.stored, ColtStored)
-        data = bed.data.model_copy(update={"validation": bed.stored.validation})
+        own_split = bed.stored.validation
+        update = {} if own_split is None else {"validation": own_split}
+        data = bed.data.model_copy(update=update)
         own = {
             **_shared(params, bed), "data": data, "imp_rate": bed.rate, "further": (),
             "max_rounds": bed.max_rounds, "levels": bed.levels,
