@@ -284,6 +284,9 @@ def test_numbers_by_hand() -> None:
     assert found["imp"]["before"]["mean"].by_seed == {0: -1.0, 1: -1.0}
     assert found["imp"]["before"]["prac"] is None and found["imp"]["before"]["mean"]["n"] == 2
     assert found["every"]["stable"]["mean"].by_seed == {0: 100.0, 1: 50.0}
+    assert found["every"]["stable_where_matching"]["mean"].by_seed == {0: 100.0, 1: 100.0}
+    none = own_lines.metrics(lines_by_hand().assign(gain=-5.0), params)["every"]
+    assert none["stable_where_matching"]["mean"] is None
     assert found["every"]["unmatched_tickets"]["colt"].by_seed == {0: 50.0, 1: 50.0}
 
 

@@ -145,7 +145,7 @@ def own_barriers(rows: pd.DataFrame, params: GeometryParams, numbers: Numbers) -
     """Draw the barriers of lines between the papers' own tickets, mean over the bed's levels.
 
     A row of panels per bed and a panel per kind of line, with arms as rows; a dashed line at the
-    threshold.
+    threshold. A kind of line that a bed does not have leaves its place empty.
     """
     beds = own_lines.beds_of(params)
     kinds = {"dense": "to the dense net", "the bases": "", TWICE: "to itself, other order",
@@ -159,6 +159,9 @@ def own_barriers(rows: pd.DataFrame, params: GeometryParams, numbers: Numbers) -
         for ax, (other, title) in zip(line, kinds.items(), strict=True):
             end = base if other == "the bases" else other
             found = {arm: own_lines.mean_barrier(rows, bed, arm, end) for arm in arms}
+            if not any(found.values()):
+                ax.set_axis_off()
+                continue
             plots.by_arm(ax, found, line=params.lines.connected)
             ax.set_title(f"{bed.title}\n{title or f'to {label(base)}'}", fontsize=9)
             ax.set_xlabel("barrier (points)")

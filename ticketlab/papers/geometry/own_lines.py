@@ -61,7 +61,8 @@ def metrics(rows: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
 
     `every` has, over all arms, the percent of tickets that are `stable` (barrier to themselves on
     another order within `lines.connected`) exactly if they match the dense net (within MATCHING of
-    it), and of those that do not match. Means are over the beds that have the arm.
+    it), of those that do not match, and of matching ones those that are stable. Means are over the
+    beds that have the arm, or a matching ticket.
     """
     beds, found = beds_of(params), dict[str, Any]()
     for arm in dict.fromkeys(arm for bed in beds for arm in arms_on(rows, bed)):
@@ -74,10 +75,13 @@ def metrics(rows: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
         }
     judged = judged_tickets(rows, params)
     every = {"stable": "agrees", "unmatched_tickets": "unmatched"}
+    matching = judged[judged.matches]
     return found | {"every": {
         key: _by_bed({bed.name: percent(judged, bed, column) for bed in beds}, as_percent)
         for key, column in every.items()
-    }}  # fmt: skip
+    } | {"stable_where_matching": _by_bed(
+        {bed.name: percent(matching, bed, "stable") for bed in beds}, as_percent,
+    )}}  # fmt: skip
 
 
 def _spare(rows: pd.DataFrame, params: GeometryParams, bed: OwnBed, arm: str, other: str) -> BySeed:

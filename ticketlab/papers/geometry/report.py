@@ -338,6 +338,7 @@ SHOWN = {
     "twice": "threshold minus barrier to itself on another order",
     "before": "threshold minus barrier to the stored round before",
     "stable": "stable exactly where matching (% of tickets)",
+    "stable_where_matching": "stable tickets among those that match (%)",
     "unmatched_tickets": "tickets that do not match (%)",
     "rates_minus_weights": "learning-rate rewinding minus IMP",
     "finetune_minus_weights": "finetuning minus IMP",
