@@ -467,7 +467,7 @@ RELABELLED = {
     "colt": ("search/colt-class", "search/colt-interleaved", "late/search/colt-class"),
     "prac": ("search/noise", "score/noise"),  # flipped labels
     "compare": ("convnet/colt/", "mlp/colt/"),
-    "geometry": ("convnet/colt/", "convnet/ladder-colt/"),
+    "geometry": ("convnet/colt/", "convnet/ladder-colt/", "stored/colt/search/colt-class"),
 }
 
 

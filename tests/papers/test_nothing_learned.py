@@ -17,7 +17,7 @@ from ticketlab.papers.compare import report as compare_report
 from ticketlab.papers.compare import study as compare_study
 from ticketlab.papers.dlth import metrics as dlth_metrics
 from ticketlab.papers.dlth import study as dlth_study
-from ticketlab.papers.geometry import report as geometry_report
+from ticketlab.papers.geometry import metrics as geometry_metrics
 from ticketlab.papers.geometry import study as geometry_study
 from ticketlab.papers.plant_n_seek import metrics as plant_metrics
 from ticketlab.papers.plant_n_seek import study as plant_study
@@ -86,7 +86,7 @@ STUDIES: dict[str, tuple[Callable[[float], Spec], Callable[..., Any], Callable[.
     "dlth": (dlth, dlth_study.phases, dlth_metrics.metrics),
     "plant_n_seek": (plant_n_seek, plant_study.phases, plant_metrics.metrics),
     "compare": (compare, compare_study.phases, compare_report.metrics),
-    "geometry": (geometry, geometry_study.phases, geometry_report.metrics),
+    "geometry": (geometry, geometry_study.phases, geometry_metrics.metrics),
 }
 
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -224,21 +224,33 @@ def _on_one_line(key: object) -> str:
 
 
 def _fields_at(spec: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
-    """Return the keys of the record at `place` inside `spec`."""
-    found: Any = spec
+    """Return the keys of the record at `place` inside `spec`.
+
+    Below a key that accepts several kinds of record, a place names the kind.
+    """
+    found: list[type[BaseModel]] = [spec]
     for part in place:
         if isinstance(part, int):
             continue
-        found = _record_in(found.model_fields[part].annotation)
-    return list(found.model_fields)
+        inner = [
+            record
+            for one in found
+            if part in one.model_fields
+            for record in _records_in(one.model_fields[part].annotation)
+        ]
+        found = inner or [one for one in found if _is_kind(one, part)]
+    return list(found[0].model_fields)
 
 
-def _record_in(annotation: Any) -> Any:
-    """Return the first parameter record within an annotation such as `Transfer | None`."""
+def _is_kind(record: type[BaseModel], kind: str) -> bool:
+    return any(kind in get_args(field.annotation) for field in record.model_fields.values())
+
+
+def _records_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the parameter records within an annotation such as `Transfer | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_record_in(part) for part in getattr(annotation, "__args__", ()))
-    return next((record for record in inner if record is not None), None)
+        return [annotation]
+    return [one for part in getattr(annotation, "__args__", ()) for one in _records_in(part)]
 
 
 def collect(spec: type[SpecT], namespace: Mapping[str, Any]) -> SpecT:

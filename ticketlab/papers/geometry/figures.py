@@ -1,6 +1,6 @@
 """The figures of the geometry study: each draws one question from tables and returns the figure.
 
-`numbers` are those of `report.metrics`, or the part of them that the message needs.
+`numbers` are those of `metrics.metrics`, or the part of them that the message needs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 from ticketlab.labels import label, look
 from ticketlab.papers.compare.params import Bed
-from ticketlab.papers.geometry import report
+from ticketlab.papers.geometry import own_lines, report
 from ticketlab.papers.geometry.params import (
     ARM,
     ARMS,
+    BEFORE,
     LADDERS,
     OTHERS,
     TWICE,
@@ -135,6 +136,70 @@ def barriers(lines: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> F
             f"Trained on two orders of the images, IMP's tickets reach unconnected nets ({most})",
         ),
     )
+
+
+# ---------------------------------------------------------------- the papers' own tickets
+
+
+def own_barriers(rows: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> Figure:
+    """Draw the barriers of lines between the papers' own tickets, mean over the bed's levels.
+
+    A row of panels per bed and a panel per kind of line, with arms as rows; a dashed line at the
+    threshold. A kind of line that a bed does not have leaves its place empty.
+    """
+    beds = own_lines.beds_of(params)
+    kinds = {"dense": "to the dense net", "the bases": "", TWICE: "to itself, other order",
+             BEFORE: "to the stored round before"}  # fmt: skip
+    figure, grid = plt.subplots(
+        len(beds), len(kinds), figsize=(2.9 * len(kinds), 2.3 * len(beds)), sharey="row",
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for line, bed in zip(grid, beds, strict=True):
+        arms, base = own_lines.arms_on(rows, bed), own_lines.nearest_base(rows, bed)
+        for ax, (other, title) in zip(line, kinds.items(), strict=True):
+            end = base if other == "the bases" else other
+            found = {arm: own_lines.mean_barrier(rows, bed, arm, end) for arm in arms}
+            if not any(found.values()):
+                ax.set_axis_off()
+                continue
+            plots.by_arm(ax, found, line=params.lines.connected)
+            ax.set_title(f"{bed.title}\n{title or f'to {label(base)}'}", fontsize=9)
+            ax.set_xlabel("barrier (points)")
+    spare = as_interval(numbers["own"]["lines"]["imp"]["twice"]["mean"])
+    most = f"{params.lines.connected:g} points minus the barrier"
+    return says(
+        figure,
+        message(
+            spare,
+            f"On the papers' own beds, IMP's tickets are stable to the order of images ({most})",
+            f"On the papers' own beds, whether IMP's tickets are stable is open ({most})",
+            f"On the papers' own beds, IMP's tickets depend on the order of images ({most})",
+        ),
+    )
+
+
+def own_stability(rows: pd.DataFrame, params: GeometryParams, numbers: Numbers) -> Figure:
+    """Draw each own ticket's barrier to its second training against its accuracy minus the dense's.
+
+    One dot per ticket and seed, a panel per bed; a dashed line at each threshold.
+    """
+    judged, beds = own_lines.judged_tickets(rows, params), own_lines.beds_of(params)
+    figure, axes = plots.panels(len(beds), 4.0, 3.6)
+    for ax, bed in zip(axes, beds, strict=True):
+        for arm in own_lines.arms_on(rows, bed):
+            own, style = judged[(judged.net == bed.name) & (judged.arm == arm)], look(arm)
+            ax.plot(
+                own.gain, own.barrier, style["marker"], color=style["color"], alpha=0.6, ms=4,
+                fillstyle=style["fillstyle"], label=label(arm),
+            )  # fmt: skip
+        ax.axvline(-MATCHING, color=plots.GREY, lw=1, ls="--")
+        ax.axhline(params.lines.connected, color=plots.GREY, lw=1, ls="--")
+        ax.set(title=bed.title, xlabel="accuracy minus the dense net's (points)")
+    axes[0].set_ylabel("barrier to itself, other order (points)")
+    plots.legend(figure, "below")
+    found = as_interval(numbers["own"]["lines"]["every"]["stable"]["mean"])
+    text = "The papers' own tickets are stable to the order of images exactly where they match"
+    return says(figure, f"{text} in {number(found, '% of tickets')}." if found else f"{text}.")
 
 
 # ---------------------------------------------------------------- rewinding and extremes

@@ -5,10 +5,13 @@ from typing import Any
 
 import torch
 
+from ticketlab.papers.colt import forecast as colt
 from ticketlab.papers.compare.params import ticket_name
 from ticketlab.papers.compare.units import train_method
-from ticketlab.papers.geometry.params import GeometryParams
+from ticketlab.papers.dlth import forecast as dlth
+from ticketlab.papers.geometry.params import STORED, GeometryParams
 from ticketlab.papers.geometry.study import phases
+from ticketlab.papers.prac import forecast as prac
 from ticketlab.study.forecast import Job, image_job, planned_units, predicted_ticket, total_passes
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
@@ -39,12 +42,26 @@ def planned(params: GeometryParams) -> list[list[Unit]]:
 
 def predicted(params: GeometryParams, unit: Unit) -> Result:
     """Return approximate tickets with an empty outcome; no unit is planned from other details."""
+    for own in params.own_beds:
+        if own.stored is not None and unit.name.startswith(f"{STORED}{own.name}/"):
+            return predicted_stored(own.stored.paper, unit)
     if unit.work is train_dense:
         return Result({}, {"dense": _trained(0.0)})
     if unit.work is not train_method:
         return Result({})
     levels = unit.arguments["setting"].levels
     return Result({}, {ticket_name(level): _trained(level) for level in levels})
+
+
+def predicted_stored(paper: str, unit: Unit) -> Result:
+    """Return a paper's own unit as the paper's forecast does, its tickets with an empty outcome."""
+    own = {"colt": colt.predicted, "prac": prac.predicted, "dlth": dlth.predicted}
+    found, arguments = own[paper](unit), unit.arguments
+    levels = {name: one.mask.sparsity for name, one in found.tickets.items()}
+    levels |= {name: mask.sparsity for name, mask in arguments.get("chosen", {}).items()}
+    levels |= {"ticket": arguments["level"]} if "level" in arguments else {}
+    levels |= {"dense": 0.0} if "arms" in arguments else {}
+    return Result(found.record, {name: _trained(level) for name, level in levels.items()})
 
 
 def _trained(sparsity: float) -> Ticket:

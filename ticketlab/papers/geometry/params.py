@@ -3,13 +3,16 @@
 from typing import Annotated, Literal
 
 from pydantic import Field
+from torch import nn
 
 from ticketlab import models
 from ticketlab.data.sets import DataSet, DataSpec, load
 from ticketlab.gpu import Runtime
+from ticketlab.labels import label
 from ticketlab.papers.colt import algorithm as colt
 from ticketlab.papers.compare.params import Bed, BedSetting, Searches
 from ticketlab.papers.dlth import algorithm as rst
+from ticketlab.papers.prac.algorithm import Stop
 from ticketlab.spec import InputError, Name, Spec
 from ticketlab.study.bench import Prunable
 from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
@@ -27,16 +30,18 @@ LADDERS = ("imp", "colt", "prac")
 OTHERS: tuple[Rewinding, ...] = ("rates", "finetune")
 """Those that are not IMP's own."""
 
-PAPERS = {"colt": "COLT", "prac": "PrAC", "dlth": "DLTH"}
-"""The papers whose own beds have a name in words."""
 ARM: dict[Rewinding, str] = {
     "weights": "imp", "rates": "learning-rate rewinding", "finetune": "finetuning",
 }  # fmt: skip
 """The arms of the three rewindings."""
 OWN = "own/"
 """Prefix of what belongs to the papers' own beds: names of units, beds of controls."""
+STORED = "stored/"
+"""Prefix of what belongs to the papers' own stored units: names of units, beds of controls."""
 TWICE = "the same ticket on another order of the images"
 """The other end of a line that measures stability to the noise of SGD."""
+BEFORE = "the stored round before"
+"""The other end of a line between successive stored tickets of a search."""
 
 
 class Lines(Spec):
@@ -59,8 +64,48 @@ class GeometrySetting(BedSetting):
     matching: Matching = "activations"
 
 
+class ColtStored(Spec):
+    """What decides COLT's own units beside its bed: IMP prunes at the bed's rate, too."""
+
+    paper: Literal["colt"]
+    validation: int | None = Field(default=None, ge=0)
+    """Validation images of COLT's study, if not as many as the rewindings use on its bed (null)."""
+    partitions: int = Field(default=2, ge=1)
+    target: Fraction = 0.95
+    """Sparsity of the prunable weights at which the searches end."""
+    prune_from: Literal["last", "validation"] = "last"
+    authors_metric: bool = False
+
+
+class PracStored(Spec):
+    """What decides PrAC's own units beside its bed (see `PracSetting`)."""
+
+    paper: Literal["prac"]
+    rounds: int = Field(default=16, ge=1)
+    levels: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
+    """Rounds whose tickets are stored with their outcome."""
+    threshold: int = Field(default=0, ge=0)
+    stop: Stop = Stop()
+    shorten: Literal["epochs", "iterations"] = "epochs"
+    least_iterations: int = Field(default=0, ge=0)
+    el2n_epochs: int = Field(default=4, ge=1)
+    ccs_cut: float = Field(default=0.1, ge=0, lt=1)
+
+
+class DlthStored(Spec):
+    """What decides DLTH's own units beside its bed, whose recipe finetunes (see `Case`)."""
+
+    paper: Literal["dlth"]
+    transform: Recipe
+    penalty: rst.Penalty = rst.Penalty()
+    looks: int = Field(default=8, ge=1)
+
+
+OwnUnits = Annotated[ColtStored | PracStored | DlthStored, Field(discriminator="paper")]
+
+
 class OwnBed(Spec):
-    """A paper's own bed, on which the three rewindings are compared as well."""
+    """A paper's own bed: the three rewindings on it, and lines between the paper's own tickets."""
 
     name: Name
     """The paper."""
@@ -73,12 +118,15 @@ class OwnBed(Spec):
     """Fraction of the remaining weights that each round prunes."""
     max_rounds: int = Field(default=30, ge=1)
     levels: Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1)]
-    """Sparsities of the prunable weights, ascending; every ticket has exactly one of them."""
+    """Sparsities of the prunable weights, ascending: every rewinding's ticket has exactly one of
+    them. Of the paper's own tickets, each arm's nearest one is examined."""
+    stored: OwnUnits | None = None
+    """How the paper's own study finds its tickets here; null leaves out lines between them."""
 
     @property
     def title(self) -> str:
         """Return the bed in words, e.g. "PrAC's bed"."""
-        return f"{PAPERS.get(self.name, self.name)}'s bed"
+        return f"{label(self.name)}'s bed"
 
 
 class GeometryParams(Searches):
@@ -92,7 +140,7 @@ class GeometryParams(Searches):
     """The point of dense training of another initialisation from which transplanted masks start."""
     beds: Annotated[tuple[Bed, ...], Field(strict=False, min_length=1)]
     own_beds: Annotated[tuple[OwnBed, ...], Field(strict=False)] = ()
-    """The papers' own beds, for rewinding alone."""
+    """The papers' own beds, for rewinding and for lines between the papers' own tickets."""
     compared: int = Field(default=2, ge=1)
     """How many of a bed's levels, the lowest first, are examined by lines, transplants and scores;
     the others are its extreme sparsities."""
@@ -143,26 +191,27 @@ def check(params: GeometryParams) -> None:
         own.recipe.check(len(there.train), own.rewind)
 
 
-def check_net(where: str, bed: Bed | OwnBed, data: DataSet) -> tuple[str, ...]:
-    """Reject a net or levels that do not fit; return the names of the prunable weights."""
+def check_net(where: str, bed: Bed | OwnBed, data: DataSet) -> tuple[nn.Module, tuple[str, ...]]:
+    """Reject a net or levels that do not fit; return the net and its prunable weights' names."""
     models.check(bed.model, data.shape)
     if list(bed.levels) != sorted(set(bed.levels)):
         raise InputError(f"{where}.levels: {list(bed.levels)}, allowed are ascending sparsities")
-    names = models.prunable(models.build(bed.model, data.shape, data.classes, 0), bed.prunable)
+    net = models.build(bed.model, data.shape, data.classes, 0)
+    names = models.prunable(net, bed.prunable)
     if not names:
         raise InputError(f"{where}.prunable: {bed.prunable!r} names no weight of {bed.model.name}")
-    return names
+    return net, names
 
 
 def check_bed(bed: Bed, params: GeometryParams, data: DataSet) -> None:
     """Reject a net, a schedule or levels that do not fit."""
     where, images = f"beds.{bed.name}", len(data.train)
-    names = check_net(where, bed, data)
+    net, names = check_net(where, bed, data)
     if params.compared > len(bed.levels):
         raise InputError(
             f"compared: {params.compared}, allowed: 1 to the {len(bed.levels)} levels of {where}"
         )
-    if f"{models.head(models.build(bed.model, data.shape, data.classes, 0))}.weight" in names:
+    if f"{models.head(net)}.weight" in names:
         rule = f"{where}.prunable: {bed.prunable!r} prunes the output layer, whose shape is COLT's"
         raise InputError(f"{rule} own; allowed: conv, hidden, inner")
     for step in (params.rewind, params.swap_rewind):

@@ -1,4 +1,4 @@
-"""Tables and metrics of the geometry study: barriers, differences, controls, the fidelity card."""
+"""Tables and differences of the geometry study: barriers, gains, numbers in words, the card."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,17 +17,15 @@ from ticketlab.papers.geometry.params import (
     LADDERS,
     OTHERS,
     OWN,
-    PAPERS,
+    STORED,
     TWICE,
     GeometryParams,
     OwnBed,
 )
 from ticketlab.study import regime
-from ticketlab.study.controls import control
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
-    above_chance,
     across,
     as_metric,
     as_percent,
@@ -43,12 +41,8 @@ Tables = Mapping[str, pd.DataFrame]
 BedT = TypeVar("BedT", bound=Bed | OwnBed)
 
 ACCURACY: Accuracy = "last_accuracy"
-TRAINED = 80.0
-"""Percent of training images that a trained dense net must classify correctly."""
 MATCHING = 1.0
 """Points below the dense net within which a ticket matches it."""
-UNMATCHED = 10.0
-"""Least percent of rounds that must not match, so that "only if" can be judged."""
 MOVED = ("permuted mask", "mask and signs", "mask", "shuffled mask")
 """What is moved of a ticket (`units.transplant`)."""
 
@@ -56,13 +50,18 @@ MOVED = ("permuted mask", "mask and signs", "mask", "shuffled mask")
 
 
 def tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Return the rows of all units: tickets, those on the papers' own beds, rounds, lines, ..."""
+    """Return the rows of all units: tickets, those on the papers' own beds, rounds, lines, ...
+
+    Of the papers' own stored units only the lines between their tickets are read.
+    """
+    results = {n: one for n, one in results.items() if not n.startswith(STORED)}
     own = {n.removeprefix(OWN): one for n, one in results.items() if n.startswith(OWN)}
     return {
         "tickets": _tickets({n: one for n, one in results.items() if not n.startswith(OWN)}),
         "own": _tickets(own) if own else pd.DataFrame(),
         "rounds": rows_of(results, "rounds"),
         "lines": rows_of(results, "lines"),
+        "own_lines": rows_of(results, "own_lines"),
         "transplanted": rows_of(results, "transplanted"),
         "reliability": rows_of(results, "reliability"),
     }
@@ -120,10 +119,11 @@ def judged_rounds(rounds: pd.DataFrame, params: GeometryParams) -> pd.DataFrame:
 
 def agreement(judged: pd.DataFrame, params: GeometryParams, arms: Sequence[str]) -> dict[str, Any]:
     """Return the percent of rounds in which (connected) agrees with (matches), by net."""
-    return over_nets(params, lambda bed: _percent(judged, bed, arms, "agrees"), as_percent)
+    return over_nets(params, lambda bed: share_of_rounds(judged, bed, arms, "agrees"), as_percent)
 
 
-def _percent(judged: pd.DataFrame, bed: Bed, arms: Sequence[str], column: str) -> BySeed:
+def share_of_rounds(judged: pd.DataFrame, bed: Bed, arms: Sequence[str], column: str) -> BySeed:
+    """Return the percent of the arms' rounds on a net for which a column is true, by seed."""
     own = judged[(judged.net == bed.name) & judged.arm.isin(arms)]
     return {int(str(s)): 100 * float(v) for s, v in own.groupby("seed")[column].mean().items()}
 
@@ -141,7 +141,7 @@ def round_metrics(judged: pd.DataFrame, params: GeometryParams) -> dict[str, Any
             "spare": over_nets(params, partial(_spare, judged=judged, params=params, arm=arm)),
         }
     unmatched = over_nets(
-        params, lambda bed: _percent(judged.assign(no=~judged.matches), bed, LADDERS, "no"),
+        params, lambda bed: share_of_rounds(judged.assign(no=~judged.matches), bed, LADDERS, "no"),
         as_percent,
     )  # fmt: skip
     return found | {"all": {"agreement": agreement(judged, params, LADDERS),
@@ -325,123 +325,21 @@ def _against_dense(rows: pd.DataFrame, params: GeometryParams, arm: str) -> dict
     }
 
 
-# ---------------------------------------------------------------- metrics
-
-CONTROLS: dict[str, tuple[str, dict[str, float]]] = {
-    "trained": (
-        f"At its end the dense net gets {TRAINED:g} % of its training images right.",
-        {"at_least": TRAINED},
-    ),
-    "imp_beats_random": (
-        "IMP's tickets beat random masks on the same weights (mean over compared levels).",
-        {"above": 0.0},
-    ),
-    "some_rounds_do_not_match": (
-        f"At least {UNMATCHED:g} % of the searches' rounds are more than {MATCHING:g} point below "
-        "the dense net.",
-        {"at_least": UNMATCHED},
-    ),
-    "mask_fails_on_fresh_weights": (
-        "IMP's ticket beats its mask on fresh weights.",
-        {"above": 0.0},
-    ),
-}
-"""The controls in words, with their bounds."""
-
-
-def metrics(results: Results, params: GeometryParams) -> dict[str, Any]:
-    """Return all numbers of the study for metrics.json: intervals by net and overall."""
-    every = tables(results)
-    judged = judged_rounds(every["rounds"], params)
-    return {
-        "references": references(every, params),
-        "controls": controls(every, judged, params),
-        "rounds": round_metrics(judged, params),
-        "lines": line_metrics(every["lines"], params),
-        "rewinding": rewinding(every["tickets"], params.beds),
-        "own": {"rewinding": rewinding(every["own"], params.own_beds)} if params.own_beds else None,
-        "transplants": {arm: transplants(every, params, arm) for arm in ARMS},
-        "extreme": extreme(every["tickets"], params),
-        "reliability": reliability(every["reliability"], params),
-    }
-
-
-def references(every: Tables, params: GeometryParams) -> dict[str, Any]:
-    """Return the dense nets, which must all have learned, with chance on the test images."""
-    tickets, labels = every["tickets"], load(params.data).test.y
-    own = {
-        f"the dense net on {bed.title}": above_chance(
-            accuracy(every["own"], bed.name, "dense", 0.0), load(bed.data).test.y
-        )
-        for bed in params.own_beds
-    }
-    return {
-        "dense": {
-            f"the dense {bed.name}": above_chance(accuracy(tickets, bed.name, "dense", 0.0), labels)
-            for bed in params.beds
-        },
-        "own": own or None,
-    }
-
-
-def own_controls(tickets: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
-    """Return the positive controls of the papers' own beds."""
-
-    def ahead(bed: OwnBed, level: float) -> BySeed:
-        return minus(*(accuracy(tickets, bed.name, arm, level) for arm in ("imp", "random")))
-
-    found: dict[str, Any] = {}
-    for bed in params.own_beds:
-        dense = tickets[(tickets.net == bed.name) & (tickets.arm == "dense")]
-        values = {
-            "trained": by_seed(dense, "train_accuracy"),
-            "imp_beats_random": over_levels(bed.levels, partial(ahead, bed)),
-        }
-        found[f"{OWN}{bed.name}"] = {
-            name: control(says, values[name], **bound)
-            for name, (says, bound) in CONTROLS.items()
-            if name in values
-        }
-    return found
-
-
-def controls(every: Tables, judged: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
-    """Return the positive controls of each net, then those of the papers' own beds."""
-    return {
-        bed.name: {
-            name: control(says, value, **bound)
-            for (name, (says, bound)), value in zip(
-                CONTROLS.items(), _controls(every, judged, params, bed), strict=True
-            )
-        }
-        for bed in params.beds
-    } | own_controls(every["own"], params)
-
-
-def _controls(
-    every: Tables, judged: pd.DataFrame, params: GeometryParams, bed: Bed
-) -> list[BySeed]:
-    """Return the value of each control by seed, in the order of CONTROLS."""
-    tickets, top = every["tickets"], params.judged(bed)[-1]
-    dense = tickets[(tickets.net == bed.name) & (tickets.arm == "dense")]
-
-    def at(arm: str, level: float) -> BySeed:
-        return accuracy(tickets, bed.name, arm, level)
-
-    return [
-        by_seed(dense, "train_accuracy"),
-        over_levels(params.judged(bed), lambda level: minus(at("imp", level), at("random", level))),
-        _percent(judged.assign(no=~judged.matches), bed, LADDERS, "no"),
-        minus(at("imp", top), moved(every["transplanted"], bed, "imp", "mask")),
-    ]
-
-
 # ---------------------------------------------------------------- for the page
 
 SHOWN = {
     "agreement": "connected exactly where matching (% of rounds)",
     "spare": "threshold minus highest barrier (points)",
     "unmatched": "rounds that do not match (%)",
+    "to_dense": "threshold minus barrier to the dense net",
+    "to_imp": "threshold minus barrier to IMP",
+    "to_imp_matched": "threshold minus barrier to IMP at COLT's pace",
+    "to_lth": "threshold minus barrier to LTH",
+    "twice": "threshold minus barrier to itself on another order",
+    "before": "threshold minus barrier to the stored round before",
+    "stable": "stable exactly where matching (% of tickets)",
+    "stable_where_matching": "stable tickets among those that match (%)",
+    "unmatched_tickets": "tickets that do not match (%)",
     "rates_minus_weights": "learning-rate rewinding minus IMP",
     "finetune_minus_weights": "finetuning minus IMP",
     "ticket_minus_fresh": "ticket minus mask",
@@ -462,16 +360,21 @@ SHOWN = {
 """Keys of metrics.json in words."""
 
 
-def in_words(numbers: Mapping[str, Any], title: str) -> pd.DataFrame:
-    """Return a table of numbers by net: a row per key of an arm, or per arm and key, in words."""
+def in_words(numbers: Mapping[str, Any], title: str, of: str = "nets") -> pd.DataFrame:
+    """Return a table of numbers by net: a row per key of an arm, or per arm and key, in words.
+
+    `of` is what the last column's mean is over.
+    """
     rows: dict[str, Any] = {}
     for name, inner in numbers.items():
         if name in SHOWN:
             rows[SHOWN[name]] = inner
         else:
-            arm = {"rates": ARM["rates"], "all": "all searches"}.get(name) or label(name)
+            arm = {"rates": ARM["rates"], "all": "all searches", "every": "all arms"}.get(
+                name
+            ) or label(name)
             rows |= {f"{arm}: {SHOWN[key]}": one for key, one in inner.items()}
-    names = PAPERS | {"mean": "mean over nets", "top": "highest sparsity"}
+    names = {"mean": f"mean over {of}", "top": "highest sparsity"}
     return intervals_table(rows, title).rename(columns=lambda name: names.get(name) or label(name))
 
 
@@ -496,6 +399,10 @@ def this_study(params: GeometryParams, data: DataSet) -> dict[str, str]:
         facts[f"{bed.name}: net"] = regime.net(bed.model, bed.prunable, data)
         facts[f"{bed.name}: sparsity"] = f"{levels}; compared at the first {params.compared}"
         facts[f"{bed.name}: every training"] = regime.schedule(bed.recipe, len(data.train))
+    if any(own.stored for own in params.own_beds):
+        facts["the papers' own tickets"] = (
+            "stored by their own studies; of each arm the one nearest to a level of its bed"
+        )
     for own in params.own_beds:
         there, levels = load(own.data), ", ".join(f"{100 * level:g} %" for level in own.levels)
         facts[own.title] = (

@@ -9,7 +9,7 @@ from ticketlab.papers.colt.algorithm import rounds_to
 from ticketlab.papers.compare.params import Bed, name_of, ticket_name
 from ticketlab.papers.compare.study import USED
 from ticketlab.papers.compare.units import train_method
-from ticketlab.papers.geometry import units
+from ticketlab.papers.geometry import own, stored, units
 from ticketlab.papers.geometry.params import (
     ARM,
     ARMS,
@@ -20,6 +20,7 @@ from ticketlab.papers.geometry.params import (
     OwnBed,
     check,
 )
+from ticketlab.spec import InputError
 from ticketlab.study.bench import Setting
 from ticketlab.study.results import Result
 from ticketlab.study.retrain import train_dense
@@ -29,17 +30,40 @@ from ticketlab.training.recipe import Step
 
 
 def phases(params: GeometryParams) -> Phases:
-    """Yield the units of the study: tickets are found and trained first, then examined."""
+    """Yield the units of the study: tickets are found and trained first, then examined.
+
+    Among them are the papers' own units on their own beds, which their own studies have trained.
+    """
     check(params)
+    check_stored(params)
     pairs = [(bed, seed) for bed in params.beds for seed in params.seeds]
+    kept = [(bed, each) for bed in params.own_beds if (each := stored.of(params, bed))]
     found = yield [
         *(unit for bed, seed in pairs for unit in searches(params, bed, seed)),
-        *(unit for own in params.own_beds for seed in params.seeds
-          for unit in rewindings(params, own, seed)),
+        *(unit for bed in params.own_beds for seed in params.seeds
+          for unit in rewindings(params, bed, seed)),
+        *(unit for bed, each in kept for unit in stored.renamed(bed, each.searches())),
     ]  # fmt: skip
+    found |= yield [
+        *(unit for bed, seed in pairs for unit in examinations(params, bed, seed, found)),
+        *(unit for bed, each in kept
+          for unit in stored.renamed(bed, each.scorings(stored.own_names(bed, found)))),
+    ]  # fmt: skip
+    if not kept:
+        return found
     return found | (
-        yield [unit for bed, seed in pairs for unit in examinations(params, bed, seed, found)]
+        yield [joining(params, bed, seed, found) for bed, _ in kept for seed in params.seeds]
     )
+
+
+def check_stored(params: GeometryParams) -> None:
+    """Reject parameters of the papers' own units as their own studies do; InputError names both."""
+    for bed in params.own_beds:
+        try:
+            if each := stored.of(params, bed):
+                each.check()
+        except InputError as error:
+            raise InputError(f"own_beds.{bed.name}.stored: {error}") from None
 
 
 # ---------------------------------------------------------------- units
@@ -96,8 +120,8 @@ def examinations(
         for arm in ARMS
     }
     trained = units.digests({"dense": dense} | arms)
-    own: dict[str, Any] = {"tickets": arms, "dense": dense, "trained": trained}
-    found = [unit("lines", units.measure_lines, len(arms) + 1, ("lines",), **own)]
+    ends: dict[str, Any] = {"tickets": arms, "dense": dense, "trained": trained}
+    found = [unit("lines", units.measure_lines, len(arms) + 1, ("lines",), **ends)]
     top = params.judged(bed)[-1]
     for arm in ARMS:
         ticket = arms[f"{arm}/{top:g}"]
@@ -108,6 +132,20 @@ def examinations(
     every: dict[str, Ticket] = {"dense/0": dense} | arms
     judged = {"severity": params.severity, "tickets": every, "trained": units.digests(every)}
     return [*found, unit("reliability", units.judge, 1, ("lines",), **judged)]
+
+
+def joining(params: GeometryParams, bed: OwnBed, seed: int, results: Mapping[str, Result]) -> Unit:
+    """Return the unit of the lines between a paper's own tickets of a seed."""
+    each = stored.of(params, bed)
+    assert each is not None
+    tickets = stored.chosen(bed, each.trained(stored.own_names(bed, results), seed))
+    arguments = {
+        "setting": each.setting(bed).model_copy(update={"lines": params.lines}), "seed": seed,
+        "tickets": tickets, "ways": stored.ways(each, bed, tickets),
+        "trained": units.digests(tickets),
+    }  # fmt: skip
+    name = f"{OWN}{bed.name}/lines/seed-{seed}"
+    return Unit(name, own.join_stored, arguments, stored.passes(bed, tickets))
 
 
 def _unit(
