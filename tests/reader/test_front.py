@@ -97,10 +97,11 @@ def test_what_was_not_run_has_no_number(tmp_path: Path) -> None:
 def test_findings_go_between_their_marks_and_nothing_else_changes(tmp_path: Path) -> None:
     studies = {name: made(tmp_path / name, "colt", NUMBERS) for name in ("mini", "desk")}
     made(tmp_path / "mini", "prac", NUMBERS)
-    page = front.with_findings(PAGE, studies)
+    page = front.pages(lambda _: PAGE, studies)[front.README]
     head, rest = PAGE.split("- old\n")
     assert page.startswith(f"{head}- **[COLT](results/mini/") and page.endswith(rest)
-    assert front.with_findings(page, studies) == page  # putting it in twice is putting it in once
+    again = front.pages(lambda _: page, studies)
+    assert again == {front.README: page}  # putting it in twice is putting it in once
     starts = [line[:8] for line in page.splitlines() if line.startswith("- ")]
     assert starts == ["- **[COL", "- **[PrA", "- **[COL"]
     assert page.count("By tier: ") == 1  # of the first study
@@ -110,8 +111,21 @@ def test_a_page_without_marks_or_studies_without_metrics_are_one_line(
     tmp_path: Path, one_line: Message
 ) -> None:
     studies = {"desk": made(tmp_path / "desk", "colt", NUMBERS)}
-    assert "marks" in one_line(lambda: front.with_findings("# no marks\n", studies))
-    assert "dvc repro" in one_line(lambda: front.with_findings(PAGE, {}))
+    said = one_line(lambda: front.pages(lambda _: "# no marks\n", studies))
+    assert said.startswith("README.md: no ") and "marks" in said
+    assert "dvc repro" in one_line(lambda: front.pages(lambda _: PAGE, {}))
+
+
+def test_a_study_with_a_page_of_its_own_has_one_line_in_readme(tmp_path: Path) -> None:
+    studies = {name: made(tmp_path / name, "colt", NUMBERS) for name in ("desk", "cifar10_small")}
+    texts = front.pages(lambda _: PAGE, studies)
+    assert set(texts) == {front.README, *front.PAGES.values()}
+    readme, page = texts.values()
+    assert "\n[`cifar10_small`](docs/explanation/cifar10.md) has 8 claims: 2 reproduced, " in readme
+    assert readme.count("- **[COLT]") == 1 and "results/cifar10_small" not in readme
+    assert "- **[COLT](../../results/cifar10_small/colt/colt.ipynb)**. As accurate" in page
+    assert "[*reproduced*](../../results/cifar10_small/" in page and "By tier: " in page
+    assert "results/desk" not in page
 
 
 def test_a_small_difference_of_the_opposite_sign_is_named() -> None:
@@ -123,8 +137,9 @@ def test_a_small_difference_of_the_opposite_sign_is_named() -> None:
 
 @pytest.mark.parametrize("paper", sorted(findings.PAPERS))
 def test_the_claims_of_a_line_are_fixed_before_their_numbers(paper: str) -> None:
-    """Headlines and what the abstract has; the first is one; two to four of them."""
-    assert 2 <= len(FRONT[paper]) <= 4
+    """Headlines and what the abstract has; two to four of them in any study."""
+    for study in {study for one in FRONT[paper] for study in one.studies}:
+        assert 2 <= sum(study in one.studies for one in FRONT[paper]) <= 4, study
     assert all(one.tier == "headline" or one.abstract for one in FRONT[paper])
     assert [one.front for one in FRONT[paper] if str(one.front).endswith(".")] == []
 

@@ -170,13 +170,14 @@ def report(
 
 
 def write_pages(found: Mapping[str, Path]) -> None:
-    """Renew what README.md, PUBLISHED.md and findings.md say of these studies' verdicts.
+    """Renew what README.md, guides, PUBLISHED.md and findings.md say of these studies' verdicts.
 
     All of it is computed before anything is written.
     """
-    readme, numbers = ROOT / "README.md", published.PAGE
+    numbers = published.PAGE
     pages = {folder / findings.FILE: findings.page(folder) for folder in found.values()}
-    pages[readme] = front.with_findings(readme.read_text(), found)
+    texts = front.pages(lambda path: (ROOT / path).read_text(), found)
+    pages |= {ROOT / path: text for path, text in texts.items()}
     pages[numbers] = published.with_parts(numbers.read_text(), published.parts(list(found)))
     for path, text in pages.items():
         write_atomically(path, text.encode())

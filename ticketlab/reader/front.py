@@ -1,10 +1,10 @@
-"""What README says was found: one line per paper, computed from the verdicts of a study.
+"""What README and guides say was found: one line per paper, computed from a study's verdicts.
 
 A line has the claims with `front` in claims/PAPER.yaml. They were chosen, when results were known,
 among the headlines and the claims of the paper's abstract, which were fixed before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ticketlab.reader import findings
@@ -14,6 +14,10 @@ from ticketlab.study.claims import Verdict
 from ticketlab.study.rules import Tier
 
 MARKS = ("<!-- findings:", "<!-- /findings -->")
+
+README = "README.md"
+PAGES = {"cifar10_small": "docs/explanation/cifar10.md"}
+"""The pages with the findings of some studies; README has those of all others."""
 
 TIERS: dict[str, tuple[Tier, ...]] = {
     "headline claims": ("headline",),
@@ -27,50 +31,64 @@ DIFFERENCE, SHARE = (
 """Beginnings that a line goes without."""
 
 
-def with_findings(page: str, studies: Mapping[str, Path]) -> str:
-    """The page with the findings of all studies between its marks, each as a list of papers.
+def pages(read: Callable[[str], str], studies: Mapping[str, Path]) -> dict[str, str]:
+    """Return README, and the pages of studies that have one, with their findings between the marks.
 
-    `studies` has the folder of each. InputError for a page without marks or a study without
-    metrics.
+    `read` returns the text of a page by its path in the project, `studies` has the folder of each
+    study. README names the studies with a page of their own in one line each. InputError for a page
+    without marks, or if there are no studies.
     """
-    if not all(mark in page for mark in MARKS):
-        raise InputError(f"page: no {' ... '.join(MARKS)}, the findings need their marks")
     if not studies:
         raise InputError("page: no study has metrics, run `dvc repro` first")
+    here = [name for name in studies if name not in PAGES]
+    blocks = [block(name, studies[name], tiers=name == here[0]) for name in here]
+    found = {PAGES[name]: block(name, studies[name], root="../../")
+             for name in studies if name in PAGES}  # fmt: skip
+    links = [f"[`{name}`]({PAGES[name]}) has {summary(studies[name])}.\n"
+             for name in studies if name in PAGES]  # fmt: skip
+    every = {README: "\n".join([*blocks, *links])} | found
+    return {path: with_findings(read(path), text, path) for path, text in every.items()}
+
+
+def with_findings(page: str, text: str, name: str) -> str:
+    """Return a page with `text` between its marks; InputError names a page without marks."""
+    if not all(mark in page for mark in MARKS):
+        raise InputError(f"{name}: no {' ... '.join(MARKS)}, the findings need their marks")
     start = page.index("\n", page.index(MARKS[0])) + 1
-    first, *_ = studies
-    parts = [block(name, folder, tiers=name == first) for name, folder in studies.items()]
-    return page[:start] + "\n".join(parts) + page[page.index(MARKS[1]) :]
+    return page[:start] + text + page[page.index(MARKS[1]) :]
 
 
-def block(study: str, folder: Path, *, tiers: bool = True) -> str:
+def block(study: str, folder: Path, *, tiers: bool = True, root: str = "") -> str:
     """The findings of one study as Markdown: a line per paper, then how many claims are decided.
 
-    With `tiers` also how the claims of each tier came out.
+    With `tiers` also how the claims of each tier came out. `root` leads from the page to the
+    project.
     """
     found, table = verdicts.of_study(folder), verdicts.table(folder)
     shown = dict(zip(table.claim, table.shown, strict=True))
-    links = {claim: f"results/{study}/{path}" for claim, path in shown.items()}
+    links = {claim: f"{root}results/{study}/{path}" for claim, path in shown.items()}
     papers = findings.in_order(found)
     names = {paper: findings.short(paper) for paper in papers}
-    pages = {one: f"[{name}](results/{study}/{one}/{one}.ipynb)" for one, name in names.items()}
+    at = {one: f"[{name}]({root}results/{study}/{one}/{one}.ipynb)" for one, name in names.items()}
     lines = [
-        f"- **{pages[paper]}**. {line(found[paper], links)}."
+        f"- **{at[paper]}**. {line(found[paper], links)}."
         for paper in papers
         if chosen(found[paper])
     ]
     others = [
-        f"{pages[paper]} ({len(found[paper])} claims)"
-        for paper in papers
-        if not chosen(found[paper])
+        f"{at[paper]} ({len(found[paper])} claims)" for paper in papers if not chosen(found[paper])
     ]
     if others:
         lines.append(f"- **Ablations and other settings**: {', '.join(others)}.")
-    every = [verdict for some in found.values() for verdict in some]
-    summary = f"`{study}` has {findings.counted(every)}. {verdicts.survivors(table)}."
+    said = f"`{study}` has {summary(folder)}. {verdicts.survivors(table)}."
     if tiers:
-        summary += f" {by_tier(every)}."
-    return "\n".join([*lines, "", summary, ""])
+        said += f" {by_tier([verdict for some in found.values() for verdict in some])}."
+    return "\n".join([*lines, "", said, ""])
+
+
+def summary(folder: Path) -> str:
+    """How many claims a study has, and how they came out: '18 claims: 3 reproduced, ...'."""
+    return findings.counted([one for some in verdicts.of_study(folder).values() for one in some])
 
 
 def by_tier(found: Sequence[Verdict]) -> str:
