@@ -6,7 +6,7 @@ Splits of a study are drawn by position, so the same images in another order giv
 This reads CIFAR-10 from where `ticketlab prepare` would (cifar10.npz or torchvision's folder in
 the data folder, else torchvision's download), sorts both halves by the SHA-256 of each image, and
 by label where two images are equal, and writes cifar10.npz to the data folder (TICKETLAB_DATA, else
-data/raw). The study cifar10_small is to be run on such a file.
+data/raw). The results of the study cifar10_small are for such a file.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from ticketlab.pipeline import params
 from ticketlab.pipeline.notebook import execute
 from ticketlab.reader import findings
 from ticketlab.reader.findings import WORDINGS, abstract, clause, misfit, sentence
@@ -331,3 +333,15 @@ def test_every_figure_of_a_page_is_shown_on_it(page: Path) -> None:
         for output in cell.get("outputs", ())
     )
     assert shown == len(list(page.parent.glob("figures/*.png")))
+
+
+def test_no_claim_waits_for_a_control_that_its_study_does_not_run(committed: Path) -> None:
+    folders = verdicts.studies(params.chosen_studies(), committed / "results")
+    every = {name: verdicts.of_study(folder) for name, folder in folders.items()}
+    missing = [
+        (name, one.claim.id)
+        for name, found in every.items()
+        for one in chain.from_iterable(found.values())
+        if re.fullmatch(r"control \S+ was not run", one.reason or "")
+    ]
+    assert len(every) >= 2 and missing == []

@@ -1,0 +1,68 @@
+"""The numbers that docs/explanation/cifar10.md states are those of the results and of table A3."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from ticketlab.study.controls import all_of
+
+ROUNDS = "results/cifar10_small/prac/tables/rounds.csv"
+A3 = {48.80: (3935, 19542, 19838, 92.48), 67.23: (4723, 16091, 16712, 86.85),
+      83.22: (4602, 13909, 14880, 78.90), 91.41: (5098, 14365, 15247, 82.70)}  # fmt: skip
+"""Of PrAC's table A3, by sparsity in percent: samples of CEP, of CET and of the set, percent of CEP
+that is in CET; of 45,000 images."""
+
+
+def rows_of(page: str) -> dict[str, list[str]]:
+    """The cells of the page's tables by the first one of their row."""
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first: rest for first, *rest in cells}
+
+
+def test_the_sets_of_prac_are_those_of_the_results_and_of_the_paper(committed: Path) -> None:
+    shown = rows_of((committed / "docs/explanation/cifar10.md").read_text())
+    rounds = pd.read_csv(committed / ROUNDS)
+    mean = rounds[rounds.arm == "prac"].groupby("round").mean(numeric_only=True)
+    size = int(mean.samples[1])  # the first round trains on all images
+    ours = {
+        "sparsity here": [f"{100 * one:.0f} %" for one in mean.trained_sparsity],
+        "set here": [f"{100 * one / size:.0f}" for one in mean.set_samples],
+        "CEP here": [f"{100 * one / size:.0f}" for one in mean.cep],
+        "share of CEP that is in CET, here": ["-", *(f"{100 * o:.0f}" for o in mean.overlap[1:])],
+    }
+    assert {name: shown[name] for name in ours} == ours
+    nearest = [min(A3, key=lambda a, b=100 * one: abs(a - b)) for one in mean.trained_sparsity[1:]]
+    assert sorted(set(nearest)) == nearest
+    cep, _, sets, overlap = zip(*(A3[one] for one in nearest), strict=True)
+    theirs = {
+        "set in the paper (table A3), at the nearest sparsity": [100 * n / 45_000 for n in sets],
+        "CEP in the paper": [100 * number / 45_000 for number in cep],
+        "share of CEP that is in CET, in the paper": overlap,
+    }
+    rounded = {name: ["-", *(f"{n:.0f}" for n in numbers)] for name, numbers in theirs.items()}
+    assert {name: shown[name] for name in theirs} == rounded
+
+
+def test_the_union_in_table_a3_fits_its_parts() -> None:
+    for cep, cet, both, overlap in A3.values():
+        assert abs(cep * (1 - overlap / 100) + cet - both) < 2
+
+
+def test_every_control_passed_as_the_page_says(committed: Path) -> None:
+    page = (committed / "docs/explanation/cifar10.md").read_text()
+    assert "Every positive control passed" in page
+    tables = sorted(committed.glob("results/cifar10_small/*/metrics.json"))
+    papers = [path.parent.name for path in tables]
+    assert re.search(r"So far the parts of PrAC and DLTH\s+have been run", page) is not None or (
+        "colt" in papers
+    )
+    failed = [
+        (path.parent.name, one.name)
+        for path in tables
+        for one in all_of(json.loads(path.read_text()))
+        if not one.passed
+    ]
+    assert tables and failed == []
