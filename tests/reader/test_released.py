@@ -11,6 +11,7 @@ from conftest import Message
 from ticketlab.pipeline.params import PAPERS
 from ticketlab.reader import released
 from ticketlab.reader.released import Finding, Released, code_rows, load_released, not_reproduced
+from ticketlab.spec import ROOT
 from ticketlab.study.claims import Redirect, Verdict, load_claims, load_redirects
 from ticketlab.study.rules import Word
 from ticketlab.study.stats import interval
@@ -50,6 +51,14 @@ def test_every_claim_that_is_not_reproduced_stands_below_what_was_run(tmp_path: 
     assert [row[0] for row in rows[2:]] == [CLAIMS[0].id, CLAIMS[2].id] and "compare" not in text
     assert rows[2][1] == CLAIMS[0].statement and rows[2][-2:] == [".010", "a note"]
     assert rows[3][-1] == ""
+
+
+def test_a_note_may_be_about_one_study(tmp_path: Path) -> None:
+    one = {"desk": {"colt": verdicts("not reproduced", "undecided", "undecided")}}
+    for study, shown in (("desk", 1), ("desk_long", 0)):
+        code = CODE.model_copy(update={"notes": {CLAIMS[0].id: {study: "its note"}}})
+        folder = results(tmp_path / study)
+        assert not_reproduced(one, [code], folder).count("its note") == shown
 
 
 def test_code_without_a_name_or_an_entry_and_nothing_to_tell(tmp_path: Path) -> None:
@@ -100,6 +109,9 @@ def test_the_entries_are_of_our_papers_and_claims_and_each_paper_has_one() -> No
     known = {claim.id for claim in load_claims()} | {one.old for one in load_redirects()}
     named = {claim for one in every for finding in one.findings for claim in finding.claims}
     assert named | {claim for one in every for claim in one.notes} <= known
+    notes = [note for one in every for note in one.notes.values() if not isinstance(note, str)]
+    studies = {path.stem for path in (ROOT / "studies").glob("*.yaml")} | {"desk"}
+    assert notes and {study for note in notes for study in note} <= studies
     for one in every:
         assert one.checked.startswith("Checked first: ") and "(tests/" in one.checked
         assert one.findings and all(finding.ran for finding in one.findings)

@@ -41,8 +41,9 @@ class Released(Spec):
     """Which parts were read and which were run."""
     checked: str
     """How we searched for errors of our own before calling anything not reproduced."""
-    notes: dict[str, str] = Field(default_factory=dict)
-    """Notes by claim id, shown if it is not reproduced; also on the comparison's claims."""
+    notes: dict[str, str | dict[str, str]] = Field(default_factory=dict)
+    """Notes by claim id, shown if it is not reproduced; also on the comparison's claims. A note
+    that holds for some studies only is given by study."""
     findings: Annotated[tuple[Finding, ...], Field(strict=False)] = ()
 
     @property
@@ -102,8 +103,13 @@ def not_reproduced(
             if failed:
                 origin = read_json(results / study / paper / "metrics.json")["provenance"]
                 head = _what_was_run(study, paper, origin, known.get(paper))
-                parts.append(f"{head}\n\n{markdown(_rows(failed, notes))}")
+                own = {claim: _in(study, note) for claim, note in notes.items()}
+                parts.append(f"{head}\n\n{markdown(_rows(failed, own))}")
     return "\n".join(parts) or "Nothing: no claim of these studies is not reproduced.\n"
+
+
+def _in(study: str, note: str | Mapping[str, str]) -> str:
+    return note if isinstance(note, str) else note.get(study, "")
 
 
 def _what_was_run(study: str, paper: str, origin: Mapping[str, Any], code: Released | None) -> str:
