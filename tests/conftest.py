@@ -71,7 +71,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results and pages as git has them: a run on another machine may end in other digits."""
     root = tmp_path_factory.mktemp("committed")
-    names = "git ls-files -z results README.md PUBLISHED.md dvc.lock"
+    names = "git ls-files -z results docs README.md PUBLISHED.md dvc.lock"
     command = f"{names} | git checkout-index -z --stdin --force --prefix={root}/"
     done = subprocess.run(command, shell=True, cwd=ROOT, check=False)
     if done.returncode != 0 or not (root / "README.md").exists():

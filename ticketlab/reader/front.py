@@ -42,7 +42,7 @@ def pages(read: Callable[[str], str], studies: Mapping[str, Path]) -> dict[str, 
         raise InputError("page: no study has metrics, run `dvc repro` first")
     here = [name for name in studies if name not in PAGES]
     blocks = [block(name, studies[name], tiers=name == here[0]) for name in here]
-    found = {PAGES[name]: block(name, studies[name], root="../../")
+    found = {PAGES[name]: block(name, studies[name], linked=False)
              for name in studies if name in PAGES}  # fmt: skip
     links = [f"[`{name}`]({PAGES[name]}) has {summary(studies[name])}.\n"
              for name in studies if name in PAGES]  # fmt: skip
@@ -58,18 +58,21 @@ def with_findings(page: str, text: str, name: str) -> str:
     return page[:start] + text + page[page.index(MARKS[1]) :]
 
 
-def block(study: str, folder: Path, *, tiers: bool = True, root: str = "") -> str:
+def block(study: str, folder: Path, *, tiers: bool = True, linked: bool = True) -> str:
     """The findings of one study as Markdown: a line per paper, then how many claims are decided.
 
-    With `tiers` also how the claims of each tier came out. `root` leads from the page to the
-    project.
+    With `tiers` also how the claims of each tier came out. With `linked` its pages and figures are
+    linked; pages of the site cannot link to files of the project.
     """
     found, table = verdicts.of_study(folder), verdicts.table(folder)
     shown = dict(zip(table.claim, table.shown, strict=True))
-    links = {claim: f"{root}results/{study}/{path}" for claim, path in shown.items()}
+    links = {claim: f"results/{study}/{path}" for claim, path in shown.items()} if linked else {}
     papers = findings.in_order(found)
     names = {paper: findings.short(paper) for paper in papers}
-    at = {one: f"[{name}]({root}results/{study}/{one}/{one}.ipynb)" for one, name in names.items()}
+    at = {
+        one: f"[{name}](results/{study}/{one}/{one}.ipynb)" if linked else name
+        for one, name in names.items()
+    }
     lines = [
         f"- **{at[paper]}**. {line(found[paper], links)}."
         for paper in papers
@@ -106,13 +109,17 @@ def chosen(found: Sequence[Verdict]) -> list[Verdict]:
 def line(found: Sequence[Verdict], links: Mapping[str, str]) -> str:
     """What came of a paper: each chosen claim in a few words, its verdict and its number.
 
-    `links` has the figure or page behind each claim by its id.
+    `links` has the figure or page behind each claim by its id, for those that are linked.
     """
     text = "; ".join(
-        f"{one.claim.front}: [*{said(one)}*]({links[one.claim.id]}){_number(one)}"
+        f"{one.claim.front}: {_linked(f'*{said(one)}*', links.get(one.claim.id))}{_number(one)}"
         for one in chosen(found)
     )
     return text[:1].upper() + text[1:]
+
+
+def _linked(text: str, target: str | None) -> str:
+    return text if target is None else f"[{text}]({target})"
 
 
 def said(verdict: Verdict) -> str:
