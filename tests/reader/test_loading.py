@@ -108,6 +108,15 @@ def test_a_folder_without_a_project_says_how_to_get_tickets(
     assert "source=FILE" in one_line(lambda: load("desk/colt/imp/seed-100@95", tmp_path))
 
 
+def test_a_paper_may_keep_records_without_tickets(tmp_path: Path, one_line: Message) -> None:
+    made = {"key": "the key", "instruction_set": "avx2", "record": {}, "tickets": []}
+    write_json(tmp_path / "results/desk/runs/seekers/gates/seed-100.json", made)
+    kept = Project(tmp_path)
+    assert kept.places("desk/seekers") == [] and len(kept.files("desk/seekers")) == 1
+    said = one_line(lambda: load("desk/seekers/gates/seed-100@95", tmp_path))
+    assert said == "tickets: the units of desk/seekers keep none, only records"
+
+
 def test_units_with_different_masks_are_not_chosen_between(
     tmp_path: Path, one_line: Message
 ) -> None:

@@ -105,6 +105,8 @@ def load(address: str, source: str | Path | None = None) -> LoadedTicket:
     paper = _paper(wanted, kept)
     units: dict[str, dict[str, Facts]] = {}
     places = kept.places(paper)
+    if not places:
+        raise InputError(f"tickets: the units of {paper} keep none, only records")
     for unit in addresses.units_of(wanted, {_unit(place) for place in places}):
         inside = [place for place in places if _unit(place) == unit]
         units[unit] = {place.rpartition("/")[2]: kept.facts(place) for place in inside}

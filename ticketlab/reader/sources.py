@@ -117,14 +117,15 @@ class Project:
 
     def places(self, paper: str) -> list[str]:
         """See `Source`."""
-        found = [name for name in self.files(paper) if name.endswith(SUFFIX)]
-        if not found:
+        files = self.files(paper)
+        if not files:
             study, name = paper.split("/")
             raise InputError(
                 f"tickets: those of {paper} are not here; `dvc pull results/{study}/runs/{name}` "
                 f"fetches them if the project has a DVC remote, `dvc repro train@{study}-{name}` "
                 "trains them, and source=FILE reads a release archive"
             )
+        found = [name for name in files if name.endswith(SUFFIX)]
         return sorted(f"{paper}/{name.removesuffix(SUFFIX)}" for name in found)
 
     def files(self, paper: str) -> dict[str, Path]:
