@@ -277,7 +277,8 @@ def lines_by_hand() -> pd.DataFrame:
 def test_numbers_by_hand() -> None:
     params = tiny.geometry()
     found = own_lines.metrics(lines_by_hand(), params)
-    assert set(found) == {"imp", "every"}
+    assert [name for name, one in found.items() if one] == ["imp", "every"]
+    assert set(found) == {*own_lines.METHODS, "every"}
     assert set(found["imp"]) == {"to_dense", "twice", "before"}  # nothing else was drawn
     assert found["imp"]["twice"]["mean"].by_seed == {0: 2 - 2.5, 1: 2 - 1.5}
     assert found["imp"]["to_dense"]["colt"].by_seed == {0: -1.0, 1: 1.0}
@@ -302,6 +303,14 @@ def test_the_tiny_study_has_numbers_figures_and_a_table(done: Study) -> None:
                    figures.own_stability(rows, params, numbers)):  # fmt: skip
         assert figure.get_label() and figure.axes
         plt.close(figure)
+    for bed in OF_OWN_BEDS:  # a study may have the own bed of one paper alone
+        one = params.model_copy(update={"own_beds": [b for b in params.own_beds if b.name == bed]})
+        some = rows[rows.net == bed]
+        numbers = {"own": {"lines": own_lines.metrics(some, one)}}
+        figure = figures.own_barriers(some, one, numbers)
+        assert f"{one.own_beds[0].title}, " in str(figure.get_label())
+        plt.close(figure)
+        assert len(report.in_words(numbers["own"]["lines"], "points", of="beds")) > 3
     table = report.in_words(lines, "points or percent", of="beds")
     assert list(table.columns) == ["COLT", "PrAC", "DLTH", "mean over beds"]
     assert "RST: threshold minus barrier to LTH" in table.index

@@ -165,15 +165,19 @@ def own_barriers(rows: pd.DataFrame, params: GeometryParams, numbers: Numbers) -
             plots.by_arm(ax, found, line=params.lines.connected)
             ax.set_title(f"{bed.title}\n{title or f'to {label(base)}'}", fontsize=9)
             ax.set_xlabel("barrier (points)")
-    spare = as_interval(numbers["own"]["lines"]["imp"]["twice"]["mean"])
+    lines = numbers["own"]["lines"]
+    arm = "imp" if lines["imp"] else "lth"
+    spare = as_interval(lines[arm]["twice"]["mean"])
+    where = " and ".join(bed.title for bed in beds if lines[arm]["twice"][bed.name])
+    tickets = f"the tickets of {label(arm)}"
     most = f"{params.lines.connected:g} points minus the barrier"
     return says(
         figure,
         message(
             spare,
-            f"On the papers' own beds, IMP's tickets are stable to the order of images ({most})",
-            f"On the papers' own beds, whether IMP's tickets are stable is open ({most})",
-            f"On the papers' own beds, IMP's tickets depend on the order of images ({most})",
+            f"On {where}, {tickets} are stable to the order of images ({most})",
+            f"On {where}, whether {tickets} are stable is open ({most})",
+            f"On {where}, {tickets} depend on the order of images ({most})",
         ),
     )
 

@@ -13,6 +13,8 @@ from ticketlab.study.stats import BySeed, across, as_metric, as_percent, by_seed
 KINDS = {"to_dense": "dense", "to_imp": "imp", "to_imp_matched": MATCHED, "to_lth": "lth",
          "twice": TWICE, "before": BEFORE}  # fmt: skip
 """Keys of metrics.json by the other end of a line."""
+METHODS = ("imp", "imp_matched", "lth", "colt", "prac", "rst", "random")
+"""Keys of metrics.json of the arms that the papers' own beds have; null for those of no bed."""
 
 
 def beds_of(params: GeometryParams) -> tuple[OwnBed, ...]:
@@ -76,7 +78,7 @@ def metrics(rows: pd.DataFrame, params: GeometryParams) -> dict[str, Any]:
     judged = judged_tickets(rows, params)
     every = {"stable": "agrees", "unmatched_tickets": "unmatched"}
     matching = judged[judged.matches]
-    return found | {"every": {
+    return dict.fromkeys(METHODS) | found | {"every": {
         key: _by_bed({bed.name: percent(judged, bed, column) for bed in beds}, as_percent)
         for key, column in every.items()
     } | {"stable_where_matching": _by_bed(

@@ -363,13 +363,13 @@ SHOWN = {
 def in_words(numbers: Mapping[str, Any], title: str, of: str = "nets") -> pd.DataFrame:
     """Return a table of numbers by net: a row per key of an arm, or per arm and key, in words.
 
-    `of` is what the last column's mean is over.
+    Arms that are null have no row; `of` is what the last column's mean is over.
     """
     rows: dict[str, Any] = {}
     for name, inner in numbers.items():
         if name in SHOWN:
             rows[SHOWN[name]] = inner
-        else:
+        elif inner is not None:
             arm = {"rates": ARM["rates"], "all": "all searches", "every": "all arms"}.get(
                 name
             ) or label(name)
