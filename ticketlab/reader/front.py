@@ -83,9 +83,10 @@ def block(study: str, folder: Path, *, tiers: bool = True, linked: bool = True) 
     ]
     if others:
         lines.append(f"- **Ablations and other settings**: {', '.join(others)}.")
-    said = f"`{study}` has {summary(folder)}. {verdicts.survivors(table)}."
+    every = [verdict for some in found.values() for verdict in some]
+    said = f"`{study}` has {findings.counted(every)}. {verdicts.survivors(table)}."
     if tiers:
-        said += f" {by_tier([verdict for some in found.values() for verdict in some])}."
+        said += f" {by_tier(every)}."
     return "\n".join([*lines, "", said, ""])
 
 

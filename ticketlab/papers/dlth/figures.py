@@ -170,7 +170,7 @@ def _budget(ax: Axes, points: Mapping[str, tuple[BySeed, BySeed]]) -> None:
 
 
 def gains(rows: pd.DataFrame, cases: Sequence[Case]) -> Figure:
-    """Difference of every arm to Scratch, paired by seed, a panel per case and level with both."""
+    """Difference of every arm to Scratch, paired by seed, a panel per case and level."""
     shown = [(case, level) for case in cases for level in case.levels_of("scratch")]
     rows = rows[rows.case.isin([case.name for case in cases])]
     names = [arm for arm in rows.arm.unique() if arm not in ("scratch", "dense")]
