@@ -33,7 +33,8 @@ ADVICE = {
 AGAIN = "then run the same command again: what has been trained is kept"
 
 _BEGINS = re.compile(r"Traceback \(most recent|Exception ignored in|Exception in thread")
-_BUSY = re.compile(r"(\S+) is busy, it is being blocked by: (.*?) If there are no processes.*")
+_IS_BUSY, _BUSY_ENDS = " is busy, it is being blocked by:", "If there are no processes"
+_BUSY = re.compile(rf"(\S+){_IS_BUSY} (.*?) {_BUSY_ENDS}.*")
 _COPY = re.compile(r" -> '([^']+\.tmp)'$")
 _INSIDE = re.compile(r"\s|$|Traceback \(most recent")
 
@@ -77,16 +78,16 @@ class Faults:
 
     def read(self, line: str) -> list[str]:
         """Process a line; return the lines to show now."""
-        if self._held and "is busy, it is being blocked by:" in self._held[0]:
+        if self._held and _IS_BUSY in self._held[0]:
             self._held.append(line)
-            if line.startswith("If there are no processes"):
+            if line.startswith(_BUSY_ENDS):
                 self.causes.append(" ".join(" ".join(self._held).split()).removeprefix("ERROR: "))
                 self._held.clear()
             return []
         if self._held:
             self._held.append(line)
             return [] if _INSIDE.match(line) else self.rest()
-        if _BEGINS.match(line) or "is busy, it is being blocked by:" in line:
+        if _BEGINS.match(line) or _IS_BUSY in line:
             self._held.append(line)
             return []
         if line.startswith("ERROR: ") and is_fault(line):

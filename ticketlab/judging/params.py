@@ -13,6 +13,7 @@ from ticketlab.gpu import Runtime
 from ticketlab.models import ModelSpec
 from ticketlab.spec import InputError, Spec
 from ticketlab.study.bench import Setting
+from ticketlab.study.controls import TRAINED
 from ticketlab.training.recipe import Fraction, Recipe, Seeds, Step, StepField
 
 
@@ -39,7 +40,7 @@ class JudgeParams(Spec):
     rewind: StepField = Step(0, "it")
     """The point of dense training to which IMP rewinds, and from which other masks start."""
     rate: Fraction = 0.2
-    trained: float = Field(default=80.0, ge=0, le=100)
+    trained: float = Field(default=TRAINED, ge=0, le=100)
     """Percent of training images that the trained dense net must classify correctly."""
     names: dict[str, str] = Field(default_factory=dict)
     """The network's name for a name of the file, for layers that are called differently."""

@@ -11,7 +11,7 @@ from ticketlab.judging.given import Given
 from ticketlab.judging.params import JudgeParams
 from ticketlab.labels import label
 from ticketlab.study import regime, tables
-from ticketlab.study.controls import control
+from ticketlab.study.controls import control, trained
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
@@ -72,14 +72,10 @@ def metrics(results: Results, params: JudgeParams) -> dict[str, Any]:
 
 def controls(frame: pd.DataFrame, params: JudgeParams) -> dict[str, Any]:
     """Return the positive controls: what must hold before a mask can be judged here."""
-    least = params.trained
+    learned, least = trained(params.trained)
     start = {arm: column(frame, arm, "start_accuracy") for arm in ("imp", "given")}
     return {
-        "trained": control(
-            f"At its end the dense net gets {least:g} % of its training images right.",
-            column(frame, "dense", "train_accuracy"),
-            at_least=least,
-        ),
+        "trained": control(learned, column(frame, "dense", "train_accuracy"), **least),
         "imp_beats_random": control(
             "IMP's mask beats a random mask of this sparsity.",
             minus(column(frame, "imp"), column(frame, "random")),

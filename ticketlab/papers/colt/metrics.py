@@ -23,7 +23,7 @@ from ticketlab.papers.colt.report import (
     scores_table,
     transfer_table,
 )
-from ticketlab.study.controls import control
+from ticketlab.study.controls import TRAINED, control
 from ticketlab.study.stats import (
     above_chance,
     across,
@@ -37,8 +37,6 @@ from ticketlab.study.stats import (
 
 EXTREME = 0.99
 """The sparsity beyond which the paper's searches end (H7)."""
-TRAINED = 80.0
-"""Percent of training images that a dense net must classify correctly, fixed on pilot seeds."""
 LIGHTLY = 1
 """A round of matched IMP that has pruned only a little."""
 

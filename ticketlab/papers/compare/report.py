@@ -25,7 +25,7 @@ from ticketlab.papers.compare.rows import (
 from ticketlab.papers.compare.swap import swap_metrics, swap_table
 from ticketlab.study import claims, regime, tables, verdicts
 from ticketlab.study.claims import verdict_table
-from ticketlab.study.controls import control
+from ticketlab.study.controls import control, trained
 from ticketlab.study.stats import (
     BySeed,
     above_chance,
@@ -40,8 +40,6 @@ from ticketlab.study.tables import LABELS
 
 AT_INIT = ("snip", "grasp", "synflow")
 """Criteria that use the loss or the wiring of the initial net."""
-TRAINED = 80.0
-"""Percent of training images that a trained dense net must classify correctly."""
 
 # ---------------------------------------------------------------- paired differences
 
@@ -187,10 +185,7 @@ def references(rows: pd.DataFrame, params: CompareParams) -> dict[str, Any]:
 
 
 CONTROLS: dict[str, tuple[str, dict[str, float]]] = {
-    "trained": (
-        f"At its end the dense net gets {TRAINED:g} % of its training images right.",
-        {"at_least": TRAINED},
-    ),
+    "trained": trained(),
     "pruning_does_not_help": (
         "The first round of pruning gains less than a point over the dense net (IMP).",
         {"at_least": -same_arm.MARGIN},

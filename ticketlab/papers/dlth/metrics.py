@@ -8,7 +8,7 @@ import pandas as pd
 
 from ticketlab.data.sets import load
 from ticketlab.papers.dlth.params import POWERS, Case, RstParams, draw_seed
-from ticketlab.study.controls import control
+from ticketlab.study.controls import TRAINED, control
 from ticketlab.study.results import Result
 from ticketlab.study.stats import (
     BySeed,
@@ -31,8 +31,6 @@ ONE_MASK = ("scratch", "scratch-long", "warm-up", "abrupt", "rst", *POWERS, "rei
 """The arms that share the seed's random mask."""
 EQUAL_BUDGET = ("scratch-long", "warm-up", "abrupt")
 """The controls that train on as many images as RST."""
-TRAINED = 80.0
-"""Percent of training images that a trained dense net must classify correctly."""
 BEDS = ("main", "boundary", "tiny_imagenet")
 """Cases with their own numbers in metrics.json; the first one's name there is 'main'."""
 

@@ -26,19 +26,14 @@ from ticketlab.papers.geometry.report import (
     tables,
     transplants,
 )
-from ticketlab.study.controls import control
+from ticketlab.study.controls import control, trained
 from ticketlab.study.stats import BySeed, above_chance, by_seed, minus
 
-TRAINED = 80.0
-"""Percent of training images that a trained dense net must classify correctly."""
 UNMATCHED = 10.0
 """Least percent of rounds, or of tickets, that must not match, so that "only if" can be judged."""
 
 CONTROLS: dict[str, tuple[str, dict[str, float]]] = {
-    "trained": (
-        f"At its end the dense net gets {TRAINED:g} % of its training images right.",
-        {"at_least": TRAINED},
-    ),
+    "trained": trained(),
     "imp_beats_random": (
         "IMP's tickets beat random masks on the same weights (mean over compared levels).",
         {"above": 0.0},
@@ -80,10 +75,11 @@ def metrics(results: Results, params: GeometryParams) -> dict[str, Any]:
 
 def own_numbers(every: Tables, params: GeometryParams) -> dict[str, Any]:
     """Return the numbers of the papers' own beds: rewindings, and lines if the study has them."""
-    found: dict[str, Any] = {"rewinding": rewinding(every["own"], params.own_beds)}
-    if own_lines.beds_of(params):
-        found["lines"] = own_lines.metrics(every["own_lines"], params)
-    return found
+    drawn = own_lines.beds_of(params)
+    return {
+        "rewinding": rewinding(every["own"], params.own_beds),
+        "lines": own_lines.metrics(every["own_lines"], params) if drawn else None,
+    }
 
 
 def references(every: Tables, params: GeometryParams) -> dict[str, Any]:

@@ -137,8 +137,7 @@ class Colt:
         """Return the tickets of each arm of a seed."""
         units = {"imp": "search/imp", MATCHED: f"search/{MATCHED}", "colt": f"score/{self.main}",
                  "random": "score/random"}  # fmt: skip
-        arms = {arm: _kept(found[f"{unit}/seed-{seed}"]) for arm, unit in units.items()}
-        return {"dense": [found[f"search/imp/seed-{seed}"].tickets[round_name(0)]]} | arms
+        return _of_seed(found, seed, units)
 
 
 # ---------------------------------------------------------------- PrAC
@@ -198,8 +197,7 @@ class Prac:
         """Return the tickets of each arm of a seed."""
         units = {"imp": "search/main/imp", "prac": "score/main/prac",
                  "random": "score/main/random-pruning"}  # fmt: skip
-        arms = {arm: _kept(found[f"{unit}/seed-{seed}"]) for arm, unit in units.items()}
-        return {"dense": [found[f"search/main/imp/seed-{seed}"].tickets[round_name(0)]]} | arms
+        return _of_seed(found, seed, units)
 
 
 # ---------------------------------------------------------------- DLTH
@@ -265,9 +263,17 @@ def _fields(spec: Spec, *without: str) -> dict[str, Any]:
     return {n: getattr(spec, n) for n in type(spec).model_fields if n not in without}
 
 
-def _kept(found: Result) -> list[Ticket]:
-    """Return the tickets of a unit that keep their trained outcome, the dense one left out."""
-    return [one for one in found.tickets.values() if one.outcome and one.mask.sparsity]
+def _of_seed(found: Found, seed: int, units: Mapping[str, str]) -> dict[str, list[Ticket]]:
+    """Return the tickets of a seed that keep their trained outcome by arm, the dense net's first.
+
+    `units` gives each arm's unit without its seed; IMP's first ticket is the dense net's.
+    """
+    every = {arm: found[f"{unit}/seed-{seed}"].tickets for arm, unit in units.items()}
+    kept = {
+        arm: [one for one in tickets.values() if one.outcome and one.mask.sparsity]
+        for arm, tickets in every.items()
+    }
+    return {"dense": [every["imp"][round_name(0)]]} | kept
 
 
 def prefix(bed: OwnBed) -> str:

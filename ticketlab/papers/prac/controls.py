@@ -7,17 +7,11 @@ import pandas as pd
 
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.papers.prac.report import ACCURACY, at
-from ticketlab.study.controls import control
+from ticketlab.study.controls import control, trained
 from ticketlab.study.stats import BySeed, across, by_seed, minus
 
-TRAINED = 80.0
-"""Percent of training images that a trained dense net must classify correctly on such a bed."""
-
 BEDS: dict[str, tuple[str, dict[str, float]]] = {
-    "trained": (
-        f"At its end the dense net gets {TRAINED:g} % of its training images right.",
-        {"at_least": TRAINED},
-    ),
+    "trained": trained(),
     "pruning_does_not_help": (
         "The first round of pruning gains less than a point over the dense net (IMP).",
         {"at_least": -1.0},
