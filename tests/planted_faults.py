@@ -43,6 +43,7 @@ PARTS = {
     "dlth": ("[dlth", "papers/dlth"),
     "compare": ("[compare", "papers/compare"),
     "plant_n_seek": ("[plant or [conv", "papers/plant_n_seek"),
+    "geometry": ("", "papers/geometry"),
     "judging": ("", "judging"),
 }
 """For each paper, and for judging: which laws are its own ("" for none), and its other tests."""
@@ -88,6 +89,8 @@ RECIPE = "ticketlab/training/recipe.py"
 JUDGE_ARMS, JUDGE_STUDY = "ticketlab/judging/units.py", "ticketlab/judging/study.py"
 JUDGE_ANSWER = "ticketlab/judging/answer.py"
 POPUP = "ticketlab/papers/plant_n_seek/algorithm/edge_popup.py"
+OWN_LINES, STORED = "ticketlab/papers/geometry/own.py", "ticketlab/papers/geometry/stored.py"
+LINE_NUMBERS = "ticketlab/papers/geometry/own_lines.py"
 
 FAULTS = (
     # ------------------------------------------------ COLT
@@ -355,6 +358,25 @@ FAULTS = (
           'x, y = self.data("probe")', 'x, y = self.data("test")'),
     Fault("plant_n_seek", "test", 2, "conv criteria score on test images", CONV_ARMS,
           "images = self.data.train\n        order", "images = self.data.test\n        order"),
+    # ------------------------------------------------ geometry, lines between stored tickets
+    Fault("geometry", "order", 0, "the second training has the order of the first", OWN_LINES,
+          "BedBench(setting, seed, again=True)", "BedBench(setting, seed)"),
+    Fault("geometry", "start", 0, "lines begin at the weights before training", OWN_LINES,
+          "found = examiner.line(ends[name].state, end)",
+          "found = examiner.line(tickets[name].state, end)"),
+    Fault("geometry", "weights", 0, "all lines end at the dense net", OWN_LINES,
+          "[(name, other, ends[end].state) for", "[(name, other, ends[DENSE].state) for"),
+    Fault("geometry", "answer", 0, "the gain has the other sign", OWN_LINES,
+          "accuracy[name] - accuracy[DENSE]}", "accuracy[DENSE] - accuracy[name]}"),
+    Fault("geometry", "answer", 0, "the bound minus the barrier has the other sign", LINE_NUMBERS,
+          "params.lines.connected - value", "value - params.lines.connected"),
+    Fault("geometry", "mask", 0, "COLT's tickets are IMP's", STORED,
+          '"colt": f"score/{self.main}"', '"colt": "search/imp"'),
+    Fault("geometry", "mask", 0, "the nearest ticket is that by difference", STORED,
+          "abs(log((1 - ticket.mask.sparsity) / (1 - level)))",
+          "abs(ticket.mask.sparsity - level)"),
+    Fault("geometry", "mask", 0, "the dense net is a ticket of every arm", STORED,
+          "if one.outcome and one.mask.sparsity]", "if one.outcome]"),
     # ------------------------------------------------ judging
     Fault("judging", "split", 0, "the start is measured on training images", JUDGE_ARMS,
           "net, images = bench.net(), bench.data.validation",

@@ -1,10 +1,11 @@
 """The numbers that docs/explanation/cifar10.md states are those of the results and of table A3."""
 
 import json
-import re
+from math import ceil, log
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from ticketlab.study.controls import all_of
 
@@ -13,6 +14,9 @@ A3 = {48.80: (3935, 19542, 19838, 92.48), 67.23: (4723, 16091, 16712, 86.85),
       83.22: (4602, 13909, 14880, 78.90), 91.41: (5098, 14365, 15247, 82.70)}  # fmt: skip
 """Of PrAC's table A3, by sparsity in percent: samples of CEP, of CET and of the set, percent of CEP
 that is in CET; of 45,000 images."""
+COLT_ROWS = ("pruned per copy, and by IMP", "weights that COLT removes",
+             "agreement J of the copies, and by chance",
+             "COLT's rounds to 95 % sparsity, and IMP's")  # fmt: skip
 
 
 def rows_of(page: str) -> dict[str, list[str]]:
@@ -56,9 +60,7 @@ def test_every_control_passed_as_the_page_says(committed: Path) -> None:
     assert "Every positive control passed" in page
     tables = sorted(committed.glob("results/cifar10_small/*/metrics.json"))
     papers = [path.parent.name for path in tables]
-    assert re.search(r"So far the parts of PrAC and DLTH\s+have been run", page) is not None or (
-        "colt" in papers
-    )
+    assert papers == ["colt", "dlth", "prac"]
     failed = [
         (path.parent.name, one.name)
         for path in tables
@@ -66,3 +68,38 @@ def test_every_control_passed_as_the_page_says(committed: Path) -> None:
         if not one.passed
     ]
     assert tables and failed == []
+
+
+def rounds_to(sparsity: float, rate: float) -> int:
+    """The rounds after which a search that removes `rate` per round is at `sparsity`."""
+    return ceil(log(1 - sparsity) / log(1 - rate))
+
+
+def by_chance(rate: float) -> float:
+    """What two copies remove together if each chooses `rate` of the weights independently."""
+    return 1 - (1 - rate) ** 2
+
+
+def test_colt_s_rounds_are_those_of_the_results_and_follow_from_the_rates(committed: Path) -> None:
+    shown = rows_of((committed / "docs/explanation/cifar10.md").read_text())
+    here = yaml.safe_load((committed / "studies/cifar10_small.yaml").read_text())["colt"]
+    found = json.loads((committed / "results/cifar10_small/colt/metrics.json").read_text())[
+        "rounds"
+    ]
+    copy, imp = 0.15, 0.2  # the released code
+    agreement = here["rate"] ** 2 / by_chance(here["rate"])
+    assert {name: cells for name, cells in shown.items() if name in COLT_ROWS} == {
+        COLT_ROWS[0]: [
+            f"{100 * here['rate']:.0f} and {100 * here['imp_rate']:.0f} %",
+            "15 and 20 %",
+        ],
+        COLT_ROWS[1]: [f"{100 * found['rate']['mean']:.1f} %", f"{100 * by_chance(copy):.1f} %"],
+        COLT_ROWS[2]: [
+            f"{found['agreement']['mean']:.2f} and {agreement:.2f}",
+            f"{copy**2 / by_chance(copy):.2f}",
+        ],
+        COLT_ROWS[3]: [
+            f"{found['colt-class-2of2']['most']:g} and {found['imp']['least']:g}",
+            f"{rounds_to(0.95, by_chance(copy))} and {rounds_to(0.95, imp)}",
+        ],
+    }

@@ -12,10 +12,12 @@ from conftest import Message, shared_folder, use_data
 from ticketlab.papers.compare.algorithm import BedBench
 from ticketlab.papers.geometry import figures, own, own_lines, report, stored, study, units
 from ticketlab.papers.geometry.forecast import planned, predicted_stored
+from ticketlab.papers.geometry.metrics import own_numbers
 from ticketlab.papers.geometry.params import BEFORE, OWN, STORED, TWICE, GeometryParams, OwnBed
 from ticketlab.pipeline.params import load_paper, validate
 from ticketlab.pipeline.registry import PAPERS
 from ticketlab.pruning.masks import Mask
+from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.results import Result
 from ticketlab.study.runner import Unit, run_study
 from ticketlab.tickets.ticket import Outcome, Ticket
@@ -135,6 +137,19 @@ def test_a_bed_without_stored_units_has_no_lines() -> None:
         u.name for phase in planned(params.model_copy(update={"own_beds": bare})) for u in phase
     ]
     assert not [n for n in names if n.startswith(STORED) or "own/colt/lines" in n]
+
+
+def test_without_stored_units_the_numbers_of_lines_are_null(done: Study) -> None:
+    """Their claims are then "not run", and not judged on a number that metrics.json lacks."""
+    params, results = done
+    bare = tuple(bed.model_copy(update={"stored": None}) for bed in params.own_beds)
+    found = {
+        "own": own_numbers(report.tables(results), params.model_copy(update={"own_beds": bare}))
+    }
+    assert found["own"]["lines"] is None and found["own"]["rewinding"] is not None
+    of_lines = [one for one in load_claims("geometry") if one.metric.startswith("own.lines")]
+    judged = [judge(one, found) for one in of_lines]
+    assert of_lines and {verdict.word for verdict in judged} == {"not run"}
 
 
 # --- tickets

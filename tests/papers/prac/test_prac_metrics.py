@@ -13,6 +13,7 @@ from ticketlab.data.sets import load
 from ticketlab.papers.prac import figures, metrics, report
 from ticketlab.papers.prac.controls import controls
 from ticketlab.papers.prac.params import PracParams
+from ticketlab.pipeline.params import load_paper
 from ticketlab.study.claims import judge, load_claims
 from ticketlab.study.controls import all_of
 
@@ -168,6 +169,12 @@ def test_what_16_rounds_leave_out_is_not_what_the_last_round_leaves_out() -> Non
     assert found["last_share"].by_seed == {0: 50.0, 1: 51.0}
     assert found["rebound"].by_seed == {0: 19.0, 1: 19.0}
     assert found["overlap"].by_seed == found["overlap_in_round_2"].by_seed == {0: 60.0, 1: 60.0}
+
+
+def test_only_studies_with_the_published_rounds_claim_what_is_left_out_after_them() -> None:
+    (claim,) = (one for one in load_claims("prac") if one.metric == "sets.left_out")
+    for study in claim.studies:
+        assert load_paper(study, "prac").rounds >= metrics.PUBLISHED_ROUNDS  # type: ignore[attr-defined]
 
 
 def test_messages_name_the_lowest_level_and_the_control_at_equal_cost() -> None:
