@@ -5,8 +5,9 @@ from math import ceil, log
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
+from ticketlab.papers.colt.params import ColtParams
+from ticketlab.pipeline.params import load_paper
 from ticketlab.study.controls import all_of
 
 ROUNDS = "results/cifar10_small/prac/tables/rounds.csv"
@@ -82,15 +83,16 @@ def by_chance(rate: float) -> float:
 
 def test_colt_s_rounds_are_those_of_the_results_and_follow_from_the_rates(committed: Path) -> None:
     shown = rows_of((committed / "docs/explanation/cifar10.md").read_text())
-    here = yaml.safe_load((committed / "studies/cifar10_small.yaml").read_text())["colt"]
+    here = load_paper("cifar10_small", "colt")
+    assert isinstance(here, ColtParams)
     found = json.loads((committed / "results/cifar10_small/colt/metrics.json").read_text())[
         "rounds"
     ]
     copy, imp = 0.15, 0.2  # the released code
-    agreement = here["rate"] ** 2 / by_chance(here["rate"])
+    agreement = here.rate**2 / by_chance(here.rate)
     assert {name: cells for name, cells in shown.items() if name in COLT_ROWS} == {
         COLT_ROWS[0]: [
-            f"{100 * here['rate']:.0f} and {100 * here['imp_rate']:.0f} %",
+            f"{100 * here.rate:.0f} and {100 * here.imp_rate:.0f} %",
             "15 and 20 %",
         ],
         COLT_ROWS[1]: [f"{100 * found['rate']['mean']:.1f} %", f"{100 * by_chance(copy):.1f} %"],
