@@ -1,12 +1,13 @@
 """Executing, normalising and checking notebooks: equal runs, equal bytes, nothing half-written."""
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +315,73 @@ def test_a_fence_in_the_source_does_not_end_the_page() -> None:
 
     shown = show_source(documented).data
     assert shown is not None and shown.startswith("`test_notebook.py`\n\n````python\n")
+
+
+# --- what a study leaves out
+
+HEADED = {"len(over_images)"}
+"""Conditions of displays that have their heading with them: without them nothing is announced."""
+
+
+def sections(path: Path) -> list[list[ast.stmt]]:
+    """The statements of each section of a notebook."""
+    found: list[list[ast.stmt]] = [[]]
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            found.append([])
+        elif cell.cell_type == "code":
+            found[-1] += ast.parse(cell.source).body
+    return found
+
+
+def calls(nodes: Iterable[ast.AST], name: str) -> bool:
+    """Whether a function or method of this name is called in any of the nodes."""
+    every = [node for top in nodes for node in ast.walk(top) if isinstance(node, ast.Call)]
+    return any(ast.unparse(one.func).rpartition(".")[2] == name for one in every)
+
+
+def silent_and_said(section: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
+    """The conditions without which nothing is displayed, and those for which a note is instead."""
+    silent, said = set[str](), set[str]()
+    for node in section:
+        one = node.value if isinstance(node, ast.Expr) else node
+        if isinstance(one, ast.IfExp):
+            without = [one.orelse]
+            is_silent = ast.unparse(one.orelse) == "None"
+        elif isinstance(one, ast.If):
+            without = list(one.orelse)
+            is_silent = (
+                not without and calls(one.body, "display") and not calls(one.body, "left_out")
+            )
+        else:
+            continue
+        if is_silent:
+            silent.add(ast.unparse(one.test))
+        elif calls(without, "left_out"):
+            said.add(ast.unparse(one.test))
+        elif isinstance(one.test, ast.UnaryOp) and isinstance(one, ast.If):
+            said |= {ast.unparse(one.test.operand)} if calls(one.body, "left_out") else set()
+    return silent, said
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_a_section_says_what_the_study_leaves_out_of_it(path: Path) -> None:
+    for section in sections(path):
+        silent, said = silent_and_said(section)
+        assert silent - HEADED <= said, path.stem
+
+
+@pytest.mark.parametrize(
+    "cells, unsaid",
+    [
+        ("x if p.a else None", {"p.a"}),
+        ("if p.a:\n    display(x)", {"p.a"}),
+        ("if p.a:\n    display(x)\nelse:\n    display(regime.left_out('a', 'a'))", set()),
+        ("if not p.a:\n    display(regime.left_out('a', 'a'))\nx if p.a else None", set()),
+        ("if not p.b:\n    display(regime.left_out('b', 'b'))\nx if p.a else None", {"p.a"}),
+        ("display(x if p.a else regime.left_out('a', 'a'))\nif p.a:\n    y = 1", set()),
+    ],
+)
+def test_a_section_that_is_silent_is_found(cells: str, unsaid: set[str]) -> None:
+    silent, said = silent_and_said(ast.parse(cells).body)
+    assert silent - said == unsaid

@@ -15,9 +15,9 @@ def card(study: str, facts: Mapping[str, str]) -> Markdown:
     return Markdown("\n".join([f"| in this study | `{study}` |", "|---|---|", *rows]))
 
 
-def left_out(what: str, key: str) -> Markdown:
-    """Say that the study runs nothing of a section, and which parameter decides that."""
-    return Markdown(f"*This study leaves out {what} (`{key}`). `desk_long` has them.*")
+def left_out(what: str, key: str, study: str = "desk_long") -> Markdown:
+    """Say what the study leaves out, which parameter decides that, and which study runs it."""
+    return Markdown(f"*This study leaves out {what} (`{key}`); `{study}` runs this.*")
 
 
 def net(spec: models.ModelSpec, rule: str, data: DataSet) -> str:
