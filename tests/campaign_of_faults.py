@@ -1,6 +1,7 @@
 """A campaign of faults from outside: kills, a full disk, a read-only cache, two runs, damage.
 
-    python tests/campaign_of_faults.py [--kills 20] [--seed 0] [--only PART] [--table FILE]
+    python tests/campaign_of_faults.py [--kills 20] [--epochs 4] [--seed 0] [--only PART]
+                                       [--table FILE]
 
 Run by hand, not by pytest. Full and read-only disks are mounted, which needs root. A small study
 (real trainings on the embedded images, from data to page) first runs undisturbed with `ticketlab
@@ -33,8 +34,8 @@ from clone import Tree, running_in, untrained, wait_for
 
 REPRO, TRAIN = ("ticketlab", "repro"), ("ticketlab", "train", "desk", "colt")
 RUNS, PARTIAL = "results/desk/runs/colt", "results/desk/runs/.colt.partial"
-STUDY: dict[str, Any] = {"seeds": [0, 1, 2], "recipe": {"length": "4ep"}}
-"""Changes to the small study of `clone.py`."""
+SEEDS = [0, 1, 2]
+"""The seeds of the small study of `clone.py`."""
 IN_A_ROW = 4
 """A run that was killed this often in a row completes before the next kill."""
 TIMED = re.compile(r"timings\.(csv|json)$")
@@ -76,11 +77,12 @@ class Ended(NamedTuple):
 class Campaign:
     """A clone with a small study, and what an undisturbed run makes of it."""
 
-    def __init__(self, root: Path, command: tuple[str, ...] = REPRO) -> None:
+    def __init__(self, root: Path, epochs: int, command: tuple[str, ...] = REPRO) -> None:
         self.command = command
         self.clone = untrained(root / "clone")
         self.log = root / "run.log"
-        self.clone.set(desk=STUDY, workers=2)
+        study = {"seeds": SEEDS, "recipe": {"length": f"{epochs}ep"}}
+        self.clone.set(desk=study, workers=2)
         self.clone.commit()
         self.empty()
         started = time.monotonic()
@@ -441,13 +443,15 @@ def main() -> None:
     """Run the campaign; exit with code 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=4, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Path(folder), TRAIN if asked.only == "train" else REPRO)
+        command = TRAIN if asked.only == "train" else REPRO
+        campaign = Campaign(Path(folder), asked.epochs, command)
         print(f"undisturbed: {campaign.units} units, {campaign.seconds:.0f} s", flush=True)
         if asked.only in (None, "kills", "train"):
             found = kills(campaign, asked.kills, asked.seed)
