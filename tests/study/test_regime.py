@@ -1,7 +1,14 @@
 """What a study's parameters are called in words."""
 
+import re
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import nbformat
 import pytest
 
+from ticketlab.pipeline.params import load_paper
 from ticketlab.study.regime import in_words, rewinding
 from ticketlab.training.recipe import Step
 
@@ -17,3 +24,28 @@ def test_a_step_is_spelled_out(step: str, words: str) -> None:
 def test_rewinding_to_the_start_is_named_as_such() -> None:
     assert rewinding(Step.parse("0ep")) == "initial weights"
     assert rewinding(Step.parse("1ep")) == "the weights after 1 epoch of dense training"
+
+
+LEFT_OUT = re.compile(r"\*This study leaves out [^`]+ \(`([^`]+)`\); `([^`]+)` runs this\.\*")
+
+
+def noted(page: Path) -> list[tuple[str, str]]:
+    """Parameter and study of every note in an executed notebook about what is left out."""
+    outputs = [one for cell in nbformat.read(page, as_version=4).cells if cell.cell_type == "code"
+               for one in cell.outputs]  # fmt: skip
+    texts = [one.data["text/markdown"] for one in outputs if "text/markdown" in one.get("data", {})]
+    return [pair for text in texts for pair in LEFT_OUT.findall(text)]
+
+
+def parameter(study: str, paper: str, key: str) -> Any:
+    """A parameter of a study's paper by its dotted key."""
+    return reduce(getattr, key.split("."), load_paper(study, paper))
+
+
+def test_what_a_page_leaves_out_another_study_runs(committed: Path) -> None:
+    pages = sorted(committed.glob("results/*/*/*.ipynb"))
+    found = [(page, *pair) for page in pages for pair in noted(page)]
+    assert len(found) > 20
+    for page, key, other in found:
+        study, paper = page.parts[-3:-1]
+        assert parameter(other, paper, key) not in (None, parameter(study, paper, key)), (page, key)
