@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ticketlab.labels import label
 from ticketlab.papers.colt import algorithm
@@ -208,12 +208,12 @@ def pace(rounds: pd.DataFrame, params: ColtParams) -> Figure:
     ax.fill_between(turns, slow, fast, color="0.9", label="identical masks\nto chance overlap")
     begin = dense(rounds)
     frame = pd.concat([rounds[rounds["round"] > 0], *(begin.assign(arm=arm) for arm in arms)])
-    curves(ax, frame.assign(density=1 - frame.sparsity), "round", "density", arms, "round")
+    frame = frame.assign(density=1 - frame.sparsity)
+    curves(ax, frame, "round", "density", arms, "round")
     ax.axhline(1 - params.target, color=GREY, lw=1, ls="--", label="target")
-    ax.set(yscale="log", ylim=(0.6 * (1 - params.target), 1.1), xlabel="round")
-    ax.set_yticks(
-        [one for one in (1, 0.5, 0.2, 0.1, 0.05, 0.02) if one > 0.6 * (1 - params.target)]
-    )
+    lowest = 0.6 * min(1 - params.target, frame[frame.arm.isin(arms)].density.min())
+    ax.set(yscale="log", ylim=(lowest, 1.1), xlabel="round")
+    ax.set_yticks([one for one in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01) if one > lowest])
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{100 * density:g} %"))
     ax.set(ylabel="weights left", title="How fast is it pruned?")
@@ -280,7 +280,8 @@ def agreement(rounds: pd.DataFrame, params: ColtParams) -> Figure:
         chance = rounds[rounds.arm.isin(arms)][f"chance_{value}"].dropna()
         if len(chance):
             ax.axhline(chance.iloc[0], color=GREY, ls="--", lw=1, label="chance")
-        ax.set(xlabel="round", title=title, ylim=(0, None))
+        ax.set(xlabel="round", title=title, ylim=(0, 1.1 * ax.get_ylim()[1]))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     plots.legend(figure, "below")
     own, *others = (each_seed(rounds[rounds.arm == arm], "agreement") for arm in arms)
     if not others:

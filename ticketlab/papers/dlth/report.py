@@ -35,14 +35,14 @@ def pairs_table(numbers: Mapping[str, Any], bed: str, pairs: Pairs) -> pd.DataFr
 
 
 def at_other_levels(numbers: Mapping[str, Any], case: Case) -> str:
-    """Say where the headline claims are decided, and how LTH and RST stand at the other levels.
+    """Say where the main claims are decided, and how LTH and RST stand at the other levels.
 
     The control that LTH beats Scratch decides at the highest sparsity alone; elsewhere it is shown
     for comparison.
     """
     found = numbers["differences"]
     said = [
-        f"**What decides.** The headline claims are decided at {100 * case.judged:g} % sparsity "
+        f"**What decides.** The main claims are decided at {100 * case.judged:g} % sparsity "
         "alone; all numbers here are at one common learning rate."
     ]
     for level in sorted(case.levels, reverse=True):
