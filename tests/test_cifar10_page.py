@@ -5,8 +5,11 @@ from math import ceil, log
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from ticketlab import models
 from ticketlab.papers.colt.params import ColtParams
+from ticketlab.papers.prac.params import PracParams
 from ticketlab.pipeline.params import load_paper
 from ticketlab.study.controls import all_of
 
@@ -105,3 +108,34 @@ def test_colt_s_rounds_are_those_of_the_results_and_follow_from_the_rates(commit
             f"{rounds_to(0.95, by_chance(copy))} and {rounds_to(0.95, imp)}",
         ],
     }
+
+
+def test_what_the_page_explains_is_in_the_results(committed: Path) -> None:
+    page = " ".join((committed / "docs/explanation/cifar10.md").read_text().split())
+    results = committed / "results/cifar10_small"
+    params = load_paper("cifar10_small", "prac")
+    assert isinstance(params, PracParams)
+    whole = params.recipe.iterations(params.data.train)[1]  # type: ignore[operator]
+    rounds = pd.read_csv(results / "prac/tables/rounds.csv")
+    first, *later = 100 * rounds[rounds.arm == "prac"].groupby("round").iterations.mean() / whole
+    assert f"first round takes {first:.0f} % of a full training" in page
+    assert f"take {min(later):.0f} to {max(later):.0f} % of a full training" in page
+    own = json.loads((results / "dlth/metrics.json").read_text())["own_rate"]["main"]
+    lth = own["rst_minus_lth"]
+    said = f"{-lth['mean']:.2f} points [{-lth['high']:.2f}, {-lth['low']:.2f}]"
+    assert f"LTH is better than RST by {said}" in page
+    colt = json.loads((results / "colt/metrics.json").read_text())
+    assert f"| dense test accuracy | about {colt['accuracy']['dense']['mean']:.0f} % |" in page
+    imp = pd.read_csv(results / "colt/tables/rounds.csv").query("arm == 'imp'")
+    (all_of_them,), (fifth,) = (set(imp[imp["round"] == at].alive) for at in (0, 5))
+    assert f"ends at {100 * (1 - fifth / all_of_them):.2f} %" in page
+    assert f"{fifth - int(all_of_them * 0.05)} weights above the target" in page
+
+
+def test_the_network_has_batch_norm_as_the_page_says(committed: Path) -> None:
+    page = (committed / "docs/explanation/cifar10.md").read_text()
+    params = load_paper("cifar10_small", "colt")
+    assert isinstance(params, ColtParams)
+    model = models.build(params.model, (3, 16, 16), 10, 0)
+    assert any(isinstance(one, torch.nn.BatchNorm2d) for one in model.modules())
+    assert "| network | Conv-3, width 32, with batch norm |" in page
