@@ -23,14 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import conftest  # noqa: F401  # isort: split
-from clone import Tree, running_in, untrained, wait_for
+from clone import Tree, mounted, running_in, untrained, wait_for
 
 REPRO, TRAIN = ("ticketlab", "repro"), ("ticketlab", "train", "desk", "colt")
 RUNS, PARTIAL = "results/desk/runs/colt", "results/desk/runs/.colt.partial"
@@ -270,21 +270,6 @@ def disturbed(campaign: Campaign, fault: str, **options: Any) -> tuple[str, int,
         said.append("a traceback")
     root = str(campaign.clone.root)
     return fault, done.code, (said[-1] if said else "").replace(root, ".").replace("|", "/")
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
-    """A file system of its own at a folder; yields a function that changes its options."""
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
-
-    def remount(changed: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{changed}", str(folder)], check=True)
-
-    try:
-        yield remount
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def full(campaign: Campaign, name: str, size: str) -> Row:

@@ -8,12 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clone import Clone, finished
+from clone import Clone, finished, mounted
 
 from ticketlab import progress, storage
 from ticketlab.cli.terminal import one_line_errors
@@ -220,24 +219,6 @@ def test_compiled_modules_that_were_cut_off_are_made_again(tmp_path: Path) -> No
 
 
 # --- with the real DVC
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
-    """A file system of its own at a folder; yields a function that changes its options."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("file systems cannot be mounted here")
-
-    def remount(changed: str) -> None:
-        command = ["mount", "-o", f"remount,{changed}", str(folder)]
-        subprocess.run(command, check=True)
-
-    try:
-        yield remount
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
