@@ -1,16 +1,17 @@
 """The numbers that docs/explanation/cifar10.md states are those of the results and of table A3."""
 
 import json
-from math import ceil, log
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from ticketlab import models
+from ticketlab.papers.colt.algorithm import chance_rate, rounds_to
 from ticketlab.papers.colt.params import ColtParams
 from ticketlab.papers.prac.params import PracParams
 from ticketlab.pipeline.params import load_paper
+from ticketlab.pruning.masks import chance_jaccard
 from ticketlab.study.controls import all_of
 
 ROUNDS = "results/cifar10_small/prac/tables/rounds.csv"
@@ -74,16 +75,6 @@ def test_every_control_passed_as_the_page_says(committed: Path) -> None:
     assert tables and failed == []
 
 
-def rounds_to(sparsity: float, rate: float) -> int:
-    """The rounds after which a search that removes `rate` per round is at `sparsity`."""
-    return ceil(log(1 - sparsity) / log(1 - rate))
-
-
-def by_chance(rate: float) -> float:
-    """What two copies remove together if each chooses `rate` of the weights independently."""
-    return 1 - (1 - rate) ** 2
-
-
 def test_colt_s_rounds_are_those_of_the_results_and_follow_from_the_rates(committed: Path) -> None:
     shown = rows_of((committed / "docs/explanation/cifar10.md").read_text())
     here = load_paper("cifar10_small", "colt")
@@ -92,20 +83,20 @@ def test_colt_s_rounds_are_those_of_the_results_and_follow_from_the_rates(commit
         "rounds"
     ]
     copy, imp = 0.15, 0.2  # the released code
-    agreement = here.rate**2 / by_chance(here.rate)
+    by_chance, agreement = chance_rate(copy, 2), chance_jaccard(here.rate, here.rate)
     assert {name: cells for name, cells in shown.items() if name in COLT_ROWS} == {
         COLT_ROWS[0]: [
             f"{100 * here.rate:.0f} and {100 * here.imp_rate:.0f} %",
             "15 and 20 %",
         ],
-        COLT_ROWS[1]: [f"{100 * found['rate']['mean']:.1f} %", f"{100 * by_chance(copy):.1f} %"],
+        COLT_ROWS[1]: [f"{100 * found['rate']['mean']:.1f} %", f"{100 * by_chance:.2f} %"],
         COLT_ROWS[2]: [
             f"{found['agreement']['mean']:.2f} and {agreement:.2f}",
-            f"{copy**2 / by_chance(copy):.2f}",
+            f"{chance_jaccard(copy, copy):.2f}",
         ],
         COLT_ROWS[3]: [
             f"{found['colt-class-2of2']['most']:g} and {found['imp']['least']:g}",
-            f"{rounds_to(0.95, by_chance(copy))} and {rounds_to(0.95, imp)}",
+            f"{rounds_to(0.95, by_chance)} and {rounds_to(0.95, imp)}",
         ],
     }
 

@@ -5,11 +5,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 from ticketlab.pipeline.params import load_paper
 from ticketlab.study.regime import in_words, rewinding
+from ticketlab.study.verdicts import code_cells
 from ticketlab.training.recipe import Step
 
 
@@ -31,9 +31,8 @@ LEFT_OUT = re.compile(r"\*This study leaves out [^`]+ \(`([^`]+)`\); `([^`]+)` r
 
 def noted(page: Path) -> list[tuple[str, str]]:
     """Parameter and study of every note in an executed notebook about what is left out."""
-    outputs = [one for cell in nbformat.read(page, as_version=4).cells if cell.cell_type == "code"
-               for one in cell.outputs]  # fmt: skip
-    texts = [one.data["text/markdown"] for one in outputs if "text/markdown" in one.get("data", {})]
+    outputs = [one["data"] for cell in code_cells(page) for one in cell["outputs"] if "data" in one]
+    texts = ["".join(data.get("text/markdown", "")) for data in outputs]
     return [pair for text in texts for pair in LEFT_OUT.findall(text)]
 
 
